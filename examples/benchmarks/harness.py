@@ -1,0 +1,128 @@
+"""Measures contenders side by side: each in a process of its own, in turn, while the others sleep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from contenders import Contender, environment
+
+FOLDER = Path(__file__).resolve().parent
+SETTLE_SECONDS = 0.05  # OpenBLAS and OpenMP threads spin for a while before they sleep
+
+
+class WorkerError(Exception):
+    """A contender failed."""
+
+
+class Unsupported(WorkerError):
+    """A contender has no such program."""
+
+
+class Worker:
+    """The process of a contender, see `worker.py`; a context manager that ends it.
+
+    Args:
+        contender: whose programs it runs.
+        benchmark: "workloads" or "kernels", which programs.
+        threads: how many the contender may use.
+        verbose: show what the process writes to its standard error.
+        more: further environment variables.
+    """
+
+    def __init__(
+        self, contender: Contender, benchmark: str, threads: int, *, verbose: bool = False, **more: str
+    ):
+        module = f"{benchmark}_{contender.programs}"
+        self._process = subprocess.Popen(
+            [sys.executable, str(FOLDER / "worker.py"), module, contender.variant, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if verbose else subprocess.DEVNULL,
+            text=True,
+            env=environment(contender, threads, **more),
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Call a method of `worker.Session` in the process.
+
+        Raises:
+            Unsupported: there is no such program.
+            WorkerError: the method raised, or the process ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise WorkerError(f"the process ended with code {self._process.wait()}")
+        answer = json.loads(line)
+        if "unsupported" in answer:
+            raise Unsupported(answer["unsupported"])
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:  # it has ended already
+            self._process.stdin = None
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seconds: float) -> dict[str, Any]:
+    """Time a program of several contenders in blocks of steps, interleaved: A B C A B C ...
+
+    Args:
+        workers: contender -> its process.
+        program: name of the program.
+        rounds: blocks of each contender.
+        block_seconds: about how long a block takes.
+
+    Returns:
+        Contender -> the answers of its worker, with the list `blocks_s` of seconds a step; or `error`. Those
+        that have no such program are left out.
+    """
+    results: dict[str, Any] = {}
+    running: dict[str, Worker] = {}
+    for name, worker in workers.items():
+        try:
+            results[name] = worker.ask("prepare", program=program)
+            results[name] |= worker.ask("calibrate", seconds=block_seconds) | {"blocks_s": []}
+            running[name] = worker
+        except Unsupported:
+            continue
+        except WorkerError as error:
+            results[name] = {"error": str(error)}
+    for _ in range(rounds):
+        for name, worker in list(running.items()):
+            time.sleep(min(SETTLE_SECONDS, block_seconds))
+            try:
+                block = worker.ask("measure", steps=results[name]["steps"])
+            except WorkerError as error:
+                results[name] = {"error": str(error)}
+                del running[name]
+                continue
+            results[name]["blocks_s"].append(block["step_s"])
+            results[name]["last_value"] = block["value"]
+    return results

@@ -1,0 +1,133 @@
+"""The kernels in PyTorch and in nbdl, which has its names."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from kernel_cases import Call, labels, normal
+
+
+class Kernels:
+    """Each method builds a call of the operation of its name; `lib` is `torch` or `nbdl`."""
+
+    def __init__(self, lib: ModuleType):
+        self._lib = lib
+        self._functional = lib.nn.functional
+
+    def _normal(self, *shape: int, seed: int = 0, requires_grad: bool = False) -> Any:
+        return self._lib.from_numpy(normal(*shape, seed=seed)).requires_grad_(requires_grad)
+
+    def matmul(self, m: int, k: int, n: int) -> Call:
+        a, b = self._normal(m, k), self._normal(k, n)
+        return lambda: a @ b
+
+    def matmul_nt(self, m: int, k: int, n: int) -> Call:
+        a, b = self._normal(m, k), self._normal(n, k)
+        return lambda: a @ b.T
+
+    def matmul_tn(self, m: int, k: int, n: int) -> Call:
+        a, b = self._normal(k, m), self._normal(k, n)
+        return lambda: a.T @ b
+
+    def matmul_batched(self, batch: int, m: int, k: int, n: int) -> Call:
+        a, b = self._normal(batch, m, k), self._normal(batch, k, n)
+        return lambda: a @ b
+
+    def add(self, n: int) -> Call:
+        x, y = self._normal(n), self._normal(n, seed=1)
+        return lambda: x + y
+
+    def multiply_add(self, n: int) -> Call:
+        x, y, z = (self._normal(n, seed=seed) for seed in range(3))
+        return lambda: x * y + z
+
+    def exp(self, n: int) -> Call:
+        x = self._normal(n)
+        return lambda: x.exp()
+
+    def tanh(self, n: int) -> Call:
+        x = self._normal(n)
+        return lambda: x.tanh()
+
+    def gelu(self, n: int) -> Call:
+        x, gelu = self._normal(n), self._functional.gelu
+        return lambda: gelu(x)
+
+    def silu_chain(self, n: int) -> Call:
+        """As a user writes it, of four operations."""
+        x = self._normal(n)
+        return lambda: x / (1 + (-x).exp())
+
+    def softmax(self, rows: int, columns: int) -> Call:
+        x, softmax = self._normal(rows, columns), self._functional.softmax
+        return lambda: softmax(x, -1)
+
+    def cross_entropy_training(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns, requires_grad=True)
+        y = self._lib.from_numpy(labels(rows, columns))
+        cross_entropy, grad = self._functional.cross_entropy, self._lib.autograd.grad
+        return lambda: grad(cross_entropy(x, y), x)
+
+    def layer_norm(self, rows: int, columns: int) -> Call:
+        x, weight, bias = self._normal(rows, columns), self._normal(columns), self._normal(columns)
+        layer_norm = self._functional.layer_norm
+        return lambda: layer_norm(x, (columns,), weight, bias)
+
+    def layer_norm_training(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns, requires_grad=True)
+        weight, bias = (self._normal(columns, requires_grad=True) for _ in range(2))
+        gradient = self._normal(rows, columns, seed=1)
+        layer_norm, grad = self._functional.layer_norm, self._lib.autograd.grad
+        return lambda: grad(layer_norm(x, (columns,), weight, bias), (x, weight, bias), gradient)
+
+    def conv2d(self, batch: int, c_in: int, c_out: int, height: int, padding: int) -> Call:
+        x, weight = self._normal(batch, c_in, height, height), self._normal(c_out, c_in, 3, 3)
+        conv2d = self._functional.conv2d
+        return lambda: conv2d(x, weight, padding=padding)
+
+    def conv2d_training(self, batch: int, c_in: int, c_out: int, height: int, padding: int) -> Call:
+        """Forward and backward; an image of one channel is an input of the network and needs no gradient."""
+        x = self._normal(batch, c_in, height, height, requires_grad=c_in > 1)
+        weight = self._normal(c_out, c_in, 3, 3, requires_grad=True)
+        wanted = (x, weight) if x.requires_grad else (weight,)
+        gradient = self._normal(batch, c_out, height + 2 * padding - 2, height + 2 * padding - 2, seed=1)
+        conv2d, grad = self._functional.conv2d, self._lib.autograd.grad
+        return lambda: grad(conv2d(x, weight, padding=padding), wanted, gradient)
+
+    def adam(self, n: int) -> Call:
+        parameter = self._normal(n, requires_grad=True)
+        parameter.grad = self._normal(n, seed=1)
+        return self._lib.optim.Adam([parameter], fused=True).step
+
+    def sum_all(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.sum()
+
+    def sum_rows(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.sum(1)
+
+    def sum_columns(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.sum(0)
+
+    def max_rows(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.amax(1)
+
+    def variance_rows(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.var(1)
+
+    def clone(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.clone()
+
+    def transposed_copy(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.T.contiguous()
+
+    def concatenate(self, rows: int, columns: int) -> Call:
+        parts, cat = [self._normal(rows // 2, columns) for _ in range(2)], self._lib.cat
+        return lambda: cat(parts)

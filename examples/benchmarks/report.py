@@ -1,0 +1,131 @@
+"""Statistics of interleaved measurements, and their Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MISSING = "-"
+FAILED = "failed"
+
+
+def summarize(results: Mapping[str, dict[str, Any]], own: Collection[str], baseline: str) -> dict[str, Any]:
+    """Median, least and greatest milliseconds of each contender, and what it gains on others.
+
+    A gain is the median over the rounds of the ratio of two blocks of the same round, so that a slow phase of
+    the machine, which hits both, drops out; with the least and the greatest ratio beside it.
+
+    Args:
+        results: contender -> what `harness.measure` found.
+        own: the contenders that are not peers.
+        baseline: the peer with whom everybody is compared, beside the best one.
+
+    Returns:
+        `best_peer`, and `contenders`: name -> its results with `median_ms`, `min_ms`, `max_ms`,
+        `against_baseline` and `against_best` (median, least, greatest; None where the other one is missing).
+    """
+    blocks = {name: result["blocks_s"] for name, result in results.items() if "error" not in result}
+    medians = {name: statistics.median(values) for name, values in blocks.items()}
+    best = min((name for name in medians if name not in own), key=medians.__getitem__, default=None)
+    summaries = {}
+    for name, result in results.items():
+        summaries[name] = dict(result)
+        if name in blocks:
+            milliseconds = [1e3 * seconds for seconds in blocks[name]]
+            summaries[name] |= {
+                "median_ms": statistics.median(milliseconds),
+                "min_ms": min(milliseconds),
+                "max_ms": max(milliseconds),
+                "against_baseline": gain(blocks.get(baseline), blocks[name]),
+                "against_best": gain(blocks.get(best), blocks[name]),
+            }
+    return {"best_peer": best, "contenders": summaries}
+
+
+def gain(reference: Sequence[float] | None, times: Sequence[float]) -> list[float] | None:
+    """How many times faster than the reference: median, least and greatest ratio over the rounds."""
+    if reference is None:
+        return None
+    ratios = [other / time for other, time in zip(reference, times)]
+    return [statistics.median(ratios), min(ratios), max(ratios)]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right, aligned to be read as text."""
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        padded = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three significant digits, without an exponent."""
+    if value is None:
+        return MISSING
+    digits = max(0, 2 - _exponent(value))
+    return f"{value:,.{digits}f}{unit}"
+
+
+def _exponent(value: float) -> int:
+    return int(f"{value:.2e}".partition("e")[2])
+
+
+def times(ratio: Sequence[float] | None) -> str:
+    """A gain with its range."""
+    if ratio is None:
+        return MISSING
+    median, least, greatest = ratio
+    return f"{median:.2f}x ({least:.2f}-{greatest:.2f})"
+
+
+def facts(described: Mapping[str, str]) -> str:
+    """The machine as a list."""
+    return "\n".join(f"- {label}: {text}" for label, text in described.items())
+
+
+def failures(found: Mapping[str, dict[str, Any]], label: str = "") -> list[str]:
+    """A line of Markdown for each contender that failed."""
+    return [
+        f"\n{label}{name} failed: {result['error']}" for name, result in found.items() if "error" in result
+    ]
+
+
+def any_failed(results: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether a contender failed in one of the summaries."""
+    return any("error" in result for summary in results.values() for result in summary["contenders"].values())
+
+
+def write(
+    folder: Path,
+    name: str,
+    title: str,
+    described: Mapping[str, str],
+    missing: Sequence[str],
+    sections: Sequence[str],
+    results: Mapping[str, Any],
+) -> None:
+    """Write `<name>.md` and `<name>.json`.
+
+    Args:
+        folder: where; made if it is not there.
+        name: of the files.
+        title: heading of the Markdown.
+        described: the machine, see `machine.describe`.
+        missing: a line for each contender that is left out.
+        sections: the tables in Markdown.
+        results: summaries by program.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = [f"\n{line}" for line in missing]
+    markdown = "\n".join([f"# {title}\n", facts(described), *notes, *sections, ""])
+    data = {"machine": described, "missing": missing, "results": results}
+    (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

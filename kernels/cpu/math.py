@@ -1,0 +1,183 @@
+"""The vocabulary of elementary functions, callable from compiled code.
+
+A kernel imports names from here and applies them to scalars:
+
+    from nbdl.kernels.cpu.math import exp, maximum
+
+    @numba.njit(error_model="numpy", fastmath={"nsz", "arcp", "contract"})
+    def kernel(x, y):
+        for i in range(x.size):
+            y[i] = exp(maximum(x[i], np.float32(0)))
+
+Floating functions compute in float32 if that is the widest floating type of the operands and in float64
+otherwise; arithmetic ones (square, maximum, remainder, pow ...) also take integers and keep their type.
+Loops over all of them vectorise, except fmod, remainder, floor_divide, sinc_slope, lgamma and its
+derivatives, and the quotients and powers of integers. The names are those of :mod:`nbdl.formula.functions`;
+special values are NumPy's. Errors are listed in docs/numerics_ulp.md.
+"""
+
+from __future__ import annotations
+
+from nbdl.kernels.cpu.math_basic import (
+    absolute,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    ceil,
+    clip,
+    copysign,
+    deg2rad,
+    fabs,
+    floor,
+    floor_divide,
+    fmax,
+    fmin,
+    fmod,
+    heaviside,
+    isfinite,
+    isinf,
+    isnan,
+    left_shift,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    maximum,
+    minimum,
+    nan_to_num,
+    negative,
+    nextafter,
+    rad2deg,
+    reciprocal,
+    relu,
+    remainder,
+    right_shift,
+    rint,
+    rsqrt,
+    sign,
+    signbit,
+    sqrt,
+    square,
+    trunc,
+    where,
+)
+from nbdl.kernels.cpu.math_exponential import (
+    exp,
+    exp2,
+    expit,
+    expm1,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    logaddexp2,
+    logit,
+    softplus,
+    xlog1py,
+    xlogy,
+)
+from nbdl.kernels.cpu.math_hyperbolic import acosh, asinh, atanh, cosh, sinh, tanh
+from nbdl.kernels.cpu.math_power import cbrt, float_power, hypot, pow
+from nbdl.kernels.cpu.math_special import (
+    digamma,
+    erf,
+    erfc,
+    erfinv,
+    lgamma,
+    polygamma,
+    sinc_slope,
+    trigamma,
+)
+from nbdl.kernels.cpu.math_trigonometric import acos, asin, atan, atan2, cos, sin, sinc, tan
+
+abs = absolute
+sigmoid = expit
+
+__all__ = [
+    "abs",
+    "absolute",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "cbrt",
+    "ceil",
+    "clip",
+    "copysign",
+    "cos",
+    "cosh",
+    "deg2rad",
+    "digamma",
+    "erf",
+    "erfc",
+    "erfinv",
+    "exp",
+    "exp2",
+    "expit",
+    "expm1",
+    "fabs",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "heaviside",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "left_shift",
+    "lgamma",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logaddexp2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logit",
+    "maximum",
+    "minimum",
+    "nan_to_num",
+    "negative",
+    "nextafter",
+    "polygamma",
+    "pow",
+    "rad2deg",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "right_shift",
+    "rint",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "signbit",
+    "sin",
+    "sinc",
+    "sinc_slope",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "trigamma",
+    "trunc",
+    "where",
+    "xlog1py",
+    "xlogy",
+]

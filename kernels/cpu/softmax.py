@@ -1,0 +1,267 @@
+"""Softmax, its logarithm, the cross-entropy with class indices, and their gradients, on the CPU.
+
+An operand is rows of classes. Where the classes of a row are contiguous and many, the loops run along them. Else `LANES`
+rows are copied side by side into scratch memory and the loops run across the rows, so that ten classes do not mean
+loops of ten.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from nbdl.kernels.cpu import math as m
+from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64, stack_int64
+
+MAX_OPERANDS = 4
+MAX_LOOPS = 3
+# Words of the argument block; strides count elements.
+CLASSES = MAX_OPERANDS
+ROWS = CLASSES + 1
+IGNORED = CLASSES + 2  # the class without a loss
+SCRATCH = CLASSES + 3  # address of scratch memory for loops across the rows
+SCRATCH_STRIDE = CLASSES + 4  # bytes a task
+LOOPS = CLASSES + 5  # how many loops the rows are
+LENGTHS = CLASSES + 6  # of these loops
+ROW_STRIDES = LENGTHS + MAX_LOOPS  # strides along them, MAX_LOOPS words an operand
+CLASS_STRIDES = ROW_STRIDES + MAX_OPERANDS * MAX_LOOPS  # stride along the classes, a word an operand
+_STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))  # where they are, in bytes
+
+LANES = 16
+_OPTIONS = {
+    "error_model": "numpy",
+    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
+    "no_cpython_wrapper": True,  # called from kernels only
+    "no_cfunc_wrapper": True,
+}
+_MAXIMA = 64  # maxima that are taken side by side
+
+
+@njit(**_OPTIONS)
+def _row_offset(args, row, strides):
+    """Elements from the start of an operand to a row, with the words of its strides at `strides`."""
+    offset = 0
+    for loop in range(load_int64(args, LOOPS) - 1, -1, -1):
+        length = load_int64(args, LENGTHS + loop)
+        offset += row % length * load_int64(strides, loop)
+        row //= length
+    return offset
+
+
+def make_softmax(dtype, logarithm, with_losses, across_rows):
+    """The kernel of softmax, of its logarithm, or of the cross-entropy.
+
+    Operands: x, y; `with_losses` x, classes (int64), losses, probabilities. Rows: rows of x, or blocks of `LANES` rows if
+    the loops run `across_rows`.
+
+    Args:
+        dtype: float32 or float64.
+        logarithm: Store log(softmax(x)).
+        with_losses: Also store the losses.
+        across_rows: Run the loops across the rows instead of along the classes.
+    """
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
+    real = np.dtype(dtype).type
+    zero, lowest, nan = real(0), real(-np.inf), real(np.nan)
+    result_operand = 3 if with_losses else 1
+    result_strides = _STRIDES[result_operand]
+
+    @njit(**_OPTIONS)
+    def maximum(x, n):
+        """The largest element; a NaN may be missed."""
+        source, best = view(x, n), view(stack_int64(_MAXIMA), _MAXIMA)
+        for k in range(_MAXIMA):
+            best[k] = lowest
+        whole = n // _MAXIMA * _MAXIMA
+        for j in range(0, whole, _MAXIMA):
+            part = view(x + j * size, _MAXIMA)
+            for k in range(_MAXIMA):
+                best[k] = part[k] if part[k] > best[k] else best[k]
+        largest = lowest
+        for k in range(_MAXIMA):
+            largest = max(largest, best[k])
+        for j in range(whole, n):
+            largest = max(largest, source[j])
+        return largest
+
+    @njit(**_OPTIONS)
+    def exponentials(x, y, n, largest):
+        """Writes exp(x - largest); its sum."""
+        source, target = view(x, n), view(y, n)
+        total = zero
+        for j in range(n):
+            value = m.exp(source[j] - largest)
+            target[j] = value
+            total += value
+        return total
+
+    @njit(**_OPTIONS)
+    def finish(x, y, n, largest, total):
+        source, target = view(x, n), view(y, n)
+        if logarithm:
+            shift = m.log(total)
+            for j in range(n):
+                target[j] = (source[j] - largest) - shift
+        else:
+            for j in range(n):
+                target[j] = target[j] / total
+
+    @njit(**_OPTIONS)
+    def store_loss(args, row, shifted, log_total, label):
+        """The loss of a row: 0 where ignored, NaN where there is no such class."""
+        loss = log_total - shifted
+        if label < 0 or label >= load_int64(args, CLASSES):
+            loss = nan
+        if label == load_int64(args, IGNORED):
+            loss = zero
+        view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0] = loss
+
+    @njit(**_OPTIONS)
+    def label_of(args, row):
+        return int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
+
+    @njit(**_OPTIONS)
+    def one_row(args, row):
+        n = load_int64(args, CLASSES)
+        x = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
+        y = load_int64(args, result_operand) + _row_offset(args, row, args + result_strides) * size
+        largest = maximum(x, n)
+        total = exponentials(x, y, n, largest)
+        finish(x, y, n, largest, total)
+        if with_losses:
+            label = label_of(args, row)
+            place = label if 0 <= label and label < n else 0
+            store_loss(args, row, view(x + place * size, 1)[0] - largest, m.log(total), label)
+
+    @njit(**_OPTIONS)
+    def several_rows(args, first, count, buffer):
+        """`LANES` rows side by side; those behind the last one hold zeros."""
+        n = load_int64(args, CLASSES)
+        shifted, values = view(buffer, n * LANES), view(buffer + n * LANES * size, n * LANES)
+        best, total = view(stack_int64(LANES), LANES), view(stack_int64(LANES), LANES)
+        x_step, y_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result_operand)
+        for lane in range(LANES):
+            x = load_int64(args, 0) + _row_offset(args, first + min(lane, count - 1), args + _STRIDES[0]) * size
+            for c in range(n):
+                shifted[c * LANES + lane] = view(x + c * x_step * size, 1)[0]
+            best[lane], total[lane] = lowest, zero
+        for c in range(n):
+            x = view(buffer + c * LANES * size, LANES)
+            for lane in range(LANES):
+                best[lane] = x[lane] if x[lane] > best[lane] else best[lane]
+        for c in range(n):
+            x, y = view(buffer + c * LANES * size, LANES), view(buffer + (n + c) * LANES * size, LANES)
+            for lane in range(LANES):
+                x[lane] -= best[lane]
+                y[lane] = m.exp(x[lane])
+                total[lane] += y[lane]
+        for lane in range(LANES):
+            best[lane] = m.log(total[lane])
+        for c in range(n):
+            x, y = view(buffer + c * LANES * size, LANES), view(buffer + (n + c) * LANES * size, LANES)
+            for lane in range(LANES):
+                if logarithm:
+                    y[lane] = x[lane] - best[lane]
+                else:
+                    y[lane] = y[lane] / total[lane]
+        for lane in range(count):
+            y = load_int64(args, result_operand) + _row_offset(args, first + lane, args + result_strides) * size
+            for c in range(n):
+                view(y + c * y_step * size, 1)[0] = values[c * LANES + lane]
+            if with_losses:
+                label = label_of(args, first + lane)
+                place = label if 0 <= label and label < n else 0
+                store_loss(args, first + lane, shifted[place * LANES + lane], best[lane], label)
+
+    def softmax_of_rows(args, lo, hi, task):
+        for row in range(lo, hi):
+            one_row(args, row)
+
+    def softmax_across_rows(args, lo, hi, task):
+        buffer, rows = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE), load_int64(args, ROWS)
+        for block in range(lo, hi):
+            several_rows(args, block * LANES, min(LANES, rows - block * LANES), buffer)
+
+    return softmax_across_rows if across_rows else softmax_of_rows
+
+
+def make_softmax_input(dtype, logarithm):
+    """The kernel of the gradient of softmax, or of its logarithm: operands y, g, x. Rows: rows of y."""
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
+    zero = np.dtype(dtype).type(0)
+
+    @njit(**_OPTIONS)
+    def contiguous_row(y, g, x, n):
+        values, gradients, target = view(y, n), view(g, n), view(x, n)
+        total = zero
+        if logarithm:
+            for j in range(n):
+                total += gradients[j]
+            for j in range(n):
+                target[j] = gradients[j] - m.exp(values[j]) * total
+        else:
+            for j in range(n):
+                total += gradients[j] * values[j]
+            for j in range(n):
+                target[j] = values[j] * (gradients[j] - total)
+
+    @njit(**_OPTIONS)
+    def strided_row(y, g, x, y_step, g_step, x_step, n):
+        total = zero
+        for j in range(n):
+            gradient = view(g + j * g_step * size, 1)[0]
+            total += gradient if logarithm else gradient * view(y + j * y_step * size, 1)[0]
+        for j in range(n):
+            value, gradient = view(y + j * y_step * size, 1)[0], view(g + j * g_step * size, 1)[0]
+            result = gradient - m.exp(value) * total if logarithm else value * (gradient - total)
+            view(x + j * x_step * size, 1)[0] = result
+
+    def softmax_input(args, lo, hi, task):
+        n = load_int64(args, CLASSES)
+        y_step, g_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 1)
+        x_step = load_int64(args, CLASS_STRIDES + 2)
+        for row in range(lo, hi):
+            y = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
+            g = load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * size
+            x = load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size
+            if y_step == 1 and g_step == 1 and x_step == 1:
+                contiguous_row(y, g, x, n)
+            else:
+                strided_row(y, g, x, y_step, g_step, x_step, n)
+
+    return softmax_input
+
+
+def make_cross_entropy_input(dtype):
+    """The kernel of the gradient of the losses: operands probabilities, classes (int64), g, x. Rows: rows of x."""
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
+    real = np.dtype(dtype).type
+    zero, one = real(0), real(1)
+
+    def cross_entropy_input(args, lo, hi, task):
+        n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
+        p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
+        for row in range(lo, hi):
+            p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
+            label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
+            g = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0]
+            x = load_int64(args, 3) + _row_offset(args, row, args + _STRIDES[3]) * size
+            if label == ignored:
+                for j in range(n):
+                    view(x + j * x_step * size, 1)[0] = zero
+                continue
+            if p_step == 1 and x_step == 1:
+                probabilities, target = view(p, n), view(x, n)
+                for j in range(n):
+                    target[j] = g * probabilities[j]
+            else:
+                for j in range(n):
+                    view(x + j * x_step * size, 1)[0] = g * view(p + j * p_step * size, 1)[0]
+            if 0 <= label and label < n:
+                hit = view(p + label * p_step * size, 1)[0]
+                view(x + label * x_step * size, 1)[0] = g * (hit - one)
+
+    return cross_entropy_input

@@ -1,0 +1,167 @@
+"""Operations in place: the memory of a tensor changes, and its history with it.
+
+The tensor gets the node of the operation as its edge, as if a new tensor had taken its name. If it is a view, its base
+gets a new edge too (the base with the window replaced), and other views of the base are connected anew when
+they are next used (:meth:`Tensor.refresh_edge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbdl.autograd.modes import mode
+from nbdl.autograd.tape import apply, wrap
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend import registry
+from nbdl.formula import dtypes
+
+if TYPE_CHECKING:
+    from nbdl.ops.primitive import Primitive, View
+
+
+def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: bool = False) -> Tensor:
+    """Run ``primitive(x, *others)`` with ``x`` as its output.
+
+    Args:
+        primitive: one output of the shape of ``x``.
+        x: operand 0, overwritten.
+        others: the other operands.
+        any_cast: let the result lose its fraction (assignment).
+
+    Raises:
+        RuntimeError: ``x`` is a leaf that requires grad, an inference tensor, has overlapping elements, or the result does not fit.
+    """
+    label = f"{primitive.label}_"
+    recorded = mode.grad and (x.requires_grad or _any_requires_grad(others))
+    check_target(label, x)
+    arrays = [x.array, *[other.array for other in others]]
+    primitive.check(*arrays)
+    _check_result(label, primitive, arrays, any_cast)
+    if mode.dual_level:
+        return _with_tangents(primitive, x, others)
+    if any(_shares_memory(x, other) for other in others):
+        others = tuple(_frozen(other) if _shares_memory(x, other) else other for other in others)
+        arrays[1:] = [other.array for other in others]
+    before = twin(x)
+    if recorded and 0 in (primitive.saves(_needs((before, *others)))[0] or ()):
+        before = _frozen(x)
+    backend = mode.backend or registry.cpu or registry.select()
+    backend.execute(primitive, arrays, out=x.array)
+    x.mark_changed()
+    if recorded:
+        after = wrap(primitive, (before, *others), x.array)
+        node = after.edge
+        if node is not None and node.saved_outputs is not None:  # the next operation in place may overwrite it
+            node.saved_outputs, node.output_storage = (x.array.copy(),), None
+        rebase(x, after)
+    return x
+
+
+def _with_tangents(primitive: Primitive, x: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """In place in forward mode: rules read operands, so the result is computed elsewhere and then written over ``x``."""
+    others = [other.clone() if _shares_memory(x, other) else other for other in others]
+    after = apply(primitive, x.clone(), *others).to(x.dtype)
+    x.array[...] = after.array
+    x.mark_changed()
+    rebase(x, after)
+    return x
+
+
+def _any_requires_grad(tensors: Sequence[Tensor]) -> bool:
+    return any(tensor.requires_grad for tensor in tensors)
+
+
+def _needs(tensors: Sequence[Tensor]) -> int:
+    return sum(1 << k for k, tensor in enumerate(tensors) if tensor.requires_grad)
+
+
+def twin(x: Tensor) -> Tensor:
+    """``x`` as it is now: what the new node has as its operand."""
+    if x.view_of is not None:
+        x.refresh_edge()
+    same = Tensor(x.array)
+    same.requires_grad, same.edge, same.dual = x.requires_grad, x.edge, x.dual
+    return same
+
+
+def _shares_memory(x: Tensor, other: Tensor) -> bool:
+    """Whether writing to ``x`` may change ``other``."""
+    if other is x:
+        return True
+    known = other.view_of is not None or other.storage is not None
+    return known and other.shared_storage() is x.shared_storage()
+
+
+def _frozen(x: Tensor) -> Tensor:
+    """:func:`twin` with memory of its own."""
+    copy = twin(x)
+    copy.array = x.array.copy()
+    return copy
+
+
+def check_target(label: str, x: Tensor) -> None:
+    """Raise unless ``x`` may be changed in place."""
+    if mode.grad and x.requires_grad:
+        owner = x if x.view_of is None else x.view_of[0]
+        if x.edge is None or (owner.edge is None and owner.requires_grad):
+            kind = "a view of a leaf Variable" if x.view_of is not None else "a leaf Variable"
+            raise RuntimeError(f"{label}: {kind} that requires grad is being used in an in-place operation.")
+    if x.is_inference and not mode.inference:
+        raise RuntimeError(f"{label}: inplace update to inference tensor outside inference_mode is not allowed")
+    array = x.array
+    if not getattr(array.flags, "writeable", True):
+        raise RuntimeError(f"{label}: the tensor of shape {tuple(array.shape)} is read-only")
+    if array.size and any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)):
+        raise RuntimeError(
+            f"{label}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            "location. Please clone() the tensor before performing the operation."
+        )
+
+
+def _check_result(label: str, primitive: Primitive, arrays: Sequence[Any], any_cast: bool) -> None:
+    import numpy as np
+
+    x = arrays[0]
+    shape = np.broadcast_shapes(*[array.shape for array in arrays]) if primitive.name == "pointwise" else x.shape
+    if shape != x.shape:
+        raise RuntimeError(
+            f"{label}: output with shape {list(x.shape)} doesn't match the broadcast shape {list(shape)}"
+        )
+    formula = primitive.params.get("formula")
+    if formula is not None and not any_cast:
+        result = dtypes.arithmetic(
+            formula, tuple([a.dtype for a in arrays]), dtypes.priorities(arrays, primitive.params["weak"])
+        )[2][0]
+        if dtypes.category(result) > dtypes.category(x.dtype):
+            raise RuntimeError(f"{label}: result type {result} can't be cast to the desired output type {x.dtype}")
+
+
+def rebase(x: Tensor, after: Tensor) -> None:
+    """Give ``x`` the history of ``after``, and its base, if it is a view, a history in which the window is replaced."""
+    if x.view_of is not None:
+        base, views = x.view_of
+        if after.requires_grad or base.requires_grad or after.dual or base.dual:
+            from nbdl.ops.copying import ViewUpdate
+
+            _take_history(base, wrap(ViewUpdate.of(views), (twin(base), after), base.array))
+        x.view_time = x.shared_storage().changed
+    _take_history(x, after)
+
+
+def _take_history(x: Tensor, after: Tensor) -> None:
+    if after.requires_grad:  # else nothing was recorded: what x was made of still holds, in no_grad mode too
+        x.edge, x.requires_grad = after.edge, True
+    x.dual = after.dual
+
+
+def rebuilt_view(base: Tensor, views: Sequence[View]) -> Tensor:
+    """A view of ``base`` as it is now."""
+    tensor = base if base.edge is None else twin(base)  # the edge of a leaf is the leaf itself
+    previous, mode.grad = mode.grad, True
+    try:
+        for primitive in views:
+            tensor = wrap(primitive, (tensor,), primitive.view(tensor.array))
+    finally:
+        mode.grad = previous
+    return tensor

@@ -1,0 +1,376 @@
+"""The tape: what is remembered of an operation, and the one function that runs and records operations.
+
+The engine knows no rule. A :class:`~nbdl.ops.primitive.Primitive` brings its own ``vjp`` and ``jvp``; a
+:class:`Node` remembers which primitive ran, where its operands came from, and the values the rule will read.
+
+Every tensor points to the node that made it (its *edge*), every node to the edges of its operands, nothing points
+forward: the graph is freed by reference counts alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbdl.autograd import modes as modes_module
+from nbdl.autograd.modes import mode, recording
+from nbdl.backend import registry
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tensor import Tensor
+    from nbdl.ops.primitive import Primitive
+
+# One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node was made.
+clock = itertools.count(1)
+_new = object.__new__
+
+
+class Storage:
+    """What tensors that share memory have in common: when, and how often, it was changed in place.
+
+    Attributes:
+        changed: time of the last change, on the clock.
+        version: number of changes.
+    """
+
+    changed: int = 0
+    version: int = 0
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes:
+        primitive: what was done.
+        edges: for each operand the node that made it, the tensor itself if it is a leaf, an :class:`OutputEdge`, or None
+            if it needs no gradient.
+        needs: bit k is set where operand k needs a gradient.
+        saved: the operands, None where the rule reads only their shape; None for all once freed.
+        saved_outputs: arrays of the outputs if the rule reads them.
+        specs: (shape, dtype) of every output.
+        time: when it was recorded; operands are always older.
+    """
+
+    # Class attributes are the defaults: recording sets only what differs.
+    primitive: Primitive
+    edges: tuple
+    needs: int
+    saved: tuple | None
+    specs: tuple
+    time: int
+    saved_outputs: tuple | None = None
+    output_storage: tuple | None = None
+    hooks: dict | None = None
+    origin: str | None = None
+
+    # ------------------------------------------------------------------------------- what rules ask for
+    def needs_grad(self, k: int) -> bool:
+        """Whether operand k needs a gradient."""
+        return bool(self.needs >> k & 1)
+
+    def input(self, k: int) -> Tensor:
+        """Operand k as it was.
+
+        Raises:
+            RuntimeError: the graph was freed, or the operand was changed in place since.
+        """
+        if self.saved is None:
+            raise freed_error(self)
+        tensor = self.saved[k]
+        storage = tensor.storage
+        if storage is None and tensor.view_of is not None:
+            storage = tensor.view_of[0].storage
+        if storage is not None and storage.changed > self.time:
+            raise _changed_error(self, tensor.array, storage)
+        return tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """All operands; every one must have been saved."""
+        if self.saved is None:
+            raise freed_error(self)
+        return tuple(self.input(k) for k in range(len(self.saved)))
+
+    def output(self, k: int = 0) -> Tensor:
+        """Output k, connected to the tape."""
+        return self.outputs[k]
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """All outputs, connected to the tape."""
+        if self.saved is None:
+            raise freed_error(self)
+        if self.saved_outputs is None:  # operands carry tangents: compute the outputs again, tangents and all
+            result = self.primitive(*self.inputs)
+            return result if isinstance(result, tuple) else (result,)
+        for array, storage in zip(self.saved_outputs, self.output_storage or (), strict=False):
+            if storage.changed > self.time:
+                raise _changed_error(self, array, storage)
+        return _connect(self, self.saved_outputs) if mode.grad else _plain(self.saved_outputs)
+
+    def shape(self, k: int) -> tuple[int, ...]:
+        """Shape of operand k, which must need a gradient."""
+        return edge_spec(self.edges[k])[0]
+
+    def dtype(self, k: int) -> Any:
+        """Dtype of operand k, which must need a gradient."""
+        return edge_spec(self.edges[k])[1]
+
+    # ------------------------------------------------------------------------------- what users see
+    @property
+    def name(self) -> str:
+        """The name in ``grad_fn``: ``AddBackward``."""
+        return "".join(part[:1].upper() + part[1:] for part in self.primitive.label.split("_")) + "Backward"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The nodes of the operands with their output numbers, as PyTorch shows them."""
+        return tuple(
+            (edge.node, edge.index) if isinstance(edge, OutputEdge) else (edge, 0) for edge in self.edges
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class OutputEdge:
+    """One output of a node with several."""
+
+    __slots__ = ("index", "node")
+
+    def __init__(self, node: Node, index: int):
+        self.node, self.index = node, index
+
+
+def edge_spec(edge: Any) -> tuple[tuple[int, ...], Any]:
+    """(shape, dtype) of the value at an edge."""
+    if type(edge) is Node:
+        return edge.specs[0]
+    if type(edge) is OutputEdge:
+        return edge.node.specs[edge.index]
+    return edge.array.shape, edge.array.dtype
+
+
+def apply(primitive: Primitive, *inputs: Tensor) -> Any:
+    """Run ``primitive`` on tensors and record it if an operand needs a gradient.
+
+    Returns:
+        A tensor, or a tuple of tensors where the primitive has several outputs.
+    """
+    modes = mode.__dict__  # one look at the thread's state
+    backend = modes["backend"] or registry.cpu or registry.select()
+    result = backend.execute(primitive, [tensor.array for tensor in inputs])
+    if modes["inference"] or modes["dual_level"] or modes["anomaly"] or type(result) is tuple:
+        return wrap(primitive, inputs, result)
+    if modes["grad"] and primitive.differentiable:
+        for tensor in inputs:
+            if tensor.requires_grad:
+                return _record(primitive, inputs, result)
+    out = _new(Tensor)
+    out.array = result
+    return out
+
+
+def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
+    """The arrays that ``primitive`` made of ``inputs`` as tensors, recorded where it is needed."""
+    if mode.grad and primitive.differentiable:
+        for tensor in inputs:
+            if tensor.requires_grad:
+                out = _record(primitive, inputs, result)
+                break
+        else:
+            out = _plain(result)
+    else:
+        out = _plain(result)
+    if mode.dual_level and primitive.differentiable:
+        return _carry_tangents(primitive, inputs, out)
+    if mode.anomaly:
+        _check_finite(primitive, out)
+    return out
+
+
+def _plain(result: Any) -> Any:
+    if type(result) is tuple:
+        return tuple([_plain(array) for array in result])
+    tensor = _new(Tensor)
+    tensor.array = result
+    if mode.inference:
+        tensor.is_inference = True
+    return tensor
+
+
+def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
+    needs, bit, edges = 0, 1, []
+    for tensor in inputs:
+        if tensor.requires_grad:
+            needs |= bit
+            if tensor.view_of is not None:
+                tensor.refresh_edge()
+            edges.append(tensor.edge or tensor)
+        else:
+            edges.append(None)
+        bit += bit
+    modes = mode.__dict__
+    node = _new(Node)
+    node.primitive = primitive
+    node.edges = tuple(edges)
+    node.needs = needs
+    node.time = next(clock)
+    saved_inputs, saves_output = primitive.saves(needs)
+    if modes["dual_level"] and any(tensor.dual is not None for tensor in inputs):
+        # A rule that reads outputs computes them again, tangents and all: see Node.outputs.
+        node.saved, saves_output = tuple(inputs), False
+    elif saved_inputs is None:
+        node.saved = ()
+    elif len(saved_inputs) >= len(inputs):
+        node.saved = tuple(inputs)
+    else:
+        node.saved = tuple([tensor if k in saved_inputs else None for k, tensor in enumerate(inputs)])
+    if modes_module.inference_was_used:
+        _refuse_inference_tensors(primitive, node.saved)
+    if type(result) is tuple:
+        node.specs = tuple([(array.shape, array.dtype) for array in result])
+        outputs: Any = _connect(node, result)
+        if saves_output:
+            node.saved_outputs = result
+            node.output_storage = tuple([tensor.shared_storage() for tensor in outputs])
+    else:
+        node.specs = ((result.shape, result.dtype),)
+        outputs = tensor = _new(Tensor)
+        tensor.array = result
+        tensor.requires_grad = True
+        tensor.edge = node
+        if saves_output:
+            node.saved_outputs = (result,)
+            tensor.storage = storage = _new(Storage)
+            node.output_storage = (storage,)
+    if modes["anomaly"]:
+        from nbdl.autograd.anomaly import user_line
+
+        node.origin = user_line()
+    return outputs
+
+
+def _refuse_inference_tensors(primitive: Primitive, saved: Sequence[Tensor | None]) -> None:
+    for tensor in saved:
+        if tensor is not None and tensor.is_inference:
+            raise RuntimeError(
+                f"{primitive.label}: an inference tensor cannot be saved for backward; make a normal tensor of it "
+                "with clone() outside inference_mode"
+            )
+
+
+def _connect(node: Node, arrays: tuple) -> tuple[Tensor, ...]:
+    """The outputs of ``node`` as tensors."""
+    tensors = []
+    for k, array in enumerate(arrays):
+        tensor = _new(Tensor)
+        tensor.array = array
+        if node.primitive.is_differentiable_output(k):
+            tensor.requires_grad = True
+            tensor.edge = node if len(arrays) == 1 else OutputEdge(node, k)
+        tensors.append(tensor)
+    return tuple(tensors)
+
+
+# ------------------------------------------------------------------------------------------------- forward mode
+class Dual:
+    """A tensor's tangent at one level of forward differentiation.
+
+    Attributes:
+        level: levels nest; the innermost derivative has the highest.
+        primal: the same value without this level's tangent (it may carry tangents of lower levels).
+        tangent: the derivative, or None where it is zero.
+    """
+
+    __slots__ = ("level", "primal", "tangent")
+
+    def __init__(self, level: int, primal: Tensor, tangent: Tensor):
+        self.level, self.primal, self.tangent = level, primal, tangent
+
+
+_levels = itertools.count(1)
+
+
+def enter_level() -> int:
+    """Open a level of forward differentiation. Numbers are never used again, so that a tangent which outlives its
+    level cannot be taken for one of another."""
+    mode.dual_level = next(_levels)
+    mode.dual_levels = (*mode.dual_levels, mode.dual_level)
+    return mode.dual_level
+
+
+def exit_level() -> None:
+    """Close the innermost level."""
+    mode.dual_levels = mode.dual_levels[:-1]
+    mode.dual_level = mode.dual_levels[-1] if mode.dual_levels else 0
+
+
+def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
+    """``primal`` carrying ``tangent`` at ``level``: the same value, memory and history."""
+    if primal.requires_grad and primal.edge is None:  # a leaf is known by its identity: go through an operation
+        from nbdl.ops.shape import Reshape
+
+        with recording(True):
+            primal = Reshape.of(primal.array.shape)(primal)
+    tensor = _new(Tensor)
+    tensor.array, tensor.requires_grad, tensor.edge = primal.array, primal.requires_grad, primal.edge
+    tensor.view_of, tensor.view_time, tensor.storage = primal.view_of, primal.view_time, primal.storage
+    tensor.is_inference = primal.is_inference
+    tensor.dual = Dual(level, primal, tangent)
+    return tensor
+
+
+def _current(tensor: Tensor) -> Tensor:
+    """``tensor`` without the tangents of levels that were left, a view with those that its base has now."""
+    if tensor.view_of is not None:
+        tensor.refresh_edge()
+    while tensor.dual is not None and tensor.dual.level not in mode.dual_levels:
+        tensor = tensor.dual.primal
+    return tensor
+
+
+def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) -> Any:
+    """Push the tangents of the innermost level through ``primitive``; lower levels follow by recursion."""
+    inputs = [_current(tensor) for tensor in inputs]
+    level = max([tensor.dual.level for tensor in inputs if tensor.dual is not None], default=0)
+    if level == 0:
+        return out
+    here = [tensor.dual if tensor.dual is not None and tensor.dual.level == level else None for tensor in inputs]
+    primals = [dual.primal if dual is not None else tensor for dual, tensor in zip(here, inputs, strict=True)]
+    tangents = [dual.tangent if dual is not None else None for dual in here]
+    # Outputs of lower levels: the same values and edges, with the tangents that the primals carry.
+    lower = _carry_tangents(primitive, primals, out)
+    lowers = lower if type(lower) is tuple else (lower,)
+    results = []
+    for primal, tangent in zip(lowers, primitive.jvp(primals, lowers, tangents), strict=True):
+        results.append(primal if tangent is None else with_tangent(primal, tangent, level))
+    return tuple(results) if type(out) is tuple else results[0]
+
+
+# ------------------------------------------------------------------------------------------------------- errors
+def freed_error(node: Node) -> RuntimeError:
+    """The error for a second backward pass."""
+    return RuntimeError(
+        f"Trying to backward through the graph a second time ({node.name}): its saved values were freed by the first "
+        "pass. Specify retain_graph=True the first time if you need to go through it again."
+    )
+
+
+def _changed_error(node: Node, array: Any, storage: Storage) -> RuntimeError:
+    origin = f" It was recorded at {node.origin}." if node.origin else ""
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"{node.name} saved a tensor of shape {tuple(array.shape)}, which is at version {storage.version} "
+        f"now.{origin} Use the out-of-place form of the operation, or clone() before it."
+    )
+
+
+def _check_finite(primitive: Primitive, out: Any) -> None:
+    from nbdl.autograd.anomaly import check_forward
+
+    check_forward(primitive, out)
+
+
+from nbdl.autograd.tensor import Tensor  # noqa: E402  (Tensor and the tape need each other)

@@ -1,0 +1,476 @@
+"""Tensor: an array that knows how it was made.
+
+The class holds what every tensor has; operations are methods that :mod:`nbdl.ops` adds, each beside its rule.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.modes import mode
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Dual, Node, OutputEdge, Storage
+    from nbdl.backend.device import Device
+    from nbdl.ops.methods import Operations
+else:
+    Operations = object  # nbdl.ops adds the methods
+
+
+class Size(tuple):
+    """A shape: a tuple with ``numel``."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Number of elements."""
+        count = 1
+        for n in self:
+            count *= n
+        return count
+
+    def __repr__(self) -> str:
+        return f"nbdl.Size({list(self)})"
+
+
+class Hooks(dict):
+    """Hooks by number; a dict that can be referred to weakly."""
+
+    __slots__ = ("__weakref__", "_next")
+
+    def add(self, hook: Any) -> Handle:
+        """Append a hook."""
+        number = getattr(self, "_next", 0)
+        self._next = number + 1
+        self[number] = hook
+        return Handle(self, number)
+
+
+class Handle:
+    """Removes a hook."""
+
+    def __init__(self, hooks: Hooks, key: int):
+        self._hooks, self._key = weakref.ref(hooks), key
+
+    def remove(self) -> None:
+        """Take the hook away; a second call does nothing."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self._key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.remove()
+
+
+class Tensor(Operations):
+    """An n-dimensional array on a device that takes part in automatic differentiation.
+
+    Make one with :func:`nbdl.tensor`, :func:`nbdl.from_numpy`, :func:`nbdl.zeros` and the like.
+
+    Attributes:
+        array: the NumPy or CuPy array.
+        requires_grad: whether gradients flow to it.
+        grad: the gradient that ``backward`` accumulated, or None.
+        edge: where it was made (a node, or one output of a node); None for a leaf.
+        view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations that lead here.
+        storage: what it shares with its views and detached twins; None until something asks.
+    """
+
+    # Class attributes are the defaults: making a tensor sets only what differs.
+    array: Any
+    requires_grad: bool = False
+    grad: Tensor | None = None
+    edge: Node | OutputEdge | None = None
+    view_of: tuple[Tensor, tuple] | None = None
+    view_time: int = 0
+    storage: Storage | None = None
+    dual: Dual | None = None
+    hooks: Hooks | None = None
+    post_accumulate_hooks: Hooks | None = None
+    is_inference: bool = False
+    _retained: bool = False
+
+    __array_priority__ = 1000  # NumPy arrays on the left leave binary operators to us
+
+    def __init__(self, array: Any, requires_grad: bool = False):
+        self.array = array
+        if requires_grad:
+            self.requires_grad_()
+
+    # -------------------------------------------------------------------------------------- what it is
+    @property
+    def shape(self) -> Size:
+        """Size of every axis."""
+        return Size(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements."""
+        return self.array.dtype
+
+    @property
+    def device(self) -> Device:
+        """Where the memory is."""
+        from nbdl.backend.device import device_of
+
+        return device_of(self.array)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.array.ndim
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.array.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.array.nbytes
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it."""
+        return self.edge is None
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it lives on a GPU."""
+        return self.device.type == "cuda"
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that made it."""
+        from nbdl.autograd.tape import OutputEdge
+
+        if self.view_of is not None:
+            self.refresh_edge()
+        return self.edge.node if type(self.edge) is OutputEdge else self.edge  # type: ignore[return-value]
+
+    @property
+    def output_nr(self) -> int:
+        """Which output of ``grad_fn`` it is."""
+        return getattr(self.edge, "index", 0)
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history; changes through it are not seen by the tape."""
+        return Tensor(self.array)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.array = value.array
+
+    def dim(self) -> int:
+        """Number of axes."""
+        return self.array.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one axis."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.array.size
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.array.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps between neighbours along the axes, in elements."""
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in memory in the order of their indices."""
+        return bool(self.array.flags.c_contiguous)
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        array = self.array
+        return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are floats."""
+        from nbdl.formula.dtypes import is_floating
+
+        return is_floating(self.array.dtype)
+
+    # -------------------------------------------------------------------------------------- gradients
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` in place.
+
+        Raises:
+            RuntimeError: the elements are not floats, or the tensor is no leaf and would lose its gradient.
+        """
+        if requires_grad and not self.is_floating_point():
+            raise RuntimeError(
+                f"requires_grad_: only tensors of floating point dtype can require gradients, got {self.dtype}"
+            )
+        if not requires_grad and self.edge is not None:
+            raise RuntimeError(
+                "requires_grad_: you can only change requires_grad flags of leaf variables; use detach() for a tensor "
+                "that is cut off from the graph"
+            )
+        self.requires_grad = requires_grad
+        return self
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Accumulate the gradient of this tensor into the ``grad`` of the leaves it was made of.
+
+        Args:
+            gradient: the gradient of a final scalar by this tensor; None if this is that scalar.
+            retain_graph: keep the saved values for another pass; default: the value of ``create_graph``.
+            create_graph: record the pass, for higher derivatives.
+            inputs: only these leaves get a gradient; default: all.
+
+        Raises:
+            RuntimeError: as :func:`nbdl.autograd.backward`.
+        """
+        from nbdl.autograd.engine import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs)
+
+    def detach(self) -> Tensor:
+        """The same memory as a leaf that needs no gradient."""
+        tensor = Tensor(self.array)
+        tensor.storage = self.shared_storage()
+        if self.dual is not None:
+            tensor.dual = None
+        return tensor
+
+    def detach_(self) -> Tensor:
+        """Cut this tensor off from the graph in place.
+
+        Raises:
+            RuntimeError: it is a view; views must stay connected to their base.
+        """
+        if self.view_of is not None:
+            raise RuntimeError("detach_: can't detach views in-place; use detach()")
+        self.edge, self.requires_grad = None, False
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Call ``hook(gradient)`` whenever a gradient of this tensor is ready; what it returns replaces it.
+
+        Raises:
+            RuntimeError: the tensor needs no gradient.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook: cannot register a hook on a tensor that doesn't require gradient")
+        node = self.grad_fn
+        if node is None:
+            if self.hooks is None:
+                self.hooks = Hooks()
+            return self.hooks.add(hook)
+        if node.hooks is None:
+            node.hooks = Hooks()
+        return node.hooks.add((self.output_nr, hook))
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
+        """Call ``hook(tensor)`` after a gradient was added to ``grad`` of this leaf.
+
+        Raises:
+            RuntimeError: the tensor is no leaf.
+        """
+        if self.edge is not None:
+            raise RuntimeError("register_post_accumulate_grad_hook: post accumulate grad hooks need a leaf tensor")
+        if self.post_accumulate_hooks is None:
+            self.post_accumulate_hooks = Hooks()
+        return self.post_accumulate_hooks.add(hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in ``grad``."""
+        if self.edge is None or self._retained:
+            return
+        self._retained = True
+        owner = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            tensor = owner()
+            if tensor is not None:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+        self.register_hook(keep)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether :meth:`retain_grad` was called."""
+        return self._retained
+
+    # ---------------------------------------------------------------------------- sharing and changing memory
+    def shared_storage(self) -> Storage:
+        """The :class:`~nbdl.autograd.tape.Storage` that this tensor, its base and its views have in common."""
+        from nbdl.autograd.tape import Storage
+
+        if self.storage is None:
+            owner = self if self.view_of is None else self.view_of[0]
+            if owner.storage is None:
+                owner.storage = Storage()
+            self.storage = owner.storage
+        return self.storage
+
+    def mark_changed(self) -> None:
+        """Note that the memory was changed in place: values saved before are stale."""
+        from nbdl.autograd.tape import clock
+
+        storage = self.storage or self.shared_storage()
+        storage.changed = next(clock)
+        storage.version += 1
+
+    @property
+    def _version(self) -> int:
+        """How often the memory was changed in place."""
+        return 0 if self.storage is None else self.storage.version
+
+    def refresh_edge(self) -> None:
+        """Connect a view to what its base has become, if the base was changed in place since."""
+        base, primitives = self.view_of  # type: ignore[misc]
+        storage = self.storage or base.storage
+        if storage is None or storage.changed <= self.view_time or not (base.requires_grad or base.dual):
+            return
+        from nbdl.autograd.inplace import rebuilt_view
+
+        view = rebuilt_view(base, primitives)
+        self.edge, self.requires_grad, self.dual = view.edge, view.requires_grad, view.dual
+        self.view_time = storage.changed
+
+    # ------------------------------------------------------------------------------------------- conversions
+    def item(self) -> bool | int | float:
+        """The only element as a Python number.
+
+        Raises:
+            RuntimeError: there is not exactly one element.
+        """
+        if self.array.size != 1:
+            raise RuntimeError(f"item: a tensor with {self.array.size} elements cannot be converted to a scalar")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self.array.tolist()
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The memory as a NumPy array, without a copy.
+
+        Args:
+            force: allow for a copy: detach, and fetch from the GPU.
+
+        Raises:
+            RuntimeError: the tensor requires grad.
+            TypeError: it lives on a GPU.
+        """
+        if force:
+            return self.detach().cpu().array
+        if self.requires_grad and mode.grad:
+            raise RuntimeError("numpy: can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
+        if not isinstance(self.array, np.ndarray):
+            raise TypeError(f"numpy: can't convert a {self.device} tensor to NumPy; copy it to the host with .cpu() first")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"__array__: {array.dtype} cannot become {np.dtype(dtype)} without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError("__dlpack__: can't export a tensor that requires gradient; use tensor.detach()")
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if isinstance(self.array, np.ndarray):
+            raise AttributeError("__cuda_array_interface__: the tensor lives on the CPU")
+        return self.array.__cuda_array_interface__
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise RuntimeError(
+                f"Boolean value of a tensor with {self.array.size} values is "
+                f"ambiguous; use any() or all()"
+            )
+        return bool(self.array.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iu" or self.array.size != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.array.item())
+
+    def __len__(self) -> int:
+        if self.array.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.array.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        from nbdl.autograd.printing import to_string
+
+        return to_string(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.array.ndim == 0 else format(repr(self), spec)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.edge is not None:
+            raise RuntimeError(
+                "only tensors created explicitly by the user (graph leaves) support deepcopy; detach() first"
+            )
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(self.__dict__)
+        twin.array = self.array.copy()
+        twin.storage = twin.view_of = twin.hooks = None
+        if self.grad is not None:
+            twin.grad = self.grad.__deepcopy__(memo)
+        return twin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.edge is not None:
+            raise RuntimeError("only graph leaves can be pickled; detach() first")
+        return _unpickle, (type(self), self.detach().cpu().array, self.requires_grad)
+
+
+def _unpickle(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:
+    tensor = object.__new__(kind)
+    tensor.array = array
+    tensor.requires_grad = requires_grad
+    return tensor

@@ -1,0 +1,231 @@
+"""CupyBackend: the primitives on CuPy arrays.
+
+Formulas, casts, reductions and scans are kernels of this package; matrix products are cuBLAS's; the rest is
+inherited from the NumPy backend, whose methods are written for any array module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
+from nbdl.backend.cupy.pointwise import Output, plan_pointwise
+from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
+from nbdl.backend.cupy.scanning import plan_scan
+from nbdl.backend.numpy import NumpyBackend
+from nbdl.backend.numpy.reduction import reduced_dtype
+from nbdl.formula import Formula, dtypes
+
+if TYPE_CHECKING:
+    from nbdl.ops.primitive import Primitive
+
+_ADD = Formula("add", lambda x, y: x + y, 2)
+# Primitives whose kernels take numbers on the host as they are.
+_TAKE_NUMBERS = ("pointwise", "reduce")
+MAX_PLANS = 4096
+
+
+class CupyBackend(NumpyBackend):
+    """Computes on CuPy arrays, on the device where they are."""
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        self.xp = require_device(None)
+        self.array_type = self.xp.ndarray
+        self._kernels = Kernels(self.xp)
+        self._plans: dict[Any, Any] = {}
+
+    def execute(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:
+        """Run ``primitive`` on the device of ``arrays``; 0-d NumPy arrays beside them are numbers.
+
+        Raises:
+            RuntimeError: the arrays are on different devices, or their shapes do not fit.
+            TypeError: the primitive is not defined for the dtypes.
+        """
+        device: Any = None
+        kind: Any = self.array_type
+        for array in arrays:
+            if type(array) is np.ndarray and array.ndim == 0:
+                continue
+            if not isinstance(array, kind) or (device is not None and array.device != device):
+                return self._elsewhere(primitive, arrays, out)  # or it says what is wrong
+            device = array.device
+        if device is None:
+            return self._elsewhere(primitive, arrays, out)
+        if primitive.name not in _TAKE_NUMBERS:
+            arrays = [self.xp.asarray(array) if type(array) is np.ndarray else array for array in arrays]
+        if device.id == self.xp.cuda.runtime.getDevice():
+            return self._run(primitive, arrays, out)
+        with device:
+            return self._run(primitive, arrays, out)
+
+    def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
+        try:
+            return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
+        except (ValueError, IndexError, TypeError):
+            primitive.check(*arrays)  # says what is wrong in the terms of the operation
+            raise
+
+    # ------------------------------------------------------------------------------------------ own kernels
+    def pointwise(self, *inputs: Any, formula: Formula, weak: int = 0, out: Any = None) -> Any:
+        """A formula on broadcast operands; see :meth:`~nbdl.backend.numpy.NumpyBackend.pointwise`."""
+        outs = None if out is None else out if isinstance(out, tuple) else (out,)
+        is_shared = [False] * len(inputs)
+        if outs is not None:
+            inputs, is_shared = _separated(inputs, outs)
+        specs = tuple([spec_of(x) for x in inputs])
+        out_specs = None if outs is None else tuple([spec_of(array) for array in outs])
+        key = (formula, weak, specs, out_specs, tuple(is_shared))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._keep(key, plan_pointwise(self._kernels, formula, weak, specs, out_specs, is_shared))
+        results = outs or tuple([self._allocate(output) for output in plan.outputs])
+        if plan.launch is not None:
+            plan.launch(*[as_argument(x) for x in inputs], *results)
+        if out is not None:
+            return out
+        return results[0] if len(results) == 1 else results
+
+    def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
+        """``x`` in another dtype, always a copy."""
+        if out is None:
+            out = self.xp.empty(x.shape, dtype)
+        return self.pointwise(x, formula=IDENTITY, out=out)
+
+    def reduce(
+        self,
+        *inputs: Any,
+        formula: Formula,
+        kind: str,
+        axes: tuple[int, ...],
+        keepdims: bool,
+        weak: int = 0,
+        out: Any = None,
+    ) -> Any:
+        """A formula on broadcast operands, reduced; see :meth:`~nbdl.backend.numpy.NumpyBackend.reduce`."""
+        if out is not None:
+            inputs = tuple([x.copy() if _overlap(x, out) else x for x in inputs])
+        specs = tuple([spec_of(x) for x in inputs])
+        out_spec = None if out is None else spec_of(out)
+        key = (formula, weak, kind, axes, keepdims, specs, out_spec)
+        plan = self._plans.get(key)
+        if plan is None:
+            made = plan_reduce(
+                self._kernels, specs, out_spec,
+                formula=formula, kind=kind, axes=axes, keepdims=keepdims, weak=weak,
+            )  # fmt: skip
+            plan = self._keep(key, made)
+        result = self.xp.empty(plan.shape, plan.dtype) if out is None else out
+        if plan.launch is None:
+            return result
+        operands = [as_argument(x) for x in inputs]
+        if plan.totals is None:
+            plan.launch(*operands, result)
+        else:
+            totals = self.xp.empty(*plan.totals)
+            plan.launch(*operands, totals)
+            plan.second(totals, result)
+        return result
+
+    def scan(self, x: Any, *, kind: str, axis: int, reverse: bool = False, out: Any = None) -> Any:
+        """A running reduction along an axis; see :meth:`~nbdl.backend.numpy.NumpyBackend.scan`."""
+        result = self.xp.empty(x.shape, reduced_dtype(kind, x.dtype))
+        if x.size:
+            source = self.xp.ascontiguousarray(x).reshape(x.shape or (1,))
+            key = ("scan", source.shape, source.dtype, kind, axis, reverse)
+            launch = self._plans.get(key)
+            if launch is None:
+                launch = self._keep(
+                    key,
+                    plan_scan(self._kernels, source.shape, source.dtype, result.dtype, kind, axis, reverse),
+                )
+            launch(source, result)
+        if out is None:
+            return result
+        return self.cast(result, dtype=out.dtype, out=out)
+
+    def _allocate(self, output: Output) -> Any:
+        if output.axes is None:
+            return self.xp.empty(output.shape, output.dtype)
+        order = np.argsort(output.axes)
+        return self.xp.empty(tuple(output.shape[axis] for axis in order), output.dtype).transpose(output.axes)
+
+    def _keep(self, key: Any, plan: Any) -> Any:
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    # --------------------------------------------------------------------------------------- CuPy's functions
+    def argreduce(self, x: Any, *, kind: str, axis: int | None, keepdims: bool, out: Any = None) -> Any:
+        """Index of the first maximum or minimum (``argmax``, ``argmin``), a NaN counting as both; int64."""
+        find = self.xp.argmax if kind == "argmax" else self.xp.argmin
+        result = find(x, axis=axis, keepdims=keepdims).astype(np.int64, copy=False)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    def matmul(
+        self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
+    ) -> Any:
+        """``a @ b`` by cuBLAS, bfloat16 in float32; see :meth:`~nbdl.backend.numpy.NumpyBackend.matmul`."""
+        if transpose_a:
+            a = a.swapaxes(-1, -2)
+        if transpose_b:
+            b = b.swapaxes(-1, -2)
+        if dtypes.is_bfloat16(a.dtype):
+            product = self.xp.matmul(self.cast(a, dtype=dtypes.FLOAT32), self.cast(b, dtype=dtypes.FLOAT32))
+            return self.cast(product, dtype=dtypes.bfloat16(), out=out)
+        if out is None:
+            return self.xp.matmul(a, b)
+        if out.flags.c_contiguous and not _overlap(a, out) and not _overlap(b, out):
+            return self.xp.matmul(a, b, out=out)
+        out[...] = self.xp.matmul(a, b)
+        return out
+
+    def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
+        """``x @ weight.T + bias``; see :meth:`~nbdl.backend.numpy.NumpyBackend.linear`."""
+        result = self.matmul(x, weight.T, out=out)
+        return self.pointwise(result, bias[0], formula=_ADD, out=result) if bias else result
+
+
+def _separated(inputs: Sequence[Any], outs: Sequence[Any]) -> tuple[tuple[Any, ...], list[bool]]:
+    """Operands that are safe while outputs are written, and which of them share memory with an output.
+
+    An operand that is the very window an output is written to stays: every element is read before it is
+    written. One that overlaps an output otherwise is copied.
+    """
+    separate, is_shared = [], []
+    for x in inputs:
+        overlapping = [array for array in outs if _overlap(x, array)]
+        same = all(_window(x) == _window(array) for array in overlapping)
+        separate.append(x if same else x.copy())
+        is_shared.append(bool(overlapping) and same)
+    return tuple(separate), is_shared
+
+
+def _window(array: Any) -> tuple[Any, ...]:
+    return array.data.ptr, array.shape, array.strides, array.dtype
+
+
+def _overlap(x: Any, y: Any) -> bool:
+    """Whether the ranges of memory that two arrays lie in overlap; a number on the host overlaps nothing."""
+    if isinstance(x, np.ndarray) or not x.size or not y.size:
+        return False
+    (first, end), (other_first, other_end) = _byte_bounds(x), _byte_bounds(y)
+    return first < other_end and other_first < end
+
+
+def _byte_bounds(array: Any) -> tuple[int, int]:
+    """Addresses of the first byte and of the one after the last."""
+    first = last = array.data.ptr
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        first += min(0, (n - 1) * stride)
+        last += max(0, (n - 1) * stride)
+    return first, last + array.itemsize

@@ -1,0 +1,96 @@
+"""Devices: where the memory of a tensor is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Device:
+    """``Device("cpu")``, ``Device("cuda")``, ``Device("cuda:1")`` or ``Device("cuda", 1)``.
+
+    Attributes:
+        type: ``cpu`` or ``cuda``.
+        index: number of the GPU; None for the CPU or the current GPU.
+    """
+
+    __slots__ = ("index", "type")
+
+    def __init__(self, type: str | Device, index: int | None = None):
+        if isinstance(type, Device):
+            type, index = type.type, type.index if index is None else index
+        if not isinstance(type, str):
+            raise TypeError(f"device: expected a name such as 'cpu' or 'cuda:0', got {type!r}")
+        kind, _, number = type.partition(":")
+        if kind not in ("cpu", "cuda"):
+            raise RuntimeError(
+                f"device: expected one of cpu, cuda device type at start of device string: {type}"
+            )
+        if number:
+            if not number.isdigit() or index is not None:
+                raise RuntimeError(f"device: invalid device string: {type!r}")
+            index = int(number)
+        if index is not None and index < 0:
+            raise RuntimeError(f"device: the index must not be negative, got {index}")
+        self.type, self.index = kind, index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r}" + (f", index={self.index})" if self.index is not None else ")")
+
+
+CPU = Device("cpu")
+
+
+def device_of(array: Any) -> Device:
+    """Where an array lives."""
+    return CPU if isinstance(array, np.ndarray) else Device("cuda", int(array.device.id))
+
+
+def current_device(device: str | Device | None) -> Device:
+    """``device``, or the default one where it is None."""
+    if device is not None:
+        return Device(device)
+    from nbdl.backend.registry import default_device_type
+
+    return CPU if default_device_type() == "cpu" else Device("cuda")
+
+
+def transfer(array: Any, device: Device) -> Any:
+    """``array`` on ``device``, itself if it is there.
+
+    Raises:
+        RuntimeError: there is no such device.
+    """
+    if isinstance(array, np.ndarray):
+        if device.type == "cpu":
+            return array
+        return _cupy_on(device).asarray(array)
+    import cupy
+
+    if device.type == "cpu":
+        return cupy.asnumpy(array)
+    if device.index is None or int(array.device.id) == device.index:
+        return array
+    with cupy.cuda.Device(device.index):
+        return cupy.asarray(array)
+
+
+def module_for(device: Device) -> Any:
+    """The array module of a device: ``numpy`` or ``cupy``."""
+    return np if device.type == "cpu" else _cupy_on(device)
+
+
+def _cupy_on(device: Device) -> Any:
+    from nbdl.backend.cupy.availability import require_device
+
+    return require_device(device.index)

@@ -1,0 +1,354 @@
+"""Matrix products of the Numba backend: NumPy's semantics, planned for the kernel of `nbdl.kernels.cpu.gemm`.
+
+A plan sees the operands as up to two batch axes of matrices with any strides. Batch axes that all operands
+walk alike are merged, a batch that shares its right operand becomes rows of one product, and a product of one
+row is computed as its transpose. What the kernel does not do (integers, half precision, empty operands, a
+batch of more axes) is NumPy's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from nbdl.backend.numba import threads
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.kernels.cpu import gemm
+from nbdl.kernels.cpu.microkernel import make_tile_table, tile_shape, tile_table_words
+
+__all__ = ["plan_linear", "plan_matmul", "plan_product", "tile_table"]
+
+Array = NDArray[Any]
+
+_TASK_NANOSECONDS = 10_000  # a task must take that long, several times what a parallel region costs
+_FLOPS_PER_NANOSECOND = {4: 200, 8: 100}  # of one core, by itemsize
+_BYTES_PER_NANOSECOND = 30
+_PACKING = 8  # cost of packing an element, in multiply-adds
+_BATCH_AXES = 2
+
+
+# ---- Planners ----
+
+
+def plan_matmul(inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> Plan | None:
+    """Plans `a @ b` for the inputs (a, b), see `plan_product`."""
+    a, b = inputs
+    return _plan_into(a, b, None, inputs, outs)
+
+
+def plan_linear(inputs: Sequence[Array], outs: Sequence[Array] | None = None) -> Plan | None:
+    """Plans `x @ weight.T + bias` for the inputs (x, weight) or (x, weight, bias), see `plan_product`.
+
+    Shapes: x (..., inputs), weight (outputs, inputs), bias (outputs,).
+    """
+    x, weight, *bias = inputs
+    return _plan_into(x, weight.T, bias[0] if bias else None, inputs, outs)
+
+
+def _plan_into(
+    a: Array, b: Array, bias: Array | None, inputs: Sequence[Array], outs: Sequence[Array] | None
+) -> Plan | None:
+    if outs is None:
+        return plan_product(a, b, bias)
+    (out,) = outs
+    if any(x is out for x in inputs):
+        return None  # NumPy computes the product elsewhere first
+    return plan_product(a, b, bias, out=out)
+
+
+def plan_product(
+    a: Array,
+    b: Array,
+    bias: Array | None = None,
+    *,
+    out: Array | None = None,
+    accumulate: bool = False,
+    epilogue: tuple[int, int] | None = None,
+    keep: Any = None,
+) -> Plan | None:
+    """A plan of `a @ b + bias`, to be launched with (a, b, result) or (a, b, bias, result).
+
+    Args:
+        a: Shape (..., m, k), or (k,); any strides. Only dtype, shape and strides matter, not the values.
+        b: Shape (..., k, n), or (k,).
+        bias: Shape (n,), contiguous, or None.
+        out: Array like the result, if it is not to be allocated in C order.
+        accumulate: Add to the result what it holds; needs `out`, excludes `bias`.
+        epilogue: Address of a kernel and of its argument block, called on finished rows of the result, all
+            axes but the last counted as one.
+        keep: Objects that must live as long as the plan.
+
+    Returns:
+        The plan, or None where NumPy has to compute the product: dtypes other than one of float32 and
+        float64, shapes that do not fit or are empty, strides that are no multiples of the item, a batch with
+        more than two axes after merging.
+    """
+    operands = [operand for operand in (a, b, bias, out) if operand is not None]
+    if not _is_supported(operands) or a.ndim == 0 or b.ndim == 0:
+        return None
+    shape = _result_shape(a, b)
+    if shape is None or 0 in shape or a.shape[-1] == 0:
+        return None
+    if bias is not None and (bias.shape != shape[-1:] or b.ndim == 1 or bias.strides != (bias.itemsize,)):
+        return None
+    if out is not None and out.shape != shape:
+        return None
+    c_strides = _elements(out) if out is not None else _contiguous_strides(shape)
+    product = _simplify(_describe(a, b, shape, c_strides))
+    if product.rows == 1 and product.columns > 1 and epilogue is None:  # an epilogue counts the rows of C
+        product = _transposed(product)
+    if len(product.batch) > _BATCH_AXES or (product.c_column != 1 and product.columns > 1):
+        return None
+    dtype = a.dtype
+    tasks = _tasks(product, dtype.itemsize)
+    rows, columns = _steps(product, tasks, tile_shape(dtype).lanes, whole_rows=epilogue is not None)
+    units = product.matrices * -(-product.rows // rows) * -(-product.columns // columns)
+    tiles, scratch = tile_table(dtype), _scratch(tasks * gemm.scratch_bytes(dtype))
+    start = gemm.START_BIAS if bias is not None else gemm.START_C if accumulate else gemm.START_ZERO
+    words = {
+        gemm.START: start,
+        gemm.START_ROW: int(product.is_transposed),  # the bias, which becomes a column
+        gemm.SWAPPED: int(product.is_transposed),
+        gemm.ROWS: product.rows,
+        gemm.COLUMNS: product.columns,
+        gemm.DEPTH: product.depth,
+        gemm.A_ROW: product.a_row,
+        gemm.A_DEPTH: product.a_depth,
+        gemm.B_DEPTH: product.b_depth,
+        gemm.B_COLUMN: product.b_column,
+        gemm.C_ROW: product.c_row,
+        gemm.ROW_STEP: rows,
+        gemm.COLUMN_STEP: columns,
+        gemm.SCRATCH: scratch.ctypes.data,
+        gemm.SCRATCH_STRIDE: gemm.scratch_bytes(dtype),
+        gemm.TILES: tiles.ctypes.data,
+        gemm.EPILOGUE: epilogue[0] if epilogue else 0,
+        gemm.EPILOGUE_ARGS: epilogue[1] if epilogue else 0,
+    }
+    outer, inner = ((_Axis(1, 0, 0, 0),) * _BATCH_AXES + product.batch)[-_BATCH_AXES:]
+    words |= {gemm.INNER_BATCH: inner.length}
+    words |= {gemm.A_OUTER: outer.a, gemm.B_OUTER: outer.b, gemm.C_OUTER: outer.c}
+    words |= {gemm.A_INNER: inner.a, gemm.B_INNER: inner.b, gemm.C_INNER: inner.c}
+    inputs = 2 if bias is None else 3
+    return Plan(
+        _kernel(dtype),
+        inputs=inputs,
+        outputs=(OutputSpec(shape, dtype),),
+        arguments=[words.get(k, 0) for k in range(inputs + 1, gemm.WORDS)],
+        rows=units,
+        tasks=tasks,
+        keep=(scratch, tiles, keep),
+    )
+
+
+# ---- Products as the kernel sees them ----
+
+
+class _Axis(NamedTuple):
+    """A batch axis: its length and the strides of the operands, in elements."""
+
+    length: int
+    a: int
+    b: int
+    c: int
+
+
+@dataclass(frozen=True)
+class _Product:
+    """C[rows, columns] = A[rows, depth] @ B[depth, columns] for a batch; strides in elements."""
+
+    rows: int
+    columns: int
+    depth: int
+    a_row: int
+    a_depth: int
+    b_depth: int
+    b_column: int
+    c_row: int
+    c_column: int
+    is_transposed: bool
+    batch: tuple[_Axis, ...]
+
+    @property
+    def matrices(self) -> int:
+        return int(np.prod([axis.length for axis in self.batch], dtype=np.int64))
+
+
+def _is_supported(operands: list[Array]) -> bool:
+    dtype = operands[0].dtype
+    return dtype in (np.float32, np.float64) and all(
+        type(x) is np.ndarray
+        and x.dtype == dtype
+        and x.dtype.isnative
+        and x.flags.aligned
+        and all(stride % x.itemsize == 0 for stride in x.strides)
+        for x in operands
+    )
+
+
+def _result_shape(a: Array, b: Array) -> tuple[int, ...] | None:
+    if a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
+        return None
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        return None
+    return batch + a.shape[-2:-1] + (b.shape[-1:] if b.ndim > 1 else ())
+
+
+def _elements(x: Array) -> tuple[int, ...]:
+    return tuple(stride // x.itemsize for stride in x.strides)
+
+
+def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(np.prod(shape[k + 1 :], dtype=np.int64)) for k in range(len(shape)))
+
+
+def _describe(a: Array, b: Array, shape: tuple[int, ...], c_strides: tuple[int, ...]) -> _Product:
+    """The product as NumPy defines it: vectors get an axis of length 1, batches are broadcast."""
+    a_strides, b_strides = _elements(a), _elements(b)
+    a_shape = a.shape
+    if a.ndim == 1:
+        a_shape, a_strides = (1,) + a_shape, (0,) + a_strides
+    b_shape = b.shape
+    if b.ndim == 1:
+        b_shape, b_strides = b_shape + (1,), b_strides + (1,)
+    c_matrix = list(c_strides[len(c_strides) - (a.ndim > 1) - (b.ndim > 1) :])
+    c_batch = c_strides[: len(c_strides) - len(c_matrix)]
+    c_row = c_matrix.pop(0) if a.ndim > 1 else 0
+    c_column = c_matrix.pop(0) if b.ndim > 1 else 1
+    lengths = shape[: len(c_batch)]
+    a_batch, b_batch = _broadcast(a_shape, a_strides, lengths), _broadcast(b_shape, b_strides, lengths)
+    return _Product(
+        rows=a_shape[-2],
+        columns=b_shape[-1],
+        depth=a_shape[-1],
+        a_row=a_strides[-2],
+        a_depth=a_strides[-1],
+        b_depth=b_strides[-2],
+        b_column=b_strides[-1] if b_shape[-1] > 1 else 1,
+        c_row=c_row,
+        c_column=c_column if b_shape[-1] > 1 else 1,
+        is_transposed=False,
+        batch=tuple(_Axis(*axis) for axis in zip(lengths, a_batch, b_batch, c_batch)),
+    )
+
+
+def _broadcast(shape: tuple[int, ...], strides: tuple[int, ...], lengths: tuple[int, ...]) -> list[int]:
+    """Strides of the batch axes; 0 where the operand has length 1 or lacks the axis."""
+    own = [0 if n == 1 else stride for n, stride in zip(shape[:-2], strides[:-2])]
+    return [0] * (len(lengths) - len(own)) + own
+
+
+def _simplify(product: _Product) -> _Product:
+    """Merges batch axes and turns a batch into rows, where the strides allow it."""
+    axes: list[_Axis] = []
+    for axis in product.batch:
+        if axis.length == 1:
+            continue
+        if axes and all(axes[-1][k] == axis.length * axis[k] for k in (1, 2, 3)):
+            axis = _Axis(axes.pop().length * axis.length, *axis[1:])
+        axes.append(axis)
+    while axes and axes[-1].b == 0:
+        last = axes[-1]
+        if product.rows == 1:
+            product = replace(product, rows=last.length, a_row=last.a, c_row=last.c)
+        elif (last.a, last.c) == (product.rows * product.a_row, product.rows * product.c_row):
+            product = replace(product, rows=product.rows * last.length)
+        else:
+            break
+        axes.pop()
+    return replace(product, batch=tuple(axes))
+
+
+def _transposed(product: _Product) -> _Product:
+    """The transpose of a product of one row: a matrix times a vector."""
+    return replace(
+        product,
+        rows=product.columns,
+        columns=1,
+        a_row=product.b_column,
+        a_depth=product.b_depth,
+        b_depth=product.a_depth,
+        b_column=1,
+        c_row=product.c_column,
+        c_column=1,
+        is_transposed=True,
+        batch=tuple(_Axis(axis.length, axis.b, axis.a, axis.c) for axis in product.batch),
+    )
+
+
+# ---- Splitting the work ----
+
+
+def _tasks(product: _Product, itemsize: int) -> int:
+    """How many tasks are worth their start."""
+    m, n, k = product.rows, product.columns, product.depth
+    flops = 2 * product.matrices * m * n * k
+    moved = product.matrices * (m * k + k * n + m * n) * itemsize
+    nanoseconds = max(flops / _FLOPS_PER_NANOSECOND[itemsize], moved / _BYTES_PER_NANOSECOND)
+    return max(1, min(threads.get_num_threads(), int(nanoseconds // _TASK_NANOSECONDS)))
+
+
+def _steps(product: _Product, tasks: int, lanes: int, whole_rows: bool) -> tuple[int, int]:
+    """Rows and columns of a unit such that the busiest of `tasks` has the least to do."""
+    m, n, k = product.rows, product.columns, product.depth
+
+    def cost(row_blocks: int) -> tuple[float, int, int]:
+        return min(map(partial(cost_of_grid, row_blocks), range(1, 1 + column_limit(row_blocks))))
+
+    def column_limit(row_blocks: int) -> int:
+        return 1 if whole_rows else max(1, 2 * tasks // row_blocks)
+
+    def cost_of_grid(row_blocks: int, column_blocks: int) -> tuple[float, int, int]:
+        height = -(-m // row_blocks)
+        width = n if column_blocks == 1 else -(-n // (column_blocks * lanes)) * lanes
+        units = product.matrices * -(-m // height) * -(-n // width)
+        work = k * (max(height, 4) * max(width, lanes) + _PACKING * (height + width))
+        return -(-units // tasks) * work, height, width
+
+    _, height, width = min(cost(row_blocks) for row_blocks in range(1, tasks + 1))
+    return height, width
+
+
+# ---- Kernels and memory ----
+
+
+@cache
+def _kernel(dtype: np.dtype[Any]) -> int:
+    return compile_kernel(f"gemm_{dtype}", lambda: gemm.make_gemm(dtype), f"gemm {dtype}")
+
+
+@cache
+def tile_table(dtype: DTypeLike) -> NDArray[np.int64]:
+    """The table of micro-kernels of a dtype (`nbdl.kernels.cpu.microkernel.make_tile_table`); lives for ever.
+
+    Raises:
+        TypeError: The dtype is not float32 or float64.
+    """
+    dtype = np.dtype(dtype)
+    address = compile_kernel(f"tiles_{dtype}", lambda: make_tile_table(dtype), f"tiles {dtype}")
+    table = np.zeros(tile_table_words(dtype), np.int64)
+    fill = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(address)
+    fill(table.ctypes.data, 0, 1, 0)
+    return table
+
+
+_ALIGNMENT = 4096
+_scratch_memory: list[NDArray[np.uint8]] = []
+
+
+def _scratch(size: int) -> NDArray[np.uint8]:
+    """Scratch memory for all plans, which run one at a time; plans keep what they were given."""
+    if not _scratch_memory or _scratch_memory[0].size < size:
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+        offset = -memory.ctypes.data % _ALIGNMENT
+        _scratch_memory[:] = [memory[offset : offset + size]]
+    return _scratch_memory[0]

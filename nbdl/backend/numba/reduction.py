@@ -1,0 +1,257 @@
+"""Sums and means of formulas as compiled loops; extrema and the like are NumPy's, whose loops are as fast."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbdl.backend.numba.codegen import (
+    CONTIGUOUS,
+    ROW,
+    SCALAR,
+    STRIDED,
+    Operand,
+    Writer,
+    accessor,
+    build,
+    cost,
+    formula_body,
+    is_supported,
+    row_offsets,
+)
+from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.loops import element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numpy.reduction import reduced_dtype
+from nbdl.formula import Formula, dtypes
+
+KEPT, REDUCED = 0, 1
+# Columns that are accumulated together when rows are summed: their float64 sums stay in the first-level
+# cache.
+TILE = 256
+
+
+def plan_reduce(
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray] | None,
+    *,
+    formula: Formula,
+    kind: str,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    weak: int,
+) -> Plan | None:
+    """A plan for the sum or mean of ``formula`` over ``axes``, or None where NumPy has to do it.
+
+    float32 is accumulated in float64, integers in int64.
+    """
+    _, computed, (dtype,) = dtypes.arithmetic(
+        formula, tuple([x.dtype for x in inputs]), dtypes.priorities(inputs, weak)
+    )
+    result = reduced_dtype(kind, dtype)
+    shape = np.broadcast_shapes(*[x.shape for x in inputs])
+    if kind not in ("sum", "mean") or outputs is not None or dtype == dtypes.BOOL or math.prod(shape) == 0:
+        return None
+    if not is_supported(formula, [*[x.dtype for x in inputs], computed, result]):
+        return None
+    strides = [element_strides(x, shape) for x in inputs]
+    if any(stride is None for stride in strides) or not all(x.flags.aligned for x in inputs):
+        return None
+    kept_shape = tuple(n for axis, n in enumerate(shape) if axis not in axes)
+    out_shape = tuple(1 if axis in axes else n for axis, n in enumerate(shape)) if keepdims else kept_shape
+    # Loops in memory order, but kept axes of the output in their own order.
+    order = memory_order(shape, strides)  # type: ignore[arg-type]
+    out_strides = iter(row_major(kept_shape))
+    by_axis = [0 if axis in axes else next(out_strides) for axis in range(len(shape))]
+    groups = [REDUCED if axis in axes else KEPT for axis in order]
+    dims = [shape[axis] for axis in order]
+    steps = [[stride[axis] for axis in order] for stride in [*strides, by_axis]]  # type: ignore[index]
+    nest, merged_groups = merge(dims, steps, groups)
+    scale = 1.0 / math.prod(shape[axis] for axis in axes) if kind == "mean" else 1.0
+    return _plan(formula, inputs, nest, merged_groups, OutputSpec(out_shape, result), computed, scale)
+
+
+def _plan(formula, inputs, nest, groups, spec, computed, scale) -> Plan:
+    """Kept loops outside, reduced loops inside; the innermost loop in memory stays innermost."""
+    last = len(groups) - 1
+    kept = [loop for loop in range(last) if groups[loop] == KEPT]
+    reduced = [loop for loop in range(last) if groups[loop] == REDUCED]
+    by_columns = groups[last] == KEPT
+    names = [f"x{k}" for k in range(len(inputs))] + ["y0"]
+    types = [x.dtype for x in inputs] + [spec.dtype]
+    operands = tuple(
+        Operand(name, dtype, _pattern(strides, name))
+        for name, dtype, strides in zip(names, types, nest.strides, strict=True)
+    )
+    accumulator = np.dtype(np.int64) if spec.dtype.kind in "iu" else np.dtype(np.float64)
+    source = (columns_source if by_columns else rows_source)(
+        formula, operands, len(kept), len(reduced), computed
+    )
+    address = _kernel(formula.name, source, computed, accumulator)
+    n = nest.dims[last]
+    tiles = -(-n // TILE) if by_columns else 1
+    rows = math.prod(nest.dims[loop] for loop in kept) * tiles
+    arguments = [n, *[strides[last] for strides in nest.strides]]
+    arguments += [math.prod(nest.dims[loop] for loop in reduced), _bits(scale), tiles]
+    for loops in (kept, reduced):
+        if len(loops) > 1:
+            arguments += [nest.dims[loop] for loop in loops]
+        for strides in nest.strides:
+            arguments += [strides[loop] for loop in loops]
+    work = math.prod(nest.dims) * cost(formula)
+    return Plan(
+        address,
+        inputs=len(inputs),
+        outputs=[spec],
+        arguments=arguments,
+        rows=rows,
+        tasks=tasks_for(work, rows),
+    )
+
+
+def _bits(value: float) -> int:
+    return int(np.float64(value).view(np.int64))
+
+
+def _pattern(strides: Sequence[int], name: str) -> str:
+    if name[0] == "x" and not any(strides):
+        return SCALAR
+    if strides[-1] == 0:
+        return ROW
+    return CONTIGUOUS if strides[-1] == 1 else STRIDED
+
+
+@functools.lru_cache(maxsize=4096)
+def _kernel(name: str, source: str, computed: np.dtype, accumulator: np.dtype) -> int:
+    return build(f"sum_{name}", source, computed, accumulator, reassociate=True)
+
+
+def _layout(count: int, kept: int, reduced: int) -> tuple[int, int, int, int, int]:
+    """Positions in the argument block.
+
+    Returns:
+        Those of the facts (reduced rows, scale, tiles), of the lengths and strides of the kept loops, and of
+        the lengths and strides of the reduced loops.
+    """
+    facts = 2 * count + 1
+    kept_dims = facts + 3
+    kept_strides = kept_dims + (kept if kept > 1 else 0)
+    reduced_dims = kept_strides + kept * count
+    return facts, kept_dims, kept_strides, reduced_dims, reduced_dims + (reduced if reduced > 1 else 0)
+
+
+def _prologue(writer: Writer, operands: Sequence[Operand], facts: int) -> dict[str, str]:
+    """Addresses, steps and scalars; gives the code that reads each input."""
+    count = len(operands)
+    loaded = {}
+    for k, op in enumerate(operands):
+        writer.add(1, f"{op.name}_address = load_int64(args, {k})")
+        if op.pattern == SCALAR:
+            writer.add(1, f"{op.name} = {accessor(op.dtype)}({op.name}_address, 1)[0]")
+        if op.pattern == STRIDED or op is operands[-1]:
+            writer.add(1, f"{op.name}_step = load_int64(args, {count + 1 + k}) * {op.dtype.itemsize}")
+        loaded[op.name] = f"{op.name}[j]" if op.pattern == CONTIGUOUS else op.name
+    writer.add(1, f"n = load_int64(args, {count})", f"reduced = load_int64(args, {facts})")
+    writer.add(
+        1, f"scale = float64_at(args + {8 * (facts + 1)}, 1)[0]", f"tiles = load_int64(args, {facts + 2})"
+    )
+    return loaded
+
+
+def _offsets(
+    writer: Writer, level: int, row: str, names: Sequence[str], depth: int, dims: int, table: int, suffix: str
+) -> None:
+    if depth == 0:
+        writer.add(level, *[f"{name}_{suffix} = 0" for name in names])
+        return
+    row_offsets(writer, level, row, names, depth, dims, table)
+    writer.add(level, *[f"{name}_{suffix} = {name}_offset" for name in names])
+
+
+def _open_row(writer: Writer, level: int, inputs: Sequence[Operand], extra: str, length: str) -> None:
+    """The inputs of one row of the inner loop."""
+    for op in inputs:
+        start = f"{op.name}_address + ({op.name}_outer + {op.name}_inner) * {op.dtype.itemsize}"
+        if op.pattern == ROW:
+            writer.add(level, f"{op.name} = {accessor(op.dtype)}({start}, 1)[0]")
+        elif op.pattern == CONTIGUOUS:
+            writer.add(
+                level, f"{op.name} = {accessor(op.dtype)}({start} + {extra} * {op.dtype.itemsize}, {length})"
+            )
+        elif op.pattern == STRIDED:
+            writer.add(level, f"{op.name}_start = {start} + {extra} * {op.name}_step")
+
+
+def _read_strided(writer: Writer, level: int, inputs: Sequence[Operand]) -> None:
+    for op in inputs:
+        if op.pattern == STRIDED:
+            writer.add(level, f"{op.name} = {accessor(op.dtype)}({op.name}_start + j * {op.name}_step, 1)[0]")
+
+
+def rows_source(
+    formula: Formula, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+) -> str:
+    """A kernel whose innermost loop is reduced: one result a row."""
+    count, inputs, output = len(operands), operands[:-1], operands[-1]
+    facts, kept_dims, kept_strides, reduced_dims, reduced_strides = _layout(count, kept, reduced)
+    names = [op.name for op in operands]
+    writer = Writer()
+    loaded = _prologue(writer, operands, facts)
+    body = formula_body(formula, inputs, loaded, computed)
+    writer.add(1, *body.before, "for row in range(lo, hi):")
+    _offsets(writer, 2, "row", names, kept, kept_dims, kept_strides, "outer")
+    writer.add(2, "total = accumulate(0)", "for step in range(reduced):")
+    _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
+    _open_row(writer, 3, inputs, "0", "n")
+    writer.add(3, "for j in range(n):")
+    _read_strided(writer, 4, inputs)
+    writer.add(4, *body.inside, f"total += accumulate({body.results[0]})")
+    place = f"y0_address + y0_outer * {output.dtype.itemsize}"
+    writer.add(2, f"{accessor(output.dtype)}({place}, 1)[0] = {_scaled('total', output)}")
+    return writer.text()
+
+
+def columns_source(
+    formula: Formula, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+) -> str:
+    """A kernel whose innermost loop is kept: rows are added up, a tile of columns at a time."""
+    count, inputs, output = len(operands), operands[:-1], operands[-1]
+    facts, kept_dims, kept_strides, reduced_dims, reduced_strides = _layout(count, kept, reduced)
+    names = [op.name for op in operands]
+    total = "int64_at" if output.dtype.kind in "iu" else "float64_at"
+    writer = Writer()
+    loaded = _prologue(writer, operands, facts)
+    body = formula_body(formula, inputs, loaded, computed)
+    writer.add(1, *body.before, f"totals = {total}(stack_int64({TILE}), {TILE})")
+    writer.add(
+        1,
+        "for unit in range(lo, hi):",
+        "    row = unit // tiles",
+        f"    first = (unit - row * tiles) * {TILE}",
+    )
+    writer.add(2, f"width = min({TILE}, n - first)")
+    _offsets(writer, 2, "row", names, kept, kept_dims, kept_strides, "outer")
+    writer.add(2, "for j in range(width):", "    totals[j] = accumulate(0)", "for step in range(reduced):")
+    _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
+    _open_row(writer, 3, inputs, "first", "width")
+    writer.add(3, "for j in range(width):")
+    _read_strided(writer, 4, inputs)
+    writer.add(4, *body.inside, f"totals[j] += accumulate({body.results[0]})")
+    size = output.dtype.itemsize
+    if output.pattern == CONTIGUOUS:
+        writer.add(2, f"y0 = {accessor(output.dtype)}(y0_address + (y0_outer + first) * {size}, width)")
+        writer.add(2, "for j in range(width):", f"    y0[j] = {_scaled('totals[j]', output)}")
+    else:
+        writer.add(
+            2, f"y0_start = y0_address + y0_outer * {size} + first * y0_step", "for j in range(width):"
+        )
+        writer.add(
+            3, f"{accessor(output.dtype)}(y0_start + j * y0_step, 1)[0] = {_scaled('totals[j]', output)}"
+        )
+    return writer.text()
+
+
+def _scaled(code: str, output: Operand) -> str:
+    return code if output.dtype.kind in "iu" else f"{code} * scale"

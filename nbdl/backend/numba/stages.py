@@ -1,0 +1,87 @@
+"""Plans of several stages, and the scratch memory of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbdl.backend.numba import threads
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.native import state
+from nbdl.kernels.cpu import stages as kernel
+
+__all__ = ["Stage", "scratch_memory", "staged_plan"]
+
+_ALIGNMENT = 4096
+
+
+class Stage(NamedTuple):
+    """A kernel whose rows `[0, rows)` are split over `tasks`."""
+
+    kernel: int
+    rows: int
+    tasks: int
+
+
+def staged_plan(
+    stages: Sequence[Stage],
+    *,
+    inputs: int,
+    outputs: Iterable[OutputSpec],
+    words: dict[int, int],
+    keep: Any = None,
+) -> Plan:
+    """A plan that runs kernels one after the other.
+
+    Args:
+        stages: The kernels; all read the same argument block (`nbdl.kernels.cpu.stages`).
+        inputs: Number of input operands; with the outputs at most `MAX_OPERANDS`.
+        outputs: The output operands.
+        words: Value of each word of the block from `FIRST_WORD` on; others are 0.
+        keep: Objects whose memory the words refer to.
+    """
+    if any(stage.tasks > 1 for stage in stages):
+        threads.start()
+    outputs = tuple(outputs)
+    table = [state().ctypes.data, len(stages)]
+    for stage in stages:
+        table += [stage.kernel, stage.rows, max(1, min(stage.tasks, stage.rows))]
+    words = words | dict(enumerate(table, kernel.STATE))
+    return Plan(
+        _run_stages(),
+        inputs=inputs,
+        outputs=outputs,
+        arguments=block_words(words, inputs + len(outputs)),
+        rows=1,
+        keep=(state(), keep),
+    )
+
+
+def block_words(words: dict[int, int], operands: int) -> list[int]:
+    """The words of an argument block behind the addresses of its operands."""
+    return [words.get(k, 0) for k in range(operands, 1 + max(words))]
+
+
+@cache
+def _run_stages() -> int:
+    return compile_kernel("stages", lambda: kernel.run_stages, "stages")
+
+
+_memory: list[NDArray[np.uint8]] = []
+
+
+def scratch_memory(size: int) -> NDArray[np.uint8]:
+    """At least `size` bytes for kernels to work in, page-aligned; whoever refers to it by address keeps it alive.
+
+    All plans share it, since they run one at a time.
+    """
+    if not _memory or _memory[0].size < size:
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+        offset = -memory.ctypes.data % _ALIGNMENT
+        _memory[:] = [memory[offset : offset + size]]
+    return _memory[0]

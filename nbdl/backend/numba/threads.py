@@ -1,0 +1,141 @@
+"""The thread pool of the CPU kernels: Numba's, and no other.
+
+It starts when the first plan with more than one task is made. OpenMP is preferred, since it opens a parallel
+region in a few microseconds, then TBB; the workqueue that is left is slow and aborts when two threads enter
+it at once.
+
+A process that was forked computes in one thread: OpenMP's threads do not exist in the child, and GNU OpenMP
+would end it. Start worker processes by `spawn` or `forkserver` where they should compute in parallel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from operator import index
+
+import llvmlite.binding as llvm
+import numba
+
+from nbdl import config
+from nbdl.backend.numba.native import state
+from nbdl.kernels.cpu import launcher
+
+__all__ = ["get_num_threads", "on_change", "set_num_threads", "start", "threading_layer"]
+
+_log = logging.getLogger("nbdl")
+_NUMBA_PRIORITY = ["tbb", "omp", "workqueue"]
+_PRIORITY = ["omp", "tbb", "workqueue"]
+_SYMBOLS = {
+    launcher.STATE_GET_NUM_THREADS: "get_num_threads",
+    launcher.STATE_SET_NUM_THREADS: "set_num_threads",
+    launcher.STATE_PARALLEL_FOR: "numba_parallel_for",
+}
+
+
+class _Pool:
+    """What this process knows of its thread pool."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads: int | None = None
+        self.layer: str | None = None
+        self.forked = False
+        self.listeners: list[Callable[[], None]] = []
+
+
+_pool = _Pool()
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Calls `listener` whenever the number of threads changes."""
+    _pool.listeners.append(listener)
+
+
+def get_num_threads() -> int:
+    """Threads that a kernel may be split over: as set, else `nbdl.config.num_threads()`; 1 after a fork."""
+    if _pool.forked:
+        return 1
+    if _pool.threads is None:
+        _pool.threads = config.num_threads()
+    return _pool.threads
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets the number of threads that a kernel may be split over; all plans are made anew.
+
+    Raises:
+        TypeError: `threads` is not an integer.
+        ValueError: `threads` is less than 1.
+    """
+    count = index(threads)
+    if count < 1:
+        raise ValueError(f"set_num_threads: threads must be 1 or more, got {count}")
+    _pool.threads = count
+    _publish()
+    for listener in _pool.listeners:
+        listener()
+
+
+def threading_layer() -> str:
+    """Name of Numba's threading layer (`omp`, `tbb` or `workqueue`), or `none` in a forked process."""
+    start()
+    return "none" if _pool.forked or _pool.layer is None else _pool.layer
+
+
+def start() -> None:
+    """Starts the pool, if this has not happened yet."""
+    if _pool.layer is not None or _pool.forked:
+        return
+    with _pool.lock:
+        if _pool.layer is None:
+            _pool.layer = _start_numba()
+            _publish()
+
+
+def _start_numba() -> str:
+    # OpenMP reads these when it is loaded. Threads that spin for long wait for each other when another
+    # program takes a core (a region of 5 us took 11 ms); threads that sleep at once need 50 us to wake on an
+    # idle machine. A short spin (30 us) bridges the gaps between the calls of a program: 1 us a region, 70 us
+    # on a busy machine.
+    config.set_environment_default("OMP_WAIT_POLICY", "PASSIVE")
+    config.set_environment_default("GOMP_SPINCOUNT", "1000")
+    if numba.config.THREADING_LAYER == "default" and numba.config.THREADING_LAYER_PRIORITY == _NUMBA_PRIORITY:
+        numba.config.THREADING_LAYER_PRIORITY = _PRIORITY
+    numba.get_num_threads()  # starts the threads
+    layer = numba.threading_layer()
+    if layer == "workqueue":
+        warnings.warn(
+            "Numba found neither OpenMP nor TBB, so kernels use its workqueue: small ones run slower, and the"
+            " process ends if other code enters the workqueue from another thread. Remedy: pip install tbb",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    _log.debug("threading layer %s, %d threads", layer, get_num_threads())
+    return layer
+
+
+def _publish() -> None:
+    """Tells the entry points the pool's address and the number of threads."""
+    words = state()
+    started = _pool.layer is not None and not _pool.forked
+    threads = get_num_threads()
+    if _pool.layer == "workqueue":
+        threads = min(threads, numba.config.NUMBA_NUM_THREADS)
+    words[launcher.STATE_THREADS] = threads
+    for word, symbol in _SYMBOLS.items():
+        words[word] = llvm.address_of_symbol(symbol) if started else 0
+
+
+def _after_fork() -> None:
+    _pool.lock = threading.Lock()
+    _pool.forked = True
+    if _pool.layer is not None:
+        _publish()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

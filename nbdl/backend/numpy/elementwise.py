@@ -1,0 +1,135 @@
+"""Pointwise formulas and casts on NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbdl.formula import Formula, dtypes, numpy_functions
+from nbdl.formula.expr import variables
+from nbdl.formula.printers import NumpyStatements
+
+
+@functools.lru_cache(maxsize=4096)
+def numpy_source(formula: Formula, scalars: tuple[str, ...] = ()) -> str:
+    """The NumPy code of a formula: a function of the operands and the dtype of the arithmetic.
+
+    Args:
+        formula: the formula.
+        scalars: names of the operands that are numbers beside arrays.
+    """
+    names = [f"x{k}" for k in range(formula.arity)]
+    code = NumpyStatements(formula.outputs, {name: name for name in names}, scalars)
+    # The name of the function is fixed: that of the formula may be any text.
+    lines = [f"def formula({', '.join([*names, 'dtype'])}):", *[f"    {line}" for line in code.lines]]
+    lines.append(f"    return ({', '.join(code.results)},)")
+    return "\n".join(lines) + "\n"
+
+
+@functools.lru_cache(maxsize=4096)
+def numpy_function(formula: Formula, scalars: tuple[str, ...] = ()) -> Callable[..., tuple]:
+    """The compiled form of :func:`numpy_source`."""
+    namespace: dict[str, Any] = {"f": numpy_functions}
+    exec(compile(numpy_source(formula, scalars), f"<formula {formula.name}>", "exec"), namespace)
+    return namespace["formula"]
+
+
+class _Prepared(NamedTuple):
+    """What the dtypes and ranks of the operands determine.
+
+    Attributes:
+        function: the NumPy code.
+        computed: dtype of the arithmetic.
+        casts: (operand, dtype) for every operand that the code wants in another dtype.
+        outputs: dtypes that the results get.
+        fills: whether every output depends on all operands, so that it has the broadcast shape by itself.
+    """
+
+    function: Callable[..., tuple]
+    computed: np.dtype
+    casts: tuple[int, ...]
+    outputs: tuple[np.dtype, ...]
+    fills: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def _prepare(formula: Formula, types: tuple[np.dtype, ...], ranks: tuple[int, ...]) -> _Prepared:
+    _, computed, outputs = dtypes.arithmetic(formula, types, ranks)
+    has_array = 2 in ranks
+    scalars, casts = [], []
+    for k, (dtype, rank) in enumerate(zip(types, ranks, strict=True)):
+        if has_array and rank < 2:
+            scalars.append(f"x{k}")
+        elif dtype != computed and not (dtype.kind == "b" and dtypes.is_condition(formula, k)):
+            casts.append(k)
+    everything = {f"x{k}" for k in range(formula.arity)}
+    fills = all({v.name for v in variables([root])} == everything for root in formula.outputs)
+    return _Prepared(numpy_function(formula, tuple(scalars)), computed, tuple(casts), outputs, fills)
+
+
+dtypes.when_default_changes(_prepare.cache_clear)
+
+
+def evaluate(
+    formula: Formula, inputs: tuple[Any, ...], weak: int = 0
+) -> tuple[tuple, tuple[np.dtype, ...], bool]:
+    """``formula`` on arrays.
+
+    Returns:
+        The outputs in the dtype of the arithmetic, the dtypes they should get, and whether they already have
+        the broadcast shape of the operands.
+    """
+    prepared = _prepare(formula, tuple([x.dtype for x in inputs]), dtypes.priorities(inputs, weak))
+    operands: Any = inputs
+    if prepared.casts:
+        operands = list(inputs)
+        for k in prepared.casts:
+            operands[k] = operands[k].astype(prepared.computed)
+    with np.errstate(all="ignore"):
+        return prepared.function(*operands, prepared.computed), prepared.outputs, prepared.fills
+
+
+class Elementwise:
+    """Pointwise primitives."""
+
+    def pointwise(self, *inputs: Any, formula: Formula, weak: int = 0, out: Any = None) -> Any:
+        """A formula on broadcast operands.
+
+        Args:
+            inputs: the operands.
+            formula: the formula.
+            weak: bit k is set where operand k was a Python number, whose width does not count.
+            out: receives the result.
+
+        Returns:
+            An array, or a tuple if the formula has several outputs.
+        """
+        values, wanted, fills = evaluate(formula, inputs, weak)
+        shape = None if fills else np.broadcast_shapes(*[x.shape for x in inputs])
+        results = []
+        for k, (value, dtype) in enumerate(zip(values, wanted, strict=True)):
+            target = out[k] if type(out) is tuple else out
+            if target is not None:
+                target[...] = value
+                results.append(target)
+                continue
+            array = np.asarray(value)
+            if shape is not None and array.shape != shape:
+                array = np.broadcast_to(array, shape)
+            if array.dtype != dtype:
+                array = array.astype(dtype)
+            elif not array.flags.writeable or any(array is x for x in inputs):
+                array = array.copy()
+            results.append(array)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
+        """``x`` in another dtype, always a copy."""
+        if out is not None:
+            out[...] = x
+            return out
+        with np.errstate(all="ignore"):
+            return x.astype(dtype)

@@ -1,0 +1,205 @@
+"""Pooling on NumPy arrays, tap by tap of the window."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbdl.backend.numpy.precision import widened
+from nbdl.backend.windows import Sizes, taps
+from nbdl.formula import dtypes
+
+
+class Pooling:
+    """Maxima and means over windows of (N, C, *size) arrays, and their transposes.
+
+    ``counts`` is the number of windows, which ``ceil_mode`` has a say in; a window may reach over the end of
+    the input.
+    """
+
+    xp: Any
+
+    def max_pool(
+        self,
+        x: Any,
+        *,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        dilation: Sizes,
+        counts: Sizes,
+        out: Any = None,
+    ) -> tuple[Any, Any]:
+        """The maximum of every window, and where it is.
+
+        Args:
+            x: (N, C, *size).
+            kernel: sizes of the window.
+            stride: distances of neighbouring windows.
+            padding: how far the first window begins before the input; what lies outside never wins.
+            dilation: distances of neighbouring taps.
+            counts: numbers of windows.
+            out: receives the results.
+
+        Returns:
+            Values (N, C, *counts) of the dtype of x, and int64 positions in the flattened (*size): of the
+            first maximum, or of a NaN.
+        """
+        size = x.shape[2:]
+        flat = self.xp.arange(math.prod(size)).reshape(size)
+        values = self.xp.full((*x.shape[:2], *counts), lowest(x.dtype), x.dtype)
+        indices = self.xp.zeros(values.shape, np.int64)
+        indices[...] = self._first_elements(flat, kernel, stride, padding, dilation, counts)
+        for tap in taps(size, kernel, stride, padding, dilation, counts):
+            candidate, where = x[tap.elements], tap.windows
+            # A NaN wins, and stays: nothing compares as larger.
+            wins = (candidate > values[where]) | (candidate != candidate)
+            values[where] = self.xp.where(wins, candidate, values[where])
+            indices[where] = self.xp.where(wins, flat[tap.elements], indices[where])
+        return _delivered((values, indices), out)
+
+    def _first_elements(
+        self, flat: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, counts: Sizes
+    ) -> Any:
+        """The first position inside the input of every window: the maximum where all elements are -inf."""
+        first = self.xp.full(counts, -1)
+        for tap in reversed(taps(flat.shape, kernel, stride, padding, dilation, counts)):
+            first[tap.windows] = flat[tap.elements]
+        return first
+
+    def adaptive_max_pool(self, x: Any, *, counts: Sizes, out: Any = None) -> tuple[Any, Any]:
+        """Like :meth:`max_pool` over ``counts`` windows that cover the input evenly.
+
+        Window i of an axis of length n is [floor(i n / counts), ceil((i + 1) n / counts)).
+        """
+        size = x.shape[2:]
+        flat = self.xp.arange(math.prod(size)).reshape(size)
+        values = self.xp.empty((*x.shape[:2], *counts), x.dtype)
+        indices = self.xp.empty(values.shape, np.int64)
+        for window in np.ndindex(*counts):
+            bounds = [
+                slice(i * n // count, -(-(i + 1) * n // count))
+                for i, n, count in zip(window, size, counts, strict=True)
+            ]
+            part, place = (..., *bounds), (..., *window)
+            positions = flat[part].reshape(-1)
+            region = x[part].reshape((*x.shape[:2], positions.size))
+            best = region.argmax(-1)
+            values[place] = self.xp.take_along_axis(region, best[..., None], -1)[..., 0]
+            indices[place] = positions[best]
+        return _delivered((values, indices), out)
+
+    def window_gather(self, x: Any, indices: Any, *, out: Any = None) -> Any:
+        """The elements at flat positions of every plane.
+
+        Args:
+            x: (N, C, *size).
+            indices: (N, C, *counts), int64 positions in the flattened (*size).
+            out: (N, C, *counts), receives the result.
+        """
+        planes = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+        chosen = indices.reshape((*indices.shape[:2], math.prod(indices.shape[2:])))
+        result = self.xp.take_along_axis(planes, chosen, 2).reshape(indices.shape)
+        return _delivered(result, out)
+
+    def window_scatter(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
+        """The transpose of :meth:`window_gather`: elements added to zeros (N, C, *size) at positions."""
+        plane = math.prod(size)
+        lead = y.shape[0] * y.shape[1]
+        result = self.xp.zeros((*y.shape[:2], *size), widened(y).dtype)
+        positions = indices.reshape((lead, -1)) if lead and y.size else indices.reshape((lead, 0))
+        positions = positions + self.xp.arange(lead)[:, None] * plane
+        self.xp.add.at(result.reshape(-1), positions.reshape(-1), widened(y).reshape(-1))
+        return _delivered(result.astype(y.dtype, copy=False), out)
+
+    def avg_pool(
+        self,
+        x: Any,
+        *,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        counts: Sizes,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Any = None,
+    ) -> Any:
+        """The mean of every window.
+
+        Args:
+            x: (N, C, *size).
+            kernel: sizes of the window.
+            stride: distances of neighbouring windows.
+            padding: zeros around the input.
+            counts: numbers of windows.
+            count_include_pad: whether these zeros count in the mean.
+            divisor: what the sum is divided by; None for the number of elements.
+            out: (N, C, *counts), receives the result.
+        """
+        size = x.shape[2:]
+        total = self.xp.zeros((*x.shape[:2], *counts), widened(x).dtype)
+        for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
+            total[tap.windows] += x[tap.elements]
+        divisors = self.window_divisors(size, kernel, stride, padding, counts, count_include_pad, divisor)
+        return _delivered((total / divisors.astype(total.dtype)).astype(x.dtype, copy=False), out)
+
+    def avg_pool_input(
+        self,
+        y: Any,
+        *,
+        size: Sizes,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        counts: Sizes,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Any = None,
+    ) -> Any:
+        """The transpose of :meth:`avg_pool`: each element spread evenly over its window of (N, C, *size)."""
+        divisors = self.window_divisors(size, kernel, stride, padding, counts, count_include_pad, divisor)
+        share = widened(y) / divisors.astype(widened(y).dtype)
+        result = self.xp.zeros((*y.shape[:2], *size), share.dtype)
+        for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
+            result[tap.elements] += share[tap.windows]
+        return _delivered(result.astype(y.dtype, copy=False), out)
+
+    def window_divisors(
+        self,
+        size: Sizes,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        counts: Sizes,
+        include_pad: bool,
+        divisor: int | None,
+    ) -> Any:
+        """What the sum of every window is divided by, broadcast over (*counts)."""
+        if divisor is not None:
+            return self.xp.asarray(divisor)
+        lengths = self.xp.asarray(1)
+        for n, k, step, pad, count in zip(size, kernel, stride, padding, counts, strict=True):
+            first = self.xp.arange(count) * step - pad
+            last = self.xp.minimum(first + k, n + pad)
+            if not include_pad:
+                first, last = self.xp.maximum(first, 0), self.xp.minimum(last, n)
+            lengths = self.xp.multiply.outer(lengths, last - first)
+        return lengths
+
+
+def lowest(dtype: Any) -> Any:
+    """The value of ``dtype`` that is not larger than any other."""
+    return -np.inf if dtypes.is_floating(dtype) else False if dtype == dtypes.BOOL else np.iinfo(dtype).min
+
+
+def _delivered(result: Any, out: Any) -> Any:
+    if out is None:
+        return result
+    if isinstance(result, tuple):
+        for target, array in zip(out, result, strict=True):
+            target[...] = array
+    else:
+        out[...] = result
+    return out

@@ -1,0 +1,174 @@
+"""Dtypes of formulas: PyTorch's promotion, and which dtype the arithmetic of a formula runs in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nbdl.formula.formula import Formula
+
+BOOL = np.dtype(bool)
+FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+INT64 = np.dtype(np.int64)
+
+_default_float = FLOAT32
+
+# bool < integer < float: a number without a dtype of its own counts only if its category is higher.
+_CATEGORIES = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}
+
+
+def bfloat16() -> np.dtype:
+    """The bfloat16 dtype of ``ml_dtypes``.
+
+    Raises:
+        ImportError: ``ml_dtypes`` is not installed.
+    """
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise ImportError("bfloat16 arrays need the package ml_dtypes: pip install ml_dtypes") from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Whether ``dtype`` is bfloat16 (NumPy knows it as a registered void-like type)."""
+    return dtype.num >= 256 and dtype.name == "bfloat16"  # numbers below are NumPy's own types
+
+
+def is_floating(dtype: np.dtype) -> bool:
+    """Whether ``dtype`` is a real floating dtype."""
+    return dtype.kind == "f" or is_bfloat16(dtype)
+
+
+def get_default_dtype() -> np.dtype:
+    """The dtype that Python floats become, and integers in functions with floating results."""
+    return _default_float
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the default floating dtype (float32 at start).
+
+    Raises:
+        TypeError: ``dtype`` is not a floating dtype.
+    """
+    global _default_float
+    dtype = np.dtype(dtype)
+    if not is_floating(dtype):
+        raise TypeError(f"set_default_dtype: dtype must be a floating dtype, got {dtype}")
+    if dtype != _default_float:
+        _default_float = dtype
+        for forget in (result_dtype.cache_clear, arithmetic.cache_clear, *_forgetting):
+            forget()
+
+
+_forgetting: list[Callable[[], None]] = []
+
+
+def when_default_changes(forget: Callable[[], None]) -> None:
+    """Have :func:`set_default_dtype` call ``forget``; for those who keep what :func:`arithmetic` said."""
+    _forgetting.append(forget)
+
+
+def category(dtype: np.dtype) -> int:
+    """0 for bool, 1 for integers, 2 for floats, 3 for complex numbers."""
+    return _CATEGORIES[dtype.kind]
+
+
+def promote(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The dtype that two arrays with dimensions meet in: PyTorch's table.
+
+    Unlike NumPy's, an integer beside a float never widens it (int64 and float32 give float32), and float16
+    beside bfloat16 gives float32.
+    """
+    if a == b:
+        return a
+    if category(a) != category(b):
+        return a if category(a) > category(b) else b
+    if is_bfloat16(a) or is_bfloat16(b):
+        other = b if is_bfloat16(a) else a
+        return FLOAT32 if other == FLOAT16 else other
+    return np.promote_types(a, b) if a.kind != "u" or b.kind != "i" or b.itemsize != 8 else INT64
+
+
+@functools.lru_cache(maxsize=4096)
+def result_dtype(dtypes: tuple[np.dtype, ...], priorities: tuple[int, ...]) -> np.dtype:
+    """PyTorch's ``result_type``.
+
+    Args:
+        dtypes: one per operand.
+        priorities: 2 for an array with dimensions, 1 for a 0-d array, 0 for a Python number. An operand of
+            lower priority counts only if its category (bool, integer, float) is higher than that of all with
+            higher priority.
+    """
+    result: np.dtype | None = None
+    for priority in (2, 1, 0):
+        group = [dtype for dtype, p in zip(dtypes, priorities, strict=True) if p == priority]
+        if not group:
+            continue
+        merged = functools.reduce(promote, group)
+        if priority == 0 and category(merged) == 2 and (result is None or category(result) < 2):
+            merged = _default_float  # a Python float has no width of its own
+        if result is None or category(merged) > category(result):
+            result = merged
+    if result is None:
+        raise ValueError("result_dtype: at least one operand is needed")
+    return result
+
+
+def priorities(arrays: Sequence[Any], weak: int) -> tuple[int, ...]:
+    """The priorities for :func:`result_dtype`; bit k of ``weak`` is set where array k was a Python number."""
+    if weak == 0:
+        return tuple([2 if array.ndim else 1 for array in arrays])
+    return tuple([0 if weak >> k & 1 else 2 if array.ndim else 1 for k, array in enumerate(arrays)])
+
+
+@functools.lru_cache(maxsize=4096)
+def arithmetic(
+    formula: Formula, dtypes: tuple[np.dtype, ...], ranks: tuple[int, ...]
+) -> tuple[np.dtype, np.dtype, tuple[np.dtype, ...]]:
+    """The dtypes of a formula on operands of these dtypes.
+
+    Returns:
+        The dtype of the result, the dtype the arithmetic runs in (float32 for half precision), and the dtype
+        of every output (bool for comparisons and logic).
+
+    Raises:
+        TypeError: a bitwise function on floats.
+    """
+    from nbdl.formula.printers import is_truth_value
+
+    condition = [is_condition(formula, k) for k in range(len(dtypes))]
+    counted = [k for k, only_condition in enumerate(condition) if not only_condition] or range(len(dtypes))
+    result = _default_float
+    if dtypes:
+        result = result_dtype(tuple(dtypes[k] for k in counted), tuple(ranks[k] for k in counted))
+    kinds = {function.kind for function in formula.functions}
+    if "float" in kinds and category(result) < 2:
+        result = _default_float
+    if "bits" in kinds and category(result) > 1:
+        raise TypeError(
+            f"{formula.name}: operands must be integers or bools, got {', '.join(map(str, dtypes))}"
+        )
+    computed = FLOAT32 if result == FLOAT16 or is_bfloat16(result) else result
+    outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
+    return result, computed, outputs
+
+
+@functools.lru_cache(maxsize=4096)
+def is_condition(formula: Formula, k: int) -> bool:
+    """Whether operand k is only a condition of ``where``, so that its dtype does not count."""
+    name = f"x{k}"
+    used = [node for node in formula.nodes if any(arg.name == name for arg in node.args)]
+    if not used or any(root.name == name for root in formula.outputs):
+        return False
+    return all(
+        node.function.name == "where"
+        and node.args[0].name == name
+        and all(arg.name != name for arg in node.args[1:])
+        for node in used
+        if node.function is not None
+    )

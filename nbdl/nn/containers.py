@@ -1,0 +1,398 @@
+"""Modules that hold modules or parameters: a chain, lists and dicts."""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.nn.module import Module
+from nbdl.nn.parameter import Parameter
+
+
+class _Numbered(Module):
+    """Members under the names "0", "1", ...; the base of the lists."""
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return self._module_names
+
+    def _put(self, name: str, value: Any) -> None:
+        self.register_module(name, value)
+
+    def _values(self) -> list[Any]:
+        return [self.__dict__[name] for name in self._names]
+
+    def _position(self, index: Any) -> int:
+        try:
+            position = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{self._get_name()}: indices must be integers or slices, got {type(index).__name__}"
+            ) from None
+        size = len(self)
+        if not -size <= position < size:
+            raise IndexError(f"{self._get_name()}: index {position} is out of range for {size} members")
+        return position % size
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return type(self)(*self._arguments(self._values()[index]))
+        return self._values()[self._position(index)]
+
+    def _arguments(self, values: list[Any]) -> tuple:
+        """What the constructor takes to hold ``values``."""
+        return (values,)
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, list(self._names)[self._position(index)], value)
+
+    def __delitem__(self, index: int | slice) -> None:
+        values = self._values()
+        del values[index if isinstance(index, slice) else self._position(index)]
+        self._replace(values)
+
+    def _replace(self, values: Iterable[Any]) -> None:
+        for name in list(self._names):
+            delattr(self, name)
+        for k, value in enumerate(values):
+            self._put(str(k), value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values())
+
+    def __contains__(self, value: object) -> bool:
+        return any(member is value for member in self._values())
+
+    def append(self, value: Any) -> Any:
+        """Add a member at the end."""
+        self._put(str(len(self)), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Any:
+        """Add several members at the end.
+
+        Raises:
+            TypeError: ``values`` is not iterable.
+        """
+        if not isinstance(values, Iterable):
+            raise TypeError(f"{self._get_name()}.extend: expected an iterable, got {type(values).__name__}")
+        for value in list(values):
+            self.append(value)
+        return self
+
+    def insert(self, index: int, value: Any) -> Any:
+        """Insert a member before ``index``."""
+        values = self._values()
+        values.insert(index, value)
+        self._replace(values)
+        return self
+
+    def pop(self, index: int = -1) -> Any:
+        """Take a member out."""
+        value = self[index]
+        del self[index]
+        return value
+
+    def __add__(self, other: Iterable[Any]) -> Any:
+        if not isinstance(other, Iterable):
+            return NotImplemented
+        return type(self)(*self._arguments([*self._values(), *other]))
+
+    def __iadd__(self, other: Iterable[Any]) -> Any:
+        return self.extend(other)
+
+
+class Sequential(_Numbered):
+    """A chain: each module computes on what the one before it returned.
+
+    Args:
+        args: modules, or one ``OrderedDict`` of modules by name.
+
+    Example:
+        >>> from nbdl import nn
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+        >>> model[0]
+        Linear(in_features=2, out_features=8, bias=True)
+        >>> len(model[:2])
+        2
+    """
+
+    def __init__(self, *args: Any):
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], dict):
+            members = args[0].items()
+        else:
+            members = [(str(k), module) for k, module in enumerate(args)]  # type: ignore[assignment]
+        for name, module in members:
+            self._put(name, module)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):  # names are kept
+            names = list(self._module_names)[index]
+            return type(self)(OrderedDict((name, self.__dict__[name]) for name in names))
+        return super().__getitem__(index)
+
+    def __delitem__(self, index: int | slice) -> None:
+        if all(name == str(k) for k, name in enumerate(self._module_names)):
+            super().__delitem__(index)
+            return
+        names = list(self._module_names)
+        chosen = names[index] if isinstance(index, slice) else [names[self._position(index)]]
+        for name in chosen:
+            delattr(self, name)
+
+    def _arguments(self, values: list[Any]) -> tuple:
+        return tuple(values)
+
+    def forward(self, input: Any) -> Any:
+        """All modules one after the other."""
+        members = self.__dict__
+        for name in self._module_names:
+            input = members[name](input)
+        return input
+
+
+class ModuleList(_Numbered):
+    """A list of modules; it has no ``forward``.
+
+    Args:
+        modules: the first members.
+    """
+
+    def __init__(self, modules: Iterable[Module] | None = None):
+        super().__init__()
+        if modules is not None:
+            self.extend(modules)
+
+
+class ModuleDict(Module):
+    """A dict of modules by name; it has no ``forward``.
+
+    Args:
+        modules: a mapping, or pairs of names and modules.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._module_names:
+            raise KeyError(key)
+        return self.__dict__[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.register_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._module_names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._module_names)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._module_names
+
+    def clear(self) -> None:
+        """Take all members out."""
+        for name in list(self._module_names):
+            delattr(self, name)
+
+    def pop(self, key: str) -> Any:
+        """Take a member out."""
+        module = self[key]
+        del self[key]
+        return module
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._module_names.keys()
+
+    def values(self) -> list[Any]:
+        """The modules."""
+        return [self.__dict__[name] for name in self._module_names]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and modules."""
+        return [(name, self.__dict__[name]) for name in self._module_names]
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace several members.
+
+        Raises:
+            TypeError: it is neither a mapping nor an iterable of pairs.
+        """
+        for name, module in _pairs("ModuleDict.update", modules):
+            self[name] = module
+
+
+def _pairs(caller: str, entries: Any) -> list[tuple[str, Any]]:
+    if hasattr(entries, "items"):
+        return list(entries.items())
+    if not isinstance(entries, Iterable):
+        raise TypeError(f"{caller}: expected a mapping or an iterable of pairs, got {type(entries).__name__}")
+    pairs = list(entries)
+    for k, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{caller}: element {k} must be a pair of a name and a value, got {pair!r}")
+    return pairs
+
+
+def _as_parameter(value: Any) -> Any:
+    """Tensors become parameters; anything else is kept as it is."""
+    return Parameter(value) if isinstance(value, Tensor) and not isinstance(value, Parameter) else value
+
+
+class ParameterList(_Numbered):
+    """A list of parameters; tensors that are assigned become parameters.
+
+    Args:
+        values: the first members.
+    """
+
+    _keys: dict[str, None]
+
+    def __init__(self, values: Iterable[Any] | None = None):
+        super().__init__()
+        self._keys = {}
+        if values is not None:
+            self.extend(values)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return self._keys
+
+    def _put(self, name: str, value: Any) -> None:
+        self._keys[name] = None
+        setattr(self, name, _as_parameter(value))
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._put(str(self._position(index)), value)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._keys.pop(name, None)
+
+    def extra_repr(self) -> str:
+        """One line a member."""
+        return "\n".join(f"  ({k}): {_described(value)}" for k, value in enumerate(self))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("ParameterList should not be called.")
+
+
+class ParameterDict(Module):
+    """A dict of parameters by name; tensors that are assigned become parameters.
+
+    Args:
+        parameters: a mapping, or pairs of names and values.
+    """
+
+    _keys: dict[str, None]
+
+    def __init__(self, parameters: Any = None):
+        super().__init__()
+        self._keys = {}
+        if parameters is not None:
+            self.update(parameters)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(
+                f"ParameterDict: index given is of type {type(key).__name__}, but cannot be used as key "
+                "because it is not a string"
+            )
+        if key not in self._keys and (key in self.__dict__ or hasattr(type(self), key)):
+            raise KeyError(f"ParameterDict: attribute {key!r} already exists")
+        self._keys[key] = None
+        setattr(self, key, _as_parameter(value))
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        del self._keys[key]
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._keys.keys()
+
+    def values(self) -> list[Any]:
+        """The members."""
+        return [self[key] for key in self._keys]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and members."""
+        return [(key, self[key]) for key in self._keys]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The member, or ``default``."""
+        return self[key] if key in self._keys else default
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The member, which is ``default`` if it was not there."""
+        if key not in self._keys:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        """Take a member out."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def clear(self) -> None:
+        """Take all members out."""
+        for key in list(self._keys):
+            del self[key]
+
+    def update(self, parameters: Any) -> None:
+        """Add or replace several members.
+
+        Raises:
+            TypeError: it is neither a mapping nor an iterable of pairs.
+        """
+        for key, value in _pairs("ParameterDict.update", parameters):
+            self[key] = value
+
+    def copy(self) -> ParameterDict:
+        """A dict that shares the members."""
+        return ParameterDict(dict(self.items()))
+
+    def extra_repr(self) -> str:
+        """One line a member."""
+        return "\n".join(f"  ({key}): {_described(value)}" for key, value in self.items())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("ParameterDict should not be called.")
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"Object of type: {type(value).__name__}"
+    kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+    return f"{kind} containing: [{value.dtype} of size {'x'.join(map(str, value.shape))}]"

@@ -1,0 +1,285 @@
+"""Activations: every one a formula, with PyTorch's slopes at the kinks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
+from nbdl.ops import arithmetic
+from nbdl.ops.creation import arange
+from nbdl.ops.inplace import call_in_place
+from nbdl.ops.pointwise import call
+from nbdl.ops.primitive import normalize_axis
+from nbdl.ops.random import rand_like
+from nbdl.ops.softmax import log_softmax as log_softmax_along
+from nbdl.ops.softmax import softmax as softmax_along
+
+# Klambauer et al., Self-Normalizing Neural Networks (2017): the fixed point has mean 0 and variance 1.
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def _formula(name: str, definition: Callable[..., Any]) -> Formula:
+    return Formula(name, definition, definition.__code__.co_argcount)
+
+
+_RELU = arithmetic.formula_of("relu")
+_HARDTANH = _formula("hardtanh", lambda x, low, high: f.where(x <= low, low, f.where(x >= high, high, x)))
+_LEAKY_RELU = _formula("leaky_relu", lambda x, slope: f.where(x > 0, x, slope * x))
+_ELU = _formula("elu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x)))
+_CELU = _formula("celu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x / alpha)))
+_SELU = _formula("selu", lambda x: SELU_SCALE * f.where(x > 0, x, SELU_ALPHA * f.expm1(x)))
+_GELU = _formula("gelu", lambda x: 0.5 * x * (1 + f.erf(x * math.sqrt(0.5))))
+_GELU_TANH = _formula(
+    "gelu_tanh", lambda x: 0.5 * x * (1 + f.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+)
+_SILU = _formula("silu", lambda x: x * f.expit(x))
+_MISH = _formula("mish", lambda x: x * f.tanh(f.softplus(x)))
+# Linear where the exponential would only be rounded away.
+_SOFTPLUS = _formula(
+    "softplus", lambda x, beta, threshold: f.where(x * beta > threshold, x, f.softplus(x * beta) / beta)
+)
+_LOGSIGMOID = _formula("logsigmoid", lambda x: -f.softplus(-x))
+_SOFTSIGN = _formula("softsign", lambda x: x / (1 + f.abs(x)))
+_TANHSHRINK = _formula("tanhshrink", lambda x: x - f.tanh(x))
+_SOFTSHRINK = _formula(
+    "softshrink", lambda x, lam: f.where(x > lam, x - lam, f.where(x < -lam, x + lam, x * 0))
+)
+_HARDSHRINK = _formula("hardshrink", lambda x, lam: f.where(f.abs(x) <= lam, 0, x))
+_HARDSIGMOID = _formula("hardsigmoid", lambda x: f.where(x <= -3, 0, f.where(x >= 3, 1, x / 6 + 0.5)))
+_HARDSWISH = _formula("hardswish", lambda x: f.where(x <= -3, 0, f.where(x >= 3, x, x * (x + 3) / 6)))
+_THRESHOLD = _formula("threshold", lambda x, threshold, value: f.where(x <= threshold, value, x))
+_GLU = _formula("glu", lambda a, b: a * f.expit(b))
+
+
+def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: float) -> Tensor:
+    return call_in_place(formula, x, *parameters) if inplace else call(formula, x, *parameters)
+
+
+sigmoid, tanh = arithmetic.sigmoid, arithmetic.tanh
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0); slope 0 at 0."""
+    return call_in_place(_RELU, input) if inplace else arithmetic.relu(input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x limited to [min_val, max_val]; slope 0 at the bounds.
+
+    Raises:
+        ValueError: the bounds are in the wrong order.
+    """
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: min_val cannot be greater than max_val, got {min_val} and {max_val}")
+    return _apply(_HARDTANH, inplace, input, min_val, max_val)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return _apply(_HARDTANH, inplace, input, 0.0, 6.0)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """x above 0, negative_slope * x below."""
+    return _apply(_LEAKY_RELU, inplace, input, negative_slope)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x above 0, weight * x below, the slope being learned.
+
+    Args:
+        input: (N, C, ...) or of any shape if there is one slope.
+        weight: (C,) or (1,).
+
+    Raises:
+        RuntimeError: there are neither C slopes nor one.
+    """
+    slopes = weight.array.size
+    channels = input.array.shape[1] if input.array.ndim > 1 else 1
+    if weight.array.ndim > 1 or (slopes != 1 and slopes != channels):
+        raise RuntimeError(
+            f"prelu: Mismatch of parameter numbers and input channel size: weight {tuple(weight.shape)} for "
+            f"input {tuple(input.shape)} with {channels} channels; expected (1,) or ({channels},)"
+        )
+    if slopes != 1:
+        weight = weight.reshape((slopes, *[1] * (input.array.ndim - 2)))
+    elif weight.array.ndim > input.array.ndim:
+        weight = weight.reshape(())
+    return call(_LEAKY_RELU, input, weight)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x above 0, slope * x below, with random slopes from [lower, upper] in training, else their mean.
+
+    Raises:
+        ValueError: ``lower`` is above ``upper``.
+    """
+    if lower > upper:
+        raise ValueError(
+            f"rrelu: lower bound should be less than or equal to the upper bound, got {lower} and {upper}"
+        )
+    if not training:
+        return _apply(_LEAKY_RELU, inplace, input, (lower + upper) / 2)
+    slope = rand_like(input) * (upper - lower) + lower
+    return call_in_place(_LEAKY_RELU, input, slope) if inplace else call(_LEAKY_RELU, input, slope)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha * (exp(x) - 1) below."""
+    return _apply(_ELU, inplace, input, alpha)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """Scaled elu, whose fixed point has mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return _apply(_SELU, inplace, input)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """x above 0, alpha * (exp(x / alpha) - 1) below.
+
+    Raises:
+        ZeroDivisionError: alpha is 0.
+    """
+    if alpha == 0:
+        raise ZeroDivisionError("celu: alpha cannot be 0")
+    return _apply(_CELU, inplace, input, alpha)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x times the normal distribution function of x (Hendrycks & Gimpel 2016).
+
+    Args:
+        input: the tensor.
+        approximate: ``none``, or ``tanh`` for their approximation.
+
+    Raises:
+        ValueError: another approximation.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
+    return call(_GELU if approximate == "none" else _GELU_TANH, input)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * sigmoid(x)."""
+    return _apply(_SILU, inplace, input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * tanh(softplus(x))."""
+    return _apply(_MISH, inplace, input)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
+    return call(_SOFTPLUS, input, beta, threshold)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    return call(_LOGSIGMOID, input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + abs(x))."""
+    return call(_SOFTSIGN, input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return call(_TANHSHRINK, input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved towards 0 by ``lambd``, 0 inside [-lambd, lambd].
+
+    Raises:
+        RuntimeError: ``lambd`` is negative.
+    """
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}")
+    return call(_SOFTSHRINK, input, lambd)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """x outside [-lambd, lambd], 0 inside."""
+    return call(_HARDSHRINK, input, lambd)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """x / 6 + 1/2, limited to [0, 1]."""
+    return _apply(_HARDSIGMOID, inplace, input)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """x * hardsigmoid(x)."""
+    return _apply(_HARDSWISH, inplace, input)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x above the threshold, else ``value``."""
+    return _apply(_THRESHOLD, inplace, input, threshold, value)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half of an axis times the sigmoid of the second.
+
+    Raises:
+        RuntimeError: the axis has an odd length.
+    """
+    axis = normalize_axis("glu", dim, input.array.ndim)
+    n = input.array.shape[axis] if input.array.ndim else 1
+    if n % 2:
+        raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {n}")
+    return call(_GLU, input.narrow(axis, 0, n // 2), input.narrow(axis, n // 2, n // 2))
+
+
+# ------------------------------------------------------------------------------------ normalised exponentials
+def _softmax_axis(label: str, dim: int | None) -> int:
+    if dim is None:
+        raise TypeError(f"{label}: dim is missing: it must name the axis whose slices are normalised")
+    return dim
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`."""
+    return softmax_along(input, _softmax_axis("softmax", dim), dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """softmax of -x along ``dim``."""
+    return softmax_along(-input, _softmax_axis("softmin", dim), dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`."""
+    return log_softmax_along(input, _softmax_axis("log_softmax", dim), dtype)
+
+
+def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:
+    """A sample of the Gumbel-softmax distribution (Jang et al. 2016).
+
+    Args:
+        logits: unnormalised log-probabilities.
+        tau: temperature.
+        hard: return one-hot samples, with the gradient of the soft ones.
+        dim: the axis of the classes.
+    """
+    # -log(-log(u)) is Gumbel distributed; u = 0 would make it infinite, so u is taken from (0, 1].
+    noise = -arithmetic.log(-arithmetic.log1p(-rand_like(logits)))
+    soft = softmax_along((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    axis = normalize_axis("gumbel_softmax", dim, logits.array.ndim)
+    choice = soft.detach().argmax(axis, keepdim=True)
+    shape = [1] * logits.array.ndim
+    shape[axis] = -1
+    classes = arange(logits.array.shape[axis], device=logits.device).reshape(tuple(shape))
+    return (classes == choice).to(soft.dtype) - soft.detach() + soft

@@ -1,0 +1,81 @@
+"""Distances, similarities and norms of vectors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
+from nbdl.ops.arithmetic import formula_of
+from nbdl.ops.creation import tensor
+from nbdl.ops.pointwise import call
+from nbdl.ops.primitive import check_broadcast, normalize_axis
+from nbdl.ops.reduction import Reduce
+from nbdl.ops.selecting import index_select
+
+_PRODUCT = formula_of("multiply")
+_SQUARE = formula_of("square")
+_POWER = Formula("absolute_power", lambda x, p: f.pow(f.abs(x), p), 2)
+# A norm of 0 has slope 0, not the infinite one of the root.
+_ROOT = Formula("norm_root", lambda x: f.where(x > 0, f.sqrt(f.where(x > 0, x, 1)), 0 * x), 1)
+_POWER_ROOT = Formula("norm_root", lambda x, p: f.where(x > 0, f.pow(f.where(x > 0, x, 1), 1 / p), 0 * x), 2)
+_QUOTIENT = Formula("cosine", lambda product, a, b, eps: product / (f.maximum(a, eps) * f.maximum(b, eps)), 4)
+_AT_LEAST = Formula("at_least", lambda x, low: f.where(x > low, x, low), 2)
+
+
+def vector_norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
+    """(sum of abs(x)^p)^(1/p) along an axis; p may be infinite or 0; slope 0 at 0."""
+    if math.isinf(p):
+        magnitudes = x.abs()
+        return magnitudes.amax(dim, keepdim=keepdim) if p > 0 else magnitudes.amin(dim, keepdim=keepdim)
+    if p == 0:
+        return (x != 0).to(x.dtype).sum(dim, keepdim=keepdim)
+    if p == 1:
+        return x.abs().sum(dim, keepdim=keepdim)
+    axis = normalize_axis("vector_norm", dim, x.array.ndim)
+    if p == 2:
+        return call(_ROOT, apply(Reduce.of(_SQUARE, "sum", (axis,), keepdim), x))
+    return call(_POWER_ROOT, call(_POWER, x, float(p)).sum(axis, keepdim=keepdim), float(p))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(norm(x), eps), the p-norm being taken along ``dim``."""
+    return input / call(_AT_LEAST, vector_norm(input, p, dim, True), eps)
+
+
+def cosine(x1: Tensor, x2: Tensor, dim: int, eps: float) -> Tensor:
+    """x1 . x2 / (norm(x1) norm(x2)) along an axis, each norm being at least the root of ``eps``."""
+    axis = normalize_axis("cosine_similarity", dim, max(x1.array.ndim, x2.array.ndim))
+    product = apply(Reduce.of(_PRODUCT, "sum", (axis,), False), x1, x2)
+    return call(
+        _QUOTIENT, product, vector_norm(x1, 2, axis, False), vector_norm(x2, 2, axis, False), eps**0.5
+    )
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(norm(x1), eps) * max(norm(x2), eps)) along ``dim``, of broadcast operands.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+    """
+    shape = check_broadcast("cosine_similarity", (x1.array, x2.array))
+    return cosine(x1.expand(shape), x2.expand(shape), dim, eps * eps)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """The p-norm of x1 - x2 + eps along the last axis."""
+    return vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows i < j of (N, D), in one vector of length N (N - 1) / 2."""
+    if input.array.ndim != 2:
+        raise RuntimeError(f"pdist: only supports 2D tensors, got: {input.array.ndim}D")
+    first, second = (tensor(index, device=input.device) for index in np.triu_indices(input.array.shape[0], 1))
+    return vector_norm(index_select(input, 0, first) - index_select(input, 0, second), p, -1, False)

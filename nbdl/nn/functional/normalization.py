@@ -1,0 +1,300 @@
+"""Normalisation over batches, layers, groups and channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
+from nbdl.ops.creation import finfo
+from nbdl.ops.inplace import call_in_place
+from nbdl.ops.joining import pad_constant
+from nbdl.ops.normalization import normalize, normalize_with
+from nbdl.ops.pointwise import call
+from nbdl.ops.pooling import avg_pool
+
+_RUNNING = Formula("running_mean", lambda old, new, momentum: (1 - momentum) * old + momentum * new, 3)
+# The running variance is unbiased, the one that normalises is not.
+_RUNNING_VARIANCE = Formula(
+    "running_var",
+    lambda old, new, momentum, count: (1 - momentum) * old + momentum * new * (count / (count - 1)),
+    4,
+)
+_RESPONSE = Formula("local_response", lambda x, mean, alpha, beta, k: x / f.pow(k + alpha * mean, beta), 5)
+
+
+def _check_channels(label: str, input: Tensor, **vectors: Tensor | None) -> None:
+    """Every given vector must have one entry a channel."""
+    channels = input.array.shape[1]
+    for name, vector in vectors.items():
+        if vector is not None and vector.array.shape != (channels,):
+            raise RuntimeError(
+                f"{label}: {name} should contain {channels} elements, one a channel of the input "
+                f"{tuple(input.shape)}, not {tuple(vector.shape)}"
+            )
+
+
+def _broadcast(vector: Tensor | None, ndim: int) -> Tensor | None:
+    """(C,) as (1, C, 1, ...)."""
+    return None if vector is None else vector.reshape((1, vector.array.shape[0], *[1] * (ndim - 2)))
+
+
+def _update_running(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float,
+    count: int,
+) -> None:
+    """Move the running statistics towards those of a batch, in place."""
+    with no_grad():
+        if running_mean is not None:
+            call_in_place(_RUNNING, running_mean, mean.detach().reshape(running_mean.array.shape), momentum)
+        if running_var is not None:
+            new = variance.detach().reshape(running_var.array.shape)
+            call_in_place(_RUNNING_VARIANCE, running_var, new, momentum, float(count))
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel (Ioffe & Szegedy 2015).
+
+    Args:
+        input: (N, C) or (N, C, ...).
+        running_mean: (C,) or None.
+        running_var: (C,) or None.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        training: normalise with the statistics of the batch, and move the running ones towards them in place;
+            else use the running ones.
+        momentum: weight of the new statistics.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: there is only one value a channel in training.
+        RuntimeError: the shapes do not fit, or evaluation lacks statistics.
+    """
+    ndim = input.array.ndim
+    if ndim < 2:
+        raise RuntimeError(f"batch_norm: expected an input (N, C, ...), got {tuple(input.shape)}")
+    _check_channels(
+        "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    scale, shift = _broadcast(weight, ndim), _broadcast(bias, ndim)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError(
+                "batch_norm: Expected running_mean and running_var to be defined when training=False"
+            )
+        mean, variance = _broadcast(running_mean, ndim), _broadcast(running_var, ndim)
+        return normalize_with(input, mean, variance, scale, shift, eps)  # type: ignore[arg-type]
+    shape = input.array.shape
+    count = shape[0] * math.prod(shape[2:])
+    if count == 1:
+        raise ValueError(
+            f"batch_norm: Expected more than 1 value per channel when training, got input size {list(shape)}"
+        )
+    out, mean, variance = normalize(input, scale, shift, (0, *range(2, ndim)), eps)
+    if running_mean is not None or running_var is not None:
+        _update_running(running_mean, running_var, mean, variance, momentum, count)
+    return out
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalisation of every channel of every sample by its own statistics (Ulyanov et al. 2016).
+
+    Args:
+        input: (N, C, ...).
+        running_mean: (C,) or None.
+        running_var: (C,) or None.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        use_input_stats: normalise with the statistics of the input, and move the running ones towards their
+            mean over the batch in place; else use the running ones.
+        momentum: weight of the new statistics.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: there is only one value to average.
+        RuntimeError: the shapes do not fit, or statistics are missing.
+    """
+    ndim = input.array.ndim
+    if ndim < 3:
+        raise RuntimeError(
+            f"instance_norm: expected an input (N, C, ...) with spatial axes, got {tuple(input.shape)}"
+        )
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError(
+                "instance_norm: Expected running_mean and running_var to be defined when use_input_stats is "
+                "false"
+            )
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    _check_channels(
+        "instance_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    count = math.prod(input.array.shape[2:])
+    if count == 1:
+        raise ValueError(
+            "instance_norm: Expected more than 1 spatial element when training, got input size "
+            f"{list(input.shape)}"
+        )
+    out, mean, variance = normalize(
+        input, _broadcast(weight, ndim), _broadcast(bias, ndim), tuple(range(2, ndim)), eps
+    )
+    if running_mean is not None or running_var is not None:
+        with no_grad():
+            mean, variance = mean.detach().mean(0), variance.detach().mean(0)
+        _update_running(running_mean, running_var, mean, variance, momentum, count)
+    return out
+
+
+def _trailing(
+    label: str, input: Tensor, normalized_shape: int | Sequence[int], *affine: Tensor | None
+) -> tuple[tuple[int, ...], list[Tensor | None]]:
+    """The last axes, which must have ``normalized_shape``, and weight and bias with the rank of the input."""
+    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = input.array.shape
+    if not wanted or shape[len(shape) - len(wanted) :] != wanted or len(shape) < len(wanted):
+        raise RuntimeError(
+            f"{label}: Given normalized_shape={list(wanted)}, expected input with shape "
+            f"[{', '.join(['*', *map(str, wanted)])}], but got input of size {list(shape)}"
+        )
+    added = len(shape) - len(wanted)
+    spread: list[Tensor | None] = []
+    for name, tensor in zip(("weight", "bias"), affine, strict=False):
+        if tensor is not None and tensor.array.shape != wanted:
+            raise RuntimeError(
+                f"{label}: Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+                f"{list(tensor.shape)} and normalized_shape = {list(wanted)}"
+            )
+        spread.append(tensor if tensor is None or not added else tensor.reshape((*[1] * added, *wanted)))
+    return tuple(range(added, len(shape))), spread
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalisation over the last axes (Ba, Kiros & Hinton 2016).
+
+    Args:
+        input: (*, *normalized_shape).
+        normalized_shape: sizes of these axes.
+        weight: of this shape, or None.
+        bias: of this shape, or None.
+        eps: added to the variance.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    axes, (scale, shift) = _trailing("layer_norm", input, normalized_shape, weight, bias)
+    return normalize(input, scale, shift, axes, eps)[0]
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes (Zhang & Sennrich 2019).
+
+    Args:
+        input: (*, *normalized_shape).
+        normalized_shape: sizes of these axes.
+        weight: of this shape, or None.
+        eps: added to the mean square; default: the rounding unit of the dtype.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    axes, (scale,) = _trailing("rms_norm", input, normalized_shape, weight)
+    return normalize(input, scale, None, axes, finfo(input.dtype).eps if eps is None else eps, centred=False)[
+        0
+    ]
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalisation of groups of neighbouring channels (Wu & He 2018).
+
+    Args:
+        input: (N, C, ...).
+        num_groups: how many; divides C.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        eps: added to the variance.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    shape = input.array.shape
+    if len(shape) < 2:
+        raise RuntimeError(
+            f"group_norm: Expected at least 2 dimensions for input tensor but received {len(shape)}"
+        )
+    if num_groups < 1 or shape[1] % num_groups:
+        raise RuntimeError(
+            "group_norm: Expected number of channels in input to be divisible by num_groups, but got input "
+            f"of shape {list(shape)} and num_groups={num_groups}"
+        )
+    _check_channels("group_norm", input, weight=weight, bias=bias)
+    grouped = (shape[0], num_groups, shape[1] // num_groups, *shape[2:])
+    inner = (1, *grouped[1:3], *[1] * (len(shape) - 2))
+    scale, shift = (None if vector is None else vector.reshape(inner) for vector in (weight, bias))
+    return normalize(input.reshape(grouped), scale, shift, tuple(range(2, len(grouped))), eps)[0].reshape(
+        shape
+    )
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha * mean of x^2 over ``size`` neighbouring channels)^beta (Krizhevsky et al. 2012).
+
+    Args:
+        input: (N, C, ...).
+        size: number of channels; those beyond the ends count as 0.
+        alpha: factor.
+        beta: exponent.
+        k: offset.
+    """
+    shape = input.array.shape
+    if len(shape) < 3:
+        raise ValueError(
+            f"local_response_norm: Expected 3D or higher dimensionality input (got {len(shape)} dimensions)"
+        )
+    squares = input.square().reshape((shape[0], 1, shape[1], -1 if input.array.size else 0))
+    padded = pad_constant(squares, [(0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0)], 0)
+    mean = avg_pool(padded, (size, 1), (1, 1), (0, 0), False, True, None).reshape(shape)
+    return call(_RESPONSE, input, mean, alpha, beta, k)

@@ -1,0 +1,392 @@
+"""Maxima, means and norms over windows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
+from nbdl.nn.functional.sizes import batched, sizes
+from nbdl.ops import pooling
+from nbdl.ops.creation import tensor
+from nbdl.ops.pointwise import call
+
+# The root of a sum of powers, with the sign of the sum; where that is 0, so is the slope.
+_SIGNED_ROOT = Formula(
+    "signed_root",
+    lambda mean, taps, p: f.where(
+        f.equal(mean, 0),
+        0 * mean,
+        f.sign(mean) * f.pow(f.where(f.equal(mean, 0), 1, f.abs(mean)) * taps, 1 / p),
+    ),
+    3,
+)
+_POWER = Formula("power", lambda x, p: f.pow(x, p), 2)
+
+
+def _windows(label: str, kernel_size: Any, stride: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    kernel = sizes(label, "kernel_size", kernel_size, rank, least=1)
+    empty = stride is None or (isinstance(stride, (tuple, list)) and not stride)
+    return kernel, kernel if empty else sizes(label, "stride", stride, rank, least=1)
+
+
+def _max_pool(
+    label: str,
+    rank: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
+    x, unbatch = batched(label, input, rank)
+    kernel, stride = _windows(label, kernel_size, stride, rank)
+    values, indices = pooling.max_pool(
+        x,
+        kernel,
+        stride,
+        sizes(label, "padding", padding, rank),
+        sizes(label, "dilation", dilation, rank, least=1),
+        bool(ceil_mode),
+    )
+    return (unbatch(values), unbatch(indices)) if return_indices else unbatch(values)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of every window of one spatial axis, see :func:`max_pool2d`."""
+    return _max_pool(
+        "max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of every window of two spatial axes.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        kernel_size: size of the window, one number or one an axis.
+        stride: distance of neighbouring windows; default: the size of the window.
+        padding: how far the first window begins before the input, at most half the window; what lies outside
+            never wins.
+        dilation: distance of neighbouring taps.
+        ceil_mode: also take a last window that reaches over the end.
+        return_indices: return the int64 positions in the flattened (H, W) as well.
+
+    Raises:
+        RuntimeError: no window fits, or the padding is too large.
+    """
+    return _max_pool(
+        "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """The maximum of every window of three spatial axes, see :func:`max_pool2d`."""
+    return _max_pool(
+        "max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+
+
+def _avg_pool(
+    label: str,
+    rank: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None = None,
+) -> Tensor:
+    if divisor == 0:
+        raise RuntimeError(f"{label}: divisor must be not zero")
+    x, unbatch = batched(label, input, rank)
+    kernel, stride = _windows(label, kernel_size, stride, rank)
+    pads = sizes(label, "padding", padding, rank)
+    return unbatch(
+        pooling.avg_pool(x, kernel, stride, pads, bool(ceil_mode), bool(count_include_pad), divisor)
+    )
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """The mean of every window of one spatial axis, see :func:`avg_pool2d`."""
+    return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of every window of two spatial axes.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        kernel_size: size of the window, one number or one an axis.
+        stride: distance of neighbouring windows; default: the size of the window.
+        padding: zeros on both sides, at most half the window.
+        ceil_mode: also take a last window that reaches over the end.
+        count_include_pad: whether these zeros count in the mean.
+        divisor_override: what the sum is divided by instead of the number of elements.
+
+    Raises:
+        RuntimeError: no window fits, the padding is too large, or the divisor is 0.
+    """
+    return _avg_pool(
+        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """The mean of every window of three spatial axes, see :func:`avg_pool2d`."""
+    return _avg_pool(
+        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+
+
+# ------------------------------------------------------------------------------------------- adaptive windows
+def _adaptive(label: str, rank: int, input: Tensor, output_size: Any) -> tuple[Tensor, Any, tuple[int, ...]]:
+    x, unbatch = batched(label, input, rank)
+    wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * rank
+    if len(wanted) != rank:
+        raise RuntimeError(f"{label}: output_size must be one integer or {rank}, got {output_size!r}")
+    spatial = x.array.shape[2:]
+    counts = sizes(
+        label, "output_size", tuple(n if w is None else w for n, w in zip(spatial, wanted, strict=True)), rank
+    )
+    if min(spatial) < 1:
+        raise RuntimeError(
+            f"{label}: Expected input to have non-zero size for non-batch dimensions, got {list(input.shape)}"
+        )
+    return x, unbatch, counts
+
+
+def _bin_means(n: int, count: int) -> np.ndarray:
+    """The matrix (count, n) that takes the means of [floor(i n / count), ceil((i + 1) n / count))."""
+    matrix = np.zeros((count, n))
+    for i in range(count):
+        part = slice(i * n // count, -(-(i + 1) * n // count))
+        matrix[i, part] = 1 / (part.stop - part.start)
+    return matrix
+
+
+def _adaptive_avg_pool(label: str, rank: int, input: Tensor, output_size: Any) -> Tensor:
+    x, unbatch, counts = _adaptive(label, rank, input, output_size)
+    spatial = x.array.shape[2:]
+    if set(counts) == {1}:
+        return unbatch(x.mean(tuple(range(2, rank + 2)), keepdim=True))
+    if 0 not in counts and all(n % count == 0 for n, count in zip(spatial, counts, strict=True)):
+        kernel = tuple(n // count for n, count in zip(spatial, counts, strict=True))
+        return unbatch(pooling.avg_pool(x, kernel, kernel, (0,) * rank, False, True, None))
+    for axis, (n, count) in enumerate(
+        zip(spatial, counts, strict=True), 2
+    ):  # the mean over a box is a mean an axis
+        means = tensor(_bin_means(n, count), dtype=x.dtype, device=x.device)
+        x = (x.transpose(axis, -1) @ means.transpose(0, 1)).transpose(axis, -1)
+    return unbatch(x)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """Means over ``output_size`` windows that cover one spatial axis evenly."""
+    return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """Means over windows that cover two spatial axes evenly.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        output_size: number of windows, one an axis or one for both; None keeps an axis.
+    """
+    return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
+
+
+def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
+    """Means over windows that cover three spatial axes evenly."""
+    return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
+
+
+def _adaptive_max_pool(label: str, rank: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
+    x, unbatch, counts = _adaptive(label, rank, input, output_size)
+    values, indices = pooling.adaptive_max_pool(x, counts)
+    return (unbatch(values), unbatch(indices)) if return_indices else unbatch(values)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Maxima over ``output_size`` windows that cover one spatial axis evenly."""
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size, return_indices)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Maxima over windows that cover two spatial axes evenly.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        output_size: number of windows, one an axis or one for both; None keeps an axis.
+        return_indices: return the int64 positions in the flattened (H, W) as well.
+    """
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size, return_indices)
+
+
+def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Maxima over windows that cover three spatial axes evenly."""
+    return _adaptive_max_pool("adaptive_max_pool3d", 3, input, output_size, return_indices)
+
+
+# ----------------------------------------------------------------------------------------- norms and inverses
+def _lp_pool(
+    label: str, rank: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool
+) -> Tensor:
+    p = float(norm_type)
+    kernel, _ = _windows(label, kernel_size, stride, rank)
+    mean = _avg_pool(label, rank, call(_POWER, input, p), kernel_size, stride, 0, ceil_mode, True)
+    return call(_SIGNED_ROOT, mean, math.prod(kernel), p)
+
+
+def lp_pool1d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
+    """The root of the sum of powers over every window of one spatial axis, see :func:`lp_pool2d`."""
+    return _lp_pool("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool2d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
+    """(sum of x^p)^(1/p) over every window of two spatial axes; a window that sums to 0 has slope 0."""
+    return _lp_pool("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def lp_pool3d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
+    """The root of the sum of powers over every window of three spatial axes, see :func:`lp_pool2d`."""
+    return _lp_pool("lp_pool3d", 3, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+def _max_unpool(
+    label: str,
+    rank: int,
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    output_size: Any,
+) -> Tensor:
+    x, unbatch = batched(label, input, rank)
+    kernel, stride = _windows(label, kernel_size, stride, rank)
+    pads = sizes(label, "padding", padding, rank)
+    smallest = tuple(
+        (n - 1) * s - 2 * p + k for n, k, s, p in zip(x.array.shape[2:], kernel, stride, pads, strict=True)
+    )
+    size = smallest if output_size is None else tuple(output_size)[-rank:]
+    if any(abs(n - low) >= s for n, low, s in zip(size, smallest, stride, strict=True)):
+        raise ValueError(
+            f"{label}: invalid output_size {tuple(output_size)} (every size must be less than a stride "
+            f"{stride} away from {smallest})"
+        )
+    if indices.array.shape != input.array.shape:
+        raise RuntimeError(
+            f"{label}: Expected shape of indices to be same as that of the input tensor "
+            f"({list(input.shape)}) but got indices tensor with shape: {list(indices.shape)}"
+        )
+    return unbatch(pooling.window_scatter(x, batched(label, indices, rank)[0], size))
+
+
+def max_unpool1d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of :func:`max_pool1d` back in their places, see :func:`max_unpool2d`."""
+    return _max_unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of :func:`max_pool2d` back in their places, among zeros; values of one place are added.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        indices: the positions that the pooling returned.
+        kernel_size: of the pooling.
+        stride: of the pooling.
+        padding: of the pooling.
+        output_size: spatial sizes of the result; default: the smallest that fit.
+
+    Raises:
+        ValueError: the output size does not belong to such a pooling.
+        RuntimeError: input and indices differ in shape.
+    """
+    return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool3d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """The maxima of :func:`max_pool3d` back in their places, see :func:`max_unpool2d`."""
+    return _max_unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)

@@ -1,0 +1,413 @@
+"""Normalisation over batches, instances, layers and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.nn import functional as F
+from nbdl.nn import init
+from nbdl.nn.module import Module
+from nbdl.nn.parameter import Parameter
+from nbdl.ops.creation import empty, ones, tensor, zeros
+
+
+class _ChannelNorm(Module):
+    """What batch and instance normalisation share: scale and shift of channels, running statistics."""
+
+    _ranks: ClassVar[tuple[int, ...]]  # allowed numbers of axes of the input
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        device: Any,
+        dtype: Any,
+        bias: bool,
+    ):
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name, is_there in (("weight", affine), ("bias", affine and bias)):
+            value = Parameter(empty(num_features, device=device, dtype=dtype)) if is_there else None
+            self.register_parameter(name, value)
+        tracked = track_running_stats
+        self.register_buffer(
+            "running_mean", zeros(num_features, device=device, dtype=dtype) if tracked else None
+        )
+        self.register_buffer(
+            "running_var", ones(num_features, device=device, dtype=dtype) if tracked else None
+        )
+        self.register_buffer("num_batches_tracked", tensor(0, device=device) if tracked else None)
+        self.reset_parameters()
+
+    @no_grad()
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics."""
+        if self.track_running_stats:
+            self.running_mean.zero_()  # type: ignore[union-attr]
+            self.running_var.fill_(1)  # type: ignore[union-attr]
+            self.num_batches_tracked.zero_()  # type: ignore[union-attr]
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, no running statistics."""
+        self.reset_running_stats()
+        _reset_scale_and_shift(self)
+
+    def _check_rank(self, input: Tensor) -> None:
+        if input.ndim not in self._ranks:
+            expected = " or ".join(f"{rank}D" for rank in self._ranks)
+            raise ValueError(f"{type(self).__name__}: expected {expected} input (got {input.ndim}D input)")
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(_ChannelNorm):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_rank(input)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            with no_grad():
+                self.num_batches_tracked.add_(1)
+            if self.momentum is None:  # the plain mean of all batches
+                momentum = 1.0 / self.num_batches_tracked.item()
+        uses_batch = self.training or self.running_mean is None
+        keeps_statistics = not self.training or self.track_running_stats
+        return F.batch_norm(
+            input,
+            self.running_mean if keeps_statistics else None,
+            self.running_var if keeps_statistics else None,
+            self.weight,
+            self.bias,
+            uses_batch,
+            momentum,
+            self.eps,
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of (N, C) or (N, C, L); arguments and attributes as in :class:`BatchNorm2d`."""
+
+    _ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """(x - mean) / sqrt(var + eps) * weight + bias for every channel of (N, C, H, W).
+
+    In training mean and variance are those of the batch; in evaluation the running ones, if they are tracked.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: weight of a new batch in the running statistics; None gives the mean of all batches.
+        affine: whether there are weight and bias.
+        track_running_stats: whether there are running statistics.
+        device: where parameters and buffers are.
+        dtype: their dtype.
+        bias: whether ``affine`` includes the bias.
+
+    Attributes:
+        weight: (C,), ones at first; or None.
+        bias: (C,), zeros at first; or None.
+        running_mean: (C,); or None.
+        running_var: (C,), unbiased; or None.
+        num_batches_tracked: number of batches seen; or None.
+
+    Raises:
+        ValueError: the input has another number of axes, or one value a channel in training.
+
+    Source: Ioffe, Szegedy (2015), Batch normalization.
+    """
+
+    _ranks = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of (N, C, D, H, W); arguments and attributes as in :class:`BatchNorm2d`."""
+
+    _ranks = (5,)
+
+
+class _InstanceNorm(_ChannelNorm):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_rank(input)
+        single = input.ndim == self._ranks[0]
+        out = F.instance_norm(
+            input.unsqueeze(0) if single else input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return out.squeeze(0) if single else out
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance normalisation of (N, C, L) or (C, L); see :class:`InstanceNorm2d`."""
+
+    _ranks = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """(x - mean) / sqrt(var + eps) * weight + bias for every channel of every image (C, H, W).
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: weight of a new batch in the running statistics.
+        affine: whether there are weight and bias.
+        track_running_stats: whether there are running statistics, which evaluation then uses.
+        device: where parameters and buffers are.
+        dtype: their dtype.
+        bias: whether ``affine`` includes the bias.
+
+    Source: Ulyanov, Vedaldi, Lempitsky (2016), Instance normalization.
+    """
+
+    _ranks = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Instance normalisation of (N, C, D, H, W) or (C, D, H, W); see :class:`InstanceNorm2d`."""
+
+    _ranks = (4, 5)
+
+
+def _reset_scale_and_shift(module: Any) -> None:
+    if module.weight is not None:
+        init.ones_(module.weight)
+    if module.bias is not None:
+        init.zeros_(module.bias)
+
+
+def _as_shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+
+
+class LayerNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes.
+
+    Args:
+        normalized_shape: the sizes of these axes.
+        eps: added to the variance.
+        elementwise_affine: whether there are weight and bias.
+        bias: whether there is a bias.
+        device: where the parameters are.
+        dtype: their dtype.
+
+    Attributes:
+        weight: (*normalized_shape), ones at first; or None.
+        bias: (*normalized_shape), zeros at first; or None.
+
+    Source: Ba, Kiros, Hinton (2016), Layer normalization.
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        shape = self.normalized_shape = _as_shape(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        affine = elementwise_affine
+        self.register_parameter(
+            "weight", Parameter(empty(shape, device=device, dtype=dtype)) if affine else None
+        )
+        self.register_parameter(
+            "bias", Parameter(empty(shape, device=device, dtype=dtype)) if affine and bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        _reset_scale_and_shift(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        bias = self.bias is not None
+        affine = self.elementwise_affine
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}, bias={bias}"
+
+
+class RMSNorm(Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axes.
+
+    Args:
+        normalized_shape: the sizes of these axes.
+        eps: added to the mean square; default: the smallest step of the dtype at 1.
+        elementwise_affine: whether there is a weight.
+        device: where the weight is.
+        dtype: its dtype.
+
+    Attributes:
+        weight: (*normalized_shape), ones at first; or None.
+
+    Source: Zhang, Sennrich (2019), Root mean square layer normalization.
+    """
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        shape = self.normalized_shape = _as_shape(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        value = Parameter(empty(shape, device=device, dtype=dtype)) if elementwise_affine else None
+        self.register_parameter("weight", value)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias over groups of channels of (N, C, *).
+
+    Args:
+        num_groups: number of groups; divides C.
+        num_channels: C.
+        eps: added to the variance.
+        affine: whether there are weight and bias.
+        device: where the parameters are.
+        dtype: their dtype.
+        bias: whether ``affine`` includes the bias.
+
+    Attributes:
+        weight: (C,), ones at first; or None.
+        bias: (C,), zeros at first; or None.
+
+    Raises:
+        ValueError: the groups do not divide the channels.
+
+    Source: Wu, He (2018), Group normalization.
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ):
+        super().__init__()
+        if num_groups <= 0 or num_channels % num_groups:
+            raise ValueError(
+                f"GroupNorm: num_channels must be divisible by num_groups, got {num_channels} and "
+                f"{num_groups}"
+            )
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        for name, is_there in (("weight", affine), ("bias", affine and bias)):
+            value = Parameter(empty(num_channels, device=device, dtype=dtype)) if is_there else None
+            self.register_parameter(name, value)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        _reset_scale_and_shift(self)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        bias = self.bias is not None
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, bias={bias}"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + alpha mean(x^2))^beta, the mean being over neighbouring channels of (N, C, *).
+
+    Args:
+        size: number of these channels.
+        alpha: see the formula.
+        beta: see the formula.
+        k: see the formula.
+
+    Source: Krizhevsky, Sutskever, Hinton (2012), section 3.3.
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0):
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -1,0 +1,356 @@
+"""Pointwise functions of PyTorch's and NumPy's names, every one a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
+from nbdl.ops.pointwise import Pointwise, call
+
+__all__ = [
+    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh",
+    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "cbrt", "ceil", "clamp", "clip", "copysign", "cos", "cosh", "deg2rad", "digamma", "div", "divide", "eq",
+    "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fix", "float_power", "floor",
+    "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt", "heaviside",
+    "hypot", "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "less", "less_equal", "lgamma", "log",
+    "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply", "nan_to_num", "ne", "neg",
+    "negative", "nextafter", "not_equal", "polygamma", "pow", "rad2deg", "reciprocal", "relu", "remainder",
+    "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub",
+    "subtract", "tan", "tanh", "true_divide", "trunc", "where", "xlog1py", "xlogy",
+]  # fmt: skip
+
+_FORMULAS: dict[str, Formula] = {}
+
+
+def formula_of(name: str) -> Formula:
+    """The formula that applies one function of the vocabulary."""
+    formula = _FORMULAS.get(name)
+    if formula is None:
+        function = f.FUNCTIONS[name]
+        formula = _FORMULAS[name] = Formula(name, function, function.arity)
+    return formula
+
+
+def _unary(name: str, doc: str) -> Callable[[Any], Tensor]:
+    """The operation that applies a function of one operand of the vocabulary."""
+    formula = formula_of(name)
+    plain = Pointwise.of(formula, 0)
+
+    def operation(input: Any) -> Tensor:
+        return apply(plain, input) if isinstance(input, Tensor) else call(formula, input)
+
+    return _described(operation, name, doc, plain)
+
+
+def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
+    """The operation that applies a function of two operands of the vocabulary."""
+    formula = formula_of(name)
+    plain = Pointwise.of(formula, 0)
+
+    def operation(input: Any, other: Any) -> Tensor:
+        if isinstance(input, Tensor) and isinstance(other, Tensor):
+            return apply(plain, input, other)
+        return call(formula, input, other)
+
+    return _described(operation, name, doc, plain)
+
+
+def _described(operation: Any, name: str, doc: str, plain: Pointwise) -> Any:
+    """``operation`` with a name, a docstring, and the primitive that operators run at once on two tensors."""
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = doc
+    operation.primitive = plain
+    return operation
+
+
+exp = _unary("exp", "e to the power x.")
+exp2 = _unary("exp2", "2 to the power x.")
+expm1 = _unary("expm1", "exp(x) - 1, accurate near 0.")
+log = _unary("log", "Natural logarithm.")
+log2 = _unary("log2", "Logarithm to base 2.")
+log10 = _unary("log10", "Logarithm to base 10.")
+log1p = _unary("log1p", "log(1 + x), accurate near 0.")
+sqrt = _unary("sqrt", "Square root.")
+rsqrt = _unary("rsqrt", "1 / sqrt(x).")
+cbrt = _unary("cbrt", "Cube root.")
+square = _unary("square", "x * x.")
+reciprocal = _unary("reciprocal", "1 / x.")
+negative = neg = _unary("negative", "-x.")
+abs = absolute = _unary("abs", "Absolute value; slope 0 at 0.")
+sign = _unary("sign", "-1, 0 or 1.")
+floor = _unary("floor", "The largest integer not above x.")
+ceil = _unary("ceil", "The smallest integer not below x.")
+trunc = fix = _unary("trunc", "The integer part, towards 0.")
+sin = _unary("sin", "Sine of an angle in radians.")
+cos = _unary("cos", "Cosine of an angle in radians.")
+tan = _unary("tan", "Tangent of an angle in radians.")
+asin = arcsin = _unary("asin", "Inverse sine, in radians.")
+acos = arccos = _unary("acos", "Inverse cosine, in radians.")
+atan = arctan = _unary("atan", "Inverse tangent, in radians.")
+sinh = _unary("sinh", "Hyperbolic sine.")
+cosh = _unary("cosh", "Hyperbolic cosine.")
+tanh = _unary("tanh", "Hyperbolic tangent.")
+asinh = arcsinh = _unary("asinh", "Inverse hyperbolic sine.")
+acosh = arccosh = _unary("acosh", "Inverse hyperbolic cosine.")
+atanh = arctanh = _unary("atanh", "Inverse hyperbolic tangent.")
+deg2rad = _unary("deg2rad", "Degrees to radians.")
+rad2deg = _unary("rad2deg", "Radians to degrees.")
+sinc = _unary("sinc", "sin(pi x) / (pi x), 1 at 0.")
+erf = _unary("erf", "The error function.")
+erfc = _unary("erfc", "1 - erf(x), accurate for large x.")
+erfinv = _unary("erfinv", "Inverse of the error function.")
+lgamma = _unary("lgamma", "Logarithm of the absolute value of the gamma function.")
+digamma = _unary("digamma", "Derivative of lgamma.")
+sigmoid = expit = _unary("expit", "1 / (1 + exp(-x)).")
+_logit = _unary("logit", "log(x / (1 - x)).")
+relu = _unary("relu", "max(x, 0); slope 0 at 0.")
+signbit = _unary("signbit", "Whether the sign bit is set (-0.0 and NaN with a sign too).")
+isnan = _unary("isnan", "Whether x is NaN.")
+isinf = _unary("isinf", "Whether x is infinite.")
+isfinite = _unary("isfinite", "Whether x is neither infinite nor NaN.")
+logical_not = _unary("logical_not", "Whether x is 0.")
+bitwise_not = _unary("bitwise_not", "All bits flipped.")
+
+multiply = mul = _binary("multiply", "x * y.")
+pow = _binary("pow", "x to the power y.")
+float_power = _binary("float_power", "x to the power y, in floats.")
+true_divide = _binary("divide", "x / y, in floats.")
+floor_divide = _binary("floor_divide", "floor(x / y); 0 for integers divided by 0.")
+remainder = _binary("remainder", "x - y * floor(x / y): the sign of y.")
+fmod = _binary("fmod", "x - y * trunc(x / y): the sign of x.")
+atan2 = arctan2 = _binary("atan2", "The angle of the point (y, x), called as atan2(y, x).")
+hypot = _binary("hypot", "sqrt(x^2 + y^2) without overflow.")
+logaddexp = _binary("logaddexp", "log(exp(x) + exp(y)) without overflow.")
+logaddexp2 = _binary("logaddexp2", "log2(2^x + 2^y) without overflow.")
+xlogy = _binary("xlogy", "x * log(y), 0 where x is 0.")
+xlog1py = _binary("xlog1py", "x * log1p(y), 0 where x is 0.")
+copysign = _binary("copysign", "The absolute value of x with the sign of y.")
+nextafter = _binary("nextafter", "The next float after x towards y.")
+heaviside = _binary("heaviside", "0 for x < 0, 1 for x > 0, the second operand at 0.")
+maximum = _binary("maximum", "The larger one; NaN wins; half the gradient each at a tie.")
+minimum = _binary("minimum", "The smaller one; NaN wins; half the gradient each at a tie.")
+fmax = _binary("fmax", "The larger one; NaN loses.")
+fmin = _binary("fmin", "The smaller one; NaN loses.")
+eq = _binary("equal", "x == y.")
+ne = not_equal = _binary("not_equal", "x != y.")
+lt = less = _binary("less", "x < y.")
+le = less_equal = _binary("less_equal", "x <= y.")
+gt = greater = _binary("greater", "x > y.")
+ge = greater_equal = _binary("greater_equal", "x >= y.")
+logical_and = _binary("logical_and", "Whether both are not 0.")
+logical_or = _binary("logical_or", "Whether one is not 0.")
+logical_xor = _binary("logical_xor", "Whether exactly one is not 0.")
+bitwise_and = _binary("bitwise_and", "x & y.")
+bitwise_or = _binary("bitwise_or", "x | y.")
+bitwise_xor = _binary("bitwise_xor", "x ^ y.")
+bitwise_left_shift = _binary("left_shift", "x << y.")
+bitwise_right_shift = _binary("right_shift", "x >> y.")
+
+_add, _subtract, _divide = formula_of("add"), formula_of("subtract"), formula_of("divide")
+_SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
+_SCALED_SUBTRACT = Formula("subtract", lambda x, y, alpha: x - alpha * y, 3)
+_ADD, _SUBTRACT = Pointwise.of(_add, 0), Pointwise.of(_subtract, 0)
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``input + alpha * other``."""
+    if alpha != 1:
+        return call(_SCALED_ADD, input, other, alpha)
+    if isinstance(input, Tensor) and isinstance(other, Tensor):
+        return apply(_ADD, input, other)
+    return call(_add, input, other)
+
+
+def subtract(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``input - alpha * other``.
+
+    Raises:
+        TypeError: both are bools.
+    """
+    if alpha != 1:
+        return call(_SCALED_SUBTRACT, input, other, alpha)
+    if isinstance(input, Tensor) and isinstance(other, Tensor):
+        return apply(_SUBTRACT, input, other)
+    return call(_subtract, input, other)
+
+
+sub = subtract
+add.primitive, subtract.primitive = _ADD, _SUBTRACT  # type: ignore[attr-defined]
+
+
+def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """``input / other``, rounded to ``floor`` or ``trunc`` if asked.
+
+    Raises:
+        ValueError: another rounding mode.
+    """
+    if rounding_mode is None:
+        return call(_divide, input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        return call(_TRUNC_DIVIDE, input, other)
+    raise ValueError(f"divide: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
+
+
+div = divide
+divide.primitive = Pointwise.of(_divide, 0)  # type: ignore[attr-defined]
+# The remainder with the dividend's sign is subtracted first, so integers stay integers.
+_TRUNC_DIVIDE = Formula("trunc_divide", lambda x, y: f.floor_divide(x - f.fmod(x, y), y), 2)
+
+
+_ROUND_SCALED = Formula("round", lambda x, scale: f.rint(x * scale) / scale, 2)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """To the nearest integer (or multiple of 10^-decimals), halves to even."""
+    if decimals:
+        return call(_ROUND_SCALED, input, 10.0**decimals)
+    return call(formula_of("rint"), input)
+
+
+_LOGIT_CLAMPED = Formula("logit", lambda x, eps: f.logit(f.clip(x, eps, 1 - eps)), 2)
+
+
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """log(x / (1 - x)), x being clamped to [eps, 1 - eps] if eps is given."""
+    return _logit(input) if eps is None else call(_LOGIT_CLAMPED, input, eps)
+
+
+def frac(input: Tensor) -> Tensor:
+    """The fractional part, with the sign of x."""
+    return call(_FRAC, input)
+
+
+_FRAC = Formula("frac", lambda x: x - f.trunc(x), 1)
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` holds, ``other`` elsewhere.
+
+    Args:
+        condition: bool tensor (anything not 0 counts).
+        input: tensor or number.
+        other: tensor or number.
+
+    Returns:
+        A tensor; with the condition alone a tuple of index tensors, one an axis: the places where it holds.
+    """
+    if input is None and other is None:
+        from nbdl.ops.indexing import nonzero
+
+        return nonzero(condition, as_tuple=True)
+    return call(formula_of("where"), condition, input, other)
+
+
+_LOWER = Formula("clamp", lambda x, low: f.where(x < low, low, x), 2)
+_UPPER = Formula("clamp", lambda x, high: f.where(x > high, high, x), 2)
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """``input`` limited to [min, max]; ``max`` wins where the bounds cross.
+
+    Args:
+        input: tensor.
+        min: number, tensor, or None for no lower bound.
+        max: number, tensor, or None for no upper bound.
+
+    Raises:
+        ValueError: both bounds are None.
+    """
+    if min is None and max is None:
+        raise ValueError("clamp: at least one of min or max must not be None")
+    if max is None:
+        return call(_LOWER, input, min)
+    if min is None:
+        return call(_UPPER, input, max)
+    return call(formula_of("clip"), input, min, max)
+
+
+clip = clamp
+
+
+def nan_to_num(
+    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """NaN and infinities replaced, infinities by default with the largest finite values."""
+    if not input.is_floating_point():
+        return input.clone()
+    from nbdl.ops.creation import finfo
+
+    limits = finfo(input.dtype)
+    high = float(limits.max) if posinf is None else posinf
+    low = float(limits.min) if neginf is None else neginf
+    return call(formula_of("nan_to_num"), input, float(nan), high, low)
+
+
+_LERP = Formula("lerp", lambda start, end, weight: start + weight * (end - start), 3)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """``input + weight * (end - input)``."""
+    return call(_LERP, input, end, weight)
+
+
+_ADDCMUL = Formula("addcmul", lambda x, a, b, value: x + value * (a * b), 4)
+_ADDCDIV = Formula("addcdiv", lambda x, a, b, value: x + value * (a / b), 4)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """``input + value * tensor1 * tensor2``."""
+    return call(_ADDCMUL, input, tensor1, tensor2, value)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """``input + value * tensor1 / tensor2``."""
+    return call(_ADDCDIV, input, tensor1, tensor2, value)
+
+
+_POLYGAMMA = formula_of("polygamma")
+
+
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The n-th derivative of digamma.
+
+    Raises:
+        ValueError: n is negative.
+    """
+    if n < 0:
+        raise ValueError(f"polygamma: n must not be negative, got {n}")
+    return digamma(input) if n == 0 else call(_POLYGAMMA, n, input)
+
+
+_ISCLOSE = Formula(
+    "isclose",
+    lambda x, y, rtol, atol: f.logical_or(
+        f.equal(x, y), f.logical_and(f.isfinite(y), f.abs(x - y) <= atol + rtol * f.abs(y))
+    ),
+    4,
+)
+
+
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``."""
+    close = call(_ISCLOSE, input, other, rtol, atol)
+    return logical_or(close, logical_and(isnan(input), isnan(other))) if equal_nan else close
+
+
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Whether all elements are close, see :func:`isclose`."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).all())
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shapes and all elements are the same."""
+    return input.array.shape == other.array.shape and bool(eq(input, other).all())

@@ -1,0 +1,236 @@
+"""Copies: clone, casts, moves between devices, and writing a window into zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply, wrap
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend.device import Device, device_of, transfer
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import where
+from nbdl.ops.pointwise import call
+from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["clone", "cpu", "cuda", "to", "type_as"]
+
+
+_CHOICE = Formula("where", where, 3)
+
+
+class Copy(LinearMap):
+    """The same elements in fresh memory.
+
+    Args:
+        order: ``C`` for row-major, ``K`` for the layout of the operand.
+    """
+
+    name = "copy"
+
+    def __init__(self, order: str):
+        super().__init__(order=order)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient itself."""
+        return gradients
+
+
+class Cast(LinearMap):
+    """Another dtype."""
+
+    name = "cast"
+
+    def __init__(self, dtype: np.dtype):
+        super().__init__(dtype=dtype)
+        self.differentiable = dtypes.is_floating(dtype)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Cast back."""
+        (gradient,) = gradients
+        return (gradient.to(node.dtype(0)),)  # type: ignore[union-attr]
+
+
+class Transfer(LinearMap):
+    """Another device."""
+
+    name = "transfer"
+
+    def __init__(self, device: Device):
+        super().__init__(device=device)
+        self.device = device
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Copy the memory over, and record."""
+        (x,) = inputs
+        return wrap(self, inputs, transfer(x.array, self.device))
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Back to where the operand was."""
+        source = node.saved[0].device if node.saved and node.saved[0] is not None else Device("cpu")  # type: ignore[index]
+        return (Transfer.of(source)(gradients[0]),)  # type: ignore[arg-type]
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """The operand, for its device."""
+        return frozenset((0,)), False
+
+
+class ViewScatter(LinearMap):
+    """The transpose of a chain of views: the operand in its place among zeros.
+
+    Args:
+        views: view primitives that lead from an array of ``shape`` to one of the operand's shape.
+        shape: shape of the result.
+    """
+
+    name = "view_scatter"
+
+    def __init__(self, views: tuple[View, ...], shape: tuple[int, ...]):
+        super().__init__(views=views, shape=shape)
+        self.views = views
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The window on the gradient."""
+        (gradient,) = gradients
+        for primitive in self.views:
+            gradient = primitive(gradient)  # type: ignore[arg-type]
+        return (gradient,)
+
+
+class ViewUpdate(Primitive):
+    """A base whose window was overwritten; recorded, never run.
+
+    The operands are the base as it was before, and the new window.
+    """
+
+    name = "view_update"
+    saved = NOTHING
+
+    def __init__(self, views: tuple[View, ...]):
+        super().__init__(views=views)
+        self.views = views
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient outside the window for the base, inside it for the window."""
+        (gradient,) = gradients
+        assert gradient is not None
+        outside = call(_CHOICE, self._inside(gradient), 0.0, gradient) if node.needs_grad(0) else None
+        return outside, self._window(gradient) if node.needs_grad(1) else None
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The tangent of the base, its window replaced."""
+        base, window = (
+            x.zeros_like() if tangent is None else tangent
+            for x, tangent in zip(inputs, tangents, strict=True)
+        )
+        placed = ViewScatter.of(self.views, base.array.shape)(window)
+        return (call(_CHOICE, self._inside(base), placed, base),)
+
+    def _window(self, x: Tensor) -> Tensor:
+        for primitive in self.views:
+            x = primitive(x)
+        return x
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Where the window of ``x`` is; choosing by it keeps infinities and NaN on their side."""
+        window = self._window(x.detach()).ones_like(dtype=bool)
+        return ViewScatter.of(self.views, x.array.shape)(window)
+
+
+# ---------------------------------------------------------------------------------------------------- public
+# functions
+def clone(x: Tensor) -> Tensor:
+    """A copy that gradients flow through, with the memory layout of ``x``."""
+    return apply(Copy.of("K"), x)
+
+
+def as_dtype(value: Any) -> np.dtype:
+    """A dtype from a dtype, a NumPy type or a name (``bfloat16`` too).
+
+    Raises:
+        TypeError: it names no dtype of tensors.
+    """
+    if isinstance(value, str) and value == "bfloat16":
+        return dtypes.bfloat16()
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype: {value!r} is not a dtype") from None
+    if dtype.kind not in "bfiu" and not dtypes.is_bfloat16(dtype):
+        raise TypeError(f"dtype: tensors hold bools, integers and floats, not {dtype}")
+    # Of native byte order, and the one object of this dtype: backends compare by identity.
+    return np.dtype(dtype.type)
+
+
+def target_of(args: Sequence[Any], dtype: Any = None, device: Any = None) -> tuple[np.dtype | None, Any]:
+    """The dtype and device that the arguments of :func:`to` ask for; None where they leave it."""
+    for argument in args:
+        if isinstance(argument, Tensor):
+            dtype, device = argument.dtype, argument.device
+        elif isinstance(argument, Device) or (
+            isinstance(argument, str) and argument.partition(":")[0] in ("cpu", "cuda")
+        ):
+            device = argument
+        elif isinstance(argument, bool):
+            continue  # non_blocking, given by position
+        elif argument is not None:
+            dtype = argument
+    return None if dtype is None else as_dtype(dtype), device
+
+
+def to(
+    x: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    copy: bool = False,
+    non_blocking: bool = False,
+) -> Tensor:
+    """``x`` with another dtype, on another device, or both; itself if nothing changes.
+
+    Args:
+        x: the tensor.
+        args: a dtype, a device, a tensor whose dtype and device are taken, or a device and a dtype.
+        dtype: the dtype.
+        device: the device.
+        copy: make a copy in any case.
+        non_blocking: accepted; transfers are ordered by the stream.
+
+    Raises:
+        RuntimeError: there is no such device.
+    """
+    wanted, device = target_of(args, dtype, device)
+    result = x
+    if device is not None:
+        target, here = Device(device), device_of(x.array)
+        if target.type != here.type or (target.index is not None and target != here):
+            result = Transfer.of(target)(result)
+    if wanted is not None and result.array.dtype != wanted:
+        result = apply(Cast.of(wanted), result)
+    return clone(result) if copy and result is x else result
+
+
+def cpu(x: Tensor) -> Tensor:
+    """``x`` in the memory of the host."""
+    return to(x, device="cpu")
+
+
+def cuda(x: Tensor, device: int | str | None = None) -> Tensor:
+    """``x`` on a GPU.
+
+    Raises:
+        RuntimeError: there is no such device.
+    """
+    return to(x, device=Device("cuda", device) if isinstance(device, int) else device or "cuda")
+
+
+def type_as(x: Tensor, other: Tensor) -> Tensor:
+    """``x`` in the dtype of ``other``."""
+    return to(x, dtype=other.dtype)

@@ -1,0 +1,391 @@
+"""New tensors: from data, filled, ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend.device import current_device, device_of, module_for, transfer
+from nbdl.formula import dtypes
+from nbdl.ops.copying import as_dtype
+
+__all__ = [
+    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "finfo", "from_dlpack", "from_numpy",
+    "full", "full_like", "iinfo", "is_floating_point", "is_tensor", "linspace", "logspace", "new_full",
+    "new_ones", "new_tensor", "new_zeros", "ones", "ones_like", "promote_types", "result_type", "tensor",
+    "zeros", "zeros_like",
+]  # fmt: skip
+
+
+class _finfo:
+    """Limits of a floating dtype.
+
+    Attributes:
+        dtype: the dtype.
+        bits: size of one element.
+        eps: the distance from 1 to the next larger number.
+        max: the largest finite number.
+        min: the smallest one, ``-max``.
+        tiny: the smallest positive number of full precision; ``smallest_normal`` too.
+        resolution: the decimal resolution, ``10**-digits``.
+    """
+
+    def __init__(self, dtype: np.dtype):
+        if dtypes.is_bfloat16(dtype):
+            import ml_dtypes
+
+            info: Any = ml_dtypes.finfo(dtype)
+        else:
+            info = np.finfo(dtype)
+        self.dtype, self.bits = dtype, dtype.itemsize * 8
+        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
+        self.tiny = self.smallest_normal = float(info.smallest_normal)
+        self.resolution = float(info.resolution)
+
+
+def finfo(dtype: Any = None) -> _finfo:
+    """Limits of a floating dtype (the default one if None)."""
+    return _finfo(dtypes.get_default_dtype() if dtype is None else as_dtype(dtype))
+
+
+def iinfo(dtype: Any) -> np.iinfo:
+    """Limits of an integer dtype."""
+    return np.iinfo(as_dtype(dtype))
+
+
+def _finish(array: Any, requires_grad: bool) -> Tensor:
+    return Tensor(array, requires_grad)
+
+
+def _contains_tensor(data: Any) -> bool:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return isinstance(data, Tensor)
+
+
+def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
+    """Python data as a NumPy array of the right dtype.
+
+    Raises:
+        ValueError: the nesting is ragged.
+        TypeError: something is no number.
+    """
+    wanted = None if dtype is None else as_dtype(dtype)
+    if _contains_tensor(data):
+        data = _unwrapped(data)
+    typed = isinstance(data, (np.ndarray, np.generic))
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"{caller}: the nested sequence is ragged: {error}") from None
+    if array.dtype == object or array.dtype.kind in "USMm":
+        raise TypeError(
+            f"{caller}: could not make a tensor of {type(data).__name__} with elements of dtype {array.dtype}"
+        )
+    if array.dtype.kind == "c":
+        raise TypeError(f"{caller}: tensors hold bools, integers and floats, not {array.dtype}")
+    if wanted is None:
+        from_floats = not typed and (array.dtype == np.float64 or array.size == 0)
+        wanted = dtypes.get_default_dtype() if from_floats else as_dtype(array.dtype)
+    with np.errstate(all="ignore"):
+        return array.astype(wanted)
+
+
+def _unwrapped(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.detach().cpu().array
+    return [_unwrapped(entry) for entry in data]
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of ``data``.
+
+    Args:
+        data: number, nested sequence of numbers, array or tensor.
+        dtype: default: of arrays their own; of Python floats the default dtype (float32); of ints int64.
+        device: ``cpu``, ``cuda``, ``cuda:1``; default: the one of the backend in force.
+        requires_grad: whether gradients shall flow to it.
+
+    Raises:
+        ValueError: a nested sequence is ragged.
+        TypeError: an element is no number.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]])
+        tensor([[1., 2.],
+                [3., 4.]])
+    """
+    if isinstance(data, Tensor):
+        data, device = data.array, device if device is not None else data.device
+        if not isinstance(data, np.ndarray):
+            data = transfer(data, current_device("cpu"))
+    array = transfer(_to_array(data, dtype, "tensor"), current_device(device))
+    return _finish(array, requires_grad)
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """``data`` as a tensor, sharing memory with arrays and tensors where dtype and device allow it."""
+    if isinstance(data, Tensor):
+        return data.to(dtype=dtype, device=device)
+    if isinstance(data, np.ndarray) and (dtype is None or data.dtype == as_dtype(dtype)):
+        return from_numpy(data) if device is None else from_numpy(data).to(device=device)
+    return tensor(data, dtype=dtype, device=device)
+
+
+asarray = as_tensor
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A CPU tensor that shares memory with ``array``.
+
+    Raises:
+        TypeError: it is no NumPy array, or of a dtype that tensors do not have.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expected np.ndarray (got {type(array).__name__})")
+    as_dtype(array.dtype)
+    if not array.dtype.isnative:
+        raise TypeError(
+            f"from_numpy: the byte order of {array.dtype} is not native; use "
+            "array.astype(array.dtype.newbyteorder('='))"
+        )
+    return Tensor(array.view(np.ndarray))
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor that shares memory with an object that speaks DLPack (PyTorch, JAX, CuPy, NumPy)."""
+    kind, _ = source.__dlpack_device__()
+    if kind in (2, 13):  # kDLCUDA, kDLCUDAManaged
+        return Tensor(module_for(current_device("cuda")).from_dlpack(source))
+    return Tensor(np.from_dlpack(source))
+
+
+def _size(caller: str, size: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = tuple(size[0])
+    try:
+        shape = tuple(n.__index__() for n in size)
+    except AttributeError:
+        raise TypeError(f"{caller}: sizes must be integers, got {size!r}") from None
+    if min(shape, default=0) < 0:
+        raise RuntimeError(
+            f"{caller}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
+        )
+    return shape
+
+
+def _filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    xp = module_for(current_device(device))
+    shape = _size(caller, size)
+    return _finish(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of shape ``size``."""
+    return _filled("zeros", size, 0, dtype, device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of shape ``size``."""
+    return _filled("ones", size, 1, dtype, device, requires_grad)
+
+
+def full(
+    size: Sequence[int],
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``fill_value`` in shape ``size``; the dtype follows the value unless given."""
+    if dtype is None:
+        dtype = (
+            np.bool_ if isinstance(fill_value, bool) else np.int64 if isinstance(fill_value, int) else None
+        )
+    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    return _filled(
+        "full",
+        (tuple(size),) if isinstance(size, (tuple, list)) else (size,),
+        value,
+        dtype,
+        device,
+        requires_grad,
+    )
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised memory of shape ``size``."""
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    return _finish(module_for(current_device(device)).empty(_size("empty", size), wanted), requires_grad)
+
+
+def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    place = device_of(x.array) if device is None else current_device(device)
+    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
+    xp = module_for(place)
+    array = xp.zeros(x.array.shape, wanted) if value == 0 else xp.full(x.array.shape, value, wanted)
+    return _finish(array, requires_grad)
+
+
+def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros with the shape, dtype and device of ``x``."""
+    return _like(x, 0, dtype, device, requires_grad)
+
+
+def ones_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones with the shape, dtype and device of ``x``."""
+    return _like(x, 1, dtype, device, requires_grad)
+
+
+def full_like(
+    x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``fill_value`` with the shape, dtype and device of ``x``."""
+    return _like(x, fill_value, dtype, device, requires_grad)
+
+
+def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised memory with the shape, dtype and device of ``x``."""
+    place = device_of(x.array) if device is None else current_device(device)
+    return _finish(
+        module_for(place).empty(x.array.shape, x.array.dtype if dtype is None else as_dtype(dtype)),
+        requires_grad,
+    )
+
+
+def _new(x: Tensor, size: tuple, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
+    return _filled("new", size, value, wanted, device_of(x.array), requires_grad)
+
+
+def new_zeros(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of shape ``size`` with the dtype and device of ``x``."""
+    return _new(x, size, 0, dtype, requires_grad)
+
+
+def new_ones(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of shape ``size`` with the dtype and device of ``x``."""
+    return _new(x, size, 1, dtype, requires_grad)
+
+
+def new_full(
+    x: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``fill_value`` in shape ``size`` with the dtype and device of ``x``."""
+    return _new(x, (tuple(size),), fill_value, dtype, requires_grad)
+
+
+def new_tensor(x: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A copy of ``data`` with the dtype and device of ``x``."""
+    return tensor(
+        data, dtype=x.dtype if dtype is None else dtype, device=x.device, requires_grad=requires_grad
+    )
+
+
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """The n x m identity matrix."""
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    return _finish(module_for(current_device(device)).eye(n, m, dtype=wanted), requires_grad)
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """start, start + step, ... below end; int64 for integers, else the default dtype.
+
+    Raises:
+        RuntimeError: the step is 0, or leads away from the end.
+    """
+    if end is None:
+        start, end = 0, start
+    if step == 0:
+        raise RuntimeError("arange: step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError(
+            f"arange: upper bound and larger bound inconsistent with step sign: {start}, {end}, {step}"
+        )
+    if dtype is None:
+        dtype = (
+            np.int64
+            if all(isinstance(v, (int, np.integer)) for v in (start, end, step))
+            else dtypes.get_default_dtype()
+        )
+    count = max(0, math.ceil((end - start) / step))
+    xp = module_for(current_device(device))
+    if as_dtype(dtype).kind in "iub":
+        return _finish(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
+    return _finish((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
+
+
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``steps`` evenly spaced values from ``start`` to ``end``, both included."""
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    xp = module_for(current_device(device))
+    return _finish(xp.linspace(start, end, steps).astype(wanted), requires_grad)
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """``base`` to the powers :func:`linspace` (start, end, steps)."""
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    xp = module_for(current_device(device))
+    return _finish((float(base) ** xp.linspace(start, end, steps)).astype(wanted), requires_grad)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether ``value`` is a tensor."""
+    return isinstance(value, Tensor)
+
+
+def is_floating_point(x: Tensor) -> bool:
+    """Whether the elements are floats."""
+    return x.is_floating_point()
+
+
+def result_type(*values: Any) -> np.dtype:
+    """The dtype that an arithmetic operation on these tensors and numbers has."""
+    kinds, priorities = [], []
+    for value in values:
+        if isinstance(value, Tensor):
+            kinds.append(value.array.dtype)
+            priorities.append(2 if value.array.ndim else 1)
+        else:
+            kinds.append(np.asarray(value).dtype)
+            priorities.append(0)
+    return dtypes.result_dtype(tuple(kinds), tuple(priorities))
+
+
+def promote_types(a: Any, b: Any) -> np.dtype:
+    """The dtype that two dtypes meet in."""
+    return dtypes.promote(as_dtype(a), as_dtype(b))

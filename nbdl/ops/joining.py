@@ -1,0 +1,416 @@
+"""Joining, splitting and padding: cat, stack, split, unbind, pad."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import index as as_int
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply, wrap
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import dtypes
+from nbdl.ops.copying import ViewScatter
+from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, normalize_axis
+from nbdl.ops.shape import Slice, narrow, unsqueeze
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = [
+    "cat", "chunk", "concat", "concatenate", "dstack", "hstack", "split", "stack", "tensor_split", "unbind",
+    "vstack",
+]  # fmt: skip
+
+WHOLE = (None, None, None)
+
+
+class Concatenate(Primitive):
+    """Operands of one dtype joined along an axis.
+
+    Args:
+        axis: the axis, not negative.
+        sizes: length of every operand along it.
+    """
+
+    name = "concatenate"
+    saved = NOTHING
+
+    def __init__(self, axis: int, sizes: tuple[int, ...]):
+        super().__init__(axis=axis)
+        self.axis, self.sizes = axis, sizes
+        self.label = "cat"
+
+    def check(self, *arrays: Any) -> None:
+        """All axes but one must agree."""
+        first = arrays[0]
+        for k, array in enumerate(arrays):
+            if array.ndim != first.ndim:
+                raise RuntimeError(
+                    f"cat: tensors must have the same number of dimensions, got {first.ndim} and "
+                    f"{array.ndim} "
+                    f"(tensor number {k})"
+                )
+            for axis, (n, wanted) in enumerate(zip(array.shape, first.shape)):
+                if axis != self.axis and n != wanted:
+                    raise RuntimeError(
+                        f"cat: sizes of tensors must match except in dimension {self.axis}: expected size "
+                        f"{wanted} but "
+                        f"got size {n} in dimension {axis} of tensor number {k}"
+                    )
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The parts of the gradient."""
+        (gradient,) = gradients
+        assert gradient is not None
+        results: list[Tensor | None] = []
+        start = 0
+        for k, size in enumerate(self.sizes):
+            results.append(narrow(gradient, self.axis, start, size) if node.needs_grad(k) else None)
+            start += size
+        return results
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The tangents joined."""
+        return (self(*[x.zeros_like() if t is None else t for x, t in zip(inputs, tangents)]),)
+
+
+class Pad(LinearMap):
+    """A frame of one value around the operand.
+
+    Args:
+        widths: (before, after) for every axis, not negative.
+        value: what the frame is filled with.
+    """
+
+    name = "pad"
+
+    def __init__(self, widths: tuple[tuple[int, int], ...], value: bool | int | float):
+        super().__init__(widths=widths, value=value)
+        self.widths = widths
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient inside the frame."""
+        window = tuple((before, before + n, None) for n, (before, _) in zip(node.shape(0), self.widths))
+        return (Slice.of(window)(gradients[0]),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The tangent in a frame of zeros."""
+        return (Pad.of(self.widths, 0)(tangents[0]),)
+
+
+class Split(View):
+    """Consecutive windows along one axis: one operation with several results, so its gradient is one join.
+
+    Args:
+        axis: the axis, not negative.
+        sizes: length of every window.
+        drop: windows have length 1, and lose the axis.
+    """
+
+    name = "split"
+
+    def __init__(self, axis: int, sizes: tuple[int, ...], drop: bool = False):
+        super().__init__(axis=axis, sizes=sizes, drop=drop)
+        self.axis, self.drop = axis, drop
+        front = (WHOLE,) * axis
+        stops = np.cumsum(sizes, dtype=np.int64).tolist()
+        self.windows = tuple(
+            Slice.of((*front, stop - size if drop else (stop - size, stop, None)))
+            for stop, size in zip(stops, sizes)
+        )
+
+    def view(self, array: Any) -> Any:
+        """The windows."""
+        return tuple([window.view(array) for window in self.windows])
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Make the views, and record. To in-place changes each one looks like a slice."""
+        (x,) = inputs
+        results = wrap(self, inputs, self.view(x.array))
+        base, primitives = x.view_of or (x, ())
+        for result, window in zip(results, self.windows):
+            result.view_of = (base, (*primitives, window))
+            if base.storage is not None:
+                result.storage, result.view_time = base.storage, base.storage.changed
+        return results
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradients joined, zeros where a window was not used."""
+        given = [(k, gradient) for k, gradient in enumerate(gradients) if gradient is not None]
+        if len(given) == 1:
+            ((k, gradient),) = given
+            return (ViewScatter.of((self.windows[k],), node.shape(0))(gradient),)
+        some = given[0][1]
+        parts = [
+            some.new_zeros(node.specs[k][0]) if gradient is None else gradient
+            for k, gradient in enumerate(gradients)
+        ]
+        return (stack(parts, self.axis) if self.drop else cat(parts, self.axis),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The windows of the tangent."""
+        return self(tangents[0])  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------- joining
+def tensor_list(label: str, tensors: Any) -> list[Tensor]:
+    """The sequence as a list, checked."""
+    if isinstance(tensors, Tensor):
+        raise TypeError(f"{label}: argument 'tensors' must be a sequence of tensors, got one tensor")
+    found = list(tensors)
+    for k, tensor in enumerate(found):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{label}: expected a tensor as element {k} of argument 'tensors', got "
+                f"{type(tensor).__name__}"
+            )
+    if not found:
+        raise ValueError(f"{label}: expected a non-empty sequence of tensors")
+    return found
+
+
+def _same_dtype(tensors: list[Tensor]) -> list[Tensor]:
+    wanted = functools.reduce(dtypes.promote, [tensor.array.dtype for tensor in tensors])
+    return [tensor if tensor.array.dtype == wanted else tensor.to(wanted) for tensor in tensors]
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """Tensors one after the other along ``dim``; their dtypes are promoted.
+
+    Args:
+        tensors: their shapes differ at most in ``dim``; 1-D tensors without elements are passed over.
+        dim: the axis.
+        axis: another name of ``dim``.
+
+    Raises:
+        RuntimeError: shapes do not fit, or a tensor has no axes.
+        ValueError: there are none.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.cat([nbdl.tensor([1, 2]), nbdl.tensor([3])])
+        tensor([1, 2, 3])
+    """
+    found = _same_dtype(tensor_list("cat", tensors))
+    for k, tensor in enumerate(found):
+        if tensor.array.ndim == 0:
+            raise RuntimeError(
+                f"cat: zero-dimensional tensor (at position {k}) cannot be concatenated; use stack()"
+            )
+    joined = [tensor for tensor in found if tensor.array.shape != (0,)] or found[:1]
+    ndim = joined[0].array.ndim
+    position = normalize_axis("cat", dim if axis is None else axis, ndim)
+    sizes = tuple([tensor.array.shape[position] if tensor.array.ndim == ndim else 0 for tensor in joined])
+    return apply(Concatenate.of(position, sizes), *joined)
+
+
+concat = concatenate = cat
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -> Tensor:
+    """Tensors of one shape along a new axis.
+
+    Raises:
+        RuntimeError: the shapes differ.
+        ValueError: there are none.
+    """
+    found = tensor_list("stack", tensors)
+    shape = found[0].array.shape
+    for k, tensor in enumerate(found):
+        if tensor.array.shape != shape:
+            raise RuntimeError(
+                f"stack: expects each tensor to be equal size, but got {list(shape)} at entry 0 and "
+                f"{list(tensor.array.shape)} at entry {k}"
+            )
+    position = normalize_axis("stack", dim if axis is None else axis, len(shape) + 1)
+    return cat([unsqueeze(tensor, position) for tensor in found], position)
+
+
+def at_least(x: Tensor, ndim: int) -> Tensor:
+    """``x`` with axes of length 1: in front up to two, a third one at the end."""
+    while x.array.ndim < min(ndim, 2):
+        x = unsqueeze(x, 0)
+    return unsqueeze(x, 2) if x.array.ndim < ndim else x
+
+
+def hstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined horizontally: along axis 1, vectors along axis 0."""
+    found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors)]
+    return cat(found, 0 if found[0].array.ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined vertically: along axis 0, vectors being rows."""
+    return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors)], 0)
+
+
+def dstack(tensors: Sequence[Tensor]) -> Tensor:
+    """Joined along axis 2, matrices having one layer."""
+    return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors)], 2)
+
+
+# -------------------------------------------------------------------------------------------------- splitting
+def split_axis(label: str, x: Tensor, dim: int) -> tuple[int, int]:
+    """The axis and its length."""
+    if x.array.ndim == 0:
+        raise RuntimeError(f"{label}: expects at least a 1-dimensional tensor, got a 0-dimensional one")
+    axis = normalize_axis(label, dim, x.array.ndim)
+    return axis, x.array.shape[axis]
+
+
+def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of consecutive pieces of an axis.
+
+    Args:
+        x: the tensor.
+        split_size_or_sections: the length of every piece (the last may be shorter), or all lengths.
+        dim: the axis.
+
+    Raises:
+        RuntimeError: the lengths do not add up to the size of the axis, or are negative.
+    """
+    axis, n = split_axis("split", x, dim)
+    if isinstance(split_size_or_sections, Sequence):
+        sizes = tuple([int(size) for size in split_size_or_sections])
+        if sum(sizes) != n or min(sizes, default=0) < 0:
+            raise RuntimeError(
+                f"split: sections {list(sizes)} must be non-negative and add up to {n}, the size of dim "
+                f"{axis}"
+            )
+        return Split.of(axis, sizes)(x)
+    size = as_int(split_size_or_sections)
+    if size < 0 or (size == 0 and n):
+        raise RuntimeError(f"split: split_size must be positive, got {size}")
+    count = math.ceil(n / size) if n else 1
+    return Split.of(axis, (*(size,) * (count - 1), n - size * (count - 1)))(x)
+
+
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most ``chunks`` views of equal length, the last one shorter if need be.
+
+    Raises:
+        RuntimeError: ``chunks`` is not positive.
+    """
+    axis, n = split_axis("chunk", x, dim)
+    if chunks <= 0:
+        raise RuntimeError(f"chunk: expects chunks to be greater than 0, got {chunks}")
+    if n == 0:
+        return Split.of(axis, (0,) * chunks)(x)
+    return split(x, math.ceil(n / chunks), axis)
+
+
+def tensor_split(x: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views between the given indices, or a number of views whose lengths differ by at most 1.
+
+    Raises:
+        RuntimeError: the number of sections is not positive.
+    """
+    axis, n = split_axis("tensor_split", x, dim)
+    if isinstance(indices_or_sections, Tensor):
+        indices_or_sections = indices_or_sections.tolist()
+    if isinstance(indices_or_sections, int):
+        sections = indices_or_sections
+        if sections <= 0:
+            raise RuntimeError(f"tensor_split: number of sections must be larger than 0, got {sections}")
+        small, larger = divmod(n, sections)
+        return Split.of(axis, (small + 1,) * larger + (small,) * (sections - larger))(x)
+    bounds = [0, *[slice(None, index).indices(n)[1] for index in indices_or_sections], n]
+    return tuple([narrow(x, axis, start, max(0, stop - start)) for start, stop in pairwise(bounds)])
+
+
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of all positions along ``dim``, which disappears."""
+    axis, n = split_axis("unbind", x, dim)
+    return Split.of(axis, (1,) * n, True)(x)
+
+
+# ---------------------------------------------------------------------------------------------------- padding
+def pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: bool | int | float = 0) -> Tensor:
+    """``x`` in a frame of ``value``.
+
+    Args:
+        x: the tensor.
+        widths: (before, after) for every axis; a negative width cuts off.
+        value: what the frame is filled with.
+
+    Raises:
+        RuntimeError: there is not one pair an axis, or more is cut off than there is.
+    """
+    pairs = _widths(x, widths)
+    for axis, (before, after) in enumerate(pairs):
+        n = x.array.shape[axis]
+        if before + n + after < 0 or min(before, 0) + n + min(after, 0) < 0:
+            raise RuntimeError(f"pad: widths ({before}, {after}) cut more off dim {axis} than its size {n}")
+        if before < 0 or after < 0:
+            x = narrow(x, axis, max(0, -before), n + min(before, 0) + min(after, 0))
+    positive = tuple([(max(before, 0), max(after, 0)) for before, after in pairs])
+    return apply(Pad.of(positive, value), x)
+
+
+def _widths(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    pairs = [(int(before), int(after)) for before, after in widths]
+    if len(pairs) != x.array.ndim:
+        raise RuntimeError(
+            f"pad: expected one (before, after) pair for each of {x.array.ndim} axes, got {pairs}"
+        )
+    return pairs
+
+
+# Mode: the same mode of numpy.pad, and how far beyond the axis of length n it may go.
+_PAD_MODES = {
+    "reflect": ("reflect", -1),
+    "replicate": ("edge", None),
+    "circular": ("wrap", 0),
+    "symmetric": ("symmetric", 0),
+}
+
+
+def pad(
+    x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: bool | int | float = 0
+) -> Tensor:
+    """``x`` in a frame that continues it.
+
+    Args:
+        x: the tensor.
+        widths: (before, after) for every axis.
+        mode: ``constant``; ``reflect`` (mirrored at the outermost element); ``symmetric`` (mirrored at the
+            edge); ``replicate`` (the outermost element); ``circular`` (periodic).
+        value: the value of mode ``constant``.
+
+    Raises:
+        ValueError: there is no such mode.
+        RuntimeError: the frame is wider than the mode can fill.
+    """
+    if mode == "constant":
+        return pad_constant(x, widths, value)
+    if mode not in _PAD_MODES:
+        raise ValueError(f"pad: mode must be constant, {', '.join(_PAD_MODES)}, got {mode!r}")
+    numpy_mode, slack = _PAD_MODES[mode]
+    for axis, (before, after) in enumerate(_widths(x, widths)):
+        if before == after == 0:
+            continue
+        n = x.array.shape[axis]
+        if (
+            n == 0
+            or (slack is not None and max(before, after) > n + slack)
+            or n + min(before, 0) + min(after, 0) < 0
+        ):
+            raise RuntimeError(
+                f"pad: widths ({before}, {after}) of mode {mode!r} must stay within dim {axis} of size {n}"
+            )
+        widened = (max(before, 0), max(after, 0))
+        source = np.pad(np.arange(n), widened, mode=numpy_mode)  # type: ignore[call-overload]
+        source = source[max(0, -before) : len(source) - max(0, -after)]
+        x = x.index_select(axis, x.new_tensor(source, dtype=np.int64))
+    return x

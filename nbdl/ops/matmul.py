@@ -1,0 +1,267 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import dtypes
+from nbdl.ops.primitive import Primitive, broadcast_error
+from nbdl.ops.reduction import IDENTITY, Reduce, sum_to
+from nbdl.ops.shape import reshape, transpose, unsqueeze
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["bmm", "dot", "linear", "matmul", "mm", "mv"]
+
+
+class MatMul(Primitive):
+    """``a @ b``, batches broadcast; vectors are rows on the left and columns on the right.
+
+    Args:
+        transpose_a: take the last two axes of ``a`` exchanged; ``a`` is no vector then.
+        transpose_b: likewise.
+    """
+
+    name = "matmul"
+
+    def __init__(self, transpose_a: bool = False, transpose_b: bool = False):
+        super().__init__(transpose_a=transpose_a, transpose_b=transpose_b)
+        self.transpose_a, self.transpose_b = transpose_a, transpose_b
+
+    def check(self, *arrays: Any) -> None:
+        """Inner sizes must be equal, batches broadcast, dtypes be the same."""
+        a, b = arrays
+        if a.ndim == 0 or b.ndim == 0:
+            raise RuntimeError(
+                f"matmul: both arguments need to be at least 1D, but they are {a.ndim}D and {b.ndim}D"
+            )
+        inner_a = a.shape[-2 if self.transpose_a else -1]
+        inner_b = b.shape[-1 if self.transpose_b or b.ndim == 1 else -2]
+        if inner_a != inner_b:
+            raise RuntimeError(
+                f"matmul: shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be multiplied: "
+                f"the axes that meet have sizes {inner_a} and {inner_b}"
+            )
+        check_same_dtype("matmul", arrays)
+        for m, n in zip(reversed(a.shape[:-2]), reversed(b.shape[:-2]), strict=False):
+            if m != n and 1 not in (m, n):
+                raise broadcast_error("matmul", (a.shape[:-2], b.shape[:-2]))
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """Each operand is needed for the gradient of the other."""
+        return _OTHER_OPERAND[needs & 3]
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """g @ b^T and a^T @ g, transposed where the operand was."""
+        (g,) = gradients
+        assert g is not None
+        ta, tb = self.transpose_a, self.transpose_b
+        ga = gb = None
+        if node.needs & 1:
+            b, shape = node.input(1), node.shape(0)
+            if len(shape) == 1 or b.array.ndim == 1:
+                ga = _vector_gradient_left(g, transpose(b, -2, -1) if tb else b, shape)
+            else:
+                ga = sum_to(
+                    apply(MatMul.of(tb, True), b, g) if ta else apply(MatMul.of(False, not tb), g, b), shape
+                )
+        if node.needs & 2:
+            a, shape = node.input(0), node.shape(1)
+            if len(shape) == 1 or a.array.ndim == 1:
+                gb = _vector_gradient_right(transpose(a, -2, -1) if ta else a, g, shape)
+            elif (
+                len(shape) == 2 and a.array.ndim > 2 and not ta
+            ):  # one matrix for the whole batch: one product
+                left, right = _rows(a), _rows(g)
+                gb = apply(MatMul.of(True, False), *((right, left) if tb else (left, right)))
+            else:
+                gb = sum_to(
+                    apply(MatMul.of(True, ta), g, a) if tb else apply(MatMul.of(not ta, False), a, g), shape
+                )
+        return ga, gb
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """da @ b + a @ db."""
+        a, b = inputs
+        left = None if tangents[0] is None else self(tangents[0], b)
+        right = None if tangents[1] is None else self(a, tangents[1])
+        return (left + right if left is not None and right is not None else left if right is None else right,)
+
+
+# What is saved for a product of two operands, by which of them need gradients: each for the other.
+_OTHER_OPERAND: tuple[tuple[frozenset[int] | None, bool], ...] = (
+    (None, False), (frozenset((1,)), False), (frozenset((0,)), False), (frozenset((0, 1)), False),
+)  # fmt: skip
+
+
+def _vector_gradient_left(g: Tensor, b: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The gradient of a in a @ b where one of them is a vector."""
+    if len(shape) == 1 and b.array.ndim == 1:
+        return g * b
+    if b.array.ndim == 1:  # (..., m, k) @ (k,): an outer product
+        return sum_to(unsqueeze(g, -1) * b, shape)
+    return sum_to(matmul(b, unsqueeze(g, -1)).squeeze(-1), shape)  # (k,) @ (..., k, n)
+
+
+def _vector_gradient_right(a: Tensor, g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The gradient of b in a @ b where one of them is a vector."""
+    if a.array.ndim == 1 and len(shape) == 1:
+        return g * a
+    if a.array.ndim == 1:  # (k,) @ (..., k, n): an outer product
+        return sum_to(unsqueeze(a, -1) * unsqueeze(g, -2), shape)
+    return sum_to(matmul(transpose(a, -2, -1), unsqueeze(g, -1)).squeeze(-1), shape)  # (..., m, k) @ (k,)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """All leading axes merged."""
+    shape = x.array.shape
+    return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
+
+
+class LinearLayer(Primitive):
+    """``x @ weight.T + bias``, the bias being optional."""
+
+    name = "linear"
+
+    def check(self, *arrays: Any) -> None:
+        """weight (out, in), x (..., in), bias (out,)."""
+        x, weight, *bias = arrays
+        if weight.ndim != 2:
+            raise RuntimeError(f"linear: weight must have 2 axes (out, in), got shape {tuple(weight.shape)}")
+        if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+            raise RuntimeError(
+                f"linear: the last axis of the input must have the size of the weight's second, "
+                f"{weight.shape[1]}; got input {tuple(x.shape)} and weight {tuple(weight.shape)}"
+            )
+        if bias and bias[0].shape != (weight.shape[0],):
+            raise RuntimeError(
+                f"linear: bias must have shape ({weight.shape[0]},), got {tuple(bias[0].shape)}"
+            )
+        check_same_dtype("linear", arrays)
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """The input for the weight's gradient, the weight for the input's."""
+        return _OTHER_OPERAND[needs & 3]
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """g @ weight, g^T @ x, and g summed over the rows."""
+        (g,) = gradients
+        assert g is not None
+        gx = apply(MATMUL, g, node.input(1)) if node.needs & 1 else None
+        gw = None
+        if node.needs & 2:
+            x = node.input(0)
+            gw = (
+                apply(_MATMUL_TN, _rows(g), _rows(x))
+                if x.array.ndim > 1
+                else unsqueeze(g, 1) * unsqueeze(x, 0)
+            )
+        gb = None
+        if node.needs & 4:
+            gb = apply(_SUM_OF_ROWS, g) if g.array.ndim == 2 else sum_to(g, node.shape(2))
+        return (gx, gw, gb)[: len(node.edges)]
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The product rule."""
+        x, weight = inputs[0], inputs[1]
+        tx, tw, tb = (*tangents, None)[:3]
+        parts = []
+        if tx is not None:
+            parts.append(linear(tx, weight))
+        if tw is not None:
+            parts.append(linear(x, tw))
+        total = parts[0] + parts[1] if len(parts) == 2 else parts[0] if parts else None
+        if tb is not None:
+            total = tb.expand(outputs[0].array.shape) if total is None else total + tb
+        return (total,)
+
+
+def check_same_dtype(label: str, arrays: Sequence[Any]) -> None:
+    """Raise unless all arrays have one dtype, which is not bool."""
+    kinds = {array.dtype for array in arrays}
+    if len(kinds) > 1:
+        raise RuntimeError(
+            f"{label}: expected operands of the same dtype, but got {' and '.join(sorted(map(str, kinds)))}"
+        )
+    if next(iter(kinds)) == dtypes.BOOL:
+        raise RuntimeError(f"{label}: not implemented for 'Bool'")
+
+
+MATMUL = MatMul.of(False, False)
+_MATMUL_TN = MatMul.of(True, False)
+_SUM_OF_ROWS = Reduce.of(IDENTITY, "sum", (0,), False)
+LINEAR = LinearLayer.of()
+
+
+# ---------------------------------------------------------------------------------------------------- public
+# functions
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product of batches of matrices, or with vectors.
+
+    Args:
+        a: (..., m, k) or (k,).
+        b: (..., k, n) or (k,).
+
+    Raises:
+        RuntimeError: the inner sizes or the dtypes differ.
+    """
+    for position, value in enumerate((a, b), 1):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"matmul(): argument {position} must be a tensor, got {type(value).__name__}")
+    return apply(MATMUL, a, b)
+
+
+def mm(a: Tensor, b: Tensor) -> Tensor:
+    """The product of two matrices, without batches."""
+    if a.array.ndim != 2 or b.array.ndim != 2:
+        raise RuntimeError(f"mm: expected two matrices, got {a.array.ndim}-D and {b.array.ndim}-D tensors")
+    return apply(MATMUL, a, b)
+
+
+def bmm(a: Tensor, b: Tensor) -> Tensor:
+    """The products of two batches of matrices of the same length."""
+    if a.array.ndim != 3 or b.array.ndim != 3 or a.array.shape[0] != b.array.shape[0]:
+        raise RuntimeError(
+            "bmm: expected two batches of equally many matrices, "
+            f"got shapes {tuple(a.array.shape)} and {tuple(b.array.shape)}"
+        )
+    return apply(MATMUL, a, b)
+
+
+def mv(a: Tensor, x: Tensor) -> Tensor:
+    """The product of a matrix and a vector."""
+    if a.array.ndim != 2 or x.array.ndim != 1:
+        raise RuntimeError(
+            f"mv: expected a matrix and a vector, got {a.array.ndim}-D and {x.array.ndim}-D tensors"
+        )
+    return apply(MATMUL, a, x)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """The inner product of two vectors."""
+    if x.array.ndim != 1 or y.array.ndim != 1:
+        raise RuntimeError(f"dot: 1D tensors expected, but got {x.array.ndim}D and {y.array.ndim}D tensors")
+    return apply(MATMUL, x, y)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,) or None.
+
+    Returns:
+        (..., out)
+    """
+    return apply(LINEAR, x, weight) if bias is None else apply(LINEAR, x, weight, bias)

@@ -1,0 +1,228 @@
+"""The pointwise primitive: any formula; its derivatives are formulas again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Expr, Formula
+from nbdl.formula import dtypes as rules
+from nbdl.formula.formula import Term
+from nbdl.formula.printers import is_truth_value
+from nbdl.ops.primitive import Primitive, check_broadcast
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["pointwise"]
+
+
+class Pointwise(Primitive):
+    """A formula on broadcast operands.
+
+    Args:
+        formula: the formula.
+        weak: bit k is set where operand k was a Python number, whose width does not count in promotion.
+    """
+
+    name = "pointwise"
+
+    def __init__(self, formula: Formula, weak: int = 0):
+        super().__init__(formula=formula, weak=weak)
+        self.formula, self.weak = formula, weak
+        self.label = formula.name
+        self.differentiable = not all(is_truth_value(root) for root in formula.outputs)
+        self._saves: dict[int, tuple[frozenset[int] | None, bool]] = {}
+        self._vjps: dict[tuple[int, int], list[tuple[int, Term | None, int]]] = {}
+
+    def check(self, *arrays: Any) -> None:
+        """Operands must broadcast, and have dtypes that the functions accept."""
+        check_broadcast(self.label, arrays)
+        rules.arithmetic(self.formula, tuple([a.dtype for a in arrays]), rules.priorities(arrays, self.weak))
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """What the derivative formula contains."""
+        found = self._saves.get(needs)
+        if found is None:
+            rule = self.formula.vjp(needs, (1 << len(self.formula.outputs)) - 1)
+            found = self._saves[needs] = (rule.saved_inputs or None, rule.saves_output)
+        return found
+
+    def is_differentiable_output(self, k: int) -> bool:
+        """Truth values have no derivative."""
+        return not is_truth_value(self.formula.outputs[k])
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> list[Tensor | None]:
+        """One derivative formula an operand, summed over the axes that broadcasting had added."""
+        given = 1 if len(gradients) == 1 else _mask(gradients)
+        rule = self._vjps.get((node.needs, given))
+        if rule is None:
+            rule = self._vjps[node.needs, given] = self._vjp_rule(node.needs, given)
+        full = node.specs[0][0]
+        outputs: tuple[Tensor, ...] | None = None
+        results: list[Tensor | None] = [None] * self.formula.arity
+        for k, term, weak in rule:
+            if term is None:
+                results[k] = zeros_of(node, k, gradients)
+                continue
+            operands = []
+            for kind, index in term.sources:
+                if kind == "g":
+                    operands.append(gradients[index])
+                elif kind == "x":
+                    operands.append(node.input(index))
+                else:
+                    outputs = outputs or node.outputs
+                    operands.append(outputs[index])
+            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))  # type: ignore[arg-type]
+        return results
+
+    def _vjp_rule(self, needs: int, given: int) -> list[tuple[int, Term | None, int]]:
+        """For the needed operands (operand, its derivative formula, which of its operands are numbers)."""
+        terms = self.formula.vjp(needs, given).terms
+        return [
+            (k, term, 0 if term is None else weak_sources(term, self.weak))
+            for k, term in enumerate(terms)
+            if needs >> k & 1
+        ]
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """One formula an output."""
+        given = _mask(tangents)
+        results: list[Tensor | None] = []
+        for output, term in zip(outputs, self.formula.jvp(given).terms, strict=True):
+            if term is None:
+                results.append(None)
+                continue
+            pool = {"x": inputs, "y": outputs, "t": tangents}
+            operands = [pool[kind][index] for kind, index in term.sources]
+            weak = weak_sources(term, self.weak)
+            tangent = operands[0] if term.formula.is_identity else Pointwise.of(term.formula, weak)(*operands)
+            tangent = tangent.expand(output.array.shape)  # type: ignore[union-attr]
+            results.append(tangent if tangent.dtype == output.dtype else tangent.to(output.dtype))
+        return results
+
+
+def _mask(values: Sequence[Any]) -> int:
+    """Bit k is set where value k is not None."""
+    return sum(1 << k for k, value in enumerate(values) if value is not None)
+
+
+def weak_sources(term: Term, weak: int) -> int:
+    """Which operands of a derivative formula are Python numbers, from which operands of the formula are."""
+    return sum(
+        (weak >> index & 1) << position for position, (kind, index) in enumerate(term.sources) if kind == "x"
+    )
+
+
+def zeros_of(node: Node, k: int, gradients: Sequence[Tensor | None]) -> Tensor:
+    """A gradient of zeros for operand k, on the device of the given gradients."""
+    some = next(gradient for gradient in gradients if gradient is not None)
+    return some.new_zeros(node.shape(k), dtype=node.dtype(k))
+
+
+def sum_term_to(
+    term: Term, weak: int, operands: Sequence[Tensor], full: tuple[int, ...], shape: tuple[int, ...]
+) -> Tensor:
+    """A derivative formula on operands that broadcast to ``full``, summed to ``shape`` in the same loop."""
+    if full == shape and not term.formula.is_identity:
+        return apply(Pointwise.of(term.formula, weak), *operands)
+    if term.formula.is_identity:
+        return sum_to(operands[0], shape)
+    added = len(full) - len(shape)
+    axes = tuple(axis for axis, n in enumerate(full) if axis < added or (shape[axis - added] == 1 and n != 1))
+    summed = apply(Reduce.of(term.formula, "sum", axes, False, weak), *operands)
+    return summed if summed.array.shape == shape else summed.reshape(shape)
+
+
+# ----------------------------------------------------------------------------------------- Python numbers as
+# operands
+_scalars: dict[tuple[type, Any], Tensor] = {}
+
+
+def scalar(value: bool | int | float) -> Tensor:
+    """A Python number as a 0-d tensor; small, so common ones are kept."""
+    key = (type(value), value)
+    tensor = _scalars.get(key)
+    if tensor is None or value != value or value == 0:  # NaN is not equal to itself, -0.0 is equal to 0.0
+        tensor = Tensor(np.array(value))
+        if len(_scalars) < 1024:
+            _scalars[key] = tensor
+    return tensor
+
+
+def operand(label: str, position: int, value: Any) -> tuple[Tensor, bool]:
+    """``value`` as a tensor, and whether it was a number.
+
+    Raises:
+        TypeError: it is neither a tensor nor a number.
+    """
+    if isinstance(value, Tensor):
+        return value, False
+    if isinstance(value, (bool, int, float)):
+        return scalar(value), True
+    if isinstance(value, np.ndarray):
+        return Tensor(value), False
+    if isinstance(value, np.generic):
+        return scalar(value.item()), True
+    raise TypeError(
+        f"{label}(): argument {position} must be a tensor, an array or a number, got {type(value).__name__}"
+    )
+
+
+def call(formula: Formula, *values: Any) -> Any:
+    """Apply a formula to tensors and numbers."""
+    weak, tensors = 0, []
+    for k, value in enumerate(values):
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        else:
+            tensor, is_number = operand(formula.name, k + 1, value)
+            tensors.append(tensor)
+            weak |= is_number << k
+    return apply(Pointwise.of(formula, weak), *tensors)
+
+
+def pointwise(
+    name: str, definition: Callable[..., Expr | float | tuple], arity: int | None = None
+) -> Callable[..., Any]:
+    """Make a differentiable operation of a scalar formula.
+
+    Args:
+        name: what errors and programs call it.
+        definition: a Python function of scalars, called once with symbolic ones; the grammar is ``+ - * /``,
+            comparisons, calls of the functions of :mod:`nbdl.formula`, and ``where``.
+        arity: number of operands; default: the positional parameters of ``definition``.
+
+    Returns:
+        A function of tensors and numbers, with derivatives of any order, on every backend.
+
+    Example:
+        >>> import nbdl
+        >>> from nbdl.formula import exp
+        >>> swish = nbdl.pointwise("swish", lambda x: x / (1 + exp(-x)))
+        >>> swish(nbdl.tensor([0.0, 1.0]))
+        tensor([0.0000, 0.7311])
+    """
+    if arity is None:
+        arity = definition.__code__.co_argcount
+    formula = Formula(name, definition, arity)
+
+    def operation(*values: Any) -> Any:
+        if len(values) != formula.arity:
+            raise TypeError(f"{name}() takes {formula.arity} operands but {len(values)} were given")
+        return call(formula, *values)
+
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = f"Pointwise {', '.join(map(repr, formula.outputs))}."
+    operation.formula = formula  # type: ignore[attr-defined]
+    return operation
+
+
+from nbdl.ops.reduction import Reduce, sum_to  # noqa: E402  (each of the two modules needs the other)

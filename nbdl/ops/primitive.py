@@ -1,0 +1,209 @@
+"""What a primitive is: a named operation with its parameters, its shape rule, vjp and jvp side by side.
+
+A primitive object holds the static parameters (axes, a formula, a stride) and nothing that belongs to one
+call, so equal primitives are one object (:meth:`Primitive.of`) on which backends keep what they planned for
+it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nbdl.autograd.tape import apply, wrap
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+    from nbdl.autograd.tensor import Tensor
+
+EVERYTHING = frozenset(range(64))
+NOTHING: frozenset[int] = frozenset()
+
+
+def _no_plan(*operands: Any) -> None:
+    return None
+
+
+class Primitive:
+    """Base of all primitives.
+
+    Attributes:
+        name: the method of the backends that computes it.
+        label: what errors, graphs and programs call it.
+        params: keyword arguments of that method.
+        saved: which operands the vjp reads (indices).
+        saves_output: whether the vjp reads the outputs.
+        differentiable: False if no output has a derivative (argmax, comparisons).
+        plans: tables of what the Numba backend has planned for this primitive.
+        find_plan: finds the plan for operands, or None; the first thing that backend asks.
+    """
+
+    name: ClassVar[str] = ""
+    saved: ClassVar[frozenset[int]] = EVERYTHING
+    saves_output: ClassVar[bool] = False
+    differentiable: bool = True
+    of: ClassVar[Callable[..., Any]]
+
+    def __init__(self, **params: Any):
+        self.params = params
+        self.label = self.name
+        self.plans: dict[Any, Any] = {}
+        self.find_plan: Callable[..., Any] = _no_plan
+
+    def forget_plans(self) -> None:
+        """Drop what backends prepared."""
+        self.plans.clear()
+        self.find_plan = _no_plan
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        # The one primitive with these parameters. Bounded, since parameters may hold the sizes of a user's
+        # arrays.
+        cls.of = staticmethod(functools.lru_cache(maxsize=4096, typed=True)(cls))
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run on tensors, and record."""
+        return apply(self, *inputs)
+
+    def check(self, *arrays: Any) -> None:
+        """The shape and dtype rule: raise the error that explains what does not fit.
+
+        Called before a backend plans for new shapes, and when NumPy failed.
+        """
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """Which operands (None: none), and whether the outputs, are kept for a vjp.
+
+        Args:
+            needs: bit k is set where operand k needs a gradient.
+        """
+        return self.saved or None, self.saves_output
+
+    def is_differentiable_output(self, k: int) -> bool:
+        """Whether output k has a derivative."""
+        return True
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Gradients of the operands from those of the outputs, written with differentiable operations.
+
+        Args:
+            node: gives ``input(k)``, ``output(k)``, ``shape(k)``, ``needs_grad(k)``.
+            gradients: one per output; None where an output was not used.
+        """
+        raise RuntimeError(f"derivative for {self.label} is not implemented")
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """Tangents of the outputs from the tangents of the operands (None: zero)."""
+        raise RuntimeError(f"forward derivative for {self.label} is not implemented")
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{key}={value!r}" for key, value in self.params.items())
+        return f"{self.label}({params})"
+
+
+class LinearMap(Primitive):
+    """A primitive that is linear in its first operand and has no other one with a gradient: jvp is itself."""
+
+    saved = NOTHING
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The same operation on the tangent."""
+        if tangents[0] is None:
+            return (None,)
+        return (self(tangents[0], *inputs[1:]),)
+
+
+class View(LinearMap):
+    """A primitive whose result shares the memory of its operand; no backend computes anything."""
+
+    def view(self, array: Any) -> Any:
+        """The window on ``array``."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Make the view, and record."""
+        (x,) = inputs
+        out = wrap(self, inputs, self.view(x.array))
+        base, primitives = x.view_of or (x, ())
+        out.view_of = (base, (*primitives, self))
+        storage = base.storage
+        if storage is not None:
+            out.storage = storage
+            out.view_time = storage.changed
+        return out
+
+
+def broadcast_error(label: str, shapes: Sequence[tuple[int, ...]]) -> RuntimeError:
+    """The error for operands that do not broadcast, naming the axis."""
+    described = " and ".join(str(tuple(shape)) for shape in shapes)
+    rank = max(len(shape) for shape in shapes)
+    for axis in range(1, rank + 1):
+        sizes = {shape[-axis] for shape in shapes if len(shape) >= axis} - {1}
+        if len(sizes) > 1:
+            return RuntimeError(
+                f"{label}: shapes {described} cannot be broadcast: "
+                f"sizes {' and '.join(map(str, sorted(sizes)))} meet at axis {-axis}; they must be equal or 1"
+            )
+    return RuntimeError(f"{label}: shapes {described} cannot be broadcast")
+
+
+def check_broadcast(label: str, arrays: Sequence[Any]) -> tuple[int, ...]:
+    """The broadcast shape of ``arrays``.
+
+    Raises:
+        RuntimeError: the shapes do not fit.
+    """
+    shapes = [array.shape for array in arrays]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise broadcast_error(label, shapes) from None
+
+
+def normalize_axis(label: str, axis: int, ndim: int) -> int:
+    """``axis`` counted from the front.
+
+    Raises:
+        TypeError: it is no integer.
+        IndexError: it is out of range.
+    """
+    try:
+        position = axis.__index__()
+    except AttributeError:
+        raise TypeError(f"{label}: dim must be an integer, got {type(axis).__name__}") from None
+    size = max(ndim, 1)
+    if not -size <= position < size:
+        raise IndexError(
+            f"{label}: Dimension out of range (expected to be in range of [{-size}, {size - 1}], "
+            f"but got {axis})"
+        )
+    return position + size if position < 0 else position
+
+
+def normalize_axes(label: str, axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """``axes`` as sorted positions from the front; None and () mean all.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis appears twice.
+    """
+    if axes is None:
+        return tuple(range(ndim))
+    if isinstance(axes, (tuple, list)):
+        if not axes:
+            return tuple(range(ndim))
+        positions = [normalize_axis(label, axis, ndim) for axis in axes]
+    else:
+        positions = [normalize_axis(label, axes, ndim)]
+    if len(set(positions)) != len(positions):
+        raise RuntimeError(
+            f"{label}: dim {positions[0]} appears multiple times in the list of dims {tuple(axes)}"
+        )  # type: ignore[arg-type]
+    return tuple(sorted(positions)) if ndim else ()

@@ -1,0 +1,188 @@
+"""Rearranging: flip, roll, rotate, repeat, tile, grids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.copying import Copy
+from nbdl.ops.joining import at_least, cat, split_axis, tensor_list
+from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
+from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
+
+__all__ = [
+    "broadcast_tensors", "flip", "fliplr", "flipud", "meshgrid", "repeat", "repeat_interleave", "roll",
+    "rot90", "tile",
+]  # fmt: skip
+
+
+def flip(x: Tensor, *dims: Any) -> Tensor:
+    """A copy with the order reversed along ``dims``."""
+    axes = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    positions = normalize_axes("flip", tuple(axes), x.array.ndim) if axes else ()
+    index = tuple(
+        [(None, None, -1) if axis in positions else (None, None, None) for axis in range(x.array.ndim)]
+    )
+    return apply(Copy.of("C"), Slice.of(index)(x))
+
+
+def fliplr(x: Tensor) -> Tensor:
+    """Axis 1 reversed."""
+    if x.array.ndim < 2:
+        raise RuntimeError(f"fliplr: input must be at least 2-dimensional, got {x.array.ndim} axes")
+    return flip(x, 1)
+
+
+def flipud(x: Tensor) -> Tensor:
+    """Axis 0 reversed."""
+    if x.array.ndim < 1:
+        raise RuntimeError("flipud: input must be at least 1-dimensional, got 0 axes")
+    return flip(x, 0)
+
+
+def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """Elements moved along ``dims``, those beyond the end coming back at the start.
+
+    Args:
+        x: the tensor.
+        shifts: by how many places, for each of ``dims``.
+        dims: the axes; None: in the flattened tensor.
+
+    Raises:
+        RuntimeError: there are not as many shifts as dims.
+    """
+    steps = [shifts] if isinstance(shifts, int) else list(shifts)
+    if dims is None:
+        if len(steps) != 1:
+            raise RuntimeError(f"roll: without dims one shift is needed, got {steps}")
+        return roll(x.reshape(-1), steps[0], 0).reshape(x.array.shape) if x.array.size else x.clone()
+    axes = [dims] if isinstance(dims, int) else list(dims)
+    if len(axes) != len(steps):
+        raise RuntimeError(f"roll: shifts and dims must align, got {len(steps)} shifts and {len(axes)} dims")
+    result = x
+    for step, dim in zip(steps, axes):
+        axis = normalize_axis("roll", dim, x.array.ndim)
+        n = result.array.shape[axis]
+        places = step % n if n else 0
+        if places:
+            result = cat(
+                [narrow(result, axis, n - places, places), narrow(result, axis, 0, n - places)], axis
+            )
+    return x.clone() if result is x else result
+
+
+def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Rotated by ``k`` quarter turns from the first towards the second of ``dims``.
+
+    Raises:
+        RuntimeError: ``dims`` are not two different axes.
+    """
+    if len(dims) != 2:
+        raise RuntimeError(f"rot90: expected two rotation dims, got {list(dims)}")
+    a, b = (normalize_axis("rot90", dim, x.array.ndim) for dim in dims)
+    if a == b or x.array.ndim < 2:
+        raise RuntimeError(f"rot90: rotation dims must be different axes, got {list(dims)}")
+    turns = k % 4
+    if turns == 0:
+        return x.clone()
+    if turns == 2:
+        return flip(x, a, b)
+    return flip(transpose(x, a, b), a if turns == 1 else b)
+
+
+def repeat(x: Tensor, *repeats: Any) -> Tensor:
+    """Copies of ``x`` side by side, ``repeats`` times along every axis; extra repeats add axes in front.
+
+    Raises:
+        RuntimeError: fewer repeats than axes, or a negative one.
+    """
+    counts = tuple(repeats[0]) if len(repeats) == 1 and isinstance(repeats[0], (tuple, list)) else repeats
+    added = len(counts) - x.array.ndim
+    if added < 0:
+        raise RuntimeError(
+            f"repeat: number of repeats ({len(counts)}) can not be smaller than number of dimensions "
+            f"({x.array.ndim})"
+        )
+    if min(counts, default=0) < 0:
+        raise RuntimeError(f"repeat: repeats must not be negative, got {list(counts)}")
+    shape = (1,) * added + x.array.shape
+    apart = reshape(x, [size for n in shape for size in (1, n)])
+    spread = apart.expand([size for count, n in zip(counts, shape) for size in (count, n)])
+    return reshape(apply(Copy.of("C"), spread), [count * n for count, n in zip(counts, shape)])
+
+
+def tile(x: Tensor, *dims: Any) -> Tensor:
+    """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated."""
+    counts = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return repeat(x, (1,) * (x.array.ndim - len(counts)) + tuple(counts))
+
+
+def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
+    """Every element repeated in place.
+
+    Args:
+        x: the tensor.
+        repeats: how often: a number, or one for every position of the axis.
+        dim: the axis; None: of the flattened tensor.
+
+    Raises:
+        RuntimeError: a number of repeats is negative, or there are not as many as positions.
+    """
+    if dim is None:
+        x, dim = x.reshape(-1) if x.array.size else x.reshape(0), 0
+    axis, n = split_axis("repeat_interleave", x, dim)
+    counts = np.asarray(repeats.tolist() if isinstance(repeats, Tensor) else repeats)
+    if counts.dtype.kind not in "iu" and counts.size:
+        raise RuntimeError(f"repeat_interleave: repeats must be integers, got {counts.dtype}")
+    if counts.size not in (1, n) or counts.ndim > 1:
+        raise RuntimeError(
+            f"repeat_interleave: repeats must have 1 or {n} elements (dim {axis}), got shape {counts.shape}"
+        )
+    if counts.size and counts.min() < 0:
+        raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {counts.min()}")
+    source = np.repeat(np.arange(n), np.broadcast_to(counts.astype(np.int64), (n,)))
+    return x.index_select(axis, x.new_tensor(source, dtype=np.int64))
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of the tensors, expanded to their common shape.
+
+    Raises:
+        RuntimeError: the shapes do not broadcast.
+    """
+    found = tensor_list("broadcast_tensors", tensors)
+    shape = check_broadcast("broadcast_tensors", [tensor.array for tensor in found])
+    return tuple([tensor.expand(shape) for tensor in found])
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinates of the grid that vectors span: views, one for every vector.
+
+    Args:
+        tensors: vectors or scalars.
+        indexing: ``ij``: axis k belongs to vector k; ``xy``: the first two axes are exchanged.
+
+    Raises:
+        ValueError: another ``indexing``.
+        RuntimeError: an operand has more than one axis.
+    """
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")
+    found = tensor_list(
+        "meshgrid", tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    )
+    if any(tensor.array.ndim > 1 for tensor in found):
+        raise RuntimeError(
+            f"meshgrid: expected vectors, got shapes {[tuple(tensor.array.shape) for tensor in found]}"
+        )
+    vectors = [at_least(tensor, 1) for tensor in found]
+    shape = tuple([vector.array.shape[0] for vector in vectors])
+    grids = []
+    for k, vector in enumerate(vectors):
+        grid = reshape(vector, [n if axis == k else 1 for axis, n in enumerate(shape)]).expand(shape)
+        grids.append(movedim(grid, 0, 1) if indexing == "xy" and len(shape) > 1 else grid)
+    return tuple(grids)

@@ -1,0 +1,417 @@
+"""Reductions: a formula over some axes in one loop, and what is composed of it."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula, var
+from nbdl.formula import dtypes as rules
+from nbdl.formula.expr import substitute
+from nbdl.formula.formula import Source, Term
+from nbdl.formula.functions import equal, square, where
+from nbdl.ops.pointwise import Pointwise, call, scalar, sum_term_to, weak_sources, zeros_of
+from nbdl.ops.primitive import (
+    EVERYTHING,
+    Primitive,
+    check_broadcast,
+    normalize_axes,
+    normalize_axis,
+)
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["all", "amax", "amin", "any", "any_has_shape", "argmax", "argmin", "mean", "prod", "sum"]
+
+IDENTITY = Formula("identity", lambda x: x, 1)
+_CHOSEN = Formula("chosen", lambda x, y, g: where(equal(x, y), g, 0), 3)
+_SQUARED_DISTANCE = Formula("squared_distance", lambda x, y: square(x - y), 2)
+
+
+class Reduce(Primitive):
+    """A formula on broadcast operands, reduced over some axes.
+
+    Args:
+        formula: what is reduced; IDENTITY for the operand itself. Kinds other than sum and mean take IDENTITY
+            only.
+        kind: ``sum``, ``mean``, ``prod``, ``max``, ``min``, ``any``, ``all``.
+        axes: positions of the reduced axes, sorted.
+        keepdims: leave them with length 1.
+        weak: bit k is set where operand k was a Python number.
+    """
+
+    name = "reduce"
+
+    def __init__(
+        self, formula: Formula, kind: str, axes: tuple[int, ...], keepdims: bool = False, weak: int = 0
+    ):
+        super().__init__(formula=formula, kind=kind, axes=axes, keepdims=keepdims, weak=weak)
+        self.formula, self.kind, self.axes, self.keepdims, self.weak = formula, kind, axes, keepdims, weak
+        self.label = kind if formula.is_identity else f"{kind}_{formula.name}"
+        self.differentiable = kind not in ("any", "all")
+        self._vjps: dict[int, list[tuple[int, Term | None, int]]] = {}
+
+    def check(self, *arrays: Any) -> None:
+        """Operands must broadcast; the maximum of nothing is undefined; means are of floats."""
+        shape = check_broadcast(self.label, arrays)
+        if self.kind in ("max", "min") and builtins.any(shape[axis] == 0 for axis in self.axes):
+            raise IndexError(
+                f"{self.label}: cannot reduce over an axis of size 0: shape {tuple(shape)}, dim {self.axes}"
+            )
+        result, _, _ = rules.arithmetic(
+            self.formula, tuple([a.dtype for a in arrays]), rules.priorities(arrays, self.weak)
+        )
+        if self.kind == "mean" and rules.category(result) < 2:
+            raise RuntimeError(
+                f"{self.label}: could not infer output dtype. Input dtype must be floating, got {result}"
+            )
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """Sums save what the derivative contains, and all of several operands for their common shape."""
+        if self.kind in ("sum", "mean"):
+            rule = self.formula.vjp(needs)
+            shape_only = self.formula.arity == 1 and not rule.saved_inputs and not rule.saves_output
+            return None if shape_only else EVERYTHING, False
+        return frozenset((0,)), True
+
+    def _kept(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+        """A tensor of the result's shape that broadcasts with the operand: the reduced axes put back."""
+        if self.keepdims or tensor.array.ndim == 0:
+            return tensor
+        return tensor.reshape(tuple(1 if axis in self.axes else n for axis, n in enumerate(shape)))
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Sum: the gradient spread out. Extrema: shared among ties. Product: the product of the others."""
+        (gradient,) = gradients
+        assert gradient is not None
+        if self.kind not in ("sum", "mean"):
+            x, y = node.input(0), self._kept(node.output(), node.shape(0))
+            gradient = self._kept(gradient, node.shape(0))
+            if self.kind == "prod":
+                return (product_of_others(x, self.axes) * gradient,)
+            ties = call(_CHOSEN, x, y, scalar(1.0)).sum(self.axes, keepdim=True)
+            return (call(_CHOSEN, x, y, gradient / ties),)
+        return self._sum_vjp(node, gradient)
+
+    def _sum_vjp(self, node: Node, gradient: Tensor) -> list[Tensor | None]:
+        """The derivative of the formula times the gradient, spread over the reduced axes."""
+        full = self._operand_shape(node)
+        gradient = self._kept(gradient, full)
+        rule = self._vjps.get(node.needs)
+        if rule is None:
+            rule = self._vjps[node.needs] = self._vjp_rule(node.needs)
+        share = scalar(1.0 / max(1, _count(full, self.axes))) if self.kind == "mean" else None
+        results: list[Tensor | None] = [None] * self.formula.arity
+        for k, term, weak in rule:
+            if term is None:
+                results[k] = zeros_of(node, k, (gradient,))
+                continue
+            operands = [
+                gradient if kind == "g" else share if kind == "s" else node.input(index)
+                for kind, index in term.sources
+            ]
+            if not any_has_shape(operands, full):  # the term lost an axis that only another operand had
+                operands = [
+                    op.expand(full) if kind == "g" else op  # type: ignore[union-attr]
+                    for op, (kind, _) in zip(operands, term.sources, strict=True)
+                ]
+            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))  # type: ignore[arg-type]
+        return results
+
+    def _vjp_rule(self, needs: int) -> list[tuple[int, Term | None, int]]:
+        """For the needed operands (operand, its derivative formula, which of its operands are numbers).
+
+        A mean's formula has one operand more, the source ``s``: one over the number of elements.
+        """
+        rule: list[tuple[int, Term | None, int]] = []
+        for k, term in enumerate(self.formula.vjp(needs).terms):
+            if not needs >> k & 1:
+                continue
+            if term is not None:
+                term = _without_output(term, self.formula)
+            weak = 0 if term is None else weak_sources(term, self.weak)
+            if term is not None and self.kind == "mean":
+                count = len(term.sources)
+                scaled = term.formula.outputs[0] * var(f"x{count}")
+                formula = Formula.of(term.formula.name, (scaled,), count + 1)
+                term, weak = Term(formula, (*term.sources, Source("s", 0))), weak | 1 << count
+            rule.append((k, term, weak))
+        return rule
+
+    def _operand_shape(self, node: Node) -> tuple[int, ...]:
+        """The shape the operands broadcast to."""
+        if len(node.edges) == 1:
+            return node.shape(0)
+        assert node.saved is not None
+        return _broadcast_shapes([tensor.array.shape for tensor in node.saved])
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """Sum: of the tangents. Extrema: the mean over ties. Product: each tangent times the others."""
+        (y,) = outputs
+        if self.kind not in ("sum", "mean"):
+            (x,), (t,) = inputs, tangents
+            assert t is not None
+            if self.kind == "prod":
+                return ((product_of_others(x, self.axes) * t).sum(self.axes, keepdim=self.keepdims),)
+            kept = self._kept(y, x.array.shape)
+            ties = call(_CHOSEN, x, kept, scalar(1.0)).sum(self.axes, keepdim=self.keepdims)
+            return (call(_CHOSEN, x, kept, t).sum(self.axes, keepdim=self.keepdims) / ties,)
+        given = builtins.sum(1 << k for k, tangent in enumerate(tangents) if tangent is not None)
+        (term,) = self.formula.jvp(given).terms
+        if term is None:
+            return (None,)
+        pool: dict[str, Sequence[Any]] = {"x": inputs, "t": tangents}
+        if builtins.any(
+            kind == "y" for kind, _ in term.sources
+        ):  # the formula's own value was not kept: compute it
+            pool["y"] = (Pointwise.of(self.formula, self.weak)(*inputs),)
+        operands = [pool[kind][index] for kind, index in term.sources]
+        full = _broadcast_shapes([x.array.shape for x in inputs])
+        if _broadcast(operands) != full:
+            operands[0] = operands[0].expand(full)
+        return (
+            apply(Reduce.of(term.formula, self.kind, self.axes, self.keepdims, 0), *operands).to(y.dtype),
+        )
+
+
+def _without_output(term: Term, formula: Formula) -> Term:
+    """A derivative that reads the formula's value (exp' is the output), written with the operands.
+
+    A sum keeps no values of what it sums.
+    """
+    if builtins.all(kind != "y" for kind, _ in term.sources):
+        return term
+    kept = [source for source in term.sources if source.kind != "y"]
+    kept += [source for k in range(formula.arity) if (source := Source("x", k)) not in kept]
+    operands = {var(f"x{k}"): var(f"x{kept.index(Source('x', k))}") for k in range(formula.arity)}
+    (value,) = substitute(formula.outputs, operands)
+    places = {
+        var(f"x{position}"): value if source.kind == "y" else var(f"x{kept.index(source)}")
+        for position, source in enumerate(term.sources)
+    }
+    return Term(
+        Formula.of(term.formula.name, tuple(substitute(term.formula.outputs, places)), len(kept)), tuple(kept)
+    )
+
+
+def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
+    count = 1
+    for axis in axes:
+        count *= shape[axis]
+    return count
+
+
+def _broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    first = shapes[0]
+    if builtins.all(shape == first for shape in shapes):
+        return tuple(first)
+    import numpy as np
+
+    return np.broadcast_shapes(*shapes)
+
+
+def any_has_shape(tensors: Sequence[Tensor | None], shape: tuple[int, ...]) -> bool:
+    """Whether operands broadcast to ``shape``: quickly, if one of them has it."""
+    for tensor in tensors:
+        if tensor is not None and tensor.array.shape == shape:
+            return True
+    return _broadcast([tensor for tensor in tensors if tensor is not None]) == shape
+
+
+def _broadcast(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    return _broadcast_shapes([tensor.array.shape for tensor in tensors])
+
+
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` summed over the axes that broadcasting from ``shape`` had added."""
+    full = x.array.shape
+    if full == shape:
+        return x
+    added = len(full) - len(shape)
+    axes = tuple(axis for axis, n in enumerate(full) if axis < added or (shape[axis - added] == 1 and n != 1))
+    summed = apply(Reduce.of(IDENTITY, "sum", axes, False), x)
+    return summed if summed.array.shape == shape else summed.reshape(shape)
+
+
+def product_of_others(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """For every element the product of the others along ``axes``, right where elements are zero.
+
+    It is the product of all before times the product of all after, two exclusive scans.
+    """
+    from nbdl.ops.joining import pad_constant
+
+    others = tuple(axis for axis in range(x.array.ndim) if axis not in axes)
+    order = (*others, *axes)
+    moved = x.permute(order)
+    flat = moved.reshape((*[x.array.shape[axis] for axis in others], -1))
+    n = flat.array.shape[-1]
+    ones = pad_constant(flat, [(0, 0)] * len(others) + [(1, 1)], 1.0)
+    before = ones.narrow(-1, 0, n + 1).cumprod(-1).narrow(-1, 0, n)
+    after = ones.narrow(-1, 2, n).flip(-1).cumprod(-1).flip(-1)
+    result = (before * after).reshape(tuple(moved.array.shape))
+    inverse = [0] * len(order)
+    for position, axis in enumerate(order):
+        inverse[axis] = position
+    return result.permute(tuple(inverse))
+
+
+class ArgReduce(Primitive):
+    """Index of the first maximum or minimum."""
+
+    name = "argreduce"
+    differentiable = False
+
+    def __init__(self, kind: str, axis: int | None, keepdims: bool = False):
+        super().__init__(kind=kind, axis=axis, keepdims=keepdims)
+        self.label = kind
+
+    def check(self, *arrays: Any) -> None:
+        """There must be something to choose from."""
+        (x,) = arrays
+        axis = self.params["axis"]
+        if x.size == 0 and (axis is None or x.shape[axis] == 0):
+            raise IndexError(
+                f"{self.label}: expected a non-empty axis, got shape {tuple(x.shape)} and dim {axis}"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------- public
+# functions
+def _axes(label: str, x: Tensor, dim: Any, axis: Any) -> tuple[int, ...]:
+    if dim is not None and axis is not None:
+        raise TypeError(f"{label}: give dim or axis, not both")
+    return normalize_axes(label, axis if dim is None else dim, x.array.ndim)
+
+
+def _reduce(
+    kind: str, x: Tensor, dim: Any, keepdim: bool, dtype: Any, axis: Any, keepdims: bool | None
+) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{kind}(): argument 1 must be a tensor, got {type(x).__name__}")
+    if dtype is not None and x.array.dtype != dtype:
+        x = x.to(dtype)
+    return apply(
+        Reduce.of(IDENTITY, kind, _axes(kind, x, dim, axis), keepdim if keepdims is None else keepdims), x
+    )
+
+
+def sum(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Sum over ``dim`` (all axes if None). Integers and bools are summed in int64.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
+        tensor([4., 6.])
+    """
+    return _reduce("sum", x, dim, keepdim, dtype, axis, keepdims)
+
+
+def mean(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Mean over ``dim`` (all axes if None) of a floating tensor; NaN where there is nothing to average."""
+    return _reduce("mean", x, dim, keepdim, dtype, axis, keepdims)
+
+
+def any(
+    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+) -> Tensor:
+    """Whether an element along ``dim`` is not zero."""
+    return _reduce("any", x, dim, keepdim, None, axis, keepdims)
+
+
+def all(
+    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+) -> Tensor:
+    """Whether all elements along ``dim`` are not zero."""
+    return _reduce("all", x, dim, keepdim, None, axis, keepdims)
+
+
+def prod(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Product over ``dim`` (all axes if None)."""
+    return _reduce("prod", x, dim, keepdim, dtype, axis, keepdims)
+
+
+def amax(
+    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+) -> Tensor:
+    """Maximum over ``dim``; ties share the gradient evenly, NaN wins."""
+    return _reduce("max", x, dim, keepdim, None, axis, keepdims)
+
+
+def amin(
+    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+) -> Tensor:
+    """Minimum over ``dim``; ties share the gradient evenly, NaN wins."""
+    return _reduce("min", x, dim, keepdim, None, axis, keepdims)
+
+
+def _argreduce(
+    kind: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | None, keepdims: bool | None
+) -> Tensor:
+    if dim is not None and axis is not None:
+        raise TypeError(f"{kind}: give dim or axis, not both")
+    position = axis if dim is None else dim
+    if position is not None:
+        position = normalize_axis(kind, position, x.array.ndim)
+        if x.array.ndim == 0:
+            position = None
+    return apply(ArgReduce.of(kind, position, keepdim if keepdims is None else keepdims), x)
+
+
+def argmax(
+    x: Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    axis: int | None = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Index of the first maximum along ``dim``, or in the flattened tensor."""
+    return _argreduce("argmax", x, dim, keepdim, axis, keepdims)
+
+
+def argmin(
+    x: Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    axis: int | None = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Index of the first minimum along ``dim``, or in the flattened tensor."""
+    return _argreduce("argmin", x, dim, keepdim, axis, keepdims)
+
+
+def mean_squared_difference(x: Tensor, y: Tensor, kind: str) -> Tensor:
+    """``kind`` ("sum" or "mean") of (x - y)^2 over everything, in one loop."""
+    rank = max(x.array.ndim, y.array.ndim)
+    return apply(Reduce.of(_SQUARED_DISTANCE, kind, tuple(range(rank)), False), x, y)

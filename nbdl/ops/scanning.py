@@ -1,0 +1,273 @@
+"""Scans: running sums, products and extrema along an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import equal, exp, where
+from nbdl.ops.joining import Pad, cat
+from nbdl.ops.pointwise import call
+from nbdl.ops.primitive import Primitive, normalize_axis
+from nbdl.ops.rearranging import broadcast_tensors
+from nbdl.ops.shape import narrow
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "linear_scan", "logcumsumexp"]
+
+# exp(x - y), and 1 where both are the same infinity.
+_RATIO = Formula("exp_difference", lambda x, y: where(equal(x, y), 1, exp(x - y)), 2)
+
+
+def _previous(x: Tensor, axis: int, reverse: bool, fill: float) -> Tensor:
+    """Position t holds what was at t-1 in the direction of the scan, the first one ``fill``."""
+    n = x.array.shape[axis]
+    kept = narrow(x, axis, 1 if reverse else 0, max(0, n - 1))
+    gap = (0, 1) if reverse else (1, 0)
+    return Pad.of(tuple([gap if k == axis else (0, 0) for k in range(x.array.ndim)]), fill)(kept) if n else x
+
+
+def _next(x: Tensor, axis: int, reverse: bool) -> Tensor:
+    """Position t holds what was at t+1 in the direction of the scan, the last one 0."""
+    return _previous(x, axis, not reverse, 0)
+
+
+class Scan(Primitive):
+    """Running ``sum``, ``prod`` or ``logsumexp`` along an axis.
+
+    Args:
+        kind: what is accumulated.
+        axis: the axis, not negative.
+        reverse: from the end to the front.
+    """
+
+    name = "scan"
+
+    def __init__(self, kind: str, axis: int, reverse: bool = False):
+        super().__init__(kind=kind, axis=axis, reverse=reverse)
+        self.kind, self.axis, self.reverse = kind, axis, reverse
+        self.label = "logcumsumexp" if kind == "logsumexp" else f"cum{kind}"
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """A sum needs nothing."""
+        if self.kind == "sum":
+            return None, False
+        return frozenset((0,)), self.kind == "logsumexp"
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The transposed scan runs the other way.
+
+        Element i reaches output j >= i, by the product of what is accumulated between them. Hence all
+        gradients are the linear recurrence s[i] = g[i] + a[i+1] * s[i+1], where a is the factor from one
+        output to the next, times the derivative of output i by element i.
+        """
+        (gradient,) = gradients
+        assert gradient is not None
+        if self.kind == "sum":
+            return (Scan.of("sum", self.axis, not self.reverse)(gradient),)
+        x = node.input(0)
+        y = node.output() if self.kind == "logsumexp" else None
+        factors = _next(self._factors(x, y), self.axis, self.reverse)
+        received = LinearScan.of(self.axis, not self.reverse)(factors, gradient)
+        return (received * self._own(x, y),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The same recurrence forwards: t'[i] = a[i] * t'[i-1] + own[i] * t[i]."""
+        (x,), (y,), (tangent,) = inputs, outputs, tangents
+        assert tangent is not None
+        if self.kind == "sum":
+            return (self(tangent),)
+        return (LinearScan.of(self.axis, self.reverse)(self._factors(x, y), tangent * self._own(x, y)),)
+
+    def _factors(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """The derivative of output i by output i-1."""
+        if self.kind == "prod":
+            return x
+        assert y is not None
+        return call(_RATIO, _previous(y, self.axis, self.reverse, -math.inf), y)
+
+    def _own(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """The derivative of output i by element i, all before it fixed."""
+        if self.kind == "prod":
+            return _previous(self(x), self.axis, self.reverse, 1)
+        return call(_RATIO, x, y)
+
+
+class LinearScan(Primitive):
+    """The linear recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0], along an axis.
+
+    Args:
+        axis: the axis, not negative.
+        reverse: from the end to the front.
+    """
+
+    name = "linear_scan"
+    saved = frozenset((0,))
+    saves_output = True
+
+    def __init__(self, axis: int, reverse: bool = False):
+        super().__init__(axis=axis, reverse=reverse)
+        self.axis, self.reverse = axis, reverse
+
+    def check(self, *arrays: Any) -> None:
+        """Operands are alike."""
+        a, b = arrays
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise RuntimeError(
+                f"linear_scan: a and b must have the same shape and dtype, got {a.dtype} {tuple(a.shape)} "
+                "and "
+                f"{b.dtype} {tuple(b.shape)}"
+            )
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """With s[t] = g[t] + a[t+1] * s[t+1]: s for b, and s[t] * y[t-1] for a."""
+        (gradient,) = gradients
+        factors = _next(node.input(0), self.axis, self.reverse)
+        received = LinearScan.of(self.axis, not self.reverse)(factors, gradient)
+        if not node.needs_grad(0):
+            return None, received
+        return received * _previous(node.output(), self.axis, self.reverse, 0), received
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The recurrence of the tangents, driven by t_b + t_a * y[t-1]."""
+        (a, _), (y,), (factor, term) = inputs, outputs, tangents
+        if factor is not None:
+            driven = factor * _previous(y, self.axis, self.reverse, 0)
+            term = driven if term is None else term + driven
+        return (self(a, term),)  # type: ignore[arg-type]
+
+
+class ArgScan(Primitive):
+    """Index of the running ``max`` or ``min`` along an axis."""
+
+    name = "argscan"
+    differentiable = False
+
+    def __init__(self, kind: str, axis: int):
+        super().__init__(kind=kind, axis=axis)
+        self.label = f"cum{kind}"
+
+
+# ------------------------------------------------------------------------------------------- public functions
+class ValuesIndices(NamedTuple):
+    """Chosen elements and where they were."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _axis(label: str, x: Tensor, dim: int | None, axis: int | None) -> int:
+    chosen = dim if axis is None else axis
+    if chosen is None:
+        raise TypeError(f"{label}: missing argument dim")
+    return normalize_axis(label, chosen, x.array.ndim)
+
+
+def _scan(kind: str, label: str, x: Tensor, dim: int | None, dtype: Any, axis: int | None) -> Tensor:
+    position = _axis(label, x, dim, axis)
+    if dtype is not None:
+        x = x.to(dtype)
+    if x.array.ndim == 0:
+        return _scan(kind, label, x.reshape(1), 0, None, None).reshape(())
+    return apply(Scan.of(kind, position), x)
+
+
+def cumsum(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+    """Sums of all elements up to each one along ``dim``; integers and bools are summed in int64.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2, 3]).cumsum(0)
+        tensor([1, 3, 6])
+    """
+    return _scan("sum", "cumsum", x, dim, dtype, axis)
+
+
+def cumprod(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+    """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0."""
+    return _scan("prod", "cumprod", x, dim, dtype, axis)
+
+
+def logcumsumexp(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
+    """log of the running sum of exp(x), without overflow.
+
+    Raises:
+        RuntimeError: the elements are not floats.
+    """
+    if not x.is_floating_point():
+        raise RuntimeError(f"logcumsumexp: expected a floating tensor, got {x.dtype}")
+    return _scan("logsumexp", "logcumsumexp", x, dim, None, axis)
+
+
+def linear_scan(a: Tensor, b: Tensor, dim: int = -1, reverse: bool = False) -> Tensor:
+    """The linear recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0]: moving averages, discounted returns.
+
+    Args:
+        a: the factors.
+        b: the terms; broadcast with ``a``.
+        dim: the axis of t.
+        reverse: from the end to the front.
+    """
+    dtype = dtypes.promote(a.dtype, b.dtype)
+    a, b = broadcast_tensors(a.to(dtype), b.to(dtype))
+    return LinearScan.of(normalize_axis("linear_scan", dim, a.array.ndim), bool(reverse))(a, b)
+
+
+def _cumulative_extremum(kind: str, x: Tensor, dim: int | None, axis: int | None) -> ValuesIndices:
+    position = _axis(f"cum{kind}", x, dim, axis)
+    if x.array.ndim == 0:
+        return ValuesIndices(x.clone(), x.zeros_like(dtype="int64"))
+    indices = apply(ArgScan.of(kind, position), x)
+    return ValuesIndices(x.gather(position, indices), indices)
+
+
+def cummax(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
+    """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
+    return _cumulative_extremum("max", x, dim, axis)
+
+
+def cummin(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
+    """The smallest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
+    return _cumulative_extremum("min", x, dim, axis)
+
+
+def diff(
+    x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """The ``n``-th difference of neighbours along ``dim``; of bools whether they differ.
+
+    Args:
+        x: the tensor.
+        n: how often differences are taken.
+        dim: the axis.
+        prepend: put in front of ``x`` before.
+        append: put behind ``x`` before.
+
+    Raises:
+        RuntimeError: ``x`` is 0-d, or ``n`` negative.
+    """
+    if x.array.ndim == 0:
+        raise RuntimeError("diff: expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"diff: order must be non-negative but got {n}")
+    axis = normalize_axis("diff", dim, x.array.ndim)
+    parts = [part for part in (prepend, x, append) if part is not None]
+    result = cat(parts, axis) if len(parts) > 1 else x
+    for _ in range(n):
+        size = max(result.array.shape[axis] - 1, 0)
+        later, earlier = (
+            narrow(result, axis, min(1, result.array.shape[axis]), size),
+            narrow(result, axis, 0, size),
+        )
+        result = later ^ earlier if result.array.dtype.kind == "b" else later - earlier
+    return result.clone() if result is x else result

@@ -1,0 +1,337 @@
+"""Selecting and overwriting elements at computed places: index tensors along axes, and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.inplace import apply_in_place
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula.functions import where
+from nbdl.ops.arithmetic import multiply
+from nbdl.ops.pointwise import Pointwise, call, operand
+from nbdl.ops.primitive import LinearMap, Primitive, check_broadcast, normalize_axis
+from nbdl.ops.reduction import sum_to
+from nbdl.ops.shape import select
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = [
+    "argwhere", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_",
+    "index_select", "masked_fill", "masked_fill_", "masked_scatter", "masked_scatter_", "masked_select",
+    "nonzero", "take", "take_rows",
+]  # fmt: skip
+
+_MASKED_FILL = Formula("masked_fill", lambda x, mask, value: where(mask, value, x), 3)
+_CHOOSE = Formula("masked_scatter", where, 3)
+
+
+def check_range(label: str, index: Any, axis: int, size: int, error: type[Exception] = IndexError) -> None:
+    """Indices must lie in [-size, size); read on the CPU only, where it waits for nobody.
+
+    Raises:
+        IndexError: one does not (or another ``error``).
+    """
+    if not isinstance(index, np.ndarray) or not index.size:
+        return
+    low, high = int(index.min()), int(index.max())
+    if low < -size or high >= size:
+        raise error(
+            f"{label}: index {low if low < -size else high} is out of bounds for dimension {axis} with size "
+            f"{size}"
+        )
+
+
+class Index(LinearMap):
+    """The operand at index tensors, one for each of ``axes``."""
+
+    name = "index"
+    saved = frozenset(range(1, 64))
+
+    def __init__(self, axes: tuple[int, ...]):
+        super().__init__(axes=axes)
+        self.axes = axes
+
+    def check(self, *arrays: Any) -> None:
+        """Indices broadcast with each other and lie inside their axes."""
+        x, *indices = arrays
+        _check_indices(self.label, x, indices, self.axes)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient added up where the elements came from."""
+        (gradient,) = gradients
+        indices = [node.input(k) for k in range(1, len(node.edges))]
+        assert gradient is not None
+        zeros = gradient.new_zeros(node.shape(0))
+        added = apply_in_place(IndexPut.of(self.axes, True), zeros, gradient, *indices)
+        return added, *[None] * len(indices)
+
+
+class IndexPut(Primitive):
+    """Operand 0 with operand 1 written, or added, at index tensors, one for each of ``axes``."""
+
+    name = "index_put"
+    saved = frozenset(range(2, 64))
+
+    def __init__(self, axes: tuple[int, ...], accumulate: bool):
+        super().__init__(axes=axes, accumulate=accumulate)
+        self.axes, self.accumulate = axes, accumulate
+
+    def check(self, *arrays: Any) -> None:
+        """Values broadcast to what the indices select."""
+        x, values, *indices = arrays
+        shape = _check_indices(self.label, x, indices, self.axes)
+        selected = _selected_shape(x.shape, shape, self.axes)
+        try:
+            fits = np.broadcast_shapes(values.shape, selected) == selected
+        except ValueError:
+            fits = False
+        if not fits:
+            raise RuntimeError(
+                f"{self.label}: shape mismatch: value tensor of shape {list(values.shape)} cannot be "
+                "broadcast to "
+                f"indexing result of shape {list(selected)}"
+            )
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """For operand 0 the gradient outside the places (everywhere if added), for the values at them."""
+        (gradient,) = gradients
+        assert gradient is not None
+        indices = [node.input(k) for k in range(2, len(node.edges))]
+        outside = inside = None
+        if node.needs_grad(0):
+            zero = gradient.new_zeros(())
+            outside = gradient if self.accumulate else IndexPut.of(self.axes, False)(gradient, zero, *indices)
+        if node.needs_grad(1):
+            inside = sum_to(Index.of(self.axes)(gradient, *indices), node.shape(1))
+        return outside, inside, *[None] * len(indices)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The same with tangents: the operation is linear in both operands."""
+        around, put = [x.zeros_like() if t is None else t for x, t in zip(inputs[:2], tangents[:2])]
+        return (self(around, put, *inputs[2:]),)
+
+
+class Nonzero(Primitive):
+    """The indices of the elements that are not zero; the shape of the result depends on the data."""
+
+    name = "nonzero"
+    differentiable = False
+
+
+def _check_indices(label: str, x: Any, indices: Sequence[Any], axes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that index arrays broadcast to.
+
+    Raises:
+        IndexError: they do not, one lies outside its axis, or the tensor does not have that axis.
+    """
+    if max(axes) >= x.ndim:
+        raise IndexError(f"{label}: too many indices for tensor of dimension {x.ndim}")
+    shapes = [tuple(array.shape) for array in indices]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise IndexError(
+            f"{label}: shape mismatch: indexing tensors could not be broadcast together with shapes "
+            + ", ".join(str(list(shape)) for shape in shapes)
+        ) from None
+    for array, axis in zip(indices, axes):
+        check_range(label, array, axis, x.shape[axis])
+    return shape
+
+
+def _selected_shape(shape: tuple[int, ...], indexed: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    """The shape of what indices of shape ``indexed`` select."""
+    rest = [n for axis, n in enumerate(shape) if axis not in axes]
+    together = axes[-1] - axes[0] == len(axes) - 1
+    place = axes[0] if together else 0
+    return (*rest[:place], *indexed, *rest[place:])
+
+
+# ----------------------------------------------------------------------------------------- where elements are
+def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
+    """The indices of the elements that are not zero.
+
+    Args:
+        x: the tensor.
+        as_tuple: give one vector an axis, as an index is written.
+
+    Returns:
+        int64 of shape (count, ndim), or a tuple of vectors (one for a 0-d tensor).
+    """
+    if as_tuple and x.array.ndim == 0:
+        x = x.reshape(1)
+    found = apply(Nonzero.of(), x)
+    return tuple([select(found, 1, axis) for axis in range(x.array.ndim)]) if as_tuple else found
+
+
+def argwhere(x: Tensor) -> Tensor:
+    """The indices of the elements that are not zero, one row each."""
+    return nonzero(x)
+
+
+# --------------------------------------------------------------------------------------------- along one axis
+def _vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
+    """The axis, and the index as an int64 vector.
+
+    Raises:
+        IndexError: the index has more than one axis, or is not of integers.
+    """
+    if not isinstance(index, Tensor):
+        raise TypeError(f"{label}: argument 'index' must be a tensor, got {type(index).__name__}")
+    if index.array.dtype.kind not in "iu":
+        raise IndexError(f"{label}: expected an integer index, got {index.dtype}")
+    if index.array.ndim > 1:
+        raise IndexError(f"{label}: index is supposed to be a vector, got shape {list(index.array.shape)}")
+    return normalize_axis(label, dim, x.array.ndim), index.to(np.int64).reshape(-1)
+
+
+def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The positions ``index`` of one axis, as a copy.
+
+    Args:
+        x: the tensor.
+        dim: the axis.
+        index: integer vector.
+
+    Raises:
+        IndexError: a position is out of range.
+    """
+    axis, positions = _vector_index("index_select", x, dim, index)
+    if x.array.ndim == 0:
+        return apply(Index.of((0,)), x.reshape(1), positions).reshape(())
+    return apply(Index.of((axis,)), x, positions)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened tensor, in the shape of ``index``."""
+    return apply(Index.of((0,)), x.reshape(-1) if x.array.size else x.reshape(0), index.to(np.int64))
+
+
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table: (n, ...) at an index of any shape, giving index.shape + (...); an embedding."""
+    return apply(Index.of((0,)), x, index.to(np.int64))
+
+
+def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool) -> Tensor:
+    """``x`` itself, with ``source`` written or added to positions of one axis."""
+    axis, positions = _vector_index(label, x, dim, index)
+    wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
+    if source.array.ndim and source.array.shape != wanted:
+        raise RuntimeError(f"{label}: source must have shape {list(wanted)}, got {list(source.array.shape)}")
+    apply_in_place(IndexPut.of((axis,), accumulate), x, source.to(x.array.dtype), positions)
+    return x
+
+
+def index_add_(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """Add ``alpha * source`` to the positions ``index`` of one axis; repeated positions add up."""
+    scaled = source if alpha == 1 else multiply(source, alpha)
+    return _put_along("index_add", x, dim, index, scaled, True)
+
+
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """A copy of ``x`` with ``alpha * source`` added to the positions ``index`` of one axis."""
+    return index_add_(x.clone(), dim, index, source, alpha=alpha)
+
+
+def index_copy_(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """Overwrite the positions ``index`` of one axis with those of ``source``."""
+    return _put_along("index_copy", x, dim, index, source, False)
+
+
+def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of ``x`` with the positions ``index`` of one axis overwritten."""
+    return index_copy_(x.clone(), dim, index, source)
+
+
+def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """Overwrite the positions ``index`` of one axis with a number."""
+    source = value if isinstance(value, Tensor) else x.new_tensor(value)
+    if source.array.ndim:
+        raise RuntimeError(f"index_fill: value must be a number or 0-d, got shape {list(source.array.shape)}")
+    return _put_along("index_fill", x, dim, index, source, False)
+
+
+def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy of ``x`` with the positions ``index`` of one axis set to a number."""
+    return index_fill_(x.clone(), dim, index, value)
+
+
+# ------------------------------------------------------------------------------------------------------ masks
+def _masked_fill_operands(x: Tensor, mask: Tensor, value: Any) -> tuple[Pointwise, Tensor]:
+    if not isinstance(mask, Tensor) or mask.array.dtype.kind != "b":
+        given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise RuntimeError(f"masked_fill: only supports boolean masks, but got mask with dtype {given}")
+    filler, is_number = operand("masked_fill", 3, value)
+    if filler.array.ndim:
+        raise RuntimeError(
+            "masked_fill: only supports a 0-dimensional value tensor, but got tensor with "
+            f"{filler.array.ndim} dimension(s)"
+        )
+    return Pointwise.of(_MASKED_FILL, is_number << 2), filler
+
+
+def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """Overwrite the elements where ``mask`` holds with a number."""
+    primitive, filler = _masked_fill_operands(x, mask, value)
+    return apply_in_place(primitive, x, mask, filler, any_cast=True)
+
+
+def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``x`` with a number where ``mask`` (broadcast) holds.
+
+    Raises:
+        RuntimeError: the mask is not of bools, or the value no number.
+    """
+    primitive, filler = _masked_fill_operands(x, mask, value)
+    return apply(primitive, x, mask, filler).to(x.array.dtype)
+
+
+def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    if mask.array.dtype.kind != "b":
+        raise RuntimeError(f"{label}: expected a bool mask, got {mask.dtype}")
+    shape = check_broadcast(label, (x.array, mask.array))
+    return x.expand(shape), mask.expand(shape)
+
+
+def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    """The elements where ``mask`` holds, both broadcast, in one vector."""
+    values, chosen = _broadcast_mask("masked_select", x, mask)
+    if not chosen.array.ndim:
+        values, chosen = values.reshape(1), chosen.reshape(1)
+    return apply(Index.of(tuple(range(values.array.ndim))), values, *nonzero(chosen, as_tuple=True))
+
+
+def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``x`` with the places where ``mask`` holds filled with the elements of ``source``, one after the other.
+
+    Raises:
+        RuntimeError: ``source`` has fewer elements than places, or another dtype.
+    """
+    values, chosen = _broadcast_mask("masked_scatter", x, mask)
+    if source.dtype != x.dtype:
+        raise RuntimeError(
+            f"masked_scatter: expected x and source to have same dtypes but got {x.dtype} and {source.dtype}"
+        )
+    if source.array.size < chosen.array.size and source.array.size < int(chosen.sum()):
+        raise RuntimeError(
+            f"masked_scatter: number of elements of source ({source.array.size}) < number of ones in mask "
+            f"({int(chosen.sum())})"
+        )
+    if not source.array.size:
+        return values.clone()
+    # The k-th place takes element k. The shape of no operation depends on the mask.
+    place = (chosen.reshape(-1).cumsum(0) - 1).clamp(0, source.array.size - 1).reshape(chosen.array.shape)
+    return call(_CHOOSE, chosen, take(source, place), values)
+
+
+def masked_scatter_(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """Fill the places where ``mask`` holds with the elements of ``source``, one after the other."""
+    return x.copy_(masked_scatter(x, mask, source))

@@ -1,0 +1,416 @@
+"""Views: reshape, permute, expand, slices. No element is computed, the memory is shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.primitive import View, normalize_axes, normalize_axis
+from nbdl.ops.reduction import sum_to
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = [
+    "broadcast_to", "contiguous", "diagonal", "expand", "flatten", "matrix_transpose", "movedim", "narrow",
+    "permute", "ravel", "reshape", "select", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view",
+]  # fmt: skip
+
+Shape = tuple[int, ...]
+
+
+class Reshape(View):
+    """The same elements in the same order under another shape; only for strides that allow it."""
+
+    name = "reshape"
+
+    def __init__(self, shape: Shape):
+        super().__init__(shape=shape)
+        self.shape = shape
+
+    def view(self, array: Any) -> Any:
+        """The reshaped window."""
+        return array.reshape(self.shape)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Reshaped back."""
+        return (reshape(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
+
+
+class Permute(View):
+    """Axes in another order."""
+
+    name = "permute"
+
+    def __init__(self, axes: tuple[int, ...]):
+        super().__init__(axes=axes)
+        self.axes = axes
+
+    def view(self, array: Any) -> Any:
+        """The transposed window."""
+        return array.transpose(self.axes)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The inverse order."""
+        inverse = [0] * len(self.axes)
+        for position, axis in enumerate(self.axes):
+            inverse[axis] = position
+        return (Permute.of(tuple(inverse))(gradients[0]),)
+
+
+class Expand(View):
+    """Axes of length 1 repeated without a copy (stride 0), and new axes in front."""
+
+    name = "expand"
+
+    def __init__(self, shape: Shape):
+        super().__init__(shape=shape)
+        self.shape = shape
+
+    def view(self, array: Any) -> Any:
+        """The broadcast window."""
+        if not isinstance(array, np.ndarray):
+            import cupy
+
+            return cupy.broadcast_to(array, self.shape)
+        missing = len(self.shape) - array.ndim
+        strides = (0,) * missing + tuple(
+            0 if n == 1 and target != 1 else stride
+            for n, target, stride in zip(array.shape, self.shape[missing:], array.strides, strict=True)
+        )
+        return np.lib.stride_tricks.as_strided(
+            array, self.shape, strides
+        )  # NumPy's broadcast_to is read-only
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Summed over what was repeated."""
+        return (sum_to(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
+
+
+class Slice(View):
+    """Basic indexing: integers, slices, new axes, one entry an axis.
+
+    Args:
+        index: a tuple of ints, (start, stop, step) triples, None, and at most one Ellipsis.
+    """
+
+    name = "slice"
+
+    def __init__(self, index: tuple):
+        super().__init__(index=index)
+        entries = tuple(slice(*entry) if isinstance(entry, tuple) else entry for entry in index)
+        # With an Ellipsis NumPy gives a 0-d array where it would give a scalar.
+        self.index = entries if Ellipsis in entries else (*entries, Ellipsis)
+
+    def view(self, array: Any) -> Any:
+        """The window; also for a 0-d result."""
+        return array[self.index]
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient in its place among zeros."""
+        from nbdl.ops.copying import ViewScatter
+
+        return (ViewScatter.of((self,), node.shape(0))(gradients[0]),)
+
+
+class Diagonal(View):
+    """The diagonal of two axes as a new last axis."""
+
+    name = "diagonal"
+
+    def __init__(self, offset: int, axis1: int, axis2: int):
+        super().__init__(offset=offset, axis1=axis1, axis2=axis2)
+
+    def view(self, array: Any) -> Any:
+        """The diagonal; NumPy's is read-only, so the window is made by strides."""
+        offset, a, b = self.params["offset"], self.params["axis1"], self.params["axis2"]
+        if not isinstance(array, np.ndarray):
+            return array.diagonal(offset, a, b)
+        rest = [axis for axis in range(array.ndim) if axis not in (a, b)]
+        moved = array.transpose((*rest, a, b))
+        rows, columns = moved.shape[-2:]
+        count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
+        if count:
+            moved = moved[..., max(0, -offset) :, max(0, offset) :]
+        step = moved.strides[-2] + moved.strides[-1]
+        shape, strides = (*moved.shape[:-2], count), (*moved.strides[:-2], step)
+        return np.lib.stride_tricks.as_strided(moved, shape, strides)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient on the diagonal of a zero matrix."""
+        from nbdl.ops.copying import ViewScatter
+
+        return (ViewScatter.of((self,), node.shape(0))(gradients[0]),)
+
+
+# ---------------------------------------------------------------------------------------------------- public
+# functions
+def _sizes(label: str, shape: tuple[Any, ...]) -> Shape:
+    """Sizes given one by one or as one sequence."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    try:
+        return tuple(n.__index__() for n in shape)
+    except AttributeError:
+        raise TypeError(f"{label}: sizes must be integers, got {shape!r}") from None
+
+
+def _infer(label: str, shape: Shape, count: int) -> Shape:
+    """``shape`` with -1 replaced by what makes ``count`` elements.
+
+    Raises:
+        RuntimeError: the sizes do not make ``count``.
+    """
+    if -1 in shape:
+        known = math.prod(n for n in shape if n != -1)
+        if shape.count(-1) > 1:
+            raise RuntimeError(f"{label}: only one dimension can be inferred, got shape {shape}")
+        if min(shape) < -1 or known == 0 or count % known:
+            raise RuntimeError(f"{label}: shape '{list(shape)}' is invalid for input of size {count}")
+        return tuple(count // known if n == -1 else n for n in shape)
+    if min(shape, default=0) < 0 or math.prod(shape) != count:
+        raise RuntimeError(f"{label}: shape '{list(shape)}' is invalid for input of size {count}")
+    return shape
+
+
+def _can_view(array: Any, shape: Shape) -> bool:
+    """Whether a reshape needs no copy."""
+    if array.flags.c_contiguous or array.size == 0:
+        return True
+    try:
+        np.reshape(_proxy(array), shape, copy=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _proxy(array: Any) -> np.ndarray:
+    """A NumPy array with the shape and strides of ``array``, whose memory is never touched."""
+    if isinstance(array, np.ndarray):
+        return array
+    return np.lib.stride_tricks.as_strided(np.empty(1, array.dtype), array.shape, array.strides)
+
+
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The elements in row-major order under another shape; a view where the strides allow it, else a copy.
+
+    Args:
+        x: the tensor.
+        shape: the sizes; one may be -1.
+
+    Raises:
+        RuntimeError: the number of elements differs.
+    """
+    sizes = _infer("reshape", _sizes("reshape", shape), x.array.size)
+    if sizes == x.array.shape:
+        return x
+    if not _can_view(x.array, sizes):
+        x = contiguous(x)
+    return Reshape.of(sizes)(x)
+
+
+def view(x: Tensor, *shape: Any) -> Tensor:
+    """Like :func:`reshape`, never a copy; a dtype reinterprets the memory.
+
+    Raises:
+        RuntimeError: the strides do not allow it, or the number of elements differs.
+    """
+    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
+        return Tensor(x.array.view(np.dtype(shape[0])))
+    sizes = _infer("view", _sizes("view", shape), x.array.size)
+    if not _can_view(x.array, sizes):
+        raise RuntimeError(
+            f"view: size {list(sizes)} is not compatible with input tensor's size {list(x.array.shape)} "
+            f"and stride {list(x.stride())}; use reshape()"
+        )
+    return Reshape.of(sizes)(x)
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """``x`` itself if its elements lie in row-major order, else such a copy."""
+    return x if x.array.flags.c_contiguous else _row_major_copy(x)
+
+
+def _row_major_copy(x: Tensor) -> Tensor:
+    from nbdl.ops.copying import Copy
+
+    return apply(Copy.of("C"), x)
+
+
+def permute(x: Tensor, *dims: Any) -> Tensor:
+    """Axes in the order ``dims``.
+
+    Raises:
+        RuntimeError: ``dims`` is no permutation of the axes.
+    """
+    order = _sizes("permute", dims)
+    if len(order) != x.array.ndim:
+        raise RuntimeError(f"permute: got {len(order)} dims {order} for a tensor with {x.array.ndim} axes")
+    axes = tuple(normalize_axis("permute", axis, x.array.ndim) for axis in order)
+    if len(set(axes)) != len(axes):
+        raise RuntimeError(f"permute: duplicate dims are not allowed, got {order}")
+    return Permute.of(axes)(x)
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two axes exchanged."""
+    a, b = (normalize_axis("transpose", axis, x.array.ndim) for axis in (dim0, dim1))
+    if x.array.ndim == 0:
+        return x
+    order = list(range(x.array.ndim))
+    order[a], order[b] = order[b], order[a]
+    return Permute.of(tuple(order))(x)
+
+
+def t(x: Tensor) -> Tensor:
+    """The transposed matrix; vectors and scalars as they are."""
+    if x.array.ndim > 2:
+        raise RuntimeError(f"t: expects a tensor with <= 2 dimensions, got {x.array.ndim}")
+    return transpose(x, 0, 1) if x.array.ndim == 2 else x
+
+
+def matrix_transpose(x: Tensor) -> Tensor:
+    """The last two axes exchanged."""
+    if x.array.ndim < 2:
+        raise RuntimeError(
+            f"mT: only supported on matrices or batches of matrices, got a {x.array.ndim}-D tensor"
+        )
+    return transpose(x, -2, -1)
+
+
+def movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
+    """Axes moved to other positions, the rest in their order."""
+    n = x.array.ndim
+    sources = [source] if isinstance(source, int) else list(source)
+    targets = [destination] if isinstance(destination, int) else list(destination)
+    if len(sources) != len(targets):
+        raise RuntimeError(
+            f"movedim: source and destination must have as many dims, got {source} and {destination}"
+        )
+    src = [normalize_axis("movedim", axis, n) for axis in sources]
+    dst = [normalize_axis("movedim", axis, n) for axis in targets]
+    if len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise RuntimeError(f"movedim: repeated dim in {source} or {destination}")
+    order = [-1] * n
+    for a, b in zip(src, dst, strict=True):
+        order[b] = a
+    rest = iter(axis for axis in range(n) if axis not in src)
+    return permute(x, tuple(next(rest) if axis == -1 else axis for axis in order))
+
+
+def expand(x: Tensor, *shape: Any) -> Tensor:
+    """Axes of length 1 repeated to ``shape`` without a copy; -1 keeps a size.
+
+    Raises:
+        RuntimeError: an axis of another length would have to change.
+    """
+    sizes = _sizes("expand", shape)
+    missing = len(sizes) - x.array.ndim
+    if missing < 0:
+        raise RuntimeError(
+            f"expand: the number of sizes provided ({len(sizes)}) must be at least the number of dimensions "
+            f"in the tensor ({x.array.ndim})"
+        )
+    target = list(sizes)
+    for axis, n in enumerate(x.array.shape):
+        wanted = sizes[missing + axis]
+        if wanted == -1:
+            target[missing + axis] = n
+        elif n not in (1, wanted):
+            raise RuntimeError(
+                f"expand: the expanded size of the tensor ({wanted}) must match the existing size ({n}) at "
+                f"non-singleton dimension {missing + axis}. Target sizes: {list(sizes)}. Tensor sizes: "
+                f"{list(x.array.shape)}"
+            )
+    if min(target, default=0) < 0:
+        raise RuntimeError(f"expand: -1 is not allowed for a new axis, got {list(sizes)}")
+    result = tuple(target)
+    return x if result == x.array.shape else Expand.of(result)(x)
+
+
+def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """``x`` repeated to ``shape`` without a copy."""
+    return expand(x, tuple(shape))
+
+
+def squeeze(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
+    """Axes of length 1 removed: all, or those in ``dim``."""
+    axes = normalize_axes("squeeze", axis if dim is None else dim, x.array.ndim)
+    shape = tuple(n for position, n in enumerate(x.array.shape) if n != 1 or position not in axes)
+    return x if shape == x.array.shape else Reshape.of(shape)(_viewable(x, shape))
+
+
+def _viewable(x: Tensor, shape: Shape) -> Tensor:
+    return x if _can_view(x.array, shape) else contiguous(x)
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """A new axis of length 1 at ``dim``."""
+    n = x.array.ndim + 1
+    axis = normalize_axis("unsqueeze", dim, n)
+    return Slice.of((*[(None, None, None)] * axis, None))(x)
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from ``start_dim`` to ``end_dim`` merged into one."""
+    if x.array.ndim == 0:
+        return reshape(x, 1)
+    start = normalize_axis("flatten", start_dim, x.array.ndim)
+    end = normalize_axis("flatten", end_dim, x.array.ndim)
+    if start > end:
+        raise RuntimeError("flatten: start_dim cannot come after end_dim")
+    shape = x.array.shape
+    return reshape(x, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+
+
+def ravel(x: Tensor) -> Tensor:
+    """All elements in one axis."""
+    return reshape(x, (-1,) if x.array.size else (0,))
+
+
+def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """One axis split into several."""
+    axis = normalize_axis("unflatten", dim, x.array.ndim)
+    shape = x.array.shape
+    parts = _infer("unflatten", tuple(sizes), shape[axis])
+    return reshape(x, (*shape[:axis], *parts, *shape[axis + 1 :]))
+
+
+def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """The slice ``start : start + length`` of one axis.
+
+    Raises:
+        RuntimeError: it does not lie inside the axis.
+    """
+    axis = normalize_axis("narrow", dim, x.array.ndim)
+    n = x.array.shape[axis]
+    start = start + n if start < 0 else start
+    if length < 0 or start < 0 or start + length > n:
+        raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
+    return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(x)
+
+
+def select(x: Tensor, dim: int, index: int) -> Tensor:
+    """One position of one axis, which disappears."""
+    axis = normalize_axis("select", dim, x.array.ndim)
+    n = x.array.shape[axis] if x.array.ndim else 0
+    if not -n <= index < n:
+        raise IndexError(
+            f"select: index {index} out of range for tensor of size {list(x.array.shape)} at dimension {axis}"
+        )
+    return Slice.of((*[(None, None, None)] * axis, int(index) % n))(x)
+
+
+def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """A view of the diagonal of two axes, as a new last axis."""
+    if x.array.ndim < 2:
+        raise RuntimeError(f"diagonal: needs at least 2 axes, got {x.array.ndim}")
+    a, b = (normalize_axis("diagonal", axis, x.array.ndim) for axis in (dim1, dim2))
+    if a == b:
+        raise RuntimeError(f"diagonal: dimensions cannot be identical {dim1}, {dim2}")
+    return Diagonal.of(offset, a, b)(x)

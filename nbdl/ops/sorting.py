@@ -1,0 +1,409 @@
+"""Order statistics: sort, topk, max, median, unique, searchsorted. Values take the gradient of a gather."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import dtypes
+from nbdl.ops import arithmetic, reduction
+from nbdl.ops.creation import result_type
+from nbdl.ops.joining import pad_constant
+from nbdl.ops.primitive import Primitive, normalize_axis
+from nbdl.ops.reduction import ArgReduce
+from nbdl.ops.scanning import ValuesIndices
+from nbdl.ops.shape import movedim
+
+__all__ = [
+    "argsort", "bucketize", "kthvalue", "max", "median", "min", "mode", "msort", "nanmedian", "searchsorted",
+    "sort", "topk", "unique", "unique_consecutive",
+]  # fmt: skip
+
+
+class Argsort(Primitive):
+    """The places of the elements in rising or falling order along an axis; equal ones keep their order."""
+
+    name = "argsort"
+    differentiable = False
+
+    def __init__(self, axis: int, descending: bool):
+        super().__init__(axis=axis, descending=descending)
+
+
+class ArgTopK(Primitive):
+    """The places of the ``k`` largest or smallest elements along an axis, best first."""
+
+    name = "argtopk"
+    differentiable = False
+
+    def __init__(self, k: int, axis: int, largest: bool):
+        super().__init__(k=k, axis=axis, largest=largest)
+
+
+class SearchSorted(Primitive):
+    """The places of values in rising boundaries."""
+
+    name = "searchsorted"
+    differentiable = False
+
+    def __init__(self, right: bool):
+        super().__init__(right=right)
+
+    def check(self, *arrays: Any) -> None:
+        """Boundaries are a vector, or share all axes but the last with the values."""
+        boundaries, values = arrays
+        if boundaries.ndim != 1 and boundaries.shape[:-1] != values.shape[:-1]:
+            raise RuntimeError(
+                "searchsorted: boundaries must be 1-dimensional, or agree with the values in all dimensions "
+                "but the last; "
+                f"got boundaries {list(boundaries.shape)} and values {list(values.shape)}"
+            )
+
+
+class Unique(Primitive):
+    """The different elements, the place of every element among them, and their counts."""
+
+    name = "unique"
+    differentiable = False
+
+    def __init__(self, axis: int | None):
+        super().__init__(axis=axis)
+
+
+def _pick(label: str, x: Tensor, dim: int | None, axis: int | None) -> int:
+    """The axis, which must not be empty."""
+    chosen = dim if axis is None else axis
+    position = normalize_axis(label, -1 if chosen is None else chosen, x.array.ndim)
+    if x.array.ndim and x.array.shape[position] == 0:
+        raise IndexError(
+            f"{label}: expected dimension {position} to have non-zero size, got shape {list(x.array.shape)}"
+        )
+    return position
+
+
+def _keep(x: Tensor, axis: int, keepdim: bool) -> Tensor:
+    return x if keepdim else x.reshape((*x.array.shape[:axis], *x.array.shape[axis + 1 :]))
+
+
+def _chosen(x: Tensor, axis: int, indices: Tensor, keepdim: bool) -> ValuesIndices:
+    """The elements at ``indices``, which have length 1 along ``axis``."""
+    return ValuesIndices(_keep(x.gather(axis, indices), axis, keepdim), _keep(indices, axis, keepdim))
+
+
+def _only_element(x: Tensor) -> ValuesIndices:
+    """What any choice from a 0-d tensor gives."""
+    return ValuesIndices(x.clone(), x.detach().zeros_like(dtype=np.int64))
+
+
+# ---------------------------------------------------------------------------------------------------- sorting
+def argsort(
+    x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+) -> Tensor:
+    """The indices that sort ``x`` along ``dim``; equal elements keep their order, NaN is largest."""
+    position = normalize_axis("argsort", dim if axis is None else axis, x.array.ndim)
+    if x.array.ndim == 0:
+        return x.detach().zeros_like(dtype=np.int64)
+    return apply(Argsort.of(position, bool(descending)), x)
+
+
+def sort(
+    x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+) -> ValuesIndices:
+    """``x`` sorted along ``dim``, and where every element was.
+
+    Args:
+        x: the tensor.
+        dim: the axis.
+        descending: from the largest to the smallest.
+        stable: accepted; equal elements always keep their order. NaN is the largest of all.
+        axis: another name of ``dim``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.sort(nbdl.tensor([3.0, 1.0, 2.0])).indices
+        tensor([1, 2, 0])
+    """
+    position = normalize_axis("sort", dim if axis is None else axis, x.array.ndim)
+    indices = argsort(x, position, descending)
+    return ValuesIndices(x.gather(position, indices), indices)
+
+
+def msort(x: Tensor) -> Tensor:
+    """``x`` sorted along its first axis."""
+    return sort(x, 0).values
+
+
+def topk(
+    x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, axis: int | None = None
+) -> ValuesIndices:
+    """The ``k`` largest (or smallest) elements along ``dim``, best first, and where they are.
+
+    Raises:
+        RuntimeError: there are fewer than ``k``.
+    """
+    position = normalize_axis("topk", dim if axis is None else axis, x.array.ndim)
+    n = x.array.shape[position] if x.array.ndim else 1
+    if not 0 <= k <= n:
+        raise RuntimeError(f"topk: selected index k out of range: k = {k} for size {n} of dim {position}")
+    if x.array.ndim == 0:
+        return _only_element(x) if k else topk(x.reshape(1), 0)
+    indices = apply(ArgTopK.of(int(k), position, bool(largest)), x)
+    return ValuesIndices(x.gather(position, indices), indices)
+
+
+def kthvalue(
+    x: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, axis: int | None = None
+) -> ValuesIndices:
+    """The ``k``-th smallest element along ``dim`` (counted from 1), and where it is.
+
+    Raises:
+        RuntimeError: there is no such element.
+    """
+    position = normalize_axis("kthvalue", dim if axis is None else axis, x.array.ndim)
+    n = x.array.shape[position] if x.array.ndim else 1
+    if not 1 <= k <= n:
+        raise RuntimeError(
+            f"kthvalue: selected number k out of range for dimension {position}: k = {k}, size {n}"
+        )
+    if x.array.ndim == 0:
+        return _only_element(x)
+    return _chosen(x, position, argsort(x, position).narrow(position, k - 1, 1), keepdim)
+
+
+# ---------------------------------------------------------------------------------------------------- extrema
+def _extremum(
+    kind: str, x: Tensor, dim: Any, keepdim: bool, axis: int | None, keepdims: bool | None
+) -> Tensor | ValuesIndices:
+    if isinstance(dim, Tensor):
+        return (arithmetic.maximum if kind == "max" else arithmetic.minimum)(x, dim)
+    if dim is None and axis is None:
+        if not x.array.size:
+            raise RuntimeError(f"{kind}: expected reduction dim to be specified for an empty tensor")
+        return (reduction.amax if kind == "max" else reduction.amin)(x)
+    position = _pick(kind, x, dim, axis)
+    if x.array.ndim == 0:
+        return _only_element(x)
+    indices = apply(ArgReduce.of(f"arg{kind}", position, True), x)
+    return _chosen(x, position, indices, keepdim if keepdims is None else keepdims)
+
+
+def max(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    axis: int | None = None,
+    keepdims: bool | None = None,
+) -> Any:
+    """The largest element.
+
+    Args:
+        x: the tensor.
+        dim: None: of all, ties sharing the gradient; an axis: along it; a tensor: elementwise, see
+            :func:`maximum`.
+        keepdim: leave the axis with length 1.
+        axis: another name of ``dim``.
+        keepdims: another name of ``keepdim``.
+
+    Returns:
+        A tensor; with an axis (values, indices), the index being that of the first one, which gets the
+        gradient. NaN wins.
+    """
+    return _extremum("max", x, dim, keepdim, axis, keepdims)
+
+
+def min(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    axis: int | None = None,
+    keepdims: bool | None = None,
+) -> Any:
+    """The smallest element; see :func:`max`."""
+    return _extremum("min", x, dim, keepdim, axis, keepdims)
+
+
+# ------------------------------------------------------------------------------------- elements in the middle
+def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | None, ignore_nan: bool) -> Any:
+    if dim is None and axis is None:
+        if not x.array.size:
+            return x.new_full((), float("nan"))
+        return _median(label, x.reshape(-1), 0, False, None, ignore_nan).values
+    position = _pick(label, x, dim, axis)
+    if x.array.ndim == 0:
+        return _only_element(x)
+    order = argsort(x, position)
+    n = x.array.shape[position]
+    if not x.is_floating_point():
+        return _chosen(x, position, order.narrow(position, (n - 1) // 2, 1), keepdim)
+    # NaNs are at the end of the order: the first one is at the place that counts the others.
+    numbers = n - arithmetic.isnan(x).sum(position, keepdim=True)
+    middle = arithmetic.clamp(arithmetic.floor_divide(numbers - 1, 2), min=0)
+    place = middle if ignore_nan else arithmetic.where(numbers < n, numbers, middle)
+    return _chosen(x, position, order.gather(position, place), keepdim)
+
+
+def median(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
+    """The median, the lower one of two; NaN where there is one.
+
+    Returns:
+        A tensor; with ``dim`` (values, indices).
+    """
+    return _median("median", x, dim, keepdim, axis, False)
+
+
+def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
+    """The median of the elements that are not NaN, the lower one of two.
+
+    Returns:
+        A tensor; with ``dim`` (values, indices).
+    """
+    return _median("nanmedian", x, dim, keepdim, axis, True)
+
+
+def mode(x: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
+    """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last."""
+    position = _pick("mode", x, dim, axis)
+    if x.array.ndim == 0:
+        return _only_element(x)
+    values, order = sort(x.detach(), position)
+    n = x.array.shape[position]
+    places = x.new_tensor(
+        np.arange(n).reshape([-1 if k == position else 1 for k in range(x.array.ndim)]), dtype=np.int64
+    )
+    starts = _differs(values, position).to(np.int64) * places
+    lengths = places - starts.cummax(position).values
+    return _chosen(x, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)
+
+
+def _differs(x: Tensor, axis: int) -> Tensor:
+    """Whether an element differs from the one before it; the first one does."""
+    changed = x.narrow(axis, 1, x.array.shape[axis] - 1).ne(x.narrow(axis, 0, x.array.shape[axis] - 1))
+    return pad_constant(changed, [(int(k == axis), 0) for k in range(x.array.ndim)], True)
+
+
+# ----------------------------------------------------------------------------------------- sets and searching
+def unique(
+    x: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The different elements in rising order; every NaN is different.
+
+    Args:
+        x: the tensor.
+        sorted: accepted; the result is always sorted.
+        return_inverse: give also the place of every element in the result.
+        return_counts: give also how often each occurs.
+        dim: compare the slices along this axis instead of elements.
+
+    Returns:
+        The elements, or a tuple of what was asked for.
+    """
+    axis = None if dim is None else normalize_axis("unique", dim, x.array.ndim)
+    values, inverse, counts = apply(Unique.of(axis), x)
+    return _asked_for(values, (inverse, return_inverse), (counts, return_counts))
+
+
+def unique_consecutive(
+    x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """Runs of equal elements shortened to one.
+
+    Args:
+        x: the tensor.
+        return_inverse: give also the place of every element in the result.
+        return_counts: give also the lengths of the runs.
+        dim: compare the slices along this axis; None: the elements of the flattened tensor.
+
+    Returns:
+        The elements, or a tuple of what was asked for.
+    """
+    source = x.detach().reshape(-1) if dim is None else movedim(x.detach(), dim, 0)
+    n = source.array.shape[0]
+    if n == 0:
+        empty = source.zeros_like(dtype=np.int64)
+        return _asked_for(source.clone(), (empty, return_inverse), (empty, return_counts))
+    starts = _differs(source, 0)
+    starts = starts.reshape(n, -1).any(1)
+    values = source[starts] if dim is None else movedim(source[starts], 0, dim)
+    inverse = starts.cumsum(0) - 1
+    first = starts.nonzero().reshape(-1)
+    counts = first.diff(append=first.new_tensor([n]))
+    return _asked_for(
+        values,
+        (inverse.reshape(x.shape) if dim is None else inverse, return_inverse),
+        (counts, return_counts),
+    )
+
+
+def _asked_for(values: Tensor, *optional: tuple[Tensor, bool]) -> Any:
+    extra = [tensor for tensor, wanted in optional if wanted]
+    return (values, *extra) if extra else values
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    values: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Where values belong in a rising sequence.
+
+    Args:
+        sorted_sequence: (n,), or (..., n) with the leading axes of ``values``.
+        values: tensor or number.
+        out_int32: give int32 instead of int64.
+        right: behind equal elements instead of before them.
+        side: ``left`` or ``right``, another way to say it.
+        sorter: indices that sort the sequence.
+
+    Returns:
+        The number of elements of the sequence below (or up to, if ``right``) each value.
+
+    Raises:
+        RuntimeError: shapes do not fit, or ``side`` is neither.
+    """
+    if side not in (None, "left", "right") or (side == "left" and right):
+        raise RuntimeError(
+            f"searchsorted: side must be 'left' or 'right' and agree with right={right}, got {side!r}"
+        )
+    boundaries = sorted_sequence if sorter is None else sorted_sequence.gather(-1, sorter)
+    wanted = (
+        values
+        if isinstance(values, Tensor)
+        else boundaries.new_tensor(values, dtype=result_type(boundaries, values))
+    )
+    dtype = dtypes.promote(boundaries.dtype, wanted.dtype)
+    primitive = SearchSorted.of(bool(right or side == "right"))
+    primitive.check(boundaries.array, wanted.array)
+    found = apply(primitive, boundaries.to(dtype), wanted.to(dtype))
+    return found.to(np.int32) if out_int32 else found
+
+
+def bucketize(x: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """The index of the bucket between rising ``boundaries`` that each element falls into.
+
+    Args:
+        x: tensor or number.
+        boundaries: (n,).
+        out_int32: give int32 instead of int64.
+        right: whether a boundary belongs to the bucket above it.
+
+    Raises:
+        RuntimeError: ``boundaries`` is no vector.
+    """
+    if boundaries.array.ndim != 1:
+        raise RuntimeError(
+            f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries.array.ndim})"
+        )
+    return searchsorted(boundaries, x, out_int32=out_int32, right=right)

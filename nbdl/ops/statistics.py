@@ -1,0 +1,262 @@
+"""Statistics composed of reductions: logsumexp, variance, norms, counts."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any, NamedTuple
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import abs as absolute
+from nbdl.formula.functions import equal, exp, isfinite, isnan, log, pow, sqrt, square, where
+from nbdl.ops.pointwise import call, scalar
+from nbdl.ops.primitive import normalize_axes
+from nbdl.ops.reduction import IDENTITY, Reduce, amax, amin, sum
+from nbdl.ops.shape import reshape
+
+__all__ = [
+    "aminmax", "count_nonzero", "logsumexp", "nanmean", "nansum", "norm", "std", "std_mean", "var",
+    "var_mean",
+]  # fmt: skip
+
+_FINITE_OR_ZERO = Formula("finite_or_zero", lambda x: where(isfinite(x), x, 0), 1)
+_EXP_SHIFTED = Formula("exp_shifted", lambda x, shift: exp(x - shift), 2)
+# The logarithm of a sum of exp(x - shift), put back. A sum of 0 (all x = -inf) gives -inf with a derivative
+# of 0.
+_LOG_SHIFTED = Formula("logsumexp", lambda total, top: where(equal(total, 0), top, log(total) + top), 2)
+_SQUARED_DISTANCE = Formula("squared_distance", lambda x, y: square(x - y), 2)
+_SQUARE = Formula("square", square, 1)
+_ABS = Formula("abs", absolute, 1)
+_ABS_POWER = Formula("abs_power", lambda x, p: where(equal(x, 0), 0, pow(absolute(x), p)), 2)
+_NONZERO = Formula("nonzero", lambda x: where(equal(x, 0), 0, 1), 1)
+_ZERO_IF_NAN = Formula("zero_if_nan", lambda x: where(isnan(x), 0, x), 1)
+_ONE_IF_NUMBER = Formula("one_if_number", lambda x: where(isnan(x), 0, 1), 1)
+# Roots with a derivative of 0 at 0, where variances and norms have a minimum.
+_ROOT = Formula("root", lambda x: where(equal(x, 0), 0, sqrt(x)), 1)
+_POWER_ROOT = Formula("power_root", lambda x, p: where(equal(x, 0), 0, pow(x, p)), 2)
+
+
+def _reduced(
+    formula: Formula, x: Tensor, axes: tuple[int, ...], keepdim: bool, *others: Any, weak: int = 0
+) -> Tensor:
+    """The sum of a formula over some axes, in one loop."""
+    return apply(Reduce.of(formula, "sum", axes, keepdim, weak), x, *others)
+
+
+def _axes_of(label: str, x: Tensor, dim: Any, axis: Any) -> tuple[int, ...]:
+    if dim is not None and axis is not None:
+        raise TypeError(f"{label}: give dim or axis, not both")
+    return normalize_axes(label, axis if dim is None else dim, x.array.ndim)
+
+
+def _require_floats(label: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{label}: argument 1 must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise RuntimeError(f"{label}: only supports floating point tensors, got {x.dtype}")
+
+
+def _dropped(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """``x`` without ``axes``, which have length 1, unless they are kept."""
+    if keepdim:
+        return x
+    return reshape(x, tuple([n for axis, n in enumerate(x.array.shape) if axis not in axes]))
+
+
+def logsumexp(
+    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+) -> Tensor:
+    """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf."""
+    if not x.is_floating_point():
+        x = x.to(dtypes.get_default_dtype())
+    axes, keep = _axes_of("logsumexp", x, dim, axis), keepdim if keepdims is None else keepdims
+    if builtins.any(x.array.shape[k] == 0 for k in axes):  # no largest element to shift by
+        return x.exp().sum(axes, keep).log()
+    top = amax(x.detach(), axes, keepdim=True)
+    total = _reduced(_EXP_SHIFTED, x, axes, True, call(_FINITE_OR_ZERO, top))
+    return _dropped(call(_LOG_SHIFTED, total, top), axes, keep)
+
+
+def _correction(label: str, unbiased: bool | None, correction: float | None) -> float:
+    if unbiased is not None and correction is not None:
+        raise TypeError(f"{label}: give unbiased or correction, not both")
+    return (1 if correction is None else correction) if unbiased is None else int(unbiased)
+
+
+def var_mean(
+    x: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Variance and mean over ``dim``, see :func:`var`."""
+    if isinstance(dim, bool):  # var(x, unbiased)
+        dim, unbiased = None, dim
+    _require_floats("var", x)
+    axes, keep = _axes_of("var", x, dim, axis), keepdim if keepdims is None else keepdims
+    mean = x.mean(axes, keepdim=True) if axes else x
+    count = math.prod([x.array.shape[k] for k in axes])
+    freedom = builtins.max(0.0, count - _correction("var", unbiased, correction))
+    variance = _reduced(_SQUARED_DISTANCE, x, axes, True, mean) / freedom
+    return _dropped(variance, axes, keep), _dropped(mean, axes, keep)
+
+
+def var(
+    x: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Variance over ``dim``: the mean first, then the squared distances from it.
+
+    Args:
+        x: floating tensor.
+        dim: axes; None: all.
+        unbiased: divide by n - 1 (default) or by n.
+        keepdim: leave the axes with length 1.
+        correction: divide by n - correction instead.
+        axis: another name of ``dim``.
+        keepdims: another name of ``keepdim``.
+
+    Raises:
+        RuntimeError: the elements are not floats.
+    """
+    return var_mean(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)[0]
+
+
+def std(
+    x: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0."""
+    return call(_ROOT, var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+
+
+def std_mean(
+    x: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean over ``dim``, see :func:`var`."""
+    variance, mean = var_mean(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+    return call(_ROOT, variance), mean
+
+
+def norm(
+    x: Tensor,
+    p: float | str = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    dtype: Any = None,
+    *,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """The p-norm of the elements over ``dim``, as of one vector; its gradient is 0 where it is 0.
+
+    Args:
+        x: floating tensor.
+        p: order; ``fro`` is 2; inf and -inf give the largest and smallest absolute value; 0 counts what is
+            not 0.
+        dim: axes; None: all.
+        keepdim: leave the axes with length 1.
+        dtype: cast to it before.
+        axis: another name of ``dim``.
+        keepdims: another name of ``keepdim``.
+
+    Raises:
+        RuntimeError: the elements are not floats.
+        ValueError: ``p`` is no number and not ``fro``.
+    """
+    if dtype is not None:
+        x = x.to(dtype)
+    _require_floats("norm", x)
+    if isinstance(p, str) and p != "fro":
+        raise ValueError(f"norm: p must be a number or 'fro', got {p!r}")
+    order = 2.0 if p == "fro" else float(p)
+    axes, keep = _axes_of("norm", x, dim, axis), keepdim if keepdims is None else keepdims
+    if math.isinf(order):
+        return (amax if order > 0 else amin)(call(_ABS, x), axes or None, keep)
+    if order == 0:
+        return _reduced(_NONZERO, x, axes, keep)
+    if order == 1:
+        return _reduced(_ABS, x, axes, keep)
+    if order == 2:
+        return call(_ROOT, _reduced(_SQUARE, x, axes, keep))
+    return call(_POWER_ROOT, _reduced(_ABS_POWER, x, axes, keep, scalar(order), weak=2), 1 / order)
+
+
+def count_nonzero(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
+    """How many elements over ``dim`` are not zero, int64."""
+    return sum(x.detach().ne(0), _axes_of("count_nonzero", x, dim, axis))
+
+
+class MinMax(NamedTuple):
+    """Both extrema."""
+
+    min: Tensor
+    max: Tensor
+
+
+def aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False, axis: int | None = None) -> MinMax:
+    """The smallest and the largest element over ``dim``; ties share the gradient, NaN wins."""
+    axes = _axes_of("aminmax", x, dim, axis)
+    return MinMax(amin(x, axes, keepdim), amax(x, axes, keepdim))
+
+
+def nansum(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Sum over ``dim`` of the elements that are not NaN."""
+    if dtype is not None:
+        x = x.to(dtype)
+    formula = _ZERO_IF_NAN if x.is_floating_point() else IDENTITY
+    return _reduced(formula, x, _axes_of("nansum", x, dim, axis), keepdim if keepdims is None else keepdims)
+
+
+def nanmean(
+    x: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool | None = None,
+) -> Tensor:
+    """Mean over ``dim`` of the elements that are not NaN; NaN where there are none.
+
+    Raises:
+        RuntimeError: the elements are not floats.
+    """
+    if dtype is not None:
+        x = x.to(dtype)
+    _require_floats("nanmean", x)
+    axes, keep = _axes_of("nanmean", x, dim, axis), keepdim if keepdims is None else keepdims
+    return _reduced(_ZERO_IF_NAN, x, axes, keep) / _reduced(_ONE_IF_NUMBER, x.detach(), axes, keep)

@@ -1,0 +1,357 @@
+"""What all optimizers have: parameter groups, state, and the helper that runs their formula."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.engine import reset_gradient
+from nbdl.autograd.modes import enable_grad, mode
+from nbdl.autograd.tensor import Handle, Hooks, Tensor
+from nbdl.backend import registry
+from nbdl.formula import Formula
+from nbdl.formula.dtypes import is_floating
+from nbdl.ops.creation import from_numpy
+from nbdl.ops.pointwise import Pointwise
+
+REQUIRED = object()  # the default of a hyperparameter that every group must give
+
+_COUNT = Formula("count", lambda step: step + 1, 1)
+
+
+class Optimizer:
+    """The base of all optimizers.
+
+    A subclass gives its update rule as a :class:`~nbdl.formula.Formula` with several outputs and calls
+    :func:`update` in ``update_group``; nothing else is computed.
+
+    Args:
+        params: tensors, pairs of names and tensors, or dicts that describe groups: ``params`` and what
+            differs from the defaults.
+        defaults: hyperparameters of groups that do not give their own.
+
+    Attributes:
+        param_groups: the groups; their values may be changed at any time.
+        state: what is remembered of each parameter, by parameter.
+
+    Raises:
+        TypeError: something given is no tensor, or ``params`` is a single tensor.
+        ValueError: there is no parameter, one is no leaf, or stands in several groups.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        self._step_pre_hooks, self._step_post_hooks = Hooks(), Hooks()
+        self._scalars: dict[tuple[int, str], np.ndarray] = {}
+        if isinstance(params, Tensor) or not isinstance(params, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: params argument given to the optimizer should be an iterable of "
+                f"Tensors or dicts, but got {type(params).__name__}"
+            )
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: optimizer got an empty parameter list")
+        for group in groups if isinstance(groups[0], dict) else [{"params": groups}]:
+            self.add_param_group(group)
+
+    # --------------------------------------------------------------------------------------------- groups
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, with hyperparameters of their own.
+
+        Args:
+            param_group: ``params`` (a tensor or an iterable of tensors) and hyperparameters.
+
+        Raises:
+            TypeError: it is no dict, or something in it is no tensor.
+            ValueError: a parameter is no leaf or stands in another group, or a required value is missing.
+        """
+        label = type(self).__name__
+        if not isinstance(param_group, dict):
+            raise TypeError(f"{label}: param_group must be a dict, but got {type(param_group).__name__}")
+        group = dict(param_group)
+        names, tensors = _named_tensors(label, group["params"])
+        group["params"] = tensors
+        if names:
+            group["param_names"] = names
+        for tensor in tensors:
+            if not tensor.is_leaf:
+                raise ValueError(
+                    f"{label}: can't optimize a non-leaf Tensor (one of shape {tuple(tensor.shape)} was "
+                    f"computed by {tensor.grad_fn!r})"
+                )
+        for name, default in self.defaults.items():
+            if default is REQUIRED and name not in group:
+                raise ValueError(
+                    f"{label}: parameter group didn't specify a value of required optimization parameter "
+                    f"{name}"
+                )
+            group.setdefault(name, default)
+        if len(set(map(id, tensors))) != len(tensors):
+            warnings.warn(
+                f"{label}: optimizer contains a parameter group with duplicate parameters, which are "
+                "updated several times",
+                stacklevel=3,
+            )
+        taken = {id(tensor) for other in self.param_groups for tensor in other["params"]}
+        if any(id(tensor) in taken for tensor in tensors):
+            raise ValueError(f"{label}: some parameters appear in more than one parameter group")
+        self.check_group(group)
+        self.param_groups.append(group)
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        """Raise ValueError if a hyperparameter of ``group`` has a value that is not allowed."""
+
+    # ----------------------------------------------------------------------------------------------- steps
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros."""
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                reset_gradient(tensor, set_to_none)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss again, with its gradients, and returns it.
+
+        Returns:
+            What the closure returned.
+        """
+        args: tuple[Any, ...] = () if closure is None else (closure,)
+        kwargs: dict[str, Any] = {}
+        for hook in list(self._step_pre_hooks.values()):
+            replaced = hook(self, args, kwargs)
+            if replaced is not None:
+                if not (isinstance(replaced, tuple) and len(replaced) == 2):
+                    raise RuntimeError(
+                        f"step: a pre-hook must return None or (new_args, new_kwargs), got {replaced!r}"
+                    )
+                args, kwargs = replaced
+        loss = self.take_step(*args, **kwargs)
+        for hook in list(self._step_post_hooks.values()):
+            hook(self, args, kwargs)
+        return loss
+
+    def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """The step itself: each group on its own. Methods that need several evaluations override this."""
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        for index, group in enumerate(self.param_groups):
+            params = [tensor for tensor in group["params"] if tensor.grad is not None]
+            if params:
+                self.update_group(
+                    group, params, [tensor.grad for tensor in params], self.scalars(index, group)
+                )
+        return loss
+
+    def update_group(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scalars: dict[str, np.ndarray]
+    ) -> None:
+        """Update ``params``, the parameters of ``group`` that have a gradient.
+
+        Args:
+            group: the group.
+            params: its parameters that have a gradient.
+            grads: their gradients.
+            scalars: the hyperparameters that are numbers, as 0-d float64 arrays.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no update_group")
+
+    def scalars(self, index: int, group: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The hyperparameters of group ``index`` that the formula reads, as 0-d float64 arrays.
+
+        The arrays stay the same and get the values of now, so that kernels may read them by address.
+        """
+        values = self.hyperparameters(group)
+        arrays = {}
+        for name, value in values.items():
+            array = self._scalars.get((index, name))
+            if array is None:
+                array = self._scalars[index, name] = np.empty((), np.float64)
+            array[...] = float(value)
+            arrays[name] = array
+        return arrays
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
+        """The numbers that the formula reads, by name."""
+        raise NotImplementedError(f"{type(self).__name__} defines no hyperparameters")
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step.
+
+        ``(args, kwargs)`` that the hook returns replace those of ``step``.
+        """
+        return self._step_pre_hooks.add(hook)
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> Handle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return self._step_post_hooks.add(hook)
+
+    # ----------------------------------------------------------------------------------------------- state
+    def state_dict(self) -> dict[str, Any]:
+        """State and groups, with parameters numbered in the order of the groups, as PyTorch lays them out."""
+        numbers: dict[int, int] = {}
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                numbers.setdefault(id(tensor), len(numbers))
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            | {"params": [numbers[id(tensor)] for tensor in group["params"]]}
+            for group in self.param_groups
+        ]
+        state = {numbers[id(tensor)]: dict(entries) for tensor, entries in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over state and hyperparameters.
+
+        Tensors are copied, in the dtype and on the device of their parameters.
+
+        Raises:
+            ValueError: the groups differ in number or size from this optimizer's.
+        """
+        saved_groups = state_dict["param_groups"]
+        if len(saved_groups) != len(self.param_groups):
+            raise ValueError(
+                "load_state_dict: loaded state dict has a different number of parameter groups "
+                f"({len(saved_groups)}, the optimizer has {len(self.param_groups)})"
+            )
+        for k, (group, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
+            if len(group["params"]) != len(saved["params"]):
+                raise ValueError(
+                    "load_state_dict: loaded state dict contains a parameter group that doesn't match the "
+                    f"size of optimizer's group (group {k}: {len(saved['params'])}, the optimizer has "
+                    f"{len(group['params'])})"
+                )
+        numbers = itertools.chain.from_iterable(saved["params"] for saved in saved_groups)
+        tensors = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
+        tensor_of = dict(zip(numbers, tensors, strict=True))
+        self.state = defaultdict(dict)
+        for number, entries in state_dict["state"].items():
+            if number in tensor_of:
+                tensor = tensor_of[number]
+                self.state[tensor] = {name: _restored(name, value, tensor) for name, value in entries.items()}
+        for group, saved in zip(self.param_groups, saved_groups, strict=True):
+            params = group["params"]
+            group.update(copy.deepcopy({key: value for key, value in saved.items() if key != "params"}))
+            group["params"] = params
+
+    def __repr__(self) -> str:
+        groups = []
+        for k, group in enumerate(self.param_groups):
+            settings = [f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params"]
+            groups.append(f"Parameter Group {k}\n" + "".join(settings))
+        return f"{type(self).__name__} (\n" + "\n".join(groups) + ")"
+
+
+def update(
+    rule: Formula,
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    states: Sequence[Sequence[Tensor]],
+    scalars: Sequence[Any],
+    steps: Sequence[Tensor] = (),
+) -> None:
+    """One step of ``rule`` for all parameters, in place.
+
+    Args:
+        rule: outputs (parameter, *state) of (parameter, gradient, *state, step if there are any, *scalars).
+        params: the parameters.
+        grads: their gradients, of the same shapes.
+        states: for each parameter the state that is updated with it, of the same shape.
+        scalars: 0-d float64 arrays.
+        steps: for each parameter its 0-d step count, which is increased first.
+
+    Raises:
+        RuntimeError: a gradient has another shape than its parameter.
+    """
+    backend = mode.backend or registry.cpu or registry.select()
+    # Parameter, gradient, state; the scalars after them do not decide the dtype.
+    n_arrays = 1 + len(rule.outputs)
+    rows = []
+    for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        array = param.array
+        if grad.array.shape != array.shape:
+            raise RuntimeError(
+                f"{rule.name}: the gradient of a parameter of shape {tuple(param.shape)} has shape "
+                f"{tuple(grad.shape)}"
+            )
+        row = [array, grad.array]
+        if states:
+            row += [tensor.array for tensor in states[k]]
+        if steps:
+            row.append(steps[k].array)
+        rows.append([*row, *scalars])
+    if steps:
+        backend.overwrite(Pointwise.of(_COUNT), [[step.array] for step in steps], (0,))
+    backend.overwrite(Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), rows, (0, *range(2, n_arrays)))
+    for param in params:
+        param.mark_changed()
+
+
+def check_at_least_zero(label: str, description: str, value: Any) -> None:
+    """Raise ValueError unless ``value`` is 0 or more."""
+    if not float(value) >= 0.0:
+        raise ValueError(f"{label}: Invalid {description}: {value} (must be 0 or more)")
+
+
+def reject_differentiable(label: str, differentiable: bool) -> None:
+    """Raise ValueError if steps that gradients flow through are asked for."""
+    if differentiable:
+        raise ValueError(
+            f"{label}: differentiable=True is not supported, since parameters are updated in place; "
+            "allowed: False"
+        )
+
+
+def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
+    """The names (if there are any) and the tensors of a group.
+
+    Raises:
+        TypeError: something is no tensor, or the order is undefined.
+        ValueError: only some have names.
+    """
+    if isinstance(params, (set, frozenset)):
+        raise TypeError(
+            f"{label}: optimizer parameters need to be organized in ordered collections, but the ordering "
+            "of tensors in sets will change between runs. Please use a list instead."
+        )
+    entries = [params] if isinstance(params, Tensor) else list(params)
+    names = [entry[0] for entry in entries if isinstance(entry, tuple) and len(entry) == 2]
+    if names and len(names) != len(entries):
+        raise ValueError(
+            f"{label}: all optimizer params should be with/without names. Some param names are missing"
+        )
+    tensors = [entry[1] for entry in entries] if names else entries
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"{label}: optimizer can only optimize Tensors, but one of the params is "
+                f"{type(tensor).__name__}"
+            )
+        if not is_floating(tensor.dtype):
+            raise TypeError(
+                f"{label}: optimizer can only optimize floating tensors, but one has dtype {tensor.dtype}"
+            )
+    return names, tensors
+
+
+def _restored(name: str, value: Any, param: Tensor) -> Any:
+    """A copy of a state entry; step counts are kept in float64, the rest in the parameter's dtype."""
+    if not isinstance(value, Tensor) and not hasattr(value, "__array__"):
+        return copy.deepcopy(value)
+    tensor = value.detach() if isinstance(value, Tensor) else from_numpy(np.asarray(value))
+    if name == "step":
+        return tensor.to(dtype=np.float64, device="cpu", copy=True)
+    dtype = param.dtype if tensor.is_floating_point() else None
+    return tensor.to(dtype=dtype, device=param.device, copy=True)

@@ -1,0 +1,538 @@
+"""A stand-in for the part of CuPy that nbdl uses, for machines without a GPU.
+
+Arrays are a class of their own that refuses to become NumPy arrays unasked, in fenced memory that is filled
+with NaN; kernels run in the emulator. Only names that CuPy has exist here: see `NAMES`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.machinery
+import mmap
+import operator
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gpu import emulator
+
+_PAGE = mmap.PAGESIZE
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+class Counters:
+    """What happened since `reset`: kernels launched, and times that the host waited for the device."""
+
+    launches = 0
+    synchronisations = 0
+
+    def reset(self) -> None:
+        self.launches = self.synchronisations = 0
+
+
+counters = Counters()
+
+
+# ---------------------------------------------------------------------------------------------- memory
+class Memory:
+    """Bytes that end at an unreadable page; what is between them and the pages is watched."""
+
+    def __init__(self, size: int):
+        span = -(-max(size, 1) // _PAGE) * _PAGE + 2 * _PAGE
+        self._map = mmap.mmap(-1, span)
+        everything = np.frombuffer(self._map, np.uint8)
+        self._address = everything.ctypes.data
+        everything[:] = 0xFF
+        stop = span - _PAGE - -size % 16
+        self._before, self.bytes = everything[_PAGE : stop - size], everything[stop - size : stop]
+        self._after = everything[stop : span - _PAGE]
+        _libc.mprotect(self._address, _PAGE, 0)
+        _libc.mprotect(self._address + span - _PAGE, _PAGE, 0)
+
+    def check(self) -> None:
+        """Raise if something was written beside the bytes."""
+        if not ((self._before == 0xFF).all() and (self._after == 0xFF).all()):
+            raise emulator.KernelError(f"a kernel wrote outside its array of {self.bytes.size} bytes")
+
+
+class MemoryPointer:
+    """`ndarray.data`."""
+
+    def __init__(self, ptr: int, mem: Memory):
+        self.ptr, self.mem = ptr, mem
+
+    def __add__(self, offset: int) -> MemoryPointer:
+        return MemoryPointer(self.ptr + offset, self.mem)
+
+
+class Device:
+    """`cupy.cuda.Device`; there is one."""
+
+    def __init__(self, device: int = 0):
+        if device != 0:
+            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        self.id = device
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+    def synchronize(self) -> None:
+        counters.synchronisations += 1
+
+
+class Stream:
+    """`cupy.cuda.Stream`; work is done when it is issued."""
+
+    null: Stream
+    ptr = 0
+
+    def __init__(self, null: bool = False, non_blocking: bool = False):
+        self.is_null = null
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+    def synchronize(self) -> None:
+        counters.synchronisations += 1
+
+
+Stream.null = Stream(null=True)
+
+
+class CUDARuntimeError(RuntimeError):
+    """`cupy.cuda.runtime.CUDARuntimeError`."""
+
+
+# ---------------------------------------------------------------------------------------------- arrays
+class Flags:
+    """`ndarray.flags`, which knows nothing of writeability."""
+
+    def __init__(self, flags: Any):
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.owndata = flags.owndata
+
+
+def _binary(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> Any:
+        return _apply(getattr(operator, name), self, other)
+
+    return method
+
+
+def _reflected(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> Any:
+        return _apply(getattr(operator, name), other, self)
+
+    return method
+
+
+def _in_place(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> ndarray:
+        self[...] = _apply(getattr(operator, name), self, other).astype(self.dtype)
+        return self
+
+    return method
+
+
+def _method(name: str) -> Callable[..., Any]:
+    def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
+        return _apply(getattr(np.ndarray, name), self, *args, **kwargs)
+
+    return method
+
+
+_OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"]
+_COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
+_IN_PLACE = ["add", "sub", "mul", "truediv"]
+_METHODS = [
+    "sum", "prod", "mean", "var", "max", "min", "any", "all", "argmax", "argmin", "take", "cumsum",
+    "cumprod", "argsort", "argpartition",
+]  # fmt: skip
+
+
+class ndarray:
+    """`cupy.ndarray`: `_host` is a NumPy array over the memory."""
+
+    __array_priority__ = 100
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any = float,
+        memptr: MemoryPointer | None = None,
+        strides: Any = None,
+    ):
+        if memptr is None:
+            made = _empty(shape, dtype)
+            self._host, self._memory = made._host, made._memory
+        else:
+            offset = memptr.ptr - memptr.mem.bytes.ctypes.data
+            self._host = np.ndarray(shape, dtype, memptr.mem.bytes, offset, strides)
+            self._memory = memptr.mem
+        self.base = None
+
+    @classmethod
+    def _of(cls, host: np.ndarray, memory: Memory, base: ndarray | None = None) -> ndarray:
+        self = cls.__new__(cls)
+        self._host, self._memory, self.base = host, memory, base
+        return self
+
+    shape = property(lambda self: self._host.shape)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
+    flags = property(lambda self: Flags(self._host.flags))
+    device = property(lambda self: Device(0))
+    data = property(lambda self: MemoryPointer(self._host.ctypes.data, self._memory))
+    T = property(lambda self: self.transpose())
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or ufunc.__name__ not in NAMES:
+            return NotImplemented
+        return _apply(ufunc, *args, **kwargs)
+
+    def __array_function__(self, function: Any, kinds: Any, args: Any, kwargs: Any) -> Any:
+        if function.__name__ not in NAMES:
+            return NotImplemented
+        return _apply(function, *args, **kwargs)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __repr__(self) -> str:
+        return repr(self._host)
+
+    # -- the host waits
+    def get(self) -> np.ndarray:
+        counters.synchronisations += 1
+        return self._host.copy()
+
+    def item(self, *args: int) -> Any:
+        return self.get().item(*args)
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __index__(self) -> int:
+        return operator.index(self.get())
+
+    # -- views and elements
+    def _view(self, host: np.ndarray) -> ndarray:
+        return ndarray._of(host, self._memory, self if self.base is None else self.base)
+
+    def __getitem__(self, key: Any) -> ndarray:
+        entries = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(entry, (ndarray, np.ndarray, list)) for entry in entries):
+            return _apply(operator.getitem, self, key)
+        if not any(entry is Ellipsis for entry in entries):
+            key = (*entries, Ellipsis)  # an array even where one element is left
+        return self._view(self._host[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        key, value = _unwrapped(key), _unwrapped(value)
+        with np.errstate(all="ignore"):
+            self._host[key] = value
+
+    def reshape(self, *shape: Any) -> ndarray:
+        shape = shape[0] if len(shape) == 1 else shape
+        result = self._host.reshape(shape)
+        return self._view(result) if np.shares_memory(result, self._host) else _stored(result)
+
+    def ravel(self) -> ndarray:
+        return self.reshape(-1)
+
+    def transpose(self, *axes: Any) -> ndarray:
+        return self._view(self._host.transpose(*axes))
+
+    def swapaxes(self, a: int, b: int) -> ndarray:
+        return self._view(self._host.swapaxes(a, b))
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> ndarray:
+        window = self._host.diagonal(offset, axis1, axis2)
+        window.flags.writeable = True
+        return self._view(window)
+
+    def squeeze(self, axis: Any = None) -> ndarray:
+        return self._view(self._host.squeeze(axis))
+
+    def view(self, dtype: Any = None) -> ndarray:
+        return self._view(self._host.view(dtype) if dtype is not None else self._host.view())
+
+    def astype(
+        self, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
+    ) -> ndarray:
+        return self if not copy and self.dtype == dtype else _apply(np.ndarray.astype, self, dtype)
+
+    def copy(self, order: str = "C") -> ndarray:
+        return _apply(lambda host: host.copy(order), self)
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
+
+    for _name in _OPERATORS:
+        locals()[f"__{_name.rstrip('_')}__"] = _binary(_name)
+        locals()[f"__r{_name.rstrip('_')}__"] = _reflected(_name)
+    for _name in _COMPARISONS:
+        locals()[f"__{_name}__"] = _binary(_name)
+    for _name in _IN_PLACE:
+        locals()[f"__i{_name}__"] = _in_place(_name)
+    for _name in _METHODS:
+        locals()[_name] = _method(_name)
+    __neg__ = lambda self: _apply(operator.neg, self)  # noqa: E731
+    __invert__ = lambda self: _apply(operator.invert, self)  # noqa: E731
+    __abs__ = lambda self: _apply(operator.abs, self)  # noqa: E731
+
+
+def _unwrapped(value: Any) -> Any:
+    """Host arrays in place of device arrays; an unasked-for NumPy array is an error, as in CuPy."""
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_unwrapped, value))
+    return value
+
+
+def _stored(host: Any) -> ndarray:
+    """A device array with these elements in memory of its own, its axes in memory as they are in `host`."""
+    host = np.asarray(host)
+    result = _empty(host.shape, host.dtype, host.strides)
+    result._host[...] = host
+    return result
+
+
+def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndarray:
+    dtype = np.dtype(dtype)
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    order = (
+        sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
+        if strides
+        else list(range(len(shape)))
+    )
+    host = np.ndarray([shape[axis] for axis in order], dtype, memory.bytes)
+    return ndarray._of(host.transpose(np.argsort(order)) if order else host, memory)
+
+
+def _apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
+    """NumPy's function on the host arrays, its result stored in device memory."""
+    with np.errstate(all="ignore"):
+        result = function(*map(_unwrapped, args), **{key: _unwrapped(value) for key, value in kwargs.items()})
+    if isinstance(result, (tuple, list)):
+        return type(result)(_stored(entry) for entry in result)
+    if out is None:
+        return _stored(result)
+    if not isinstance(out, ndarray):
+        raise TypeError(f"out must be a cupy.ndarray, got {type(out).__name__}")
+    out._host[...] = result
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- kernels
+class RawModule:
+    """`cupy.RawModule`."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc"):
+        self._module = emulator.Module(code)
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        kernel = self._module.get_function(name)
+
+        def launch(
+            grid: tuple[int, ...],
+            block: tuple[int, ...],
+            args: tuple,
+            *,
+            shared_mem: int = 0,
+            stream: Any = None,
+        ) -> None:
+            for k, value in enumerate(args):
+                if isinstance(value, np.ndarray):
+                    raise TypeError(f"Unsupported type {type(value)} (argument {k})")
+            counters.launches += 1
+            arrays = [value for value in args if isinstance(value, ndarray)]
+            kernel(
+                grid,
+                block,
+                [value._host if isinstance(value, ndarray) else value for value in args],
+                shared_mem,
+            )
+            for array in arrays:
+                array._memory.check()
+
+        return launch
+
+
+# ---------------------------------------------------------------------------------------------- functions
+class ufunc:
+    """`cupy.ufunc`: no accumulate, and `at` for those that CuPy has atomics for."""
+
+    def __init__(self, function: np.ufunc):
+        self._function, self.__name__ = function, function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _apply(self._function, *args, **kwargs)
+
+    def outer(self, *args: Any) -> Any:
+        return _apply(self._function.outer, *args)
+
+    def at(self, array: ndarray, key: Any, value: Any) -> None:
+        if self.__name__ not in ("add", "subtract", "maximum", "minimum"):
+            raise NotImplementedError(f"`{self.__name__}.at` is not supported yet")
+        self._function.at(array._host, _unwrapped(key), _unwrapped(value))
+
+
+_UFUNCS = [
+    "absolute", "add", "arctan2", "bitwise_and", "bitwise_or", "ceil", "cos", "cosh", "divide", "equal",
+    "exp", "expm1", "floor", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal",
+    "log", "log1p", "logaddexp", "logical_and", "logical_not", "logical_or", "maximum", "minimum",
+    "multiply", "negative", "not_equal", "power", "reciprocal", "rint", "sign", "signbit", "sin", "sinh",
+    "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+]  # fmt: skip
+_FUNCTIONS = [
+    "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
+    "cumsum", "einsum", "eye", "flip", "full", "linspace", "matmul", "max", "mean", "median", "min",
+    "moveaxis", "nonzero", "ones", "pad", "prod", "repeat", "roll", "searchsorted", "sort", "split",
+    "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose", "tri",
+    "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
+]  # fmt: skip
+_CONSTANTS = [
+    "bool_", "dtype", "e", "finfo", "float16", "float32", "float64", "iinfo", "inf", "int16", "int32",
+    "int64", "int8", "nan", "newaxis", "pi", "promote_types", "result_type", "uint8", "uint16", "uint32",
+    "uint64",
+]  # fmt: skip
+_OWN = [
+    "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
+    "empty", "empty_like", "ndarray", "put_along_axis", "reshape", "ufunc",
+]  # fmt: skip
+NAMES = frozenset((*_UFUNCS, *_FUNCTIONS, *_CONSTANTS, *_OWN))
+
+
+def asarray(data: Any, dtype: Any = None) -> ndarray:
+    """Copies from the host where the data are there."""
+    if isinstance(data, ndarray):
+        return data if dtype is None or data.dtype == dtype else data.astype(dtype)
+    return _stored(np.asarray(data, dtype))
+
+
+def asnumpy(data: Any) -> np.ndarray:
+    return data.get() if isinstance(data, ndarray) else np.asarray(data)
+
+
+def ascontiguousarray(data: ndarray, dtype: Any = None) -> ndarray:
+    data = data if dtype is None else data.astype(dtype, copy=False)
+    return data if data.flags.c_contiguous else data.copy()
+
+
+def empty_like(
+    prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None, shape: Any = None
+) -> ndarray:
+    shape, dtype = prototype.shape if shape is None else shape, prototype.dtype if dtype is None else dtype
+    return _empty(shape, dtype, prototype.strides if len(shape) == prototype.ndim else None)
+
+
+def broadcast_to(data: ndarray, shape: tuple[int, ...]) -> ndarray:
+    return data._view(np.broadcast_to(data._host, shape))
+
+
+def put_along_axis(array: ndarray, indices: ndarray, values: Any, axis: int) -> None:
+    np.put_along_axis(array._host, _unwrapped(indices), _unwrapped(values), axis)
+
+
+def copyto(target: ndarray, source: Any) -> None:
+    target[...] = source
+
+
+def _moveaxis(data: ndarray, source: Any, destination: Any) -> ndarray:
+    return data._view(np.moveaxis(data._host, source, destination))
+
+
+def _flip(data: ndarray, axis: Any = None) -> ndarray:
+    return data._view(np.flip(data._host, axis))
+
+
+def _properties(device: int) -> dict[str, Any]:
+    return {"name": b"stand-in (kernels run on the CPU)"}
+
+
+def make_module() -> types.ModuleType:
+    """A module that passes for `cupy`."""
+    module: Any = types.ModuleType("cupy")
+    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    module.__version__ = "14.0"
+    for name in _UFUNCS:
+        setattr(module, name, ufunc(getattr(np, name)))
+    for name in _FUNCTIONS:
+        setattr(module, name, functools.partial(_apply, getattr(np, name)))
+    for name in _CONSTANTS:
+        setattr(module, name, getattr(np, name))
+    module.ndarray, module.ufunc, module.RawModule = ndarray, ufunc, RawModule
+    module.array, module.asarray, module.asnumpy = (
+        (lambda data, dtype=None: _stored(np.asarray(_unwrapped(data), dtype))),
+        asarray,
+        asnumpy,
+    )
+    module.ascontiguousarray, module.broadcast_to = ascontiguousarray, broadcast_to
+    module.empty = lambda shape, dtype=np.float64: _empty(shape, dtype)
+    module.empty_like = empty_like
+    module.copyto, module.put_along_axis = copyto, put_along_axis
+    module.moveaxis, module.flip = _moveaxis, _flip
+    module.transpose = lambda data, axes=None: data.transpose(axes)
+    module.swapaxes = lambda data, a, b: data.swapaxes(a, b)
+    module.reshape = lambda data, shape: data.reshape(shape)
+    cuda: Any = types.ModuleType("cupy.cuda")
+    runtime: Any = types.ModuleType("cupy.cuda.runtime")
+    cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime
+    cuda.get_current_stream = lambda: Stream.null
+    cuda.is_available = lambda: True
+    runtime.CUDARuntimeError, runtime.getDeviceProperties = CUDARuntimeError, _properties
+    runtime.getDeviceCount, runtime.getDevice = (lambda: 1), (lambda: 0)
+    module.cuda = cuda
+    return module
+
+
+def modules() -> dict[str, types.ModuleType]:
+    """What `sys.modules` needs for `import cupy` to find the stand-in."""
+    module = make_module()
+    return {"cupy": module, "cupy.cuda": module.cuda, "cupy.cuda.runtime": module.cuda.runtime}
+
+
+def is_installed() -> bool:
+    """Whether `import cupy` gives the stand-in."""
+    return getattr(sys.modules.get("cupy"), "ndarray", None) is ndarray

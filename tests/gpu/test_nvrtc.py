@@ -1,0 +1,149 @@
+"""Every kind of kernel compiles with NVIDIA's compiler for sm_80 and sm_90, without register spills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu import nvrtc
+from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
+
+from nbdl.backend.cupy import pointwise, reduction, scanning
+from nbdl.backend.cupy.launch import Spec, module_source
+from nbdl.backend.loops import row_major
+from nbdl.formula import FUNCTIONS, Formula, dtypes
+from nbdl.formula import functions as f
+from nbdl.ops.arithmetic import formula_of
+from nbdl.ops.reduction import IDENTITY
+
+pytestmark = pytest.mark.skipif(not nvrtc.toolkits(), reason=f"NVRTC is not installed: {nvrtc.REMEDY}")
+
+ARCHITECTURES = ["sm_80", "sm_90"]
+
+
+class Sources:
+    """Stands for `launch.Kernels`: keeps the sources instead of compiling them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def get(self, name: str, source: str, headers: tuple[str, ...]) -> str:
+        self.texts.append(module_source(source, headers))
+        return name
+
+
+def spec(*shape: int, dtype: Any = np.float32, order: str = "C") -> Spec:
+    dtype = np.dtype(dtype)
+    strides = [step * dtype.itemsize for step in row_major(shape if order == "C" else shape[::-1])]
+    return Spec(shape, tuple(strides if order == "C" else strides[::-1]), dtype, 16)
+
+
+NUMBER = Spec((), (), np.dtype(np.float64), 0)
+DEVICE_SCALAR = Spec((), (), np.dtype(np.float64), 16)
+
+
+def pointwise_source(formula: Formula, *inputs: Spec) -> str:
+    kernels: Any = Sources()
+    pointwise.plan_pointwise(kernels, formula, 0, inputs, None, [False] * len(inputs))
+    return kernels.texts[0]
+
+
+def reduction_sources(
+    kind: str, axes: tuple[int, ...], *inputs: Spec, formula: Formula = IDENTITY
+) -> list[str]:
+    kernels: Any = Sources()
+    reduction.plan_reduce(
+        kernels, inputs, None, formula=formula, kind=kind, axes=axes, keepdims=False, weak=0
+    )
+    return kernels.texts
+
+
+def scan_source(kind: str, dtype: Any) -> str:
+    kernels: Any = Sources()
+    scanning.plan_scan(kernels, (30, 40), np.dtype(dtype), np.dtype(dtype), kind, 1, False)
+    return kernels.texts[0]
+
+
+def sources() -> dict[str, str]:
+    """The sources by what they are."""
+    found: dict[str, str] = {}
+    for dtype in ("float32", "float64"):
+        for arity in (1, 2):
+            # A kernel of all functions at once would need more registers than there are: a dozen a kernel.
+            names = names_of(arity)
+            for first in range(0, len(names), 12):
+                part = together(names[first : first + 12], arity)
+                found[f"functions {arity} {dtype} {first}"] = pointwise_source(
+                    part, *[spec(999, dtype=dtype)] * arity
+                )
+        found[f"choice {dtype}"] = pointwise_source(
+            together(["where", "clip"], 3), *[spec(999, dtype=dtype)] * 3
+        )
+        for name, calls in ORDERS.items():
+            formula = Formula(name, lambda x, calls=calls, name=name: calls(FUNCTIONS[name], x)[2], 1)
+            found[f"{name} {dtype}"] = pointwise_source(formula, spec(999, dtype=dtype))
+    names = [name for name in INTEGER_FUNCTIONS if FUNCTIONS[name].arity <= 2]
+    for dtype in ("int8", "uint8", "int32", "int64"):
+        found[f"integers {dtype}"] = pointwise_source(together(names, 2), *[spec(999, dtype=dtype)] * 2)
+    halves = ["float16", dtypes.bfloat16()] if _has_bfloat16() else ["float16"]
+    for dtype in halves:
+        found[f"half {dtype}"] = pointwise_source(FUSED, spec(64, dtype=dtype), spec(64, dtype=dtype), NUMBER)
+        found[f"sum {dtype}"], *_ = reduction_sources("sum", (1,), spec(9, 99, dtype=dtype))
+    for name, shape in {"packs": (64, 64), "scalars": (63, 3)}.items():
+        found[f"rows {name}"] = pointwise_source(FUSED, spec(*shape), spec(shape[1]), DEVICE_SCALAR)
+    found["strided"] = pointwise_source(formula_of("add"), spec(5, 6, 7), spec(5, 6, 7, order="F"))
+    found["64-bit"] = pointwise_source(formula_of("add"), spec(1 << 20, 1 << 12), spec(1 << 12))
+    for axis, shape in ((1, (9, 99)), (0, (99, 40)), (1, (5, 6, 7))):
+        found[f"sum {axis} {shape}"], *_ = reduction_sources("sum", (axis,), spec(*shape))
+    for kind in ("prod", "max", "min", "any", "all"):
+        found[kind], *_ = reduction_sources(kind, (1,), spec(9, 99))
+    found["two stages"], found["second stage"] = reduction_sources("mean", (0,), spec(1 << 20))
+    found["integer sum"], *_ = reduction_sources("sum", (0,), spec(99, dtype="int32"))
+    found["64-bit sum"], *_ = reduction_sources("sum", (0,), spec(1 << 12, 1 << 20))
+    for kind in ("sum", "prod", "max", "min", "logsumexp"):
+        found[f"scan {kind}"] = scan_source(kind, np.float32)
+    return found
+
+
+def _has_bfloat16() -> bool:
+    try:
+        dtypes.bfloat16()
+    except ImportError:
+        return False
+    return True
+
+
+SOURCES = sources()
+
+
+@pytest.mark.parametrize("toolkit", nvrtc.toolkits(), ids=lambda toolkit: toolkit.library.name)
+@pytest.mark.parametrize("name", SOURCES)
+def test_it_compiles_without_spills(toolkit, name):
+    for architecture in ARCHITECTURES if toolkit is nvrtc.toolkits()[0] else ARCHITECTURES[-1:]:
+        compiled = nvrtc.compile_source(toolkit, SOURCES[name], architecture)
+        assert compiled.code
+        assert "Used" in compiled.log, "the compiler does not report registers"
+        assert compiled.spills == 0, compiled.log
+        assert "warning" not in compiled.log, compiled.log
+
+
+@pytest.mark.parametrize("toolkit", nvrtc.toolkits(), ids=lambda toolkit: toolkit.library.name)
+def test_a_wrong_source_is_refused(toolkit):
+    with pytest.raises(RuntimeError, match=r'kernel.cu\(2\): error: identifier "undefined" is undefined'):
+        nvrtc.compile_source(
+            toolkit, 'extern "C" __global__ void f(float* x) {\n    x[0] = undefined(1);\n}\n', "sm_80"
+        )
+
+
+def test_single_precision_stays_single():
+    """No literal and no overload makes a float32 kernel compute in double."""
+    formula = Formula(
+        "single",
+        lambda x, y: f.exp(-x) * 0.1 + f.where(x > 0.5, 1 / y, f.tanh(y)) + f.log1p(f.sqrt(f.abs(x))),
+        2,
+    )
+    source = pointwise_source(formula, spec(999), spec(999))
+    ptx = nvrtc.compile_source(nvrtc.toolkits()[0], source, "compute_80").code.decode()
+    assert ".f32" in ptx
+    assert ".f64" not in ptx

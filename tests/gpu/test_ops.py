@@ -1,0 +1,48 @@
+"""The op table on the GPU backend: values and gradients in float32 are NumPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from op_samples import Op, leaves, rebuilt
+from op_table import TABLE
+
+import nbdl
+
+pytestmark = pytest.mark.usefixtures("gpu")
+
+# The first line of every name: kernels take long to compile where they are emulated.
+FIRST = list({entry.name: entry for entry in reversed(TABLE)}.values())
+
+
+def evaluated(entry: Op, backend: str, device: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Results of an entry, and the gradients of a weighted sum of them."""
+    with nbdl.use_backend(backend):
+        values = [
+            nbdl.tensor(value, device=device) if isinstance(value, np.ndarray) else value
+            for value in leaves(entry.arrays(np.float32))
+        ]
+        wanted = [
+            value for value, yes in zip(values, entry.differentiable(), strict=True) if yes and entry.orders
+        ]
+        for value in wanted:
+            value.requires_grad_()
+        out = entry.function()(*rebuilt(entry.args, iter(values)), **entry.kwargs)
+        outputs = list(out) if isinstance(out, (tuple, list)) else [out]
+        assert all(y.device.type == device.partition(":")[0] for y in outputs)
+        total = [y.square().sum() for y in outputs if y.requires_grad]
+        if total:
+            sum(total[1:], total[0]).backward()
+    host = [y.detach().cpu().numpy() for y in outputs]
+    return host, [value.grad.cpu().numpy() for value in wanted if value.grad is not None]
+
+
+@pytest.mark.parametrize("entry", FIRST, ids=[entry.name for entry in FIRST])
+def test_an_operation(entry: Op) -> None:
+    expected, gradients = evaluated(entry, "numpy", "cpu")
+    got, got_gradients = evaluated(entry, "cupy", "cuda")
+    for a, b in zip([*got, *got_gradients], [*expected, *gradients], strict=True):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        size = np.abs(b[np.isfinite(b)]).max(initial=1.0) if b.dtype.kind == "f" else 1.0
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * entry.scale * size)

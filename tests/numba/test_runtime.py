@@ -1,0 +1,374 @@
+"""Plans and their launch, threads, forked processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+from nbdl.backend.numba import launch, native, threads
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import OutputSpec, Plan, PlanTable
+from nbdl.kernels.cpu.memory import float32_at, int64_at, load_int64
+
+
+def make_add() -> Callable[..., Any]:
+    def add(args, lo, hi, task):
+        n = hi - lo
+        x = float32_at(load_int64(args, 0) + 4 * lo, n)
+        y = float32_at(load_int64(args, 1) + 4 * lo, n)
+        out = float32_at(load_int64(args, 2) + 4 * lo, n)
+        for i in range(n):
+            out[i] = x[i] + y[i]
+
+    return add
+
+
+def make_record_task() -> Callable[..., Any]:
+    """out[row] += 1 + task, so that a row left out, done twice or done by a wrong task shows."""
+
+    def record_task(args, lo, hi, task):
+        out = int64_at(load_int64(args, 0), hi)
+        for i in range(lo, hi):
+            out[np.uint64(i)] += 1 + task
+
+    return record_task
+
+
+def add_plan(n: int = 64, tasks: int = 1) -> Plan:
+    kernel = compile_kernel("test_add", make_add, "tests add")
+    return Plan(kernel, inputs=2, outputs=[OutputSpec((n,), np.dtype("f4"))], rows=n, tasks=tasks)
+
+
+@pytest.fixture(params=["native", "python"])
+def entry_points(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> native.Runtime:
+    """The builtins, and what stands in for them on an interpreter of unknown layout."""
+    if request.param == "python":
+        python = native.Runtime(native.launch_in_python, native.launch_many_in_python, None)
+        monkeypatch.setattr(launch, "runtime", lambda: python)
+    assert (launch.runtime().make_find is None) == (request.param == "python")
+    return launch.runtime()
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# ---- native.py, launch.py ----
+
+
+def test_layout_is_known_here():
+    assert native.layout_is_known()
+    assert type(launch.launch).__name__ == "builtin_function_or_method"
+
+
+def operands() -> dict[str, Any]:
+    """Operands that differ from the first in one thing each."""
+    base = np.arange(24, dtype=np.float32).reshape(4, 6)
+    unaligned = np.empty(24 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(4, 6)
+    return {
+        "same": base,
+        "same in another place": base.copy(),
+        "read-only": np.broadcast_to(base, (4, 6)),
+        "dtype": base.astype(np.float64),
+        "integer of that size": base.view(np.int32),
+        "byte order": base.astype(">f4"),
+        "ndim": base.reshape(24),
+        "shape": base[:, :3],
+        "rows": base[:3],
+        "F order": np.asfortranarray(base),
+        "negative stride": base[::-1],
+        "stride 0": np.broadcast_to(base[0], (4, 6)),
+        "unaligned": unaligned,
+        "0-d": base[0, 0, ...],
+        "empty": base[:0],
+        "subclass": base.view(np.matrix),
+        "scalar": np.float32(1),
+        "list": base.tolist(),
+        "None": None,
+    }
+
+
+@pytest.mark.parametrize("name", list(operands()))
+def test_find_compares_everything(entry_points, name):
+    table, plan = PlanTable(), add_plan()
+    first, other = operands()["same"], operands()[name]
+    table.add(plan, (first, first))
+    expected = plan if name in ("same", "same in another place", "read-only") else None
+    assert table.find(first, other) is expected
+    assert table.find(other, first) is expected
+    assert table.find(first) is None
+    assert table.find(first, first, other) is None
+    assert table.find() is None
+
+
+def test_find_among_many(entry_points):
+    table = PlanTable()
+    shapes = [(i, 3) for i in range(launch.MAX_PLANS + 6)]
+    plans = []
+    for shape in shapes:
+        plans.append(add_plan())
+        table.add(plans[-1], (np.empty(shape),))
+    found = [table.find(np.empty(shape)) for shape in shapes]
+    assert found[:6] == [None] * 6  # the oldest gave way
+    assert found[6:] == plans[6:]
+    assert len(table) == launch.MAX_PLANS
+    launch.clear_all_plans()
+    assert len(table) == 0
+    assert table.find(np.empty(shapes[-1])) is None
+    table.add(plans[0], (np.empty(shapes[-1]),))
+    assert table.find(np.empty(shapes[-1])) is plans[0]
+
+
+def test_add_refuses_what_find_does_not_know():
+    with pytest.raises(TypeError, match=r"PlanTable.add: operand 1 .* got list"):
+        PlanTable().add(add_plan(), (np.zeros(3), [1.0]))
+
+
+def test_launch_adds(entry_points):
+    plan = add_plan()
+    x = np.arange(64, dtype=np.float32)
+    out = plan.allocate()
+    assert (out.shape, out.dtype) == ((64,), np.float32)
+    assert entry_points.launch(plan.block, x, 3 * x, out) is None
+    np.testing.assert_array_equal(out, 4 * x)
+
+
+def test_launch_many_checks_all_then_runs_in_order(entry_points):
+    plan = add_plan()
+    x, y, z = (np.full(64, value, np.float32) for value in (1, 0, 0))
+    entry_points.launch_many(plan.block, x, x, y, plan.block, y, x, z)
+    assert (y == 2).all()
+    assert (z == 3).all()
+    with pytest.raises(TypeError, match=r"launch_many: operand 1 must be a numpy\.ndarray, got float"):
+        entry_points.launch_many(plan.block, x, x, x, plan.block, x, 1.0, x)
+    assert (x == 1).all()
+    assert entry_points.launch_many() is None
+
+
+READ_ONLY = np.zeros(64, np.float32)
+READ_ONLY.flags.writeable = False
+X = np.zeros(64, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((), TypeError, "block"),
+        ((None,), TypeError, "expected the block of a plan, got NoneType"),
+        ((np.zeros((), np.int64), X, X, X), TypeError, "block of a plan"),
+        ((np.zeros(20, np.int64), X, X, X), TypeError, "block of a plan"),
+        ((np.zeros(2, np.int64), X, X, X), TypeError, "block of a plan"),
+        (("block", X, X), TypeError, "expected 3 arrays.*got 2"),
+        (("block", X, X, X, X), TypeError, "expected 3 arrays, got 4"),
+        (("block", X, [1], X), TypeError, "operand 1 must be a numpy.ndarray, got list"),
+        (("block", X, X, X.view(np.matrix)), TypeError, "operand 2 must be a numpy.ndarray, got matrix"),
+        (("block", X, X, READ_ONLY), ValueError, "operand 2 is an output .* read-only"),
+    ],
+)
+def test_launch_errors(entry_points, arguments, error, message):
+    plan = add_plan()
+    arguments = [plan.block if isinstance(item, str) else item for item in arguments]
+    with pytest.raises(error, match=message):
+        entry_points.launch(*arguments)
+    if len(arguments) not in (0, 5):  # none is fine for launch_many, and a fifth begins the next call
+        with pytest.raises(error, match=message.replace("launch:", "launch_many:")):
+            entry_points.launch_many(*arguments)
+
+
+def test_references_are_balanced():
+    table, plan = PlanTable(), add_plan()
+    x = np.zeros(64, np.float32)
+    table.add(plan, (x,))
+    block, find = plan.block, table.find
+    counted = (plan, block, x)
+    before = [sys.getrefcount(item) for item in counted]
+    for _ in range(100):
+        find(x), find(block)
+        launch.launch(block, x, x, x)
+        launch.launch_many(block, x, x, x)
+        with pytest.raises(TypeError):
+            launch.launch(block, x)
+    assert [sys.getrefcount(item) for item in counted] == before
+
+
+@pytest.mark.parametrize(
+    ("outputs", "shapes", "strides"),
+    [
+        ([OutputSpec((2, 3), np.dtype("f8"))], [(2, 3)], [(24, 8)]),
+        ([OutputSpec((2, 3, 4), np.dtype("f4"), (2, 0, 1))], [(2, 3, 4)], [(4, 32, 8)]),
+        ([OutputSpec((), np.dtype("?")), OutputSpec((1, 2), np.dtype("i1"))], [(), (1, 2)], [(), (2, 1)]),
+        ([OutputSpec((512, 512, 2), np.dtype("f4"), (1, 0, 2))], [(512, 512, 2)], [(8, 4096, 4)]),
+        ([], [], []),
+    ],
+)
+def test_allocate(outputs, shapes, strides):
+    plan = Plan(0, inputs=0, outputs=outputs, rows=0)
+    allocated = plan.allocate()
+    arrays = [allocated] if len(outputs) == 1 else list(allocated)
+    assert [array.shape for array in arrays] == shapes
+    assert [array.strides for array in arrays] == strides
+    assert [array.dtype for array in arrays] == [output.dtype for output in outputs]
+
+
+def test_plan_holds_its_arguments():
+    plan = Plan(5, inputs=1, outputs=[OutputSpec((3,), np.dtype("f4"))], arguments=[10, 20], rows=3, tasks=9)
+    assert plan.arguments.tolist() == [0, 0, 10, 20]
+    assert (plan.rows, plan.tasks) == (3, 3)
+    with pytest.raises(ValueError, match="Plan: inputs and rows"):
+        Plan(5, inputs=1, rows=-1)
+
+
+def test_launch_while_the_interpreter_shuts_down():
+    code = """
+import numpy as np
+from nbdl.backend.numba import pool
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import Plan, PlanTable, launch
+def make():
+    def nothing(args, lo, hi, task):
+        pass
+    return nothing
+class Late:
+    def __init__(self):
+        self.plan = Plan(compile_kernel("nothing", make, "nothing"), inputs=1, rows=1)
+        self.table = PlanTable()
+        self.launch, self.array = launch, pool.empty((1 << 20,), np.uint8)
+        self.table.add(self.plan, (self.array,))
+    def __del__(self):
+        self.launch(self.table.find(self.array).block, self.array)
+        print("launched", flush=True)
+late = Late()
+late.itself = late  # so that it dies when the modules are taken apart
+"""
+    result = run_python(code)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "launched\n", "")
+
+
+# ---- threads.py ----
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = threads.get_num_threads()
+    threads.set_num_threads(2)
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 1000])
+@pytest.mark.parametrize("tasks", [1, 2, 3, 5])
+def test_every_row_once(two_threads, entry_points, rows, tasks):
+    kernel = compile_kernel("record_task", make_record_task, "tests record_task")
+    plan = Plan(kernel, inputs=0, outputs=[OutputSpec((rows,), np.dtype("i8"))], rows=rows, tasks=tasks)
+    out = np.zeros(rows, np.int64)
+    entry_points.launch(plan.block, out)
+    tasks = max(1, min(rows, tasks))
+    bounds = [task * rows // tasks for task in range(tasks + 1)]
+    expected = np.repeat(np.arange(1, tasks + 1), np.diff(bounds))
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_numbas_own_thread_count_is_left_alone(two_threads):
+    plan = add_plan(tasks=2)
+    x = np.ones(64, np.float32)
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        launch.launch(plan.block, x, x, plan.allocate())
+        assert numba.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(before)
+
+
+def test_python_threads_launch_at_once(two_threads):
+    def work(value: int, failures: list[int]) -> None:
+        plan = add_plan(100, tasks=2)
+        x, out = np.full(100, value, np.float32), np.empty(100, np.float32)
+        for _ in range(300):
+            out.fill(-1)
+            launch.launch(plan.block, x, x, out)
+            if not (out == 2 * value).all():
+                failures.append(value)
+
+    failures: list[int] = []
+    workers = [threading.Thread(target=work, args=(value, failures)) for value in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+
+
+def test_set_num_threads(two_threads):
+    table = PlanTable()
+    table.add(add_plan(), (X,))
+    threads.set_num_threads(3)
+    assert threads.get_num_threads() == 3
+    assert len(table) == 0
+    for value, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error):
+            threads.set_num_threads(value)
+    assert threads.get_num_threads() == 3
+
+
+FORK = """
+import os, numpy as np
+from nbdl.backend.numba import pool, threads
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import OutputSpec, Plan, launch
+from nbdl.kernels.cpu.memory import int64_at, load_int64
+def make():
+    def ones(args, lo, hi, task):
+        int64_at(load_int64(args, 0) + 8 * lo, hi - lo)[:] = 1
+    return ones
+def check():
+    spec = OutputSpec((1 << 18,), np.dtype("i8"))
+    plan = Plan(compile_kernel("ones", make, "ones"), inputs=0, outputs=[spec], rows=1 << 18, tasks=2)
+    out = plan.allocate()
+    launch(plan.block, out)
+    assert out.sum() == 1 << 18
+if {before}:
+    check()
+child = os.fork()
+if child == 0:
+    check()
+    os._exit(0 if threads.get_num_threads() == 1 and threads.threading_layer() == "none" else 1)
+print(os.waitpid(child, 0)[1])
+check()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("before", [False, True])
+def test_forked_child_computes_in_one_thread(before):
+    result = run_python(FORK.format(before=before), PYTHONWARNINGS="ignore")
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "0", "")
+
+
+def test_workqueue_warns_once():
+    code = """
+import warnings
+from nbdl.backend.numba import threads
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print(threads.threading_layer(), threads.threading_layer())
+print([str(warning.message)[:26] for warning in caught])
+"""
+    result = run_python(code, NUMBA_THREADING_LAYER="workqueue")
+    assert result.stdout.splitlines() == ["workqueue workqueue", "['Numba found neither OpenMP']"], (
+        result.stderr
+    )
