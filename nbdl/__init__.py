@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import importlib as _importlib
+from typing import TYPE_CHECKING, Any
 
 from nbdl._version import __version__
 from nbdl.autograd.modes import (
@@ -30,14 +31,17 @@ from nbdl.backend import available_backends, get_backend, set_backend, use_backe
 from nbdl.backend.device import Device as device
 from nbdl.dtypes import *
 from nbdl.formula.dtypes import get_default_dtype, set_default_dtype
-from nbdl.ops import *
+from nbdl.ops.functions import *
 from nbdl.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from nbdl.threads import get_num_threads, set_num_threads
 
-_SUBPACKAGES = ("autograd", "backend", "formula", "func", "library", "nn", "optim", "utils")
+if TYPE_CHECKING:
+    from nbdl import autograd, backend, formula, func, nn, optim, utils
+
+_SUBPACKAGES = ("autograd", "backend", "formula", "func", "nn", "optim", "utils")
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Subpackages on first use, and bfloat16, whose dtype another package brings."""
     if name in _SUBPACKAGES:
         return _importlib.import_module(f"nbdl.{name}")

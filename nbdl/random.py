@@ -12,13 +12,17 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend import registry
 from nbdl.backend.device import CPU, Device, current_device, transfer
+from nbdl.formula import Formula
 
 _BITS = 1 << 64
 
@@ -101,12 +105,12 @@ class Generator:
 
         The count is an array operation too, so that it is recorded with the draw.
         """
-        from nbdl.ops.arithmetic import formula_of
-        from nbdl.ops.inplace import call_in_place
-
+        draws = self.offset_array
         with self._lock:
-            result = apply(primitive, self.seed_array, self.offset_array, *operands)
-            call_in_place(formula_of("add"), self.offset_array, 1)
+            result = apply(primitive, self.seed_array, draws, *operands)
+            backend = mode.backend or registry.cpu or registry.select()
+            backend.execute(_next_number(), [draws.array], out=draws.array)
+            draws.mark_changed()
         return result
 
     def _set(self, seed: int, offset: int) -> None:
@@ -125,6 +129,13 @@ class Generator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         Generator.__init__(self, state["device"])
         self.set_state(Tensor(np.frombuffer(state["state"], np.uint8).copy()))
+
+
+@cache
+def _next_number() -> Any:
+    from nbdl.ops.pointwise import Pointwise
+
+    return Pointwise.of(Formula("next_number", lambda n: n + 1, 1))
 
 
 _defaults: dict[Device, Generator] = {}

@@ -1,7 +1,8 @@
 """Every public operation as a line: what to call, on what arguments, how often it can be differentiated.
 
-`op("name", *arguments, **keywords)` calls `nbdl.name` (`F.name`: `nbdl.nn.functional.name`, `.name`: the method) and
-compares with PyTorch's function of the same name. Arguments are samples (below), plain values, or lists of them.
+`op("name", *arguments, **keywords)` calls `nbdl.name` (`F.name`: `nbdl.nn.functional.name`, `.name`: the
+method) and compares with PyTorch's function of the same name. Arguments are samples (below), plain values, or
+lists of them.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import numpy as np
 import nbdl
 
 
-# ------------------------------------------------------------------------------------------------------- the operands
+# ----------------------------------------------------------------------------------------------- the operands
 @dataclass(frozen=True)
 class Sample:
     """A random array.
 
-    `kind` is `signed` (low <= |x| <= high), `uniform` (low <= x <= high), `distinct` (far apart, shuffled), `int` (low <= x
-    < high) or `bool`. A `constant` operand is not differentiated by.
+    `kind` is `signed` (low <= |x| <= high), `uniform` (low <= x <= high), `distinct` (far apart, shuffled),
+    `int` (low <= x < high) or `bool`. A `constant` operand is not differentiated by.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +40,9 @@ class Sample:
         if self.kind == "distinct":
             count = int(np.prod(self.shape))
             offset = generator.uniform(0.05, 0.2)  # two samples have no element in common
-            return ((generator.permutation(count) - count // 2) / 4.0 + offset).reshape(self.shape).astype(dtype)
+            return (
+                ((generator.permutation(count) - count // 2) / 4.0 + offset).reshape(self.shape).astype(dtype)
+            )
         values = generator.uniform(self.low, self.high, self.shape)
         if self.kind == "signed":
             values = values * generator.choice([-1.0, 1.0], self.shape)
@@ -72,7 +75,7 @@ def bools(*shape: int) -> Sample:
     return Sample(shape, "bool", constant=True)
 
 
-# -------------------------------------------------------------------------------------------------------- the entries
+# ------------------------------------------------------------------------------------------------ the entries
 @dataclass(frozen=True)
 class Op:
     """One line of the table.
@@ -101,7 +104,9 @@ class Op:
 
     def function(self) -> Callable[..., Any]:
         """nbdl's function."""
-        return self.call or resolve(nbdl, nbdl.nn.functional if self.name.startswith("F.") else None, self.name)
+        return self.call or resolve(
+            nbdl, nbdl.nn.functional if self.name.startswith("F.") else None, self.name
+        )
 
     def torch_function(self) -> Callable[..., Any]:
         """PyTorch's function."""
@@ -119,7 +124,10 @@ class Op:
 
     def differentiable(self) -> list[bool]:
         """For each leaf among the arguments whether it is differentiated by."""
-        return [isinstance(leaf, Sample) and not leaf.constant and leaf.kind not in ("int", "bool") for leaf in leaves(self.args)]
+        return [
+            isinstance(leaf, Sample) and not leaf.constant and leaf.kind not in ("int", "bool")
+            for leaf in leaves(self.args)
+        ]
 
 
 def resolve(library: Any, functional: Any, name: str) -> Callable[..., Any]:
@@ -150,7 +158,11 @@ def rebuilt(arguments: Any, values: Any) -> list[Any]:
 
 
 def op(name: str, *args: Any, **options: Any) -> Op:
-    fields = {key: options.pop(key) for key in ("orders", "half", "strided", "scale", "call", "twin") if key in options}
+    fields = {
+        key: options.pop(key)
+        for key in ("orders", "half", "strided", "scale", "call", "twin")
+        if key in options
+    }
     return Op(name, args, options, **fields)
 
 

@@ -1,12 +1,31 @@
-"""Every public operation as a line; :mod:`op_samples` says what a line means, `test_op_table.py` what is checked."""
+"""Every public operation as a line; `op_samples.py` says what a line means, `test_op_table.py` checks it."""
 
 from __future__ import annotations
 
-import nbdl
+from typing import Any
+
 from op_samples import Op, between, bools, distinct, each, ints, op, positive, real
 
+import nbdl
+
+
+def unpooled(functional: Any, n: int, x: Any) -> Any:
+    """max_unpool of what max_pool chose."""
+    values, indices = getattr(functional, f"max_pool{n}d")(x, 2, return_indices=True)
+    return getattr(functional, f"max_unpool{n}d")(values, indices, 2)
+
+
+def twin_functional() -> Any:
+    """PyTorch's functions, asked for late since it need not be installed."""
+    import torch
+
+    return torch.nn.functional
+
+
 ELEMENTARY: list[Op] = [
-    *each("exp expm1 sin cos sinh cosh tanh asinh atan sigmoid erf erfc sinc square negative neg", real(3, 4)),
+    *each(
+        "exp expm1 sin cos sinh cosh tanh asinh atan sigmoid erf erfc sinc square negative neg", real(3, 4)
+    ),
     *each("deg2rad rad2deg exp2 abs absolute relu frac arctan arcsinh expit", real(3, 4), twin=None),
     *each("log log2 log10 log1p sqrt rsqrt reciprocal", positive(3, 4)),
     op("cbrt", positive(3, 4), twin=None),
@@ -59,7 +78,12 @@ BINARY: list[Op] = [
     op("xlog1py", real(3, 4), positive(3, 4), twin="special.xlog1py"),
     op("heaviside", real(3, 4), real(4), orders=1),
     op("nextafter", real(3, 4), real(3, 4), orders=0, half=False),
-    *each("eq ne lt le gt ge not_equal less less_equal greater greater_equal", ints(0, 3, 3, 4), ints(0, 3, 4), orders=0),
+    *each(
+        "eq ne lt le gt ge not_equal less less_equal greater greater_equal",
+        ints(0, 3, 3, 4),
+        ints(0, 3, 4),
+        orders=0,
+    ),
     *each("logical_and logical_or logical_xor", ints(0, 2, 3, 4), ints(0, 2, 3, 4), orders=0),
     *each("bitwise_and bitwise_or bitwise_xor", ints(0, 9, 3, 4), ints(0, 9, 4), orders=0),
     *each("bitwise_left_shift bitwise_right_shift", ints(1, 50, 3, 4), ints(0, 4, 4), orders=0),
@@ -98,6 +122,8 @@ REDUCTIONS: list[Op] = [
     op("norm", real(3, 4), p=1, dim=1),
     op("norm", real(3, 4), p=3, dim=0, keepdim=True),
     op("norm", distinct(3, 4), p=float("inf"), dim=1),
+    *each("aminmax", distinct(3, 4), dim=1),
+    op("std_mean", real(2, 3, 4), dim=1),
     op("count_nonzero", ints(0, 2, 3, 4), dim=1, orders=0),
     op("nansum", real(3, 4), dim=1),
     op("nanmean", real(3, 4), dim=1),
@@ -147,12 +173,19 @@ SHAPES: list[Op] = [
     op(".contiguous", real(3, 4)),
     op("tril", real(3, 4), 1),
     op("triu", real(3, 4), -1),
+    op("matrix_transpose", real(2, 3, 4), twin=lambda x: x.mT),
+    op("diagflat", real(2, 2), 1),
+    op("tril_indices", 3, 4, 1, orders=0),
+    op("triu_indices", 3, 4, -1, orders=0),
     op("diag", real(3)),
     op("diag", real(3, 4), 1),
     op("diag_embed", real(2, 3)),
 ]
 
 JOINING: list[Op] = [
+    *each("concat concatenate", [real(2, 3), real(4, 3)], dim=0),
+    op("broadcast_tensors", real(3, 1), real(4)),
+    op("meshgrid", real(3), real(2), indexing="ij"),
     op("cat", [real(2, 3), real(4, 3)], dim=0),
     op("cat", [real(2, 3), real(2, 1), real(2, 2)], dim=-1),
     op("stack", [real(2, 3), real(2, 3)], dim=1),
@@ -181,8 +214,28 @@ INDEXING: list[Op] = [
     op("x[..., -1]", real(2, 3, 4), call=lambda x: x[..., -1], twin=lambda x: x[..., -1]),
     op("x[i]", real(5, 3), ints(0, 5, 4), call=lambda x, i: x[i], twin=lambda x, i: x[i]),
     op("x[:, i]", real(2, 5, 3), ints(0, 5, 2, 2), call=lambda x, i: x[:, i], twin=lambda x, i: x[:, i]),
-    op("x[i, :, i]", real(3, 4, 3), ints(0, 3, 5), call=lambda x, i: x[i, :, i], twin=lambda x, i: x[i, :, i]),
+    op(
+        "x[i, :, i]", real(3, 4, 3), ints(0, 3, 5), call=lambda x, i: x[i, :, i], twin=lambda x, i: x[i, :, i]
+    ),
     op("x[mask]", real(3, 4), bools(3, 4), call=lambda x, m: x[m], twin=lambda x, m: x[m]),
+    op(
+        "index_put",
+        real(3, 4),
+        ints(0, 3, 5),
+        real(5, 4),
+        accumulate=True,
+        call=lambda x, i, v, **options: nbdl.index_put(x, (i,), v, **options),
+        twin=lambda x, i, v, **options: x.index_put((i,), v, **options),
+    ),
+    op("scatter_reduce", distinct(3, 4), 0, ints(0, 3, 2, 4), distinct(2, 4), "sum"),
+    op("scatter_reduce", distinct(3, 4), 0, ints(0, 3, 2, 4), distinct(2, 4), "amax"),
+    op("scatter_reduce", positive(3, 4), 0, ints(0, 3, 2, 4), positive(2, 4), "mean", include_self=False),
+    op("index_copy", real(3, 4), 0, ints(1, 2, 1), real(1, 4)),
+    op("masked_scatter", real(3, 4), bools(3, 4), real(12)),
+    op("one_hot", ints(0, 4, 3), 5, orders=0, twin="F.one_hot"),
+    op("take_rows", real(5, 3), ints(0, 5, 2, 2), twin=lambda x, i: x[i]),
+    op("argwhere", ints(0, 2, 3, 4), orders=0),
+    op("nonzero", ints(0, 2, 3, 4), orders=0),
     op("gather", real(3, 4), 1, ints(0, 4, 3, 2)),
     op("index_select", real(3, 4), 1, ints(0, 4, 3)),
     op("scatter", real(3, 4), 0, ints(0, 1, 1, 4), real(1, 4)),
@@ -199,6 +252,8 @@ SCANS: list[Op] = [
     *each("cumsum cumprod logcumsumexp", real(3, 4), dim=1),
     *each("cumsum cumprod", real(2, 3, 4), dim=0),
     *each("cummax cummin", distinct(3, 4), dim=1),
+    op("linear_scan", real(3, 5), real(3, 5), twin=None),
+    op("linear_scan", real(5, 3), real(3), dim=0, reverse=True, twin=None),
     op("diff", real(3, 4)),
     op("diff", real(3, 4), n=2, dim=0),
 ]
@@ -210,8 +265,20 @@ SORTING: list[Op] = [
     op("topk", distinct(3, 5), 2),
     op("topk", distinct(3, 5), 2, dim=0, largest=False),
     op("kthvalue", distinct(3, 5), 2),
+    op("mode", ints(0, 3, 3, 5), dim=1, orders=0),
+    op("nanmedian", distinct(3, 5), dim=1),
+    op("bucketize", real(3, 4), between(-0.1, 0.1, 1, constant=True), orders=0, half=False),
+    op("unique", ints(0, 5, 3, 4), return_inverse=True, return_counts=True, orders=0),
+    op("unique_consecutive", ints(0, 2, 9), return_counts=True, orders=0),
     op("msort", distinct(3, 4)),
-    op("searchsorted", between(0, 1, 5, constant=True), real(3), orders=0, call=lambda s, v: nbdl.searchsorted(s.sort()[0], v), twin=None),
+    op(
+        "searchsorted",
+        between(0, 1, 5, constant=True),
+        real(3),
+        orders=0,
+        call=lambda s, v: nbdl.searchsorted(s.sort()[0], v),
+        twin=None,
+    ),
 ]
 
 SOFTMAX: list[Op] = [
@@ -221,8 +288,9 @@ SOFTMAX: list[Op] = [
 
 ACTIVATIONS: list[Op] = [
     *each(
-        "F.relu F.relu6 F.elu F.selu F.celu F.silu F.mish F.softplus F.softsign F.tanhshrink F.logsigmoid F.hardsigmoid F.hardswish"
-        " F.gelu F.leaky_relu F.hardtanh F.softshrink F.hardshrink F.sigmoid F.tanh",
+        "F.relu F.relu6 F.elu F.selu F.celu F.silu F.mish F.softplus F.softsign F.tanhshrink F.logsigmoid"
+        " F.hardsigmoid F.hardswish F.gelu F.leaky_relu F.hardtanh F.softshrink F.hardshrink F.sigmoid"
+        " F.tanh",
         distinct(3, 5),
     ),
     op("F.gelu", real(3, 4), approximate="tanh"),
@@ -254,6 +322,12 @@ LOSSES: list[Op] = [
     op("F.kl_div", real(3, 4), positive(3, 4), reduction="batchmean"),
     op("F.poisson_nll_loss", real(3, 4), positive(3, 4)),
     op("F.gaussian_nll_loss", real(3, 4), real(3, 4), positive(3, 4)),
+    op("F.hinge_embedding_loss", distinct(3, 4), between(1, 1, 3, 4, constant=True)),
+    op("F.cosine_embedding_loss", real(3, 4), real(3, 4), between(1, 1, 3, constant=True)),
+    op("F.multilabel_soft_margin_loss", real(3, 4), between(0.1, 0.9, 3, 4, constant=True)),
+    op("F.multilabel_margin_loss", real(2, 3), ints(-1, 0, 2, 3)),
+    op("F.triplet_margin_with_distance_loss", real(3, 4), real(3, 4), real(3, 4)),
+    op("F.pdist", real(4, 3)),
     op("F.soft_margin_loss", real(3, 4), real(3, 4, constant=True)),
     op("F.margin_ranking_loss", distinct(5), real(5), real(5, constant=True)),
     op("F.triplet_margin_loss", real(3, 4), real(3, 4), real(3, 4)),
@@ -280,7 +354,28 @@ CONVOLUTIONS: list[Op] = [
     op("F.adaptive_max_pool2d", distinct(1, 2, 5, 7), (2, 3)),
     op("F.lp_pool2d", positive(1, 2, 4, 4), 2, 2),
     op("F.pad", real(2, 3, 4), (1, 2)),
-    *[op("F.pad", real(2, 3, 4, 5), (1, 2, 2, 1), mode=mode) for mode in ("constant", "reflect", "replicate", "circular")],
+    *[
+        op("F.pad", real(2, 3, 4, 5), (1, 2, 2, 1), mode=mode)
+        for mode in ("constant", "reflect", "replicate", "circular")
+    ],
+    op("F.conv_transpose3d", real(1, 2, 2, 3, 2), real(2, 2, 2, 2, 2), real(2), stride=2),
+    op("F.avg_pool3d", real(1, 2, 4, 4, 4), 2),
+    op("F.adaptive_avg_pool1d", real(1, 2, 5), 3),
+    op("F.adaptive_avg_pool3d", real(1, 2, 4, 5, 3), 2),
+    op("F.adaptive_max_pool1d", distinct(1, 2, 5), 3),
+    op("F.adaptive_max_pool3d", distinct(1, 2, 4, 5, 3), 2),
+    op("F.lp_pool1d", positive(1, 2, 6), 3, 2),
+    op("F.lp_pool3d", positive(1, 2, 4, 4, 4), 2, 2),
+    *[
+        op(
+            f"F.max_unpool{n}d",
+            distinct(1, 2, *[4] * n),
+            twin=lambda x, n=n: unpooled(twin_functional(), n, x),
+            call=lambda x, n=n: unpooled(nbdl.nn.functional, n, x),
+        )
+        for n in (1, 2, 3)
+    ],
+    op("F.channel_shuffle", real(1, 4, 2, 3), 2),
     op("F.pixel_shuffle", real(1, 8, 2, 3), 2),
     op("F.pixel_unshuffle", real(1, 2, 4, 6), 2),
 ]
@@ -292,12 +387,33 @@ NORMALIZATIONS: list[Op] = [
     op("F.rms_norm", real(3, 6), (6,), real(6), scale=4),
     op("F.instance_norm", real(2, 3, 4), scale=4),
     op("F.batch_norm", real(4, 3, 2), None, None, real(3), real(3), training=True, scale=4),
-    op("F.batch_norm", real(4, 3), real(3, constant=True), positive(3, constant=True), real(3), real(3), scale=4),
+    op(
+        "F.batch_norm",
+        real(4, 3),
+        real(3, constant=True),
+        positive(3, constant=True),
+        real(3),
+        real(3),
+        scale=4,
+    ),
     op("F.embedding", ints(0, 5, 2, 3), real(5, 4)),
+    op("F.local_response_norm", positive(1, 5, 3), 3, scale=4),
     op("F.one_hot", ints(0, 4, 3), 5, orders=0),
 ]
 
 TABLE: list[Op] = [
-    *ELEMENTARY, *BINARY, *REDUCTIONS, *PRODUCTS, *SHAPES, *JOINING, *INDEXING, *SCANS, *SORTING, *SOFTMAX, *ACTIVATIONS,
+    *ELEMENTARY, *BINARY, *REDUCTIONS, *PRODUCTS, *SHAPES, *JOINING, *INDEXING, *SCANS, *SORTING, *SOFTMAX,
+    *ACTIVATIONS,
     *LOSSES, *CONVOLUTIONS, *NORMALIZATIONS,
 ]  # fmt: skip
+
+# Public functions that are no operations of this table: they make tensors, draw numbers, ask or convert.
+OTHERS = {
+    "allclose", "arange", "argwhere", "as_tensor", "asarray", "bernoulli", "cpu", "cuda", "empty",
+    "empty_like", "equal", "eye", "finfo", "from_dlpack", "from_numpy", "full", "full_like", "iinfo",
+    "is_floating_point", "is_tensor", "linspace", "logspace", "multinomial", "new_full", "new_ones",
+    "new_tensor", "new_zeros", "normal", "ones", "ones_like", "pointwise", "promote_types", "rand",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "result_type", "tensor",
+    "to", "type_as", "zeros", "zeros_like", "F.alpha_dropout", "F.dropout", "F.dropout1d", "F.dropout2d",
+    "F.dropout3d", "F.feature_alpha_dropout", "F.gumbel_softmax", "F.rrelu",
+}  # fmt: skip

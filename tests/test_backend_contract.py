@@ -26,8 +26,8 @@ SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
 def test_a_planner_takes_the_parameters_of_the_method(name):
     method = inspect.signature(getattr(NumpyBackend, name)).parameters.values()
     planner = inspect.signature(planners[name]).parameters.values()
-    static = [p.name for p in method if p.kind is p.KEYWORD_ONLY and p.name != "out"]
-    assert [p.name for p in planner if p.kind is p.KEYWORD_ONLY] == static
+    static = {p.name for p in method if p.kind is p.KEYWORD_ONLY and p.name != "out"}
+    assert {p.name for p in planner if p.kind is p.KEYWORD_ONLY} == static
 
 
 @pytest.mark.parametrize("override", [registry.load("numba")], ids=["numba"])

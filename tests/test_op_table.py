@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import pytest
 from op_samples import Op, leaves, rebuilt
-from op_table import TABLE
+from op_table import OTHERS, TABLE
 
 import nbdl
 from nbdl.autograd import gradcheck, gradgradcheck
@@ -41,18 +42,41 @@ def assert_close(found: list[np.ndarray], expected: list[np.ndarray], tolerance:
         np.testing.assert_allclose(a.astype(np.float64), b.astype(np.float64), rtol=0, atol=tolerance * size)
 
 
+def public_functions(module: Any) -> set[str]:
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, FunctionType) and not name.startswith("_")
+    }
+
+
+def test_every_operation_is_in_the_table():
+    """In-place methods are tested by `autograd/test_inplace_and_views.py`."""
+    public = public_functions(nbdl.ops.functions) | {
+        f"F.{name}" for name in public_functions(nbdl.nn.functional)
+    }
+    covered = {entry.name.lstrip(".") for entry in TABLE} | OTHERS
+    covered |= {f"F.{name}" for name in covered}
+    assert sorted(name for name in public - covered if not name.endswith("_")) == []
+
+
 @every_op
 def test_values(entry: Op, backend: str) -> None:
     """Single and half precision agree with double, and so do other strides."""
     function = entry.function()
     reference = results(function(*tensors(entry), **entry.kwargs))
     if entry.strided:
-        assert_close(results(function(*tensors(entry, strided=True), **entry.kwargs)), reference, TOLERANCE["float64"])
+        assert_close(
+            results(function(*tensors(entry, strided=True), **entry.kwargs)), reference, TOLERANCE["float64"]
+        )
     if any(entry.differentiable()):
         for dtype in ("float32", "float16") if entry.half else ("float32",):
             arguments = tensors(entry, dtype)
             # The operands are rounded, so the exact result is that of the rounded operands.
-            exact = [x.to(np.float64) if isinstance(x, nbdl.Tensor) and x.is_floating_point() else x for x in leaves(arguments)]
+            exact = [
+                x.to(np.float64) if isinstance(x, nbdl.Tensor) and x.is_floating_point() else x
+                for x in leaves(arguments)
+            ]
             expected = results(function(*rebuilt(entry.args, iter(exact)), **entry.kwargs))
             found = results(function(*arguments, **entry.kwargs))
             for a, b in zip(found, expected, strict=True):
@@ -94,10 +118,17 @@ def test_first_derivatives(entry: Op, backend: str) -> None:
     if entry.orders < 1:
         pytest.skip("no derivative")
     function, values = differentiable(entry)
-    # Rules of forward mode are the same on every backend, and compiling their kernels takes the most time here.
+    # Rules of forward mode are the same on every backend, and compiling their kernels takes the most time
+    # here.
     forward = backend == "numpy"
     assert gradcheck(
-        function, values, fast_mode=True, check_forward_ad=forward, check_grad_dtypes=True, rtol=1e-5, atol=1e-6
+        function,
+        values,
+        fast_mode=True,
+        check_forward_ad=forward,
+        check_grad_dtypes=True,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import machine
 from contenders import Contender, environment
 
 FOLDER = Path(__file__).resolve().parent
@@ -100,15 +101,16 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
         block_seconds: about how long a block takes.
 
     Returns:
-        Contender -> the answers of its worker, with the list `blocks_s` of seconds a step; or `error`. Those
-        that have no such program are left out.
+        Contender -> the answers of its worker, with the lists `blocks_s` of seconds a step and `others_cores`
+        (see `measure_block`); or `error`. Those that have no such program are left out.
     """
     results: dict[str, Any] = {}
     running: dict[str, Worker] = {}
     for name, worker in workers.items():
         try:
             results[name] = worker.ask("prepare", program=program)
-            results[name] |= worker.ask("calibrate", seconds=block_seconds) | {"blocks_s": []}
+            results[name] |= worker.ask("calibrate", seconds=block_seconds)
+            results[name] |= {"blocks_s": [], "others_cores": []}
             running[name] = worker
         except Unsupported:
             continue
@@ -118,11 +120,26 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
         for name, worker in list(running.items()):
             time.sleep(min(SETTLE_SECONDS, block_seconds))
             try:
-                block = worker.ask("measure", steps=results[name]["steps"])
+                block = measure_block(worker, results[name]["steps"])
             except WorkerError as error:
                 results[name] = {"error": str(error)}
                 del running[name]
                 continue
             results[name]["blocks_s"].append(block["step_s"])
+            results[name]["others_cores"].append(block["others_cores"])
             results[name]["last_value"] = block["value"]
     return results
+
+
+def measure_block(worker: Worker, steps: int) -> dict[str, Any]:
+    """One block; `others_cores` is how many cores other processes kept busy meanwhile, None if unknown.
+
+    Raises:
+        WorkerError: the contender failed.
+    """
+    busy, start = machine.busy_seconds(), time.perf_counter()
+    block = worker.ask("measure", steps=steps)
+    busy_after, seconds = machine.busy_seconds(), time.perf_counter() - start
+    if busy is None or busy_after is None:
+        return block | {"others_cores": None}
+    return block | {"others_cores": (busy_after - busy - block["cpu_s"]) / seconds}

@@ -65,7 +65,8 @@ def group_table(group: str, results: dict[str, Any], chosen: list[Contender]) ->
             [case.name, *(time_of(name, found) for name in names), *rate_and_gains(case, found, names)]
         )
         failures += report.failures(found, f"{case.name}: ")
-    return "\n".join([f"\n## {group}\n", report.table(header, rows), *failures])
+    notes = [*failures, *report.disturbance(results[case.name] for case in cases_of(group))]
+    return "\n".join([f"\n## {group}\n", report.table(header, rows), *notes])
 
 
 def rate_and_gains(case: Case, found: dict[str, Any], names: list[str]) -> list[str]:

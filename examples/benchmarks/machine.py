@@ -33,6 +33,16 @@ def describe(contenders: Iterable[Contender]) -> dict[str, str]:
     return described
 
 
+def busy_seconds(path: Path = Path("/proc/stat")) -> float | None:
+    """Processor time that all processes have used since the machine started; None where it is not told."""
+    try:
+        user, nice, system, _idle, _io_wait, *interrupts_and_stolen = path.read_text().split()[1:9]
+    except OSError:
+        return None
+    ticks = sum(map(int, (user, nice, system, *interrupts_and_stolen)))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

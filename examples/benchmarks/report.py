@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 MISSING = "-"
 FAILED = "failed"
+QUIET_CORES = 0.1  # what other processes may use without disturbing the measurement
 
 
 def summarize(results: Mapping[str, dict[str, Any]], own: Collection[str], baseline: str) -> dict[str, Any]:
@@ -96,6 +97,22 @@ def failures(found: Mapping[str, dict[str, Any]], label: str = "") -> list[str]:
     return [
         f"\n{label}{name} failed: {result['error']}" for name, result in found.items() if "error" in result
     ]
+
+
+def disturbance(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line of Markdown that says how busy other processes were, where that is known."""
+    cores = [
+        block
+        for summary in summaries
+        for result in summary["contenders"].values()
+        for block in result.get("others_cores", [])
+        if block is not None
+    ]
+    if not cores:
+        return []
+    mean = max(0.0, statistics.fmean(cores))  # clock ticks are coarse
+    warning = f" This is more than {QUIET_CORES:g}: do not trust the figures." if mean > QUIET_CORES else ""
+    return [f"\nMeanwhile other processes kept {mean:.2f} cores busy.{warning}"]
 
 
 def any_failed(results: Mapping[str, dict[str, Any]]) -> bool:

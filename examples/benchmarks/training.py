@@ -80,7 +80,7 @@ def throughput_table(name: str, summary: dict[str, Any]) -> str:
                 f"{result['value']:.3g} to {result['last_value']:.3g}",
             ]
         )
-    return section(name, header, rows, summary["contenders"])
+    return "\n".join([section(name, header, rows, summary["contenders"]), *report.disturbance([summary])])
 
 
 def section(name: str, header: list[str], rows: list[list[str]], found: dict[str, Any]) -> str:

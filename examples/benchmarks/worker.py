@@ -61,10 +61,14 @@ class Session:
         return {"steps": max(1, round(steps * seconds / elapsed))}
 
     def measure(self, steps: int) -> dict[str, Any]:
-        """Seconds of one step, out of a block of steps; some before it wake threads and caches."""
+        """Seconds of one step, out of a block of steps; some before it wake threads and caches.
+
+        `cpu_s` is the processor time of all of it, over all threads.
+        """
+        cpu_start = time.process_time()
         self._run(max(1, steps // 10))
         elapsed, value = self._run(steps)
-        return {"step_s": elapsed / steps, "value": value}
+        return {"step_s": elapsed / steps, "value": value, "cpu_s": time.process_time() - cpu_start}
 
     def values(self, steps: int) -> dict[str, Any]:
         """What each of the next steps returns."""

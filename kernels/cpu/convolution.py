@@ -1,18 +1,19 @@
-"""Convolution on the CPU by the direct method: no columns are built, the micro-kernel runs over the image itself.
+"""Convolution on the CPU by the direct method: the micro-kernel runs over the image, no columns are built.
 
-In an image whose channels are adjacent in memory, the taps of one kernel row and their channels are one contiguous run.
-So a line of the output, times a panel of filters, is a matrix product with overlapping rows of A:
+In an image whose channels are adjacent in memory, the taps of one kernel row and their channels are one
+contiguous run. So a line of the output, times a panel of filters, is a matrix product with overlapping
+rows of A:
 
     y[w, k] = start[k] + sum_{th} sum_{(tw, c)} x[w * stride + (th, tw, c)] * weight[(th, tw, c), k]
 
-and the weight's gradient is one with A transposed (E. Georganas et al., "Anatomy of High-Performance Deep Learning
-Convolutions on SIMD Architectures", SC 2018). An input of another layout, or with padding, is copied piece by piece
-into scratch memory with adjacent channels.
+and the weight's gradient is one with A transposed (E. Georganas et al., "Anatomy of High-Performance Deep
+Learning Convolutions on SIMD Architectures", SC 2018). An input of another layout, or with padding, is
+copied piece by piece into scratch memory with adjacent channels.
 
 The geometry is worked out by the planner, in tables of int64:
 
-* a *job* computes outputs whose taps lie alike. The convolution is one job; its input gradient is one for every phase of
-  the stride, with the kernel's taps taken backwards;
+* a *job* computes outputs whose taps lie alike. The convolution is one job; its input gradient is one for
+  every phase of the stride, with the kernel's taps taken backwards;
 * a *piece* is a box of the outputs of one image, and the box of the input that it reads.
 
 Strides and offsets count elements.
@@ -73,7 +74,8 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     PARTIAL_SIZE,  # elements of one
 ) = range(FIRST_WORD, FIRST_WORD + 40)
 
-# Words of a piece: the part of the copy that exists in the input, and what is cleared before. Then five for every job.
+# Words of a piece: the part of the copy that exists in the input, and what is cleared before. Then five for
+# every job.
 PIECE_CLEAR, PIECE_SOURCE, PIECE_TARGET, PIECE_DEPTHS, PIECE_HEIGHTS, PIECE_WIDTHS, PIECE_WORDS = range(7)
 # Offsets of the first tap and of the first output in their images, and numbers of outputs.
 PART_X, PART_Y, PART_DEPTHS, PART_HEIGHTS, PART_WIDTHS, PART_WORDS = range(6)
@@ -111,7 +113,20 @@ def make_copy_box(dtype):
     transpose = transpose_kernel(dtype)
 
     @njit(**OPTIONS)
-    def copy_box(source, depths, heights, width, s_depth, s_height, s_width, s_channel, channels, target, t_depth, t_height):
+    def copy_box(
+        source,
+        depths,
+        heights,
+        width,
+        s_depth,
+        s_height,
+        s_width,
+        s_channel,
+        channels,
+        target,
+        t_depth,
+        t_height,
+    ):
         whole_width = width // lanes * lanes if s_width == 1 else 0
         whole_channels = channels // lanes * lanes if s_width == 1 else 0
         for line in range(depths * heights):
@@ -127,10 +142,14 @@ def make_copy_box(dtype):
                 continue
             for c in range(0, whole_channels, lanes):
                 for w in range(0, whole_width, lanes):
-                    transpose(s + (c * s_channel + w) * size, s_channel, t + (w * channels + c) * size, channels)
+                    transpose(
+                        s + (c * s_channel + w) * size, s_channel, t + (w * channels + c) * size, channels
+                    )
             for c in range(channels):
                 for w in range(whole_width if c < whole_channels else 0, width):
-                    view(t + (w * channels + c) * size, 1)[0] = view(s + (c * s_channel + w * s_width) * size, 1)[0]
+                    view(t + (w * channels + c) * size, 1)[0] = view(
+                        s + (c * s_channel + w * s_width) * size, 1
+                    )[0]
 
     return copy_box
 
@@ -149,10 +168,13 @@ def make_copy_piece(dtype):
         for k in range(cleared.size):
             cleared[k] = zero
         copy_box(
-            image + load_int64(piece, PIECE_SOURCE) * size, load_int64(piece, PIECE_DEPTHS),
-            load_int64(piece, PIECE_HEIGHTS), load_int64(piece, PIECE_WIDTHS), load_int64(args, X_DEPTH),
-            load_int64(args, X_HEIGHT), load_int64(args, X_WIDTH), load_int64(args, X_CHANNEL), load_int64(args, CHANNELS),
-            target + load_int64(piece, PIECE_TARGET) * size, load_int64(args, COPY_DEPTH), load_int64(args, COPY_HEIGHT),
+            image + load_int64(piece, PIECE_SOURCE) * size,
+            load_int64(piece, PIECE_DEPTHS),
+            load_int64(piece, PIECE_HEIGHTS), load_int64(piece, PIECE_WIDTHS),
+            load_int64(args, X_DEPTH), load_int64(args, X_HEIGHT), load_int64(args, X_WIDTH),
+            load_int64(args, X_CHANNEL), load_int64(args, CHANNELS),
+            target + load_int64(piece, PIECE_TARGET) * size,
+            load_int64(args, COPY_DEPTH), load_int64(args, COPY_HEIGHT),
         )  # fmt: skip
 
     return copy_piece
@@ -160,7 +182,7 @@ def make_copy_piece(dtype):
 
 @njit(**OPTIONS)
 def even_height(rows, most):
-    """Rows of a tile such that all tiles are about equal; even, since micro-kernels of odd height are slower."""
+    """Rows of a tile such that all are about equal; even, since micro-kernels of odd height are slower."""
     count = (rows + most - 1) // most
     return min(most, ((rows + count - 1) // count + 1) // 2 * 2)
 
@@ -181,7 +203,11 @@ def make_correlation(dtype):
     @njit(**OPTIONS)
     def pack_weight(args, weight, filters, packed):
         """The weight of a block of filters as [panel, tap, channel, column of the panel]."""
-        channels, taps, tap_count = load_int64(args, CHANNELS), load_int64(args, TAPS), load_int64(args, TAP_COUNT)
+        channels, taps, tap_count = (
+            load_int64(args, CHANNELS),
+            load_int64(args, TAPS),
+            load_int64(args, TAP_COUNT),
+        )
         filter_stride, channel_stride = load_int64(args, WEIGHT_FILTER), load_int64(args, WEIGHT_CHANNEL)
         for first in range(0, filters, panel):
             width = min(panel, filters - first)
@@ -195,8 +221,16 @@ def make_correlation(dtype):
     @njit(**OPTIONS)
     def compute_line(args, job, x, packed, y, start, filters, count):
         """`count` neighbouring outputs of one line, all filters of a block."""
-        tiles, x_step, y_step = load_int64(args, TILES), load_int64(job, JOB_X_WIDTH), load_int64(job, JOB_Y_WIDTH)
-        run, runs, run_stride = load_int64(job, JOB_RUN), load_int64(job, JOB_RUNS), load_int64(job, JOB_RUN_STRIDE)
+        tiles, x_step, y_step = (
+            load_int64(args, TILES),
+            load_int64(job, JOB_X_WIDTH),
+            load_int64(job, JOB_Y_WIDTH),
+        )
+        run, runs, run_stride = (
+            load_int64(job, JOB_RUN),
+            load_int64(job, JOB_RUNS),
+            load_int64(job, JOB_RUN_STRIDE),
+        )
         passes, pass_count = load_int64(job, JOB_PASSES), load_int64(job, JOB_PASS_COUNT)
         panel_stride = load_int64(args, TAP_COUNT) * load_int64(args, CHANNELS) * size
         height = even_height(count, tile_rows)
@@ -206,7 +240,8 @@ def make_correlation(dtype):
                 target = y + (i * y_step + j) * size
                 first, first_step = start + j * size if start != 0 else 0, 0
                 for k in range(pass_count):
-                    tile(tiles, min(height, count - i), width, x + (i * x_step + load_int64(passes, k)) * size, x_step, 1,
+                    source = x + (i * x_step + load_int64(passes, k)) * size
+                    tile(tiles, min(height, count - i), width, source, x_step, 1,
                          packed + j * panel_stride + k * run * runs * panel * size, panel, target, y_step,
                          first, first_step, run, runs, run_stride, run * panel)  # fmt: skip
                     first, first_step = target, y_step
@@ -220,10 +255,9 @@ def make_correlation(dtype):
                 line[j] = zero
 
     def correlation(args, lo, hi, task):
-        channels, filters = load_int64(args, CHANNELS), load_int64(args, FILTERS)
+        filters, has_bias = load_int64(args, FILTERS), load_int64(args, HAS_BIAS)
         block_size, blocks, batch = load_int64(args, BLOCK), load_int64(args, BLOCKS), load_int64(args, BATCH)
         pieces, job_count = load_int64(args, PIECE_COUNT), load_int64(args, JOB_COUNT)
-        has_bias = load_int64(args, HAS_BIAS)
         packed = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         copied = packed + load_int64(args, REGION)
         packed_block = -1
@@ -236,7 +270,10 @@ def make_correlation(dtype):
                 pack_weight(args, load_int64(args, 1) + offset * size, width, packed)
                 packed_block = block
             piece = load_int64(args, PIECES) + unit % pieces * (PIECE_WORDS + job_count * PART_WORDS) * 8
-            x = load_int64(args, 0) + (image * load_int64(args, X_IMAGE) + group * load_int64(args, X_GROUP)) * size
+            x = (
+                load_int64(args, 0)
+                + (image * load_int64(args, X_IMAGE) + group * load_int64(args, X_GROUP)) * size
+            )
             if load_int64(args, IS_DIRECT) == 0:
                 copy_piece(args, piece, x, copied)
                 x = copied
@@ -245,17 +282,30 @@ def make_correlation(dtype):
             start = load_int64(args, 2) + column * size if has_bias != 0 else 0
             weights = packed
             for k in range(job_count):
-                job, part = load_int64(args, JOBS) + k * JOB_WORDS * 8, piece + (PIECE_WORDS + k * PART_WORDS) * 8
+                job, part = (
+                    load_int64(args, JOBS) + k * JOB_WORDS * 8,
+                    piece + (PIECE_WORDS + k * PART_WORDS) * 8,
+                )
                 heights, count = load_int64(part, PART_HEIGHTS), load_int64(part, PART_WIDTHS)
                 passes = load_int64(job, JOB_PASS_COUNT)
                 for line in range(load_int64(part, PART_DEPTHS) * heights):
                     d, h = line // heights, line % heights
-                    source = load_int64(part, PART_X) + d * load_int64(job, JOB_X_DEPTH) + h * load_int64(job, JOB_X_HEIGHT)
-                    target = load_int64(part, PART_Y) + d * load_int64(job, JOB_Y_DEPTH) + h * load_int64(job, JOB_Y_HEIGHT)
+                    source = (
+                        load_int64(part, PART_X)
+                        + d * load_int64(job, JOB_X_DEPTH)
+                        + h * load_int64(job, JOB_X_HEIGHT)
+                    )
+                    target = (
+                        load_int64(part, PART_Y)
+                        + d * load_int64(job, JOB_Y_DEPTH)
+                        + h * load_int64(job, JOB_Y_HEIGHT)
+                    )
                     if passes == 0:
                         clear_line(y + target * size, load_int64(job, JOB_Y_WIDTH), width, count)
                     else:
-                        compute_line(args, job, x + source * size, weights, y + target * size, start, width, count)
+                        compute_line(
+                            args, job, x + source * size, weights, y + target * size, start, width, count
+                        )
                 weights += passes * load_int64(job, JOB_RUN) * load_int64(job, JOB_RUNS) * panel * size
 
     return correlation

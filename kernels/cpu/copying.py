@@ -1,4 +1,4 @@
-"""Copies between layouts: lines that are contiguous in both, and transposes in blocks that stay in the first-level cache."""
+"""Copies between layouts: contiguous lines, and transposes in blocks that stay in the first-level cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from numba import njit
 from nbdl.kernels.cpu.memory import load_int64, uint32_at, uint64_at
 from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 
-# Words of the argument block, behind the operands x and y. Strides count elements. Along the columns y is contiguous; x
-# is contiguous along the columns, or along the rows (a transpose), or not at all.
+# Words of the argument block, behind the operands x and y. Strides count elements. Along the columns y is
+# contiguous; x is contiguous along the columns, or along the rows (a transpose), or not at all.
 (
     COLUMNS,
     ROWS,

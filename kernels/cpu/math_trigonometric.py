@@ -138,6 +138,25 @@ def cos(real: Any) -> Function:
     return cos
 
 
+@elementary
+def sin_cos_moderate(real: Any) -> Function:
+    """(sin(x), cos(x)) for |x| up to some thousands, from one reduction."""
+    integer = INTEGER[real]
+    one = integer(1)
+
+    def sin_cos(x: Any) -> Any:
+        q, r, tail = _reduce(x)
+        sine, cosine = _sin_cos(r, tail)
+        odd = (q & one) != 0
+        next_quarter = integer(q + one)
+        return (
+            _flip_sign(q, exact.select(odd, cosine, sine)),
+            _flip_sign(next_quarter, exact.select(odd, sine, cosine)),
+        )
+
+    return sin_cos
+
+
 @elementary_double
 def tan(real: Any) -> Function:
     """The tangent."""

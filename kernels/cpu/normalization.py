@@ -1,11 +1,15 @@
-"""Normalisation on the CPU: (x - mean) / sqrt(variance + eps) * weight + bias with the statistics of x, and its gradient.
+"""Normalisation on the CPU, with the statistics of the operand, and its gradient.
+
+    y = (x - mean) / sqrt(variance + eps) * weight + bias
 
 An operand is seen in one of two ways:
 
-* *columns*: a matrix whose rows are reduced, so that each column has its statistics (batch norm, channels last). Tasks
-  sum rows side by side, so the work has three stages: sums of each task, coefficients of each column, the result;
-* *lines*: the elements behind one mean are contiguous lines (layer norm: one; batch norm with channels apart: one an
-  image). Each mean belongs to one task; only the gradients of a weight along the line are summed by task.
+* *columns*: a matrix whose rows are reduced, so that each column has its statistics (batch norm, channels
+  last). Tasks sum rows side by side, so the work has three stages: sums of each task, coefficients of each
+  column, the result;
+* *lines*: the elements behind one mean are contiguous lines (layer norm: one; batch norm with channels
+  apart: one an image). Each mean belongs to one task; only the gradients of a weight along the line are
+  summed by task.
 
 Sums are taken in float64. Words that are called a place hold the number of an operand, -1 if it is not there.
 """
@@ -95,7 +99,10 @@ def make_column_statistics(dtype):
         n, count = load_int64(args, COLUMNS), float(load_int64(args, ROWS))
         eps = float64_at(args + EPS * 8, 1)[0]
         weight, bias = _operand(args, load_int64(args, WEIGHT)), _operand(args, load_int64(args, BIAS))
-        means, variances = view(_operand(args, load_int64(args, MEAN)), n), view(_operand(args, load_int64(args, VARIANCE)), n)
+        means, variances = (
+            view(_operand(args, load_int64(args, MEAN)), n),
+            view(_operand(args, load_int64(args, VARIANCE)), n),
+        )
         shift, coefficients = view(_operand(args, load_int64(args, X)), n), load_int64(args, COEFFICIENTS)
         centres, scales = view(coefficients, n), view(coefficients + n * size, n)
         offsets = view(coefficients + 2 * n * size, n)
@@ -168,8 +175,15 @@ def make_column_gradient_coefficients(dtype):
         n, count = load_int64(args, COLUMNS), float(load_int64(args, ROWS))
         eps = float64_at(args + EPS * 8, 1)[0]
         weight, gw, gb = _operand(args, load_int64(args, WEIGHT)), load_int64(args, GW), load_int64(args, GB)
-        variances, coefficients = view(_operand(args, load_int64(args, VARIANCE)), n), load_int64(args, COEFFICIENTS)
-        a, b, c = view(coefficients, n), view(coefficients + n * size, n), view(coefficients + 2 * n * size, n)
+        variances, coefficients = (
+            view(_operand(args, load_int64(args, VARIANCE)), n),
+            load_int64(args, COEFFICIENTS),
+        )
+        a, b, c = (
+            view(coefficients, n),
+            view(coefficients + n * size, n),
+            view(coefficients + 2 * n * size, n),
+        )
         for j in range(lo, hi):
             total, product = 0.0, 0.0
             for k in range(load_int64(args, TASKS)):
@@ -195,12 +209,20 @@ def make_column_gradient(dtype):
 
     def column_gradient(args, lo, hi, task):
         n, coefficients = load_int64(args, COLUMNS), load_int64(args, COEFFICIENTS)
-        a, b, c = view(coefficients, n), view(coefficients + n * size, n), view(coefficients + 2 * n * size, n)
+        a, b, c = (
+            view(coefficients, n),
+            view(coefficients + n * size, n),
+            view(coefficients + 2 * n * size, n),
+        )
         means = view(_operand(args, load_int64(args, MEAN)), n)
         x, g = _operand(args, load_int64(args, X)), _operand(args, load_int64(args, G))
         gx = _operand(args, load_int64(args, GX))
         for i in range(lo, hi):
-            row, gradient, result = view(x + i * n * size, n), view(g + i * n * size, n), view(gx + i * n * size, n)
+            row, gradient, result = (
+                view(x + i * n * size, n),
+                view(g + i * n * size, n),
+                view(gx + i * n * size, n),
+            )
             for j in range(n):
                 result[j] = a[j] * gradient[j] - b[j] * (row[j] - means[j]) - c[j]
 
@@ -248,7 +270,11 @@ def make_line_result(dtype):
                 result[j] = (line[j] - mean) * scale * factors[j] + offsets[j]
 
     def line_result(args, lo, hi, task):
-        lines, n, step = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, LINE_STRIDE) * size
+        lines, n, step = (
+            load_int64(args, ROWS),
+            load_int64(args, COLUMNS),
+            load_int64(args, LINE_STRIDE) * size,
+        )
         eps = float64_at(args + EPS * 8, 1)[0]
         weight, bias = _operand(args, load_int64(args, WEIGHT)), _operand(args, load_int64(args, BIAS))
         means, variances = _operand(args, load_int64(args, MEAN)), _operand(args, load_int64(args, VARIANCE))
@@ -287,7 +313,7 @@ def make_line_gradient(dtype):
 
     @njit(**_OPTIONS)
     def add_sums(x, g, n, mean, weight):
-        """Sums of g * weight and g * weight * (x - mean) over one line; the weight is 1 if its address is 0."""
+        """Sums of g * weight and g * weight * (x - mean) over a line; the weight is 1 if its address is 0."""
         line, gradient = view(x, n), view(g, n)
         total, product = 0.0, 0.0
         if weight == 0:
@@ -322,7 +348,11 @@ def make_line_gradient(dtype):
             of_totals[j] += float(gradient[j])
 
     def line_gradient(args, lo, hi, task):
-        lines, n, step = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, LINE_STRIDE) * size
+        lines, n, step = (
+            load_int64(args, ROWS),
+            load_int64(args, COLUMNS),
+            load_int64(args, LINE_STRIDE) * size,
+        )
         eps, count = float64_at(args + EPS * 8, 1)[0], float(lines * n)
         weight, gw, gb = _operand(args, load_int64(args, WEIGHT)), load_int64(args, GW), load_int64(args, GB)
         means, variances = _operand(args, load_int64(args, MEAN)), _operand(args, load_int64(args, VARIANCE))

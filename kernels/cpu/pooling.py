@@ -1,10 +1,10 @@
 """Pooling on the CPU: maxima and means over windows, and their transposes.
 
-Where the channels are adjacent in memory they are the lanes of the innermost loop: a tap of the window is one pass over
-them, in the first-level cache. In other layouts the windows are computed one by one.
+Where the channels are adjacent in memory they are the lanes of the innermost loop: a tap of the window is
+one pass over them, in the first-level cache. In other layouts the windows are computed one by one.
 
-Where a window meets the input is worked out by the planner: for each axis a table of two words a window, the position of
-its first tap inside the input, and the number of taps inside.
+Where a window meets the input is worked out by the planner: for each axis a table of two words a window,
+the position of its first tap inside the input, and the number of taps inside.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
     X_DEPTH,
     X_HEIGHT,
     X_WIDTH,
-    Y_IMAGE,  # strides of the array with the windows; an array of positions that is an output has them as well
+    Y_IMAGE,  # strides of the array with the windows, and of positions that are an output
     Y_CHANNEL,
     Y_DEPTH,
     Y_HEIGHT,
@@ -80,8 +80,15 @@ def _make_pool(dtype, pool_lanes, pool_window):
             x = image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)
             y = image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)
             y += d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)
-            x, values, positions = load_int64(args, 0) + x * size, load_int64(args, 1) + y * size, load_int64(args, 2) + y * 8
-            depth_taps, height_taps = load_int64(args, TAPS_DEPTH) + d * 16, load_int64(args, TAPS_HEIGHT) + h * 16
+            x, values, positions = (
+                load_int64(args, 0) + x * size,
+                load_int64(args, 1) + y * size,
+                load_int64(args, 2) + y * 8,
+            )
+            depth_taps, height_taps = (
+                load_int64(args, TAPS_DEPTH) + d * 16,
+                load_int64(args, TAPS_HEIGHT) + h * 16,
+            )
             for w in range(load_int64(args, COUNT_WIDTH)):
                 width_taps, step = load_int64(args, TAPS_WIDTH) + w * 16, w * load_int64(args, Y_WIDTH)
                 first = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
@@ -137,7 +144,9 @@ def make_max_pool(dtype):
     @njit(**_OPTIONS)
     def pool_window(args, x, first, taps, y, positions, window):
         best = view(x + _offset(args, first[0], first[1], first[2]) * size, 1)[0]
-        place = (first[0] * load_int64(args, SIZE_HEIGHT) + first[1]) * load_int64(args, SIZE_WIDTH) + first[2]
+        place = (first[0] * load_int64(args, SIZE_HEIGHT) + first[1]) * load_int64(args, SIZE_WIDTH) + first[
+            2
+        ]
         for line in range(taps[0] * taps[1]):
             d, h = _line_of_taps(args, first, taps, line)
             for k in range(taps[2]):
@@ -207,7 +216,7 @@ def _make_clear(dtype):
 
 
 def make_window_scatter(dtype):
-    """The kernel that adds windows to zeros at given positions: operands y, positions, x. Rows: (image, chunk)."""
+    """The kernel that adds windows to zeros: operands y, positions, x. Rows: (image, chunk of channels)."""
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
     clear = _make_clear(dtype)
@@ -226,7 +235,9 @@ def make_window_scatter(dtype):
             clear(args, x)
             for line in range(load_int64(args, COUNT_DEPTH) * heights):
                 d, h = line // heights, line % heights
-                place_line = places + (d * load_int64(args, INDEX_DEPTH) + h * load_int64(args, INDEX_HEIGHT)) * 8
+                place_line = (
+                    places + (d * load_int64(args, INDEX_DEPTH) + h * load_int64(args, INDEX_HEIGHT)) * 8
+                )
                 source_line = y + (d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)) * size
                 for w in range(widths):
                     place = place_line + w * load_int64(args, INDEX_WIDTH) * 8
@@ -239,7 +250,7 @@ def make_window_scatter(dtype):
 
 
 def make_avg_pool_input(dtype):
-    """The kernel that spreads windows over their elements: operands y, x. Rows: (image, chunk of channels)."""
+    """The kernel that spreads windows over their elements: operands y, x. Rows as for the scatter."""
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
     clear = _make_clear(dtype)
@@ -247,7 +258,11 @@ def make_avg_pool_input(dtype):
     @njit(**_OPTIONS)
     def spread(args, y, first, taps, divisor, x):
         """One window of a chunk of channels."""
-        chunk, y_step, x_step = load_int64(args, CHUNK), load_int64(args, Y_CHANNEL), load_int64(args, X_CHANNEL)
+        chunk, y_step, x_step = (
+            load_int64(args, CHUNK),
+            load_int64(args, Y_CHANNEL),
+            load_int64(args, X_CHANNEL),
+        )
         for line in range(taps[0] * taps[1]):
             d, h = _line_of_taps(args, first, taps, line)
             for k in range(taps[2]):
@@ -258,7 +273,9 @@ def make_avg_pool_input(dtype):
                         target[lane] += source[lane] / divisor
                 else:
                     for lane in range(chunk):
-                        view(place + lane * x_step * size, 1)[0] += view(y + lane * y_step * size, 1)[0] / divisor
+                        view(place + lane * x_step * size, 1)[0] += (
+                            view(y + lane * y_step * size, 1)[0] / divisor
+                        )
 
     def avg_pool_input(args, lo, hi, task):
         heights, widths = load_int64(args, COUNT_HEIGHT), load_int64(args, COUNT_WIDTH)
@@ -266,16 +283,29 @@ def make_avg_pool_input(dtype):
         chunks = load_int64(args, CHANNELS) // chunk
         for row in range(lo, hi):
             image, channel = row // chunks, row % chunks * chunk
-            y = load_int64(args, 0) + (image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)) * size
-            x = load_int64(args, 1) + (image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)) * size
+            y = (
+                load_int64(args, 0)
+                + (image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)) * size
+            )
+            x = (
+                load_int64(args, 1)
+                + (image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)) * size
+            )
             clear(args, x)
             for window in range(load_int64(args, COUNT_DEPTH) * heights * widths):
                 w, h, d = window % widths, window // widths % heights, window // (widths * heights)
-                depth_taps, height_taps = load_int64(args, TAPS_DEPTH) + d * 16, load_int64(args, TAPS_HEIGHT) + h * 16
+                depth_taps, height_taps = (
+                    load_int64(args, TAPS_DEPTH) + d * 16,
+                    load_int64(args, TAPS_HEIGHT) + h * 16,
+                )
                 width_taps = load_int64(args, TAPS_WIDTH) + w * 16
                 first = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
                 taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), load_int64(width_taps, 1)
-                source = d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT) + w * load_int64(args, Y_WIDTH)
+                source = (
+                    d * load_int64(args, Y_DEPTH)
+                    + h * load_int64(args, Y_HEIGHT)
+                    + w * load_int64(args, Y_WIDTH)
+                )
                 divisor = view(load_int64(args, DIVISORS) + window * size, 1)[0]
                 spread(args, y + source * size, first, taps, divisor, x)
 

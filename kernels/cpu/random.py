@@ -1,10 +1,11 @@
 """Counter-based random numbers on the CPU: Philox4x32-10, the distributions made of its words, and dropout.
 
-The numbers are those of `nbdl.backend.numpy.random`, which defines them. A kernel works in chunks of `CHUNK` words: the
-words of a chunk lie on the stack, and a second loop, over data in the first-level cache, makes numbers of them. Both
-loops vectorise, and any split of the chunks into tasks gives the same numbers.
+The numbers are those of `nbdl.backend.numpy.random`, which defines them. A kernel works in chunks of `CHUNK`
+words: the words of a chunk lie on the stack, and a second loop, over data in the first-level cache, makes
+numbers of them. Both loops vectorise, and any split of the chunks into tasks gives the same numbers.
 
-Two operands of each kernel are the seed and the number of the draw, one int64 each, read at every launch.
+The first operands of each kernel are the seed and the number of the draw, one int64 each, read at every
+launch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ import numpy as np
 from numba import njit
 
 from nbdl.kernels.cpu import math as m
-from nbdl.kernels.cpu.memory import array_at, bool_at, float64_at, load_int64, stack_int64, uint32_at, uint64_at
+from nbdl.kernels.cpu.math_trigonometric import sin_cos_moderate
+from nbdl.kernels.cpu.memory import (
+    array_at,
+    bool_at,
+    float64_at,
+    load_int64,
+    stack_int64,
+    uint32_at,
+    uint64_at,
+)
 
 CHUNK = 2048  # words that are made at a time; a multiple of 4
 _CHUNK_INT64 = CHUNK // 2
@@ -23,7 +33,8 @@ MAX_OPERANDS = 6
 MAX_LOOPS = 6
 # Words of the argument block; strides count elements.
 SIZE = MAX_OPERANDS  # elements of the result
-# How operands are walked that need not be contiguous, in row-major order of the result: runs along the innermost loop.
+# How operands are walked that need not be contiguous, in row-major order of the result: runs along the
+# innermost loop.
 COLUMNS = SIZE + 1  # elements of a whole run
 LOOPS = SIZE + 2  # number of the outer loops
 X_STEP = SIZE + 3  # strides along a run
@@ -44,7 +55,8 @@ _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _ROUNDS = 10
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned indices need no wraparound check
+# Unsigned indices need no wraparound check.
+_1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
 # ---- Words ----
@@ -65,7 +77,7 @@ def _philox(block, draw, seed):
 
 @njit(**_OPTIONS)
 def _fill_words(words, first, count, seed, draw):
-    """Store `count` words of a draw, rounded up to whole blocks, from word `first` on, which starts a block."""
+    """Store `count` words of a draw, rounded up to whole blocks; word `first` of the draw starts a block."""
     block, draw, seed = np.uint64(first // 4), np.uint64(draw), np.uint64(seed)
     target = uint32_at(words, CHUNK)
     for b in range((count + 3) // 4):
@@ -77,19 +89,18 @@ def _fill_words(words, first, count, seed, draw):
         target[k + _3] = w3
 
 
-def _make_draw(store, words_each, seed_operand=0):
+def _make_draw(store, words_each):
     """A kernel whose rows are chunks.
 
     Args:
-        store: `store(args, words, first, count)` makes elements `first` to `first + count` of the words at an address.
+        store: `store(args, words, first, count)` makes elements `first` to `first + count` of the words
+            at an address.
         words_each: Words an element takes.
-        seed_operand: Position of the seed among the operands; the number of the draw follows it.
     """
     elements = CHUNK // words_each
 
     def draw(args, lo, hi, task):
-        seed = load_int64(load_int64(args, seed_operand), 0)
-        number = load_int64(load_int64(args, seed_operand + 1), 0)
+        seed, number = load_int64(load_int64(args, 0), 0), load_int64(load_int64(args, 1), 0)
         size = load_int64(args, SIZE)
         words = stack_int64(_CHUNK_INT64)
         for chunk in range(lo, hi):
@@ -104,14 +115,19 @@ def _make_draw(store, words_each, seed_operand=0):
 # ---- Distributions ----
 
 
+# Two words w, w' that follow each other are seen as one 64-bit word w + 2^32 w' (CPUs are little-endian).
+
+
 @njit(**_OPTIONS)
 def _fraction24(word):
     return np.float32(np.uint32(word >> np.uint32(8))) * np.float32(2.0**-24)
 
 
 @njit(**_OPTIONS)
-def _fraction53(high, low):
-    return (np.float64(high >> np.uint32(5)) * 2.0**26 + np.float64(low >> np.uint32(6))) * 2.0**-53
+def _fraction53(wide):
+    """27 bits of the first word and 26 of the second as a multiple of 2^-53."""
+    digits = ((wide & _LOW) >> np.uint64(5)) << np.uint64(26) | wide >> np.uint64(38)
+    return np.float64(np.int64(digits)) * 2.0**-53
 
 
 def make_uniform(dtype):
@@ -125,10 +141,9 @@ def make_uniform(dtype):
 
     @njit(**_OPTIONS)
     def store_double(args, words, first, count):
-        w, y = uint32_at(words, CHUNK), array_at(load_int64(args, 2) + 8 * first, count, np.float64)
+        wide, y = uint64_at(words, _CHUNK_INT64), array_at(load_int64(args, 2) + 8 * first, count, np.float64)
         for j in range(count):
-            k = _2 * np.uint64(j)
-            y[j] = _fraction53(w[k], w[k + _1])
+            y[j] = _fraction53(wide[j])
 
     return _make_draw(store_single, 1) if dtype == np.float32 else _make_draw(store_double, 2)
 
@@ -139,49 +154,67 @@ def make_normal(dtype):
     minus_two, two_pi = real(-2), real(2 * math.pi)
 
     @njit(**_OPTIONS)
-    def fractions_single(w, pair):
-        k = _2 * np.uint64(pair)
-        u, v = np.float32(w[k]) * np.float32(2.0**-32), np.float32(w[k + _1]) * np.float32(2.0**-32)
-        return u + np.float32(2.0**-33), v
+    def fractions_single(w, w_next):
+        scale = np.float32(2.0**-32)
+        return np.float32(w) * scale + np.float32(2.0**-33), np.float32(w_next) * scale
 
     @njit(**_OPTIONS)
-    def fractions_double(w, pair):
-        k = _4 * np.uint64(pair)
-        return _fraction53(w[k], w[k + _1]) + 2.0**-54, _fraction53(w[k + _2], w[k + _3])
+    def fractions_double(wide, wide_next):
+        return _fraction53(wide) + 2.0**-54, _fraction53(wide_next)
 
-    fractions = fractions_single if real is np.float32 else fractions_double
+    single = real is np.float32
+    fractions, words_at = (fractions_single, uint32_at) if single else (fractions_double, uint64_at)
 
     @njit(**_OPTIONS)
-    def box_muller(u, v):
-        radius, angle = m.sqrt(minus_two * m.log(u)), two_pi * v
-        return radius * m.cos(angle), radius * m.sin(angle)
+    def box_muller(w, w_next):
+        u, v = fractions(w, w_next)
+        radius = m.sqrt(minus_two * m.log(u))
+        sine, cosine = sin_cos_moderate(two_pi * v)
+        return radius * cosine, radius * sine
 
     @njit(**_OPTIONS)
     def store(args, words, first, count):
-        w, y = uint32_at(words, CHUNK), array_at(load_int64(args, 2) + itemsize * first, count, real)
+        w, y = words_at(words, count + 1), array_at(load_int64(args, 2) + itemsize * first, count, real)
         for pair in range(count // 2):
-            a, b = box_muller(*fractions(w, pair))
             k = _2 * np.uint64(pair)
-            y[k] = a
-            y[k + _1] = b
+            y[k], y[k + _1] = box_muller(w[k], w[k + _1])
         if count % 2:
-            y[count - 1] = box_muller(*fractions(w, count // 2))[0]
+            y[count - 1] = box_muller(w[count - 1], w[count])[0]
 
-    return _make_draw(store, 1 if real is np.float32 else 2)
+    return _make_draw(store, 1 if single else 2)
+
+
+@njit(**_OPTIONS)
+def _inverse(divisor):
+    return (1.0 - 2.0**-50) / np.float64(divisor)
+
+
+@njit(**_OPTIONS)
+def _remainder(x, divisor, inverse):
+    """x % divisor in loops that vectorise, which integer division does not.
+
+    The quotient is never overestimated, since the 2^-50 that `_inverse` takes off is more than the roundings
+    (of x, the inverse and the product) can add. The first step leaves less than divisor + 2^15, the second
+    less than 2 divisor.
+    """
+    rest = x - np.uint64(np.float64(x) * inverse) * divisor
+    rest -= np.uint64(np.float64(rest) * inverse) * divisor
+    return rest - divisor if rest >= divisor else rest
 
 
 def make_integers(dtype):
-    """The kernel of integers in [low, low + span) as numbers of `dtype`: operands seed, draw, low, span, y."""
+    """The kernel of integers in [low, low + span): operands seed, draw, low, span, y of `dtype`."""
     kind, itemsize = dtype.type, dtype.itemsize
 
     @njit(**_OPTIONS)
     def store(args, words, first, count):
-        low, span = np.uint64(load_int64(load_int64(args, 2), 0)), np.uint64(load_int64(load_int64(args, 3), 0))
-        # Little-endian: a pair of words is the 64-bit word
-        wide, y = uint64_at(words, _CHUNK_INT64), array_at(load_int64(args, 4) + itemsize * first, count, kind)
+        low, span = uint64_at(load_int64(args, 2), 1)[0], uint64_at(load_int64(args, 3), 1)[0]
+        wide = uint64_at(words, _CHUNK_INT64)
+        y = array_at(load_int64(args, 4) + itemsize * first, count, kind)
         if span:
+            inverse = _inverse(span)
             for j in range(count):
-                y[j] = kind(np.int64(low + wide[j] % span))
+                y[j] = kind(np.int64(low + _remainder(wide[j], span, inverse)))
         else:
             for j in range(count):
                 y[j] = kind(np.int64(low + wide[j]))
@@ -224,7 +257,7 @@ def _limit(p):
 
 
 def make_dropout(dtype):
-    """The kernel of dropout: operands x, seed, draw, p (float64), y, kept (bool, contiguous)."""
+    """The kernel of dropout: operands seed, draw, x, p (float64), y, kept (bool, contiguous)."""
     real, itemsize = dtype.type, dtype.itemsize
     zero = real(0)
 
@@ -235,7 +268,7 @@ def make_dropout(dtype):
         w, kept = uint32_at(words, n), bool_at(load_int64(args, 5) + first, n)
         for j in range(n):
             kept[j] = w[j] < limit
-        x, x_step = load_int64(args, 0) + itemsize * x_offset, load_int64(args, X_STEP)
+        x, x_step = load_int64(args, 2) + itemsize * x_offset, load_int64(args, X_STEP)
         y, y_step = load_int64(args, 4) + itemsize * y_offset, load_int64(args, Y_STEP)
         if x_step == 1 and y_step == 1:
             source, target = array_at(x, n, real), array_at(y, n, real)
@@ -246,7 +279,7 @@ def make_dropout(dtype):
                 value = array_at(x + j * x_step * itemsize, 1, real)[0]
                 array_at(y + j * y_step * itemsize, 1, real)[0] = value * scale if kept[j] else zero
 
-    return _make_draw(_make_by_runs(store_run), 1, seed_operand=1)
+    return _make_draw(_make_by_runs(store_run), 1)
 
 
 # ---- Operands that are not contiguous ----

@@ -1,8 +1,8 @@
 """Softmax, its logarithm, the cross-entropy with class indices, and their gradients, on the CPU.
 
-An operand is rows of classes. Where the classes of a row are contiguous and many, the loops run along them. Else `LANES`
-rows are copied side by side into scratch memory and the loops run across the rows, so that ten classes do not mean
-loops of ten.
+An operand is rows of classes. Where the classes of a row are contiguous and many, the loops run along
+them. Else `LANES` rows are copied side by side into scratch memory and the loops run across the rows, so
+that ten classes do not mean loops of ten.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def _row_offset(args, row, strides):
 def make_softmax(dtype, logarithm, with_losses, across_rows):
     """The kernel of softmax, of its logarithm, or of the cross-entropy.
 
-    Operands: x, y; `with_losses` x, classes (int64), losses, probabilities. Rows: rows of x, or blocks of `LANES` rows if
-    the loops run `across_rows`.
+    Operands: x, y; `with_losses` x, classes (int64), losses, probabilities. Rows: rows of x, or blocks of
+    `LANES` rows if the loops run `across_rows`.
 
     Args:
         dtype: float32 or float64.
@@ -131,7 +131,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
         finish(x, y, n, largest, total)
         if with_losses:
             label = label_of(args, row)
-            place = label if 0 <= label and label < n else 0
+            place = label if label >= 0 and label < n else 0
             store_loss(args, row, view(x + place * size, 1)[0] - largest, m.log(total), label)
 
     @njit(**_OPTIONS)
@@ -142,7 +142,10 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
         best, total = view(stack_int64(LANES), LANES), view(stack_int64(LANES), LANES)
         x_step, y_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result_operand)
         for lane in range(LANES):
-            x = load_int64(args, 0) + _row_offset(args, first + min(lane, count - 1), args + _STRIDES[0]) * size
+            x = (
+                load_int64(args, 0)
+                + _row_offset(args, first + min(lane, count - 1), args + _STRIDES[0]) * size
+            )
             for c in range(n):
                 shifted[c * LANES + lane] = view(x + c * x_step * size, 1)[0]
             best[lane], total[lane] = lowest, zero
@@ -166,12 +169,15 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 else:
                     y[lane] = y[lane] / total[lane]
         for lane in range(count):
-            y = load_int64(args, result_operand) + _row_offset(args, first + lane, args + result_strides) * size
+            y = (
+                load_int64(args, result_operand)
+                + _row_offset(args, first + lane, args + result_strides) * size
+            )
             for c in range(n):
                 view(y + c * y_step * size, 1)[0] = values[c * LANES + lane]
             if with_losses:
                 label = label_of(args, first + lane)
-                place = label if 0 <= label and label < n else 0
+                place = label if label >= 0 and label < n else 0
                 store_loss(args, first + lane, shifted[place * LANES + lane], best[lane], label)
 
     def softmax_of_rows(args, lo, hi, task):
@@ -179,7 +185,10 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             one_row(args, row)
 
     def softmax_across_rows(args, lo, hi, task):
-        buffer, rows = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE), load_int64(args, ROWS)
+        buffer, rows = (
+            load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE),
+            load_int64(args, ROWS),
+        )
         for block in range(lo, hi):
             several_rows(args, block * LANES, min(LANES, rows - block * LANES), buffer)
 
@@ -235,7 +244,7 @@ def make_softmax_input(dtype, logarithm):
 
 
 def make_cross_entropy_input(dtype):
-    """The kernel of the gradient of the losses: operands probabilities, classes (int64), g, x. Rows: rows of x."""
+    """The kernel of the gradient of the losses: operands probabilities, classes, g, x. Rows: rows of x."""
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
     real = np.dtype(dtype).type
@@ -260,7 +269,7 @@ def make_cross_entropy_input(dtype):
             else:
                 for j in range(n):
                     view(x + j * x_step * size, 1)[0] = g * view(p + j * p_step * size, 1)[0]
-            if 0 <= label and label < n:
+            if label >= 0 and label < n:
                 hit = view(p + label * p_step * size, 1)[0]
                 view(x + label * x_step * size, 1)[0] = g * (hit - one)
 

@@ -1,7 +1,7 @@
 """Several kernels in a row, each split over the threads: one plan where a result needs a barrier.
 
-A staged kernel sums in parallel, then finishes in parallel what needs the whole sum. Its stages share one argument
-block, laid out as
+A staged kernel sums in parallel, then finishes in parallel what needs the whole sum. Its stages share one
+argument block, laid out as
 
     words [0, MAX_OPERANDS)          data addresses of the operands
     words [STATE, FIRST_WORD)        what `run_stages` reads

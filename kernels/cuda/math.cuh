@@ -1,8 +1,8 @@
 // The vocabulary of nbdl.formula where CUDA's C library lacks a function or means another one by its name.
 //
-// Everything is a template of the dtype of the arithmetic: float, double, bool, or an integer. Special values are those of
-// NumPy: NaN propagates through maximum and minimum, integer division by zero gives 0, shifts by the width or more are defined.
-// Compiled by NVRTC, which has no standard headers.
+// Everything is a template of the dtype of the arithmetic: float, double, bool, or an integer. Special values are
+// those of NumPy: NaN propagates through maximum and minimum, integer division by zero gives 0, shifts by the width
+// or more are defined. Compiled by NVRTC, which has no standard headers.
 
 namespace nbdl {
 
@@ -185,18 +185,19 @@ template <class T> NBDL_FUNCTION T xlogy(T x, T y) { return x == T(0) && y == y 
 template <class T> NBDL_FUNCTION T xlog1py(T x, T y) { return x == T(0) && y == y ? T(0) : x * ::log1p(y); }
 
 // ----------------------------------------------------------------------------------------------------- trigonometric
-constexpr double PI = 3.14159265358979323846;
+template <class T> constexpr T pi = T(3.14159265358979323846);
 
-template <class T> NBDL_FUNCTION T deg2rad(T x) { return x * T(PI / 180); }
-template <class T> NBDL_FUNCTION T rad2deg(T x) { return x * T(180 / PI); }
-template <class T> NBDL_FUNCTION T sinc(T x) { return x == T(0) ? T(1) : ::sinpi(x) / (T(PI) * x); }
+template <class T> NBDL_FUNCTION T deg2rad(T x) { return x * T(pi<double> / 180); }
+template <class T> NBDL_FUNCTION T rad2deg(T x) { return x * T(180 / pi<double>); }
+template <class T> NBDL_FUNCTION T sinc(T x) { return x == T(0) ? T(1) : ::sinpi(x) / (pi<T> * x); }
 
-// The n-th derivative of sinc. With s = pi x, that of sin(s)/s is (sin(s + n pi/2) - n * (the one before))/s, which loses digits
-// for small s; there the Taylor series, of terms (-1)^m s^(2m-n) / ((2m-n)! (2m+1)) with 2m >= n, is summed.
+// The n-th derivative of sinc. With s = pi x, that of sin(s)/s is (sin(s + n pi/2) - n * (the one before))/s, which
+// loses digits for small s; there the Taylor series, of terms (-1)^m s^(2m-n) / ((2m-n)! (2m+1)) with 2m >= n, is
+// summed.
 inline __device__ __noinline__ double sinc_slope(double x, int n) {
-    const double s = PI * x;
+    const double s = pi<double> * x;
     double scale = 1;
-    for (int k = 0; k < n; ++k) scale *= PI;
+    for (int k = 0; k < n; ++k) scale *= pi<double>;
     if (::fabs(s) < 1.0 + n) {
         int m = (n + 1) / 2, power = n % 2;
         double term = (m % 2 ? -1.0 : 1.0) * (power ? s : 1.0), total = 0;
@@ -207,12 +208,12 @@ inline __device__ __noinline__ double sinc_slope(double x, int n) {
         return total * scale;
     }
     double value = ::sin(s) / s;
-    for (int k = 1; k <= n; ++k) value = (::sin(s + k * (PI / 2)) - k * value) / s;
+    for (int k = 1; k <= n; ++k) value = (::sin(s + k * (pi<double> / 2)) - k * value) / s;
     return value * scale;
 }
 template <class T> NBDL_FUNCTION T sinc_slope(T x, T n) { return T(sinc_slope(double(x), int(n))); }
 
-// ------------------------------------------------------------------------------------- derivatives of the gamma function
+// -------------------------------------------------------------------------------- derivatives of the gamma function
 // In double for all dtypes: they are rare, and their recurrences lose digits.
 inline __device__ __noinline__ double digamma(double x) {
     if (x == 0) return ::copysign(infinity<double>(), -x);
@@ -220,7 +221,7 @@ inline __device__ __noinline__ double digamma(double x) {
     if (x < 0) {  // digamma(x) = digamma(1 - x) - pi cot(pi x)
         const double fraction = x - ::floor(x + 0.5);
         if (!(fraction * fraction > 0)) return not_a_number<double>();
-        value = -PI * ::cospi(fraction) / ::sinpi(fraction);
+        value = -pi<double> * ::cospi(fraction) / ::sinpi(fraction);
         x = 1 - x;
     }
     for (; x < 10; x += 1) value -= 1 / x;
@@ -229,7 +230,8 @@ inline __device__ __noinline__ double digamma(double x) {
                           - r * (691.0 / 32760 - r / 12))))));
     return value + ::log(x) - 0.5 / x - series;
 }
-// The sum of (a + k)^-s over k = 0, 1, ... for a > 0 by Euler's and Maclaurin's formula, of terms B(2j)/(2j)! times derivatives.
+// The sum of (a + k)^-s over k = 0, 1, ... for a > 0 by Euler's and Maclaurin's formula, of terms B(2j)/(2j)! times
+// derivatives.
 inline __device__ __noinline__ double hurwitz_zeta(double s, double a) {
     const double coefficients[] = {1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160,
                                    -691.0 / 1307674368000, 1.0 / 74724249600, -3617.0 / 10670622842880000};

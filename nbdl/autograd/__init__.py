@@ -11,7 +11,8 @@ from nbdl.autograd.modes import (
     set_grad_enabled,
 )
 
-# Name -> the module that has it. No module may be called like a function in it: importing it would hide the function.
+# Name -> the module that has it. No module may be called like a function in it: importing it would hide the
+# function.
 _HOMES = {
     "Function": "function",
     "Tensor": "tensor",
@@ -25,7 +26,7 @@ _HOMES = {
 }
 _MODULES = ("forward_ad", "function")
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "enable_grad",
     "inference_mode",
     "is_grad_enabled",

@@ -17,7 +17,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class detect_anomaly:
-    """Inside this context an operation whose result is not finite, or whose derivative is not, raises an error.
+    """Inside this context an operation raises an error if its result or its derivative is not finite.
 
     Args:
         check_nan: look at values; without it only the lines of operations are remembered for error messages.
@@ -80,6 +80,7 @@ def check_backward(node: Node, gradients: Sequence[Any]) -> None:
         found = None if gradient is None else _not_finite(gradient.array)
         if found is not None:
             raise RuntimeError(
-                f"Function '{node.name}' returned {found} values in its gradient number {k}; the operation was recorded at "
+                f"Function '{node.name}' returned {found} values in its gradient number {k}; the "
+                "operation was recorded at "
                 f"{node.origin or 'an unknown line (record it inside detect_anomaly too)'}"
             )

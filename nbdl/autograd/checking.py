@@ -1,50 +1,39 @@
 """Derivatives checked against finite differences.
 
-:func:`gradcheck` compares the derivatives that the rules give with central differences, :func:`gradgradcheck` does the
-same to the gradient itself, :func:`grad_check_sparse` looks at a few elements of something large.
+:func:`gradcheck` compares the derivatives that the rules give with central differences, :func:`gradgradcheck`
+does the same to the gradient itself, :func:`grad_check_sparse` looks at a few elements of something large.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl.autograd import forward_ad
 from nbdl.autograd.engine import grad
+from nbdl.autograd.jacobians import (
+    Matrix,
+    Problem,
+    array_of,
+    difference,
+    directional_difference,
+    flat,
+    forward_jacobians,
+    host,
+    jvp,
+    numerical_jacobians,
+    problem_of,
+    random_gradient,
+    reverse_jacobians,
+    vjp,
+)
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import tensor
-
-Matrix = np.ndarray
 
 
 class GradcheckError(RuntimeError):
     """A derivative is not what it should be."""
-
-
-class _Problem(NamedTuple):
-    """What is checked, and how closely."""
-
-    caller: str
-    func: Callable[..., Any]
-    inputs: tuple[Any, ...]
-    eps: float
-    atol: float
-    rtol: float
-    nondet_tol: float
-
-    @property
-    def differentiated(self) -> list[int]:
-        """Positions of the inputs that require a gradient."""
-        return [k for k, x in enumerate(self.inputs) if isinstance(x, Tensor) and x.requires_grad]
-
-    def outputs(self, *inputs: Any) -> list[Tensor]:
-        """The floating tensors that the function returns."""
-        result = self.func(*(inputs or self.inputs))
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        return [y for y in results if isinstance(y, Tensor) and y.is_floating_point()]
 
 
 def gradcheck(
@@ -68,8 +57,8 @@ def gradcheck(
 
     Args:
         func: takes ``inputs``, returns a tensor or several.
-        inputs: the arguments; the tensors among them that require a gradient (float64, else rounding hides the
-            derivative) are checked. Their elements are changed in place and restored.
+        inputs: the arguments; the tensors among them that require a gradient (float64, else rounding hides
+            the derivative) are checked. Their elements are changed in place and restored.
         eps: step of the differences.
         atol: absolute tolerance.
         rtol: relative tolerance.
@@ -96,7 +85,7 @@ def gradcheck(
         >>> nbdl.autograd.gradcheck(nbdl.log, x)
         True
     """
-    problem = _problem("gradcheck", func, inputs, eps, atol, rtol, nondet_tol)
+    problem = problem_of("gradcheck", func, inputs, eps, atol, rtol, nondet_tol)
     if not (check_forward_ad or check_backward_ad):
         raise ValueError("gradcheck: at least one of check_forward_ad and check_backward_ad must be True")
     try:
@@ -139,7 +128,8 @@ def gradgradcheck(
 ) -> bool:
     """Compare the second derivatives of ``func`` with central differences of the first.
 
-    The gradient, as a function of the inputs and of the gradients of the outputs, goes through :func:`gradcheck`.
+    The gradient, as a function of the inputs and of the gradients of the outputs, goes through
+    :func:`gradcheck`.
 
     Args:
         func: takes ``inputs``, returns a tensor or several.
@@ -166,10 +156,10 @@ def gradgradcheck(
         ValueError: no input requires a gradient, or neither mode is checked.
         GradcheckError: a mismatch.
     """
-    first = _problem("gradgradcheck", func, inputs, eps, atol, rtol, nondet_tol)
+    first = problem_of("gradgradcheck", func, inputs, eps, atol, rtol, nondet_tol)
     outputs = [y for y in first.outputs() if y.requires_grad]
     if grad_outputs is None:
-        seeds = [_random_gradient(y, gen_non_contig_grad_outputs) for y in outputs]
+        seeds = [random_gradient(y, gen_non_contig_grad_outputs) for y in outputs]
     else:
         seeds = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
     count = len(first.inputs)
@@ -201,7 +191,7 @@ def gradgradcheck(
 class ElementCheck(NamedTuple):
     """One element of :func:`grad_check_sparse`."""
 
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # type: ignore[assignment]  # hides a method of tuples that nobody calls
     numerical: float
     analytic: float
     relative_error: float
@@ -213,7 +203,8 @@ def grad_check_sparse(
     """Compare a gradient with central differences at a few random elements.
 
     Args:
-        f: takes ``x``, returns a number or a tensor with one element; it may as well read the memory of ``x`` elsewhere.
+        f: takes ``x``, returns a number or a tensor with one element; it may as well read the memory of ``x``
+            elsewhere.
         x: tensor or array; one element at a time is changed in place and restored.
         analytic_grad: the gradient to check, of the shape of ``x``.
         num_checks: number of elements.
@@ -225,169 +216,33 @@ def grad_check_sparse(
     Raises:
         ValueError: the gradient has another shape than ``x``.
     """
-    array = _array(x)
-    gradient = _array(analytic_grad)
+    array = array_of(x)
+    gradient = array_of(analytic_grad)
     if gradient.shape != array.shape:
         raise ValueError(
-            f"grad_check_sparse: analytic_grad must have the shape of x, {tuple(array.shape)}, got {tuple(gradient.shape)}"
+            f"grad_check_sparse: analytic_grad must have the shape of x, {tuple(array.shape)}, got "
+            f"{tuple(gradient.shape)}"
         )
     generator = np.random.default_rng()
     checks = []
     for _ in range(num_checks if array.size else 0):
         index = tuple(int(generator.integers(n)) for n in array.shape)
-        (column,) = _difference(lambda: [np.asarray(_host(f(x)), np.float64)], array, index, h)
+        (column,) = difference(lambda: [np.asarray(host(f(x)), np.float64)], array, index, h)
         numerical, analytic = float(column.reshape(())), float(gradient[index])
         size = abs(numerical) + abs(analytic)
-        checks.append(ElementCheck(index, numerical, analytic, abs(numerical - analytic) / size if size else 0.0))
+        checks.append(
+            ElementCheck(index, numerical, analytic, abs(numerical - analytic) / size if size else 0.0)
+        )
     return checks
 
 
-# --------------------------------------------------------------------------------------------------- the problem
-def _problem(
-    caller: str, func: Callable[..., Any], inputs: Any, eps: float, atol: float, rtol: float, nondet_tol: float
-) -> _Problem:
-    values = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    problem = _Problem(caller, func, values, eps, atol, rtol, nondet_tol)
-    if not problem.differentiated:
-        raise ValueError(
-            f"{caller}: expects at least one input tensor to require gradient, but none of them has requires_grad=True"
-        )
-    for k in problem.differentiated:
-        array = values[k].array
-        if array.dtype != np.float64:
-            warnings.warn(
-                f"{caller}: input {k} requires gradient and has dtype {array.dtype}; the check will likely fail if the "
-                "inputs are not of double precision",
-                stacklevel=3,
-            )
-        if array.size and any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)):
-            raise RuntimeError(
-                f"{caller}: input {k} has an axis with stride 0; its elements share memory and cannot be changed one by "
-                "one: clone() it"
-            )
-    return problem
-
-
-def _array(value: Any) -> Any:
-    return value.array if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _host(value: Any) -> np.ndarray:
-    """A tensor, array or number as a NumPy array."""
-    array = value.array if isinstance(value, Tensor) else value
-    return array.get() if hasattr(array, "get") else np.asarray(array)
-
-
-def _flat(tensor: Tensor | None, size: int) -> Matrix:
-    """The elements as float64; zeros for None."""
-    return np.zeros(size) if tensor is None else _host(tensor).astype(np.float64).reshape(-1)
-
-
-def _tensor_like(y: Tensor, values: Matrix) -> Tensor:
-    """``values`` in the shape and dtype of ``y``, on its device."""
-    return tensor(values.reshape(y.shape), dtype=y.dtype, device=y.device)
-
-
-def _random_gradient(y: Tensor, strided: bool) -> Tensor:
-    values = np.random.default_rng(0).uniform(-1, 1, y.shape)
-    if strided:
-        seed = tensor(np.stack([values, values], -1), dtype=y.dtype, device=y.device).select(-1, 0)
-    else:
-        seed = _tensor_like(y, values)
-    return seed.detach().requires_grad_()
-
-
-def _basis(size: int, k: int) -> Matrix:
-    vector = np.zeros(size)
-    vector[k] = 1.0
-    return vector
-
-
-# ------------------------------------------------------------------------------------------------- the derivatives
-def _difference(outputs: Callable[[], list[Matrix]], array: Any, index: tuple[int, ...], eps: float) -> list[Matrix]:
-    """Central differences of all outputs by one element of ``array``, which is restored."""
-    old = array[index].item()
-    try:
-        array[index] = old + eps
-        upper, above = array[index].item(), outputs()
-        array[index] = old - eps
-        lower, below = array[index].item(), outputs()
-    finally:
-        array[index] = old
-    return [(a - b).reshape(-1) / (upper - lower) for a, b in zip(above, below, strict=True)]
-
-
-def _values(problem: _Problem) -> list[Matrix]:
-    return [_host(y).astype(np.float64) for y in problem.outputs()]
-
-
-def _numerical_jacobians(problem: _Problem, k: int) -> list[Matrix]:
-    """For every output the matrix (elements of input k, elements of the output)."""
-    array = problem.inputs[k].array
-    rows = [_difference(lambda: _values(problem), array, index, problem.eps) for index in np.ndindex(array.shape)]
-    return [np.stack(column) for column in zip(*rows, strict=True)]
-
-
-def _directional_difference(problem: _Problem, k: int, direction: Matrix) -> list[Matrix]:
-    """Central differences of all outputs when input k moves along ``direction``."""
-    array = problem.inputs[k].array
-    old = array.copy()
-    step = _tensor_like(problem.inputs[k], problem.eps * direction).array
-    try:
-        array[...] = old + step
-        above = _values(problem)
-        array[...] = old - step
-        below = _values(problem)
-    finally:
-        array[...] = old
-    return [(a - b).reshape(-1) / (2 * problem.eps) for a, b in zip(above, below, strict=True)]
-
-
-def _vjp(problem: _Problem, outputs: Sequence[Tensor], vectors: Sequence[Matrix]) -> list[Tensor | None]:
-    """Gradients of the inputs that need one; ``vectors`` are the gradients of ``outputs``."""
-    pairs = [(y, _tensor_like(y, v)) for y, v in zip(outputs, vectors, strict=True) if y.requires_grad]
-    sources = [problem.inputs[k] for k in problem.differentiated]
-    if not pairs:
-        return [None] * len(sources)
-    ys, gradients = zip(*pairs, strict=True)
-    return list(grad(ys, sources, gradients, retain_graph=True, allow_unused=True))
-
-
-def _jvp(problem: _Problem, k: int, direction: Matrix) -> list[Tensor | None]:
-    """Tangents of the outputs when input k has the tangent ``direction``."""
-    with forward_ad.dual_level():
-        inputs = list(problem.inputs)
-        inputs[k] = forward_ad.make_dual(inputs[k], _tensor_like(inputs[k], direction))
-        return [forward_ad.unpack_dual(y).tangent for y in problem.outputs(*inputs)]
-
-
-def _reverse_jacobians(problem: _Problem, y: Tensor) -> list[Matrix]:
-    """For every input the matrix (elements of the input, elements of ``y``), one backward pass a column."""
-    sizes = [problem.inputs[k].numel() for k in problem.differentiated]
-    columns = [_vjp(problem, [y], [_basis(y.numel(), j)]) for j in range(y.numel())]
-    return [
-        np.stack([_flat(column[i], size) for column in columns], 1) if columns else np.zeros((size, 0))
-        for i, size in enumerate(sizes)
-    ]
-
-
-def _forward_jacobians(problem: _Problem, k: int, outputs: Sequence[Tensor]) -> list[Matrix]:
-    """For every output the matrix (elements of input k, elements of the output), one forward pass a row."""
-    size = problem.inputs[k].numel()
-    rows = [_jvp(problem, k, _basis(size, i)) for i in range(size)]
-    return [
-        np.stack([_flat(row[j], y.numel()) for row in rows]) if rows else np.zeros((0, y.numel()))
-        for j, y in enumerate(outputs)
-    ]
-
-
-# ------------------------------------------------------------------------------------------------- the comparisons
-def _compare_jacobians(problem: _Problem, outputs: list[Tensor], forward: bool, backward: bool) -> None:
+# -------------------------------------------------------------------------------------------- the comparisons
+def _compare_jacobians(problem: Problem, outputs: list[Tensor], forward: bool, backward: bool) -> None:
     """All elements of all Jacobians."""
-    reverse = [_reverse_jacobians(problem, y) for y in outputs] if backward else []
+    reverse = [reverse_jacobians(problem, y) for y in outputs] if backward else []
     for i, k in enumerate(problem.differentiated):
-        numerical = _numerical_jacobians(problem, k) if problem.inputs[k].numel() else []
-        tangents = _forward_jacobians(problem, k, outputs) if forward else []
+        numerical = numerical_jacobians(problem, k) if problem.inputs[k].numel() else []
+        tangents = forward_jacobians(problem, k, outputs) if forward else []
         for j in range(len(outputs) if numerical else 0):
             if backward:
                 _require_close(problem, "backward", j, k, numerical[j], reverse[j][i])
@@ -395,43 +250,47 @@ def _compare_jacobians(problem: _Problem, outputs: list[Tensor], forward: bool, 
                 _require_close(problem, "forward", j, k, numerical[j], tangents[j])
 
 
-def _require_close(problem: _Problem, mode: str, j: int, k: int, numerical: Matrix, analytic: Matrix) -> None:
+def _require_close(problem: Problem, mode: str, j: int, k: int, numerical: Matrix, analytic: Matrix) -> None:
     wrong = ~(np.abs(analytic - numerical) <= problem.atol + problem.rtol * np.abs(numerical))
     if not wrong.any():
         return
     distance = np.where(np.isnan(analytic - numerical), np.inf, np.abs(analytic - numerical))
     row, column = np.unravel_index(np.argmax(np.where(wrong, distance, -1.0)), wrong.shape)
     raise GradcheckError(
-        f"{problem.caller}: Jacobian mismatch in {mode} mode for output {j} with respect to input {k}: the derivative of "
-        f"element {column} by element {row} (flattened) is {analytic[row, column]:.9g}, finite differences give "
+        f"{problem.caller}: Jacobian mismatch in {mode} mode for output {j} with respect to input {k}: "
+        f"the derivative of "
+        f"element {column} by element {row} (flattened) is {analytic[row, column]:.9g}, finite "
+        f"differences give "
         f"{numerical[row, column]:.9g}; {int(wrong.sum())} of {wrong.size} elements differ\n"
         f"numerical:\n{numerical}\nanalytical:\n{analytic}"
     )
 
 
-def _compare_projections(problem: _Problem, outputs: list[Tensor], forward: bool, backward: bool) -> None:
+def _compare_projections(problem: Problem, outputs: list[Tensor], forward: bool, backward: bool) -> None:
     """v^T J u for random u and v, for every pair of an output and an input."""
     generator = np.random.default_rng(0)
     vectors = [_unit(generator, y.numel()) for y in outputs]
-    reverse = [_vjp(problem, [y], [v]) for y, v in zip(outputs, vectors, strict=True)] if backward else []
+    reverse = [vjp(problem, [y], [v]) for y, v in zip(outputs, vectors, strict=True)] if backward else []
     for i, k in enumerate(problem.differentiated):
         u = _unit(generator, problem.inputs[k].numel())
-        numerical = _directional_difference(problem, k, u)
-        tangents = _jvp(problem, k, u) if forward else []
+        numerical = directional_difference(problem, k, u)
+        tangents = jvp(problem, k, u) if forward else []
         for j, v in enumerate(vectors):
             expected = float(numerical[j] @ v)
             found = {}
             if backward:
-                found["backward"] = float(_flat(reverse[j][i], u.size) @ u)
+                found["backward"] = float(flat(reverse[j][i], u.size) @ u)
             if forward:
-                found["forward"] = float(_flat(tangents[j], v.size) @ v)
+                found["forward"] = float(flat(tangents[j], v.size) @ v)
             # The tolerance of an element, added up as the projection adds the elements.
             allowed = problem.atol * float(np.abs(u).sum() * np.abs(v).sum()) + problem.rtol * abs(expected)
             for mode, value in found.items():
                 if not abs(value - expected) <= allowed:
                     raise GradcheckError(
-                        f"{problem.caller}: Jacobian mismatch in {mode} mode for output {j} with respect to input {k}: a random "
-                        f"projection is {value:.9g}, finite differences give {expected:.9g}; with fast_mode=False the "
+                        f"{problem.caller}: Jacobian mismatch in {mode} mode for output {j} with respect "
+                        f"to input {k}: a random "
+                        f"projection is {value:.9g}, finite differences give {expected:.9g}; with "
+                        f"fast_mode=False the "
                         "message names the elements"
                     )
 
@@ -446,46 +305,51 @@ def _random_vectors(outputs: Sequence[Tensor]) -> list[Matrix]:
     return [generator.uniform(-1, 1, y.numel()) for y in outputs]
 
 
-def _check_reentrant(problem: _Problem, outputs: list[Tensor]) -> None:
+def _check_reentrant(problem: Problem, outputs: list[Tensor]) -> None:
     """Two passes over one graph give the same."""
     vectors = _random_vectors(outputs)
-    first, second = _vjp(problem, outputs, vectors), _vjp(problem, outputs, vectors)
+    first, second = vjp(problem, outputs, vectors), vjp(problem, outputs, vectors)
     for k, a, b in zip(problem.differentiated, first, second, strict=True):
         size = problem.inputs[k].numel()
-        difference = np.abs(_flat(a, size) - _flat(b, size)).max(initial=0.0)
-        if difference > problem.nondet_tol:
+        distance = np.abs(flat(a, size) - flat(b, size)).max(initial=0.0)
+        if distance > problem.nondet_tol:
             raise GradcheckError(
-                f"{problem.caller}: Backward is not reentrant: two passes with the same gradients differ by {difference:.3g} for "
+                f"{problem.caller}: Backward is not reentrant: two passes with the same gradients differ "
+                f"by {distance:.3g} for "
                 f"input {k}; nondet_tol is {problem.nondet_tol}"
             )
 
 
-def _check_undefined(problem: _Problem, outputs: list[Tensor]) -> None:
+def _check_undefined(problem: Problem, outputs: list[Tensor]) -> None:
     """A rule that gets None for an unused output gives what it gives for zeros."""
     if len(outputs) < 2:
         return
     vectors = _random_vectors(outputs)
     for j, (y, v) in enumerate(zip(outputs, vectors, strict=True)):
-        alone = _vjp(problem, [y], [v])
-        beside_zeros = _vjp(problem, outputs, [v if i == j else np.zeros(o.numel()) for i, o in enumerate(outputs)])
+        alone = vjp(problem, [y], [v])
+        beside_zeros = vjp(
+            problem, outputs, [v if i == j else np.zeros(o.numel()) for i, o in enumerate(outputs)]
+        )
         for k, a, b in zip(problem.differentiated, alone, beside_zeros, strict=True):
             size = problem.inputs[k].numel()
-            if not np.allclose(_flat(a, size), _flat(b, size), problem.rtol, problem.atol, equal_nan=True):
+            if not np.allclose(flat(a, size), flat(b, size), problem.rtol, problem.atol, equal_nan=True):
                 raise GradcheckError(
-                    f"{problem.caller}: the gradient of input {k} from output {j} alone differs from the one with zeros for the "
+                    f"{problem.caller}: the gradient of input {k} from output {j} alone differs from the "
+                    f"one with zeros for the "
                     "other outputs: the rule must take a missing gradient (None) as zero"
                 )
 
 
-def _check_dtypes(problem: _Problem, outputs: list[Tensor]) -> None:
-    for k, g in zip(problem.differentiated, _vjp(problem, outputs, _random_vectors(outputs)), strict=True):
+def _check_dtypes(problem: Problem, outputs: list[Tensor]) -> None:
+    for k, g in zip(problem.differentiated, vjp(problem, outputs, _random_vectors(outputs)), strict=True):
         if g is not None and g.dtype != problem.inputs[k].dtype:
             raise GradcheckError(
-                f"{problem.caller}: the gradient of input {k} has dtype {g.dtype}, the input {problem.inputs[k].dtype}"
+                f"{problem.caller}: the gradient of input {k} has dtype {g.dtype}, the input "
+                f"{problem.inputs[k].dtype}"
             )
 
 
-def _check_batched(problem: _Problem, outputs: list[Tensor]) -> None:
+def _check_batched(problem: Problem, outputs: list[Tensor]) -> None:
     """Several vectors at once give what they give one by one."""
     sources = [problem.inputs[k] for k in problem.differentiated]
     for y in outputs:
@@ -494,9 +358,12 @@ def _check_batched(problem: _Problem, outputs: list[Tensor]) -> None:
         vectors = np.random.default_rng(2).uniform(-1, 1, (2, *y.shape))
         seeds = tensor(vectors, dtype=y.dtype, device=y.device)
         batched = grad(y, sources, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True)
-        singly = [_vjp(problem, [y], [v]) for v in vectors]
+        singly = [vjp(problem, [y], [v]) for v in vectors]
         for i, (k, g) in enumerate(zip(problem.differentiated, batched, strict=True)):
             size = problem.inputs[k].numel()
-            expected = np.concatenate([_flat(row[i], size) for row in singly])
-            if not np.allclose(_flat(g, 2 * size), expected, problem.rtol, problem.atol):
-                raise GradcheckError(f"{problem.caller}: the batched gradient of input {k} differs from the gradients one by one")
+            expected = np.concatenate([flat(row[i], size) for row in singly])
+            if not np.allclose(flat(g, 2 * size), expected, problem.rtol, problem.atol):
+                raise GradcheckError(
+                    f"{problem.caller}: the batched gradient of input {k} differs from the gradients one "
+                    f"by one"
+                )

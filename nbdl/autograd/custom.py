@@ -34,21 +34,24 @@ def custom_op(
 ) -> CustomOp:
     """Make a differentiable operation of kernels.
 
-    All kernels have one signature: ``kernel(*inputs, *outputs, **params)`` writes into ``outputs``, which have the shapes and
-    dtypes that ``shape`` says. Inputs are contiguous (row-major). What a kernel returns is ignored.
+    All kernels have one signature: ``kernel(*inputs, *outputs, **params)`` writes into ``outputs``, which
+    have the shapes and dtypes that ``shape`` says. Inputs are contiguous (row-major). What a kernel returns
+    is ignored.
 
     Args:
         name: what errors and graphs call it.
         numpy: the kernel for NumPy arrays; it specifies the others.
         numba: the kernel for the Numba backend, a function compiled with ``numba.njit``; default: ``numpy``.
         cupy: the kernel for CuPy arrays: a Python function that launches, say, a ``cupy.RawKernel``.
-        shape: ``shape(*inputs, **params)`` looks at ``x.shape`` and ``x.dtype`` of its arguments only, raises an error if they
-            do not fit, and returns (shape, dtype) of the output, or a list of such pairs for several outputs;
-            default: one output with the broadcast shape and the promoted dtype.
-        vjp: ``vjp(node, *gradients, **params)`` returns the gradient of every input (None: zero), a tuple if there are several,
-            written with tensor operations, so that second derivatives need no more. ``node`` gives ``node.input(k)``,
-            ``node.output(k)``, ``node.needs_grad(k)``. A gradient is None where an output was not used.
-        jvp: ``jvp(inputs, outputs, tangents, **params)`` returns the tangent of every output; a tangent is None if it is zero.
+        shape: ``shape(*inputs, **params)`` looks at ``x.shape`` and ``x.dtype`` of its arguments only, raises
+            an error if they do not fit, and returns (shape, dtype) of the output, or a list of such pairs for
+            several outputs; default: one output with the broadcast shape and the promoted dtype.
+        vjp: ``vjp(node, *gradients, **params)`` returns the gradient of every input (None: zero), a tuple if
+            there are several, written with tensor operations, so that second derivatives need no more.
+            ``node`` gives ``node.input(k)``, ``node.output(k)``, ``node.needs_grad(k)``. A gradient is None
+            where an output was not used.
+        jvp: ``jvp(inputs, outputs, tangents, **params)`` returns the tangent of every output; a tangent is
+            None if it is zero.
         saves_inputs: which inputs ``vjp`` reads; default: all.
         saves_outputs: whether ``vjp`` reads the outputs.
 
@@ -83,7 +86,15 @@ def custom_op(
         if not callable(value) and (value is not None or key == "numpy"):
             raise TypeError(f"custom_op: {key} must be a function, got {type(value).__name__}")
     saved = EVERYTHING if saves_inputs is None else frozenset(saves_inputs)
-    return CustomOp(name, {key: kernel for key, kernel in kernels.items() if kernel is not None}, shape, vjp, jvp, saved, saves_outputs)
+    return CustomOp(
+        name,
+        {key: kernel for key, kernel in kernels.items() if kernel is not None},
+        shape,
+        vjp,
+        jvp,
+        saved,
+        saves_outputs,
+    )
 
 
 class CustomOp:
@@ -119,7 +130,9 @@ class CustomOp:
         """
         found = self.kernels.get(backend) or (self.kernels["numpy"] if backend == "numba" else None)
         if found is None:
-            raise RuntimeError(f"{self.name}: has no kernel for the backend {backend}, only for {', '.join(self.kernels)}")
+            raise RuntimeError(
+                f"{self.name}: has no kernel for the backend {backend}, only for {', '.join(self.kernels)}"
+            )
         return found
 
     def specs(self, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[list[Spec], bool]:
@@ -135,9 +148,13 @@ class CustomOp:
         found = self.shape(*inputs, **params)
         single = isinstance(found, tuple)
         try:
-            return [(tuple(shape), np.dtype(dtype)) for shape, dtype in ([found] if single else found)], single
+            return [
+                (tuple(shape), np.dtype(dtype)) for shape, dtype in ([found] if single else found)
+            ], single
         except (TypeError, ValueError):
-            raise TypeError(f"{self.name}: shape must return (shape, dtype), or a list of such pairs; got {found!r}") from None
+            raise TypeError(
+                f"{self.name}: shape must return (shape, dtype), or a list of such pairs; got {found!r}"
+            ) from None
 
     def __repr__(self) -> str:
         return f"<custom op {self.name}: {', '.join(self.kernels)}>"

@@ -1,8 +1,8 @@
 """Reverse mode: walk the tape from the outputs to the leaves.
 
-Nodes are visited from the newest to the oldest with a heap, so a node is run when all its gradients have arrived, and a
-chain of any length needs no recursion. Rules are written with differentiable operations; recording them
-(``create_graph``) is what makes gradients of gradients.
+Nodes are visited from the newest to the oldest with a heap, so a node is run when all its gradients have
+arrived, and a chain of any length needs no recursion. Rules are written with differentiable operations;
+recording them (``create_graph``) is what makes gradients of gradients.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def backward(
         inputs: accumulate into these leaves only; default: all.
 
     Raises:
-        RuntimeError: a tensor needs no gradient, is no scalar and has no gradient given, or the graph was freed.
+        RuntimeError: a tensor needs no gradient, is no scalar and has no gradient given, or the graph was
+            freed.
     """
     roots, seeds = _seeds("backward", tensors, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
@@ -69,7 +70,8 @@ def grad(
         retain_graph: keep the saved values for another pass; default: the value of ``create_graph``.
         create_graph: record the pass itself, for higher derivatives.
         allow_unused: give None for an input that the outputs do not depend on, instead of an error.
-        is_grads_batched: the first axis of each ``grad_outputs`` counts several vectors; the results are stacked.
+        is_grads_batched: the first axis of each ``grad_outputs`` counts several vectors; the results are
+            stacked.
         materialize_grads: give zeros instead of None.
 
     Raises:
@@ -83,7 +85,9 @@ def grad(
     """
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if is_grads_batched:
-        return _batched_grad(outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
+        return _batched_grad(
+            outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads
+        )
     roots, seeds = _seeds("grad", outputs, grad_outputs)
     for k, tensor in enumerate(wanted):
         if not isinstance(tensor, Tensor):
@@ -103,13 +107,16 @@ def grad(
             results.append(None)
         else:
             raise RuntimeError(
-                f"grad: One of the differentiated Tensors appears to not have been used in the graph (inputs[{k}]). "
+                "grad: One of the differentiated Tensors appears to not have been used in the graph "
+                f"(inputs[{k}]). "
                 "Set allow_unused=True if this is the desired behavior."
             )
     return tuple(results)
 
 
-def _batched_grad(outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize) -> tuple:
+def _batched_grad(
+    outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize
+) -> tuple:
     from nbdl.ops import stack
 
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
@@ -131,7 +138,9 @@ def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Te
     else:
         vectors = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(vectors) != len(roots):
-        raise RuntimeError(f"{caller}: got {len(roots)} tensors and {len(vectors)} gradients; one each is needed")
+        raise RuntimeError(
+            f"{caller}: got {len(roots)} tensors and {len(vectors)} gradients; one each is needed"
+        )
     seeds = []
     for root, vector in zip(roots, vectors, strict=True):
         if not isinstance(root, Tensor):
@@ -143,7 +152,8 @@ def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Te
         if vector is None:
             if root.array.size != 1:
                 raise RuntimeError(
-                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape {tuple(root.shape)}; "
+                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
+                    f"{tuple(root.shape)}; "
                     "give the gradient"
                 )
             vector = root.ones_like()
@@ -151,7 +161,8 @@ def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Te
             raise TypeError(f"{caller}: a gradient must be a tensor or None, got {type(vector).__name__}")
         elif vector.shape != root.shape:
             raise RuntimeError(
-                f"{caller}: Mismatch in shape: the gradient has shape {tuple(vector.shape)}, the tensor {tuple(root.shape)}"
+                f"{caller}: Mismatch in shape: the gradient has shape {tuple(vector.shape)}, the tensor "
+                f"{tuple(root.shape)}"
             )
         seeds.append(vector)
     return roots, seeds
@@ -168,7 +179,11 @@ def _key(tensor: Tensor) -> tuple[int, int]:
 
 
 def _run(
-    roots: Sequence[Tensor], seeds: Sequence[Tensor], wanted: Sequence[Tensor] | None, retain: bool, create: bool
+    roots: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    wanted: Sequence[Tensor] | None,
+    retain: bool,
+    create: bool,
 ) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
     """One pass.
 
@@ -181,7 +196,9 @@ def _run(
     arrived: dict[Node, list[Tensor | None]] = {}
     heap: list[tuple[int, Node]] = []
     # What has to be delivered: (edge, gradient) pairs, of the roots first, then of each node in turn.
-    deliveries: Iterable[tuple[Any, Tensor | None]] = [(_edge_of(root), seed) for root, seed in zip(roots, seeds)]
+    deliveries: Iterable[tuple[Any, Tensor | None]] = [
+        (_edge_of(root), seed) for root, seed in zip(roots, seeds)
+    ]
     rule: Node | None = None  # the node whose gradients are delivered
     previous, mode.grad = mode.grad, create
     try:
@@ -273,7 +290,8 @@ def _fitted(rule: Node | None, gradient: Tensor, shape: tuple[int, ...], dtype: 
         gradient = gradient.to(dtype)
     if gradient.array.shape != shape:
         raise RuntimeError(
-            f"{rule.name if rule else 'the caller'} returned an invalid gradient: got shape {tuple(gradient.array.shape)} but "
+            f"{rule.name if rule else 'the caller'} returned an invalid gradient: got shape "
+            f"{tuple(gradient.array.shape)} but "
             f"expected {tuple(shape)}"
         )
     return gradient
@@ -288,7 +306,7 @@ def _call_hooks(node: Node, gradients: list[Tensor | None]) -> None:
 
 
 def _nodes_towards(roots: Sequence[Tensor], targets: dict[tuple[int, int], Tensor]) -> dict[Node, bool]:
-    """The nodes on a path from ``roots`` to a target; the value says whether the path goes on below the node."""
+    """The nodes on a path from ``roots`` to a target; the value says whether the path goes on below."""
     reachable: dict[Node, None] = {}
     stack = [_node_of(root.edge) for root in roots]
     while stack:
@@ -300,7 +318,8 @@ def _nodes_towards(roots: Sequence[Tensor], targets: dict[tuple[int, int], Tenso
     useful: dict[Node, bool] = {}
     for node in sorted(reachable, key=lambda node: node.time):
         below = any(
-            edge is not None and (_node_of(edge) in useful if _node_of(edge) is not None else (id(edge), -1) in targets)
+            edge is not None
+            and (_node_of(edge) in useful if _node_of(edge) is not None else (id(edge), -1) in targets)
             for edge in node.edges
         )
         if below or any((id(node), index) in targets for index in range(len(node.specs))):
@@ -315,7 +334,7 @@ def _node_of(edge: Any) -> Node | None:
 
 
 def _accumulate(leaf: Tensor, gradient: Tensor, create: bool, taken: set[int]) -> None:
-    """``leaf.grad += gradient``; without a graph the first gradient is taken over and later ones are added in place.
+    """``leaf.grad += gradient``; the first gradient is taken over unless the pass is recorded.
 
     Args:
         leaf: the tensor.
@@ -350,4 +369,4 @@ def reset_gradient(leaf: Tensor, set_to_none: bool) -> None:
         leaf.grad = None
     else:
         leaf.grad = leaf.grad.detach()
-        leaf.grad.zero_()  # type: ignore[attr-defined]
+        leaf.grad.zero_()

@@ -43,7 +43,8 @@ def exit_dual_level(*, level: int | None = None) -> None:
     innermost = mode.dual_level
     if innermost == 0 or level not in (None, innermost):
         raise RuntimeError(
-            f"exit_dual_level: levels must be left in the reverse order; level is {level}, innermost level {innermost}"
+            f"exit_dual_level: levels must be left in the reverse order; level is {level}, innermost "
+            f"level {innermost}"
         )
     tape.exit_level()
 
@@ -61,7 +62,9 @@ class dual_level:
 def _level(caller: str, level: int | None) -> int:
     found = mode.dual_level if level is None else level
     if found == 0 or found not in mode.dual_levels:
-        raise RuntimeError(f"{caller}: needs a level of forward differentiation: use it inside `with dual_level()`")
+        raise RuntimeError(
+            f"{caller}: needs a level of forward differentiation: use it inside `with dual_level()`"
+        )
     return found
 
 
@@ -89,8 +92,8 @@ def with_checked_tangent(caller: str, tensor: Tensor, tangent: Tensor, level: in
         raise RuntimeError(f"{caller}: expected a floating point tensor, got {tensor.dtype}")
     if tangent.shape != tensor.shape or tangent.dtype != tensor.dtype:
         raise RuntimeError(
-            f"{caller}: the tangent must have the tensor's shape {tuple(tensor.shape)} and dtype {tensor.dtype}, got "
-            f"{tuple(tangent.shape)} and {tangent.dtype}"
+            f"{caller}: the tangent must have the tensor's shape {tuple(tensor.shape)} and dtype "
+            f"{tensor.dtype}, got {tuple(tangent.shape)} and {tangent.dtype}"
         )
     return tape.with_tangent(tensor, tangent, level)
 

@@ -32,7 +32,11 @@ class FunctionContext:
         self._readable: tuple[Tensor | None, ...] | None = None
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for ``backward``, which reads them as ``saved_tensors``; once, in ``forward``."""
+        """Keep tensors for ``backward``, which reads them as ``saved_tensors``; once, in ``forward``.
+
+        Arguments and outputs come back connected to the tape. Other tensors come back as constants: a second
+        derivative does not see that they depend on the arguments.
+        """
         _check_tensors("save_for_backward", tensors)
         self._to_save = tensors
 
@@ -68,14 +72,16 @@ class FunctionContext:
 def _check_tensors(caller: str, tensors: Sequence[Any]) -> None:
     for k, tensor in enumerate(tensors):
         if tensor is not None and not isinstance(tensor, Tensor):
-            raise TypeError(f"{caller}: can only save tensors, but argument {k} is of type {type(tensor).__name__}")
+            raise TypeError(
+                f"{caller}: can only save tensors, but argument {k} is of type {type(tensor).__name__}"
+            )
 
 
 class Function:
     """Base of operations that bring their own derivatives.
 
-    A subclass has static methods ``forward(ctx, *args)`` (or ``forward(*args)`` beside ``setup_context(ctx, inputs,
-    output)``), ``backward(ctx, *grad_outputs)`` with one gradient an argument, and for forward mode
+    A subclass has static methods ``forward(ctx, *args)`` (or ``forward(*args)`` beside ``setup_context(ctx,
+    inputs, output)``), ``backward(ctx, *grad_outputs)`` with one gradient an argument, and for forward mode
     ``jvp(ctx, *tangents)`` with one tangent an output. Run it with ``apply``. ``forward`` is not recorded;
     ``backward`` is, where a second derivative is wanted.
 
@@ -97,7 +103,9 @@ class Function:
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise RuntimeError(f"{type(self).__name__}: a Function is not instantiated; call {type(self).__name__}.apply(...)")
+        raise RuntimeError(
+            f"{type(self).__name__}: a Function is not instantiated; call {type(self).__name__}.apply(...)"
+        )
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +120,9 @@ class Function:
     @staticmethod
     def backward(ctx: FunctionContext, *grad_outputs: Any) -> Any:
         """The gradients of the arguments, None for those that have none."""
-        raise NotImplementedError("You must implement the backward method of a Function to use it in reverse mode")
+        raise NotImplementedError(
+            "You must implement the backward method of a Function to use it in reverse mode"
+        )
 
     @staticmethod
     def jvp(ctx: FunctionContext, *grad_inputs: Any) -> Any:
@@ -124,7 +134,9 @@ class Function:
         """Run it on ``args`` and record it."""
         ctx = FunctionContext()
         inputs = [arg for arg in args if isinstance(arg, Tensor)]
-        ctx.needs_input_grad = tuple(isinstance(arg, Tensor) and arg.requires_grad and mode.grad for arg in args)
+        ctx.needs_input_grad = tuple(
+            isinstance(arg, Tensor) and arg.requires_grad and mode.grad for arg in args
+        )
         values = [_forgetful(arg) if isinstance(arg, Tensor) else arg for arg in args]
         with recording(False):
             if cls.setup_context is Function.setup_context:
@@ -157,23 +169,36 @@ def _position(tensors: Sequence[Any], wanted: Any) -> int | None:
 class _FunctionCall(Primitive):
     """One call of a Function as a primitive.
 
-    Its operands are the tensors among the arguments, then the other tensors that ``forward`` saved. The context keeps
-    only where each saved tensor stands, so that no output is referred to by its own node.
+    Its operands are the tensors among the arguments, then the other tensors that ``forward`` saved. The
+    context keeps only where each saved tensor stands, so that no output is referred to by its own node.
     """
 
     name = "function"
 
-    def __init__(self, function: type[Function], ctx: FunctionContext, args: Sequence[Any], seen: Sequence[Tensor], result: Any):
+    def __init__(
+        self,
+        function: type[Function],
+        ctx: FunctionContext,
+        args: Sequence[Any],
+        seen: Sequence[Tensor],
+        result: Any,
+    ):
         super().__init__()
         self.label = function.__name__
         self.function, self.ctx = function, ctx
         self.positions = tuple(k for k, arg in enumerate(args) if isinstance(arg, Tensor))
         self.other_args = tuple(None if isinstance(arg, Tensor) else arg for arg in args)
         outputs = [y for y in result if isinstance(y, Tensor)]
-        self.dirty = {k: _position(outputs, x) for k, x in enumerate(seen) if _position(ctx._dirty, x) is not None}
-        self.aliases = {k: _position(seen, y) for k, y in enumerate(outputs) if _position(seen, y) is not None}
+        self.dirty = {
+            k: _position(outputs, x) for k, x in enumerate(seen) if _position(ctx._dirty, x) is not None
+        }
+        self.aliases = {
+            k: _position(seen, y) for k, y in enumerate(outputs) if _position(seen, y) is not None
+        }
         if None in self.dirty.values() or len(self.dirty) < len(ctx._dirty):
-            raise RuntimeError(f"{self.label}: mark_dirty takes arguments of forward that it changed in place and returned")
+            raise RuntimeError(
+                f"{self.label}: mark_dirty takes arguments of forward that it changed in place and returned"
+            )
         self.smooth = [y.is_floating_point() and _position(ctx._constant, y) is None for y in outputs]
         self.differentiable = any(self.smooth)
         self.extras: list[Tensor] = []
@@ -181,7 +206,9 @@ class _FunctionCall(Primitive):
         self.saved_forward = [self._source(x, seen, outputs) for x in ctx._to_save_forward]
         ctx._to_save = ctx._to_save_forward = ctx._dirty = ctx._constant = ()
 
-    def _source(self, x: Tensor | None, seen: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[str, int] | None:
+    def _source(
+        self, x: Tensor | None, seen: Sequence[Tensor], outputs: Sequence[Tensor]
+    ) -> tuple[str, int] | None:
         """Which operand (``x``) or output (``y``) a saved tensor is; if neither, it becomes an operand."""
         if x is None:
             return None
@@ -205,7 +232,9 @@ class _FunctionCall(Primitive):
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """What ``save_for_backward`` was given."""
         sources = [source for source in self.saved_backward if source is not None]
-        return frozenset(k for kind, k in sources if kind == "x") or None, any(kind == "y" for kind, _ in sources)
+        return frozenset(k for kind, k in sources if kind == "x") or None, any(
+            kind == "y" for kind, _ in sources
+        )
 
     def is_differentiable_output(self, k: int) -> bool:
         """Floating outputs that are not marked otherwise."""
@@ -227,15 +256,19 @@ class _FunctionCall(Primitive):
         expected = len(self.other_args)
         if len(found) < expected or any(g is not None for g in found[expected:]):
             raise RuntimeError(
-                f"function {node.name} returned an incorrect number of gradients (expected {expected}, got {len(found)})"
+                f"function {node.name} returned an incorrect number of gradients (expected {expected}, "
+                f"got {len(found)})"
             )
         for k, g in enumerate(found[:expected]):
             if g is not None and not isinstance(g, Tensor):
-                raise TypeError(f"function {node.name} returned a gradient of type {type(g).__name__} at position {k}; expected a tensor or None")
+                raise TypeError(
+                    f"function {node.name} returned a gradient of type {type(g).__name__} at position "
+                    f"{k}; expected a tensor or None"
+                )
             if g is not None and k not in self.positions:
                 raise RuntimeError(
-                    f"function {node.name} returned a gradient different from None at position {k + 1}, but the corresponding "
-                    "forward input was not a tensor"
+                    f"function {node.name} returned a gradient different from None at position {k + 1}, "
+                    "but the corresponding forward input was not a tensor"
                 )
         return [*[found[k] for k in self.positions], *[None] * len(self.extras)]
 
@@ -249,7 +282,8 @@ class _FunctionCall(Primitive):
         for k, tangent in zip(self.positions, directions, strict=False):
             args[k] = tangent
         self.ctx._readable = tuple(
-            None if source is None else (inputs if source[0] == "x" else outputs)[source[1]] for source in self.saved_forward
+            None if source is None else (inputs if source[0] == "x" else outputs)[source[1]]
+            for source in self.saved_forward
         )
         try:
             found = self.function.jvp(self.ctx, *args)
@@ -261,7 +295,8 @@ class _FunctionCall(Primitive):
         for y, tangent in zip(outputs, found, strict=True):
             if tangent is not None and tangent.shape != y.shape:
                 raise RuntimeError(
-                    f"{self.label}.jvp returned a tangent of shape {tuple(tangent.shape)} for an output of shape {tuple(y.shape)}"
+                    f"{self.label}.jvp returned a tangent of shape {tuple(tangent.shape)} for an output "
+                    f"of shape {tuple(y.shape)}"
                 )
         return [tangent if smooth else None for tangent, smooth in zip(found, self.smooth, strict=True)]
 
@@ -301,7 +336,9 @@ class _OnceDifferentiable(Primitive):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> NoReturn:
         """Refuse."""
-        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

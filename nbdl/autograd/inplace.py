@@ -1,8 +1,8 @@
 """Operations in place: the memory of a tensor changes, and its history with it.
 
-The tensor gets the node of the operation as its edge, as if a new tensor had taken its name. If it is a view, its base
-gets a new edge too (the base with the window replaced), and other views of the base are connected anew when
-they are next used (:meth:`Tensor.refresh_edge`).
+The tensor gets the node of the operation as its edge, as if a new tensor had taken its name. If it is a
+view, its base gets a new edge too (the base with the window replaced), and other views of the base are
+connected anew when they are next used (:meth:`Tensor.refresh_edge`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
         any_cast: let the result lose its fraction (assignment).
 
     Raises:
-        RuntimeError: ``x`` is a leaf that requires grad, an inference tensor, has overlapping elements, or the result does not fit.
+        RuntimeError: ``x`` is a leaf that requires grad, an inference tensor, has overlapping elements, or
+            the result does not fit.
     """
     label = f"{primitive.label}_"
     recorded = mode.grad and (x.requires_grad or _any_requires_grad(others))
@@ -52,14 +53,16 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
     if recorded:
         after = wrap(primitive, (before, *others), x.array)
         node = after.edge
-        if node is not None and node.saved_outputs is not None:  # the next operation in place may overwrite it
+        if (
+            node is not None and node.saved_outputs is not None
+        ):  # the next operation in place may overwrite it
             node.saved_outputs, node.output_storage = (x.array.copy(),), None
         rebase(x, after)
     return x
 
 
 def _with_tangents(primitive: Primitive, x: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """In place in forward mode: rules read operands, so the result is computed elsewhere and then written over ``x``."""
+    """In place in forward mode: rules read operands, so the result is made elsewhere and written back."""
     others = [other.clone() if _shares_memory(x, other) else other for other in others]
     after = apply(primitive, x.clone(), *others).to(x.dtype)
     x.array[...] = after.array
@@ -108,13 +111,18 @@ def check_target(label: str, x: Tensor) -> None:
             kind = "a view of a leaf Variable" if x.view_of is not None else "a leaf Variable"
             raise RuntimeError(f"{label}: {kind} that requires grad is being used in an in-place operation.")
     if x.is_inference and not mode.inference:
-        raise RuntimeError(f"{label}: inplace update to inference tensor outside inference_mode is not allowed")
+        raise RuntimeError(
+            f"{label}: inplace update to inference tensor outside inference_mode is not allowed"
+        )
     array = x.array
     if not getattr(array.flags, "writeable", True):
         raise RuntimeError(f"{label}: the tensor of shape {tuple(array.shape)} is read-only")
-    if array.size and any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)):
+    if array.size and any(
+        stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)
+    ):
         raise RuntimeError(
-            f"{label}: unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            f"{label}: unsupported operation: more than one element of the written-to tensor refers to "
+            "a single memory "
             "location. Please clone() the tensor before performing the operation."
         )
 
@@ -123,7 +131,9 @@ def _check_result(label: str, primitive: Primitive, arrays: Sequence[Any], any_c
     import numpy as np
 
     x = arrays[0]
-    shape = np.broadcast_shapes(*[array.shape for array in arrays]) if primitive.name == "pointwise" else x.shape
+    shape = (
+        np.broadcast_shapes(*[array.shape for array in arrays]) if primitive.name == "pointwise" else x.shape
+    )
     if shape != x.shape:
         raise RuntimeError(
             f"{label}: output with shape {list(x.shape)} doesn't match the broadcast shape {list(shape)}"
@@ -134,11 +144,13 @@ def _check_result(label: str, primitive: Primitive, arrays: Sequence[Any], any_c
             formula, tuple([a.dtype for a in arrays]), dtypes.priorities(arrays, primitive.params["weak"])
         )[2][0]
         if dtypes.category(result) > dtypes.category(x.dtype):
-            raise RuntimeError(f"{label}: result type {result} can't be cast to the desired output type {x.dtype}")
+            raise RuntimeError(
+                f"{label}: result type {result} can't be cast to the desired output type {x.dtype}"
+            )
 
 
 def rebase(x: Tensor, after: Tensor) -> None:
-    """Give ``x`` the history of ``after``, and its base, if it is a view, a history in which the window is replaced."""
+    """Give ``x`` the history of ``after``; if it is a view, its base one in which the window is replaced."""
     if x.view_of is not None:
         base, views = x.view_of
         if after.requires_grad or base.requires_grad or after.dual or base.dual:

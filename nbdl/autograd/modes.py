@@ -1,4 +1,4 @@
-"""Modes of a thread: is the tape recording, are tangents carried, is NaN hunted, which CPU backend computes."""
+"""Modes of a thread: is the tape recording, are tangents carried, is NaN hunted, which backend computes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class _Mode(threading.local):
 
 mode = _Mode()
 
-# Whether inference_mode was ever entered: until then no tensor can be an inference tensor, and nobody needs to look.
+# Whether inference_mode was ever entered: until then no tensor can be an inference tensor, and nobody needs
+# to look.
 inference_was_used = False
 
 

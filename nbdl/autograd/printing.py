@@ -15,9 +15,12 @@ _options: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "
 
 
 def set_printoptions(
-    precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None, linewidth: int | None = None
+    precision: int | None = None,
+    threshold: int | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
 ) -> None:
-    """How tensors are printed: digits, elements before a summary, elements at its edges, characters a line."""
+    """Set how tensors are printed: digits, elements before a summary and at its edges, characters a line."""
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
     _options.update({name: value for name, value in given.items() if value is not None})
 
@@ -25,7 +28,7 @@ def set_printoptions(
 def _elements(array: np.ndarray, indent: int) -> str:
     if array.dtype.kind == "V" or array.dtype == np.float16:
         array = array.astype(np.float32)
-    formatter = {}
+    formatter: Any = {}
     if array.dtype.kind == "f":
         formatter["float_kind"] = _float_format(array)
     return np.array2string(
@@ -46,7 +49,8 @@ def _float_format(array: np.ndarray) -> Any:
     magnitudes = np.abs(finite[finite != 0])
     integral = bool((finite == np.rint(finite)).all())
     wide = magnitudes.size > 0 and (
-        magnitudes.max() >= 1e8 or (not integral and (magnitudes.min() < 1e-4 or magnitudes.max() / magnitudes.min() > 1e3))
+        magnitudes.max() >= 1e8
+        or (not integral and (magnitudes.min() < 1e-4 or magnitudes.max() / magnitudes.min() > 1e3))
     )
     if wide:
         template = f"{{:.{digits}e}}"

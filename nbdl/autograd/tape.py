@@ -3,8 +3,8 @@
 The engine knows no rule. A :class:`~nbdl.ops.primitive.Primitive` brings its own ``vjp`` and ``jvp``; a
 :class:`Node` remembers which primitive ran, where its operands came from, and the values the rule will read.
 
-Every tensor points to the node that made it (its *edge*), every node to the edges of its operands, nothing points
-forward: the graph is freed by reference counts alone.
+Every tensor points to the node that made it (its *edge*), every node to the edges of its operands, and
+nothing points forward: the graph is freed by reference counts alone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.tensor import Tensor
+    from nbdl.autograd.tensor import Hooks, Tensor
     from nbdl.ops.primitive import Primitive
 
-# One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node was made.
+# One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node.
 clock = itertools.count(1)
 _new = object.__new__
 
@@ -43,8 +43,8 @@ class Node:
 
     Attributes:
         primitive: what was done.
-        edges: for each operand the node that made it, the tensor itself if it is a leaf, an :class:`OutputEdge`, or None
-            if it needs no gradient.
+        edges: for each operand the node that made it, an :class:`OutputEdge`, the tensor itself if it is a
+            leaf, or None if it needs no gradient.
         needs: bit k is set where operand k needs a gradient.
         saved: the operands, None where the rule reads only their shape; None for all once freed.
         saved_outputs: arrays of the outputs if the rule reads them.
@@ -61,7 +61,7 @@ class Node:
     time: int
     saved_outputs: tuple | None = None
     output_storage: tuple | None = None
-    hooks: dict | None = None
+    hooks: Hooks | None = None
     origin: str | None = None
 
     # ------------------------------------------------------------------------------- what rules ask for
@@ -152,6 +152,15 @@ def edge_spec(edge: Any) -> tuple[tuple[int, ...], Any]:
     return edge.array.shape, edge.array.dtype
 
 
+def mark_changed(tensors: Sequence[Tensor]) -> None:
+    """Note that the memory of ``tensors`` was changed in place: values saved before are stale."""
+    time = next(clock)
+    for tensor in tensors:
+        storage = tensor.storage or tensor.shared_storage()
+        storage.changed = time
+        storage.version += 1
+
+
 def apply(primitive: Primitive, *inputs: Tensor) -> Any:
     """Run ``primitive`` on tensors and record it if an operand needs a gradient.
 
@@ -201,7 +210,8 @@ def _plain(result: Any) -> Any:
 
 
 def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
-    needs, bit, edges = 0, 1, []
+    needs, bit = 0, 1
+    edges: list[Node | OutputEdge | Tensor | None] = []
     for tensor in inputs:
         if tensor.requires_grad:
             needs |= bit
@@ -256,8 +266,8 @@ def _refuse_inference_tensors(primitive: Primitive, saved: Sequence[Tensor | Non
     for tensor in saved:
         if tensor is not None and tensor.is_inference:
             raise RuntimeError(
-                f"{primitive.label}: an inference tensor cannot be saved for backward; make a normal tensor of it "
-                "with clone() outside inference_mode"
+                f"{primitive.label}: an inference tensor cannot be saved for backward; make a normal "
+                "tensor of it with clone() outside inference_mode"
             )
 
 
@@ -274,7 +284,7 @@ def _connect(node: Node, arrays: tuple) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
-# ------------------------------------------------------------------------------------------------- forward mode
+# ----------------------------------------------------------------------------------------------- forward mode
 class Dual:
     """A tensor's tangent at one level of forward differentiation.
 
@@ -294,8 +304,10 @@ _levels = itertools.count(1)
 
 
 def enter_level() -> int:
-    """Open a level of forward differentiation. Numbers are never used again, so that a tangent which outlives its
-    level cannot be taken for one of another."""
+    """Open a level of forward differentiation.
+
+    Numbers are never used again, so that a tangent which outlives its level is not taken for one of another.
+    """
     mode.dual_level = next(_levels)
     mode.dual_levels = (*mode.dual_levels, mode.dual_level)
     return mode.dual_level
@@ -309,7 +321,8 @@ def exit_level() -> None:
 
 def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     """``primal`` carrying ``tangent`` at ``level``: the same value, memory and history."""
-    if primal.requires_grad and primal.edge is None:  # a leaf is known by its identity: go through an operation
+    if primal.requires_grad and primal.edge is None:
+        # A leaf is known by its identity, which a copy would lose: go through an operation.
         from nbdl.ops.shape import Reshape
 
         with recording(True):
@@ -337,7 +350,9 @@ def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) ->
     level = max([tensor.dual.level for tensor in inputs if tensor.dual is not None], default=0)
     if level == 0:
         return out
-    here = [tensor.dual if tensor.dual is not None and tensor.dual.level == level else None for tensor in inputs]
+    here = [
+        tensor.dual if tensor.dual is not None and tensor.dual.level == level else None for tensor in inputs
+    ]
     primals = [dual.primal if dual is not None else tensor for dual, tensor in zip(here, inputs, strict=True)]
     tangents = [dual.tangent if dual is not None else None for dual in here]
     # Outputs of lower levels: the same values and edges, with the tangents that the primals carry.
@@ -349,12 +364,12 @@ def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) ->
     return tuple(results) if type(out) is tuple else results[0]
 
 
-# ------------------------------------------------------------------------------------------------------- errors
+# ----------------------------------------------------------------------------------------------------- errors
 def freed_error(node: Node) -> RuntimeError:
     """The error for a second backward pass."""
     return RuntimeError(
-        f"Trying to backward through the graph a second time ({node.name}): its saved values were freed by the first "
-        "pass. Specify retain_graph=True the first time if you need to go through it again."
+        f"Trying to backward through the graph a second time ({node.name}): its saved values were freed "
+        "by the first pass. Specify retain_graph=True the first time if you need to go through it again."
     )
 
 

@@ -79,7 +79,8 @@ class Tensor(Operations):
         requires_grad: whether gradients flow to it.
         grad: the gradient that ``backward`` accumulated, or None.
         edge: where it was made (a node, or one output of a node); None for a leaf.
-        view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations that lead here.
+        view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations
+            that lead here.
         storage: what it shares with its views and detached twins; None until something asks.
     """
 
@@ -215,12 +216,13 @@ class Tensor(Operations):
         """
         if requires_grad and not self.is_floating_point():
             raise RuntimeError(
-                f"requires_grad_: only tensors of floating point dtype can require gradients, got {self.dtype}"
+                "requires_grad_: only tensors of floating point dtype can require gradients, got "
+                f"{self.dtype}"
             )
         if not requires_grad and self.edge is not None:
             raise RuntimeError(
-                "requires_grad_: you can only change requires_grad flags of leaf variables; use detach() for a tensor "
-                "that is cut off from the graph"
+                "requires_grad_: you can only change requires_grad flags of leaf variables; use "
+                "detach() for a tensor that is cut off from the graph"
             )
         self.requires_grad = requires_grad
         return self
@@ -273,7 +275,9 @@ class Tensor(Operations):
             RuntimeError: the tensor needs no gradient.
         """
         if not self.requires_grad:
-            raise RuntimeError("register_hook: cannot register a hook on a tensor that doesn't require gradient")
+            raise RuntimeError(
+                "register_hook: cannot register a hook on a tensor that doesn't require gradient"
+            )
         node = self.grad_fn
         if node is None:
             if self.hooks is None:
@@ -290,7 +294,9 @@ class Tensor(Operations):
             RuntimeError: the tensor is no leaf.
         """
         if self.edge is not None:
-            raise RuntimeError("register_post_accumulate_grad_hook: post accumulate grad hooks need a leaf tensor")
+            raise RuntimeError(
+                "register_post_accumulate_grad_hook: post accumulate grad hooks need a leaf tensor"
+            )
         if self.post_accumulate_hooks is None:
             self.post_accumulate_hooks = Hooks()
         return self.post_accumulate_hooks.add(hook)
@@ -316,7 +322,7 @@ class Tensor(Operations):
 
     # ---------------------------------------------------------------------------- sharing and changing memory
     def shared_storage(self) -> Storage:
-        """The :class:`~nbdl.autograd.tape.Storage` that this tensor, its base and its views have in common."""
+        """The :class:`~nbdl.autograd.tape.Storage` that this tensor, its base and its views share."""
         from nbdl.autograd.tape import Storage
 
         if self.storage is None:
@@ -328,11 +334,9 @@ class Tensor(Operations):
 
     def mark_changed(self) -> None:
         """Note that the memory was changed in place: values saved before are stale."""
-        from nbdl.autograd.tape import clock
+        from nbdl.autograd.tape import mark_changed
 
-        storage = self.storage or self.shared_storage()
-        storage.changed = next(clock)
-        storage.version += 1
+        mark_changed((self,))
 
     @property
     def _version(self) -> int:
@@ -359,7 +363,9 @@ class Tensor(Operations):
             RuntimeError: there is not exactly one element.
         """
         if self.array.size != 1:
-            raise RuntimeError(f"item: a tensor with {self.array.size} elements cannot be converted to a scalar")
+            raise RuntimeError(
+                f"item: a tensor with {self.array.size} elements cannot be converted to a scalar"
+            )
         return self.array.item()
 
     def tolist(self) -> Any:
@@ -379,9 +385,13 @@ class Tensor(Operations):
         if force:
             return self.detach().cpu().array
         if self.requires_grad and mode.grad:
-            raise RuntimeError("numpy: can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()")
+            raise RuntimeError(
+                "numpy: can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()"
+            )
         if not isinstance(self.array, np.ndarray):
-            raise TypeError(f"numpy: can't convert a {self.device} tensor to NumPy; copy it to the host with .cpu() first")
+            raise TypeError(
+                f"numpy: can't convert a {self.device} tensor to NumPy; copy it to the host with .cpu() first"
+            )
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -409,8 +419,7 @@ class Tensor(Operations):
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
-                f"Boolean value of a tensor with {self.array.size} values is "
-                f"ambiguous; use any() or all()"
+                f"Boolean value of a tensor with {self.array.size} values is ambiguous; use any() or all()"
             )
         return bool(self.array.item())
 
@@ -436,10 +445,10 @@ class Tensor(Operations):
     def __iter__(self) -> Iterator[Tensor]:
         if self.array.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return iter(self.unbind(0))  # type: ignore[attr-defined]
+        return iter(self.unbind(0))
 
-    def __hash__(self) -> int:
-        return id(self)
+    # Comparison is elementwise, so tensors are hashed, and found in dicts, by identity.
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         from nbdl.autograd.printing import to_string

@@ -17,9 +17,13 @@ class Device:
 
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, type: str | Device, index: int | None = None):
         if isinstance(type, Device):
-            type, index = type.type, type.index if index is None else index
+            index = type.index if index is None else index
+            type = type.type
         if not isinstance(type, str):
             raise TypeError(f"device: expected a name such as 'cpu' or 'cuda:0', got {type!r}")
         kind, _, number = type.partition(":")

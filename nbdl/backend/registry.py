@@ -24,8 +24,7 @@ logger = logging.getLogger("nbdl")
 
 NAMES = ("numpy", "numba", "cupy")
 
-# The CPU backend in force in this process, None until something is computed; `with use_backend` goes before
-# it.
+# The CPU backend of this process, None until something is computed; `with use_backend` goes before it.
 cpu: NumpyBackend | None = None
 # The name that was asked for or chosen, and whether new tensors go to the GPU.
 _chosen: str | None = None
@@ -131,12 +130,17 @@ def load(name: str) -> NumpyBackend:
     """The backend object called ``name``, which must be usable."""
     if name not in _loaded:
         if name == "numba":
-            from nbdl.backend.numba import NumbaBackend as Backend
+            from nbdl.backend.numba import NumbaBackend
+
+            _loaded[name] = NumbaBackend()
         elif name == "cupy":
-            from nbdl.backend.cupy import CupyBackend as Backend
+            from nbdl.backend.cupy.backend import CupyBackend
+
+            _loaded[name] = CupyBackend()
         else:
-            from nbdl.backend.numpy import NumpyBackend as Backend
-        _loaded[name] = Backend()
+            from nbdl.backend.numpy import NumpyBackend
+
+            _loaded[name] = NumpyBackend()
     return _loaded[name]
 
 

@@ -44,6 +44,11 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.kind == "f" or is_bfloat16(dtype)
 
 
+def arithmetic_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype that elements of ``dtype`` are computed and summed in: float32 for halves."""
+    return FLOAT32 if dtype == FLOAT16 or is_bfloat16(dtype) else dtype
+
+
 def get_default_dtype() -> np.dtype:
     """The dtype that Python floats become, and integers in functions with floating results."""
     return _default_float
@@ -153,9 +158,8 @@ def arithmetic(
         raise TypeError(
             f"{formula.name}: operands must be integers or bools, got {', '.join(map(str, dtypes))}"
         )
-    computed = FLOAT32 if result == FLOAT16 or is_bfloat16(result) else result
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
-    return result, computed, outputs
+    return result, arithmetic_dtype(result), outputs
 
 
 @functools.lru_cache(maxsize=4096)

@@ -4,8 +4,8 @@ Equal subexpressions are one object, so ``is`` compares expressions, a common su
 and a derivative that contains the forward output can find it (see :mod:`nbdl.formula.derivative`).
 
 Simplification is limited to what holds for every float, including NaN, infinities and signed zeros: constants
-are folded (so products of constants are rounded once), ``x * 1`` is ``x``; neither ``x - x`` nor ``0 * x`` is
-touched.
+are folded (so that products of constants are rounded once) and ``x * 1`` is ``x``, but neither ``x - x`` nor
+``0 * x`` is touched.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Source(NamedTuple):
     """
 
     kind: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides a method of tuples that nobody calls
 
 
 class Term(NamedTuple):

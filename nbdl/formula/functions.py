@@ -150,7 +150,7 @@ def _larger(a: Expr, b: Expr) -> Expr:
     return where(a > b, 1, where(equal(a, b), 0.5, 0))
 
 
-# ------------------------------------------------------------------------------------------------ arithmetic
+# ----------------------------------------------------------------------------------------------- arithmetic
 add = _same(
     "add", 2, lambda y, a, b: 1, lambda y, a, b: 1,
     fold=lambda a, b: a + b, commutative=True, simplify=_simplify_add,
@@ -211,14 +211,13 @@ nan_to_num = _same(
     "nan_to_num", 4, lambda y, x, nan, posinf, neginf: where(isfinite(x), 1, 0), None, None, None
 )
 
-# -------------------------------------------------------------------------------------------------- rounding
+# ------------------------------------------------------------------------------------------------- rounding
 floor = _same("floor", 1)
 ceil = _same("ceil", 1)
 trunc = _same("trunc", 1)
 rint = _same("rint", 1)
 
-# ------------------------------------------------------------------------------------------ exponentials and
-# logarithms
+# ------------------------------------------------------------------------------ exponentials and logarithms
 exp = _float("exp", lambda y, x: y, fold=math.exp)
 exp2 = _float("exp2", lambda y, x: math.log(2) * y)
 expm1 = _float("expm1", lambda y, x: y + 1)
@@ -245,8 +244,7 @@ xlog1py = _float(
     lambda y, a, b: a / (1 + b),
 )
 
-# ----------------------------------------------------------------------------------------- trigonometric and
-# hyperbolic
+# ----------------------------------------------------------------------------- trigonometric and hyperbolic
 sin = _float("sin", lambda y, x: cos(x), fold=math.sin)
 cos = _float("cos", lambda y, x: -sin(x), fold=math.cos)
 tan = _float("tan", lambda y, x: 1 + square(y))
@@ -271,8 +269,7 @@ sinc = _float("sinc", lambda y, x: sinc_slope(x, 1))
 # n-th derivative of sinc; n is a literal
 sinc_slope = _float("sinc_slope", lambda y, x, n: sinc_slope(x, n + 1), None)
 
-# --------------------------------------------------------------------------------------------------- special
-# functions
+# ---------------------------------------------------------------------------------------- special functions
 erf = _float("erf", lambda y, x: (2 / math.sqrt(math.pi)) * exp(-square(x)), fold=math.erf)
 erfc = _float("erfc", lambda y, x: (-2 / math.sqrt(math.pi)) * exp(-square(x)))
 erfinv = _float("erfinv", lambda y, x: (math.sqrt(math.pi) / 2) * exp(square(y)))
@@ -281,8 +278,7 @@ digamma = _float("digamma", lambda y, x: polygamma(1, x))
 # n-th derivative of digamma; n is a literal
 polygamma = _float("polygamma", None, lambda y, n, x: polygamma(n + 1, x))
 
-# ------------------------------------------------------------------------------------------ truth values and
-# choice
+# ---------------------------------------------------------------------------------- truth values and choice
 where = _same(
     "where", 3, None, lambda y, c, a, b: where(c, 1, 0), lambda y, c, a, b: where(c, 0, 1),
     simplify=_simplify_where,
@@ -302,8 +298,7 @@ logical_or = Function("logical_or", 2, "logic", commutative=True)
 logical_xor = Function("logical_xor", 2, "logic", commutative=True)
 logical_not = Function("logical_not", 1, "logic")
 
-# --------------------------------------------------------------------------------------------------- bits of
-# integers
+# ----------------------------------------------------------------------------------------- bits of integers
 bitwise_and = Function("bitwise_and", 2, "bits", commutative=True)
 bitwise_or = Function("bitwise_or", 2, "bits", commutative=True)
 bitwise_xor = Function("bitwise_xor", 2, "bits", commutative=True)

@@ -17,7 +17,7 @@ import numpy as np
 _NUMPY_NAMES = (
     "add", "subtract", "multiply", "divide", "negative", "square", "fmod", "remainder", "floor_divide",
     "abs", "sign", "copysign", "heaviside", "nextafter", "maximum", "minimum", "fmax", "fmin", "floor",
-    "ceil", "trunc", "rint", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt",
+    "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt",
     "logaddexp", "logaddexp2", "sin", "cos", "tan", "sinh", "cosh", "tanh", "hypot", "deg2rad", "rad2deg",
     "where", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isinf",
     "isfinite", "signbit", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and",
@@ -67,6 +67,12 @@ def pow(x: Any, y: Any) -> Any:
 
 
 float_power = np.power
+
+
+def rint(x: Any) -> Any:
+    """The nearest integer, halves to even; integers stay as they are."""
+    x = np.asarray(x)
+    return x if x.dtype.kind in "biu" else np.rint(x)
 
 
 def relu(x: Any) -> Any:

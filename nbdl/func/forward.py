@@ -12,7 +12,12 @@ from nbdl.func.arguments import matching, tensors, without_aux
 
 
 def jvp(
-    func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], *, strict: bool = False, has_aux: bool = False
+    func: Callable[..., Any],
+    primals: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    *,
+    strict: bool = False,
+    has_aux: bool = False,
 ) -> tuple[Any, ...]:
     """The value of a function, and its Jacobian-vector product.
 
@@ -28,8 +33,8 @@ def jvp(
 
     Raises:
         TypeError: an argument or output is no tensor.
-        RuntimeError: ``primals`` or ``tangents`` is no tuple, they do not match, a tensor is not floating, or ``strict``
-            and an output is constant.
+        RuntimeError: ``primals`` or ``tangents`` is no tuple, they do not match, a tensor is not floating, or
+            ``strict`` and an output is constant.
 
     Example:
         >>> import nbdl
@@ -39,12 +44,15 @@ def jvp(
     """
     for name, value in (("primals", primals), ("tangents", tangents)):
         if not isinstance(value, tuple):
-            raise RuntimeError(f"jvp: expected {name} to be a tuple of arguments of the function, got {type(value).__name__}")
+            raise RuntimeError(
+                f"jvp: expected {name} to be a tuple of arguments of the function, got {type(value).__name__}"
+            )
     leaves, in_tree = tensors("jvp", "the arguments", primals)
     directions = matching("jvp", "tangents", tangents, leaves, in_tree)
     with forward_ad.dual_level() as level:
         duals = [
-            forward_ad.with_checked_tangent("jvp", x, t, level) for x, t in zip(leaves, directions, strict=True)
+            forward_ad.with_checked_tangent("jvp", x, t, level)
+            for x, t in zip(leaves, directions, strict=True)
         ]
         out, aux = without_aux("jvp", func(*tree.unflatten(duals, in_tree)), has_aux)
         outputs, out_tree = tensors("jvp", "the outputs", out)
@@ -53,8 +61,15 @@ def jvp(
         raise RuntimeError("jvp: with strict=True every output must depend on the arguments")
     value = tree.unflatten([pair.primal for pair in pairs], out_tree)
     slope = tree.unflatten(
-        [pair.primal.detach().zeros_like() if pair.tangent is None else pair.tangent for pair in pairs], out_tree
+        [pair.primal.detach().zeros_like() if pair.tangent is None else pair.tangent for pair in pairs],
+        out_tree,
     )
     if not has_aux:
         return value, slope
-    return value, slope, tree.map_leaves(lambda x: forward_ad.split_tangent(x, level).primal if isinstance(x, Tensor) else x, aux)
+    return (
+        value,
+        slope,
+        tree.map_leaves(
+            lambda x: forward_ad.split_tangent(x, level).primal if isinstance(x, Tensor) else x, aux
+        ),
+    )

@@ -30,8 +30,8 @@ def functional_call(
 
     Raises:
         TypeError: a dict holds something else than tensors.
-        RuntimeError: a name is unknown or missing (``strict``), given in two dicts, or two names of one tied parameter have
-            different tensors.
+        RuntimeError: a name is unknown or missing (``strict``), given in two dicts, or two names of one tied
+            parameter have different tensors.
 
     Example:
         >>> import nbdl
@@ -44,12 +44,14 @@ def functional_call(
     places = _places(module)
     if strict and set(given) != set(places):
         raise RuntimeError(
-            f"functional_call: missing keys {sorted(set(places) - set(given))}, unexpected keys {sorted(set(given) - set(places))}"
+            f"functional_call: missing keys {sorted(set(places) - set(given))}, unexpected keys "
+            f"{sorted(set(given) - set(places))}"
         )
     unknown = sorted(set(given) - set(places))
     if unknown:
         raise RuntimeError(
-            f"functional_call: {type(module).__name__} has no parameters or buffers called {', '.join(unknown)}; it has "
+            f"functional_call: {type(module).__name__} has no parameters or buffers called "
+            f"{', '.join(unknown)}; it has "
             f"{', '.join(places) or 'none'}"
         )
     positional = () if args is None else args if isinstance(args, tuple) else (args,)
@@ -86,7 +88,9 @@ def _tied(given: Mapping[str, Tensor], places: Mapping[str, tuple[dict[str, Any]
         attributes, key = places[name]
         first, other = replacement.setdefault(id(attributes[key]), (name, value))
         if other is not value:
-            raise RuntimeError(f"functional_call: {first} and {name} are one tied parameter, but were given different values")
+            raise RuntimeError(
+                f"functional_call: {first} and {name} are one tied parameter, but were given different values"
+            )
     return {
         name: replacement[id(attributes[key])][1]
         for name, (attributes, key) in places.items()
@@ -95,7 +99,9 @@ def _tied(given: Mapping[str, Tensor], places: Mapping[str, tuple[dict[str, Any]
 
 
 @contextmanager
-def _swapped(places: Mapping[str, tuple[dict[str, Any], str]], values: Mapping[str, Tensor]) -> Iterator[None]:
+def _swapped(
+    places: Mapping[str, tuple[dict[str, Any], str]], values: Mapping[str, Tensor]
+) -> Iterator[None]:
     old = [(attributes, key, attributes[key]) for attributes, key in (places[name] for name in values)]
     try:
         for (attributes, key, _), value in zip(old, values.values(), strict=True):

@@ -33,7 +33,7 @@ def _stacked(rows: Sequence[Tensor], lead: tuple[int, ...], row: Tensor) -> Tens
 def jacrev(
     func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None
 ) -> Callable[..., Any]:
-    """A function that computes the Jacobian in reverse mode: one backward pass for every element of the output.
+    """A function that computes the Jacobian in reverse mode, one pass for every element of the output.
 
     Args:
         func: returns a tensor or a nest (tuples, lists, dicts) of them.
@@ -42,8 +42,8 @@ def jacrev(
         chunk_size: accepted; the passes run one by one.
 
     Returns:
-        A function of the same arguments. Its result is nested as the output, and in every leaf as the arguments; a Jacobian
-        has the axes of the output, then those of the argument.
+        A function of the same arguments. Its result is nested as the output, and in every leaf as the
+        arguments; a Jacobian has the axes of the output, then those of the argument.
 
     Example:
         >>> import nbdl
@@ -73,7 +73,7 @@ def jacrev(
 def jacfwd(
     func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, *, chunk_size: int | None = None
 ) -> Callable[..., Any]:
-    """A function that computes the Jacobian in forward mode: one forward pass for every element of the arguments.
+    """A function that computes the Jacobian in forward mode, one pass for every element of the arguments.
 
     Args:
         func: returns a tensor or a nest (tuples, lists, dicts) of them.
@@ -99,7 +99,9 @@ def jacfwd(
         for k, x in enumerate(leaves):
             columns.append([])
             for vector in _basis(x):
-                out, slope, *rest = jvp(by_leaves, tuple(leaves), (*zeros[:k], vector, *zeros[k + 1 :]), has_aux=has_aux)
+                out, slope, *rest = jvp(
+                    by_leaves, tuple(leaves), (*zeros[:k], vector, *zeros[k + 1 :]), has_aux=has_aux
+                )
                 aux = rest[0] if rest else None
                 columns[k].append(tree.flatten(slope)[0])
         if not any(columns):
@@ -108,7 +110,8 @@ def jacfwd(
         blocks = []
         for j, y in enumerate(outputs):
             jacobians = [
-                _with_last_axes([column[j] for column in columns[k]], y, x.shape) for k, x in enumerate(leaves)
+                _with_last_axes([column[j] for column in columns[k]], y, x.shape)
+                for k, x in enumerate(leaves)
             ]
             blocks.append(tree.unflatten(jacobians, in_tree))
         jacobian = tree.unflatten(blocks, out_tree)
@@ -143,7 +146,7 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
-    """The product of the Hessian of a scalar function and a vector, forward over reverse, without the Hessian.
+    """The Hessian of a scalar function times a vector, forward over reverse, without the Hessian.
 
     Args:
         func: returns a tensor with one element and no axes.

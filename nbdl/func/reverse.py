@@ -1,7 +1,7 @@
 """Reverse-mode derivatives of functions: vjp, grad, linearize.
 
-Every call differentiates by its own copies of the arguments, and what it returns is on the tape of the caller only as
-far as it depends on tensors of the caller that require a gradient. So calls nest in any way.
+Every call differentiates by its own copies of the arguments, and what it returns is on the tape of the caller
+only as far as it depends on tensors of the caller that require a gradient. So calls nest in any way.
 """
 
 from __future__ import annotations
@@ -38,29 +38,35 @@ class Pullback:
         with recording(True):
             out, aux = without_aux(caller, func(*tree.unflatten(self._watched, self._in_tree)), has_aux)
         self.outputs, self.out_tree = tensors(caller, "the outputs", out)
-        self.shared = outer and (any(leaf.requires_grad for leaf in leaves) or _others(self.outputs, self._watched))
+        self.shared = outer and (
+            any(leaf.requires_grad for leaf in leaves) or _others(self.outputs, self._watched)
+        )
         self.out = out if self.shared else tree.map_leaves(_released, out)
         self.aux = aux if self.shared else tree.map_leaves(_released, aux)
 
     def gradients(self, cotangents: Sequence[Tensor | None]) -> list[Tensor]:
         """Gradients of all leaves of the arguments; ``cotangents`` has one entry an output, None for zero."""
-        used = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.requires_grad]
+        used = [
+            (y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.requires_grad
+        ]
         if not used:
             return [_released(x).zeros_like() for x in self._watched]
         ys, vectors = zip(*used, strict=True)
         create = mode.grad and (self.shared or any(v.requires_grad for v in vectors))
         return list(
-            engine.grad(ys, self._watched, vectors, retain_graph=True, create_graph=create, materialize_grads=True)  # type: ignore[arg-type]
+            engine.grad(
+                ys, self._watched, vectors, retain_graph=True, create_graph=create, materialize_grads=True
+            )  # type: ignore[arg-type]
         )
 
     def __call__(self, cotangents: Any) -> tuple[Any, ...]:
-        """The product of the nest ``cotangents``, built as the output, and the Jacobian, built as the arguments."""
+        """``cotangents``, nested as the output, times the Jacobian; nested as the arguments."""
         vectors = matching(self._caller, "cotangents", cotangents, self.outputs, self.out_tree)
         return tree.unflatten(self.gradients(vectors), self._in_tree)
 
 
 def _watch(x: Tensor, outer: bool) -> Tensor:
-    """The same value as a tensor of its own to differentiate by, connected to ``x`` if the caller records it."""
+    """The value as a tensor of its own to differentiate by, connected to ``x`` if the caller records it."""
     if outer and x.requires_grad:
         with recording(True):
             return Reshape.of(x.array.shape)(x)
@@ -104,8 +110,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
         has_aux: whether ``func`` returns (output, aux); ``aux`` is not differentiated.
 
     Returns:
-        The output, and a function that takes a nest like it and returns the tuple of the gradients of ``primals``; then
-        ``aux`` if ``has_aux``.
+        The output, and a function that takes a nest like it and returns the tuple of the gradients of
+        ``primals``; then ``aux`` if ``has_aux``.
 
     Raises:
         TypeError: an argument or output is no tensor.
@@ -121,7 +127,9 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     return (pullback.out, pullback, pullback.aux) if has_aux else (pullback.out, pullback)
 
 
-def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad_and_value(
+    func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that computes the gradient of a scalar function, and its value.
 
     Args:
@@ -130,7 +138,8 @@ def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
         has_aux: whether ``func`` returns (output, aux); the value is then that pair.
 
     Returns:
-        A function of the same arguments that returns (gradient, value); the gradient is a tuple if ``argnums`` is one.
+        A function of the same arguments that returns (gradient, value); the gradient is a tuple if
+        ``argnums`` is one.
     """
 
     @functools.wraps(func)
@@ -143,7 +152,8 @@ def grad_and_value(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
                 raise RuntimeError(f"grad: the function must return a tensor, got {type(out).__name__}")
             if out.dim() != 0:
                 raise RuntimeError(
-                    f"grad: the function must return a scalar tensor, got shape {tuple(out.shape)}; use vjp or jacrev instead"
+                    f"grad: the function must return a scalar tensor, got shape {tuple(out.shape)}; use "
+                    f"vjp or jacrev instead"
                 )
             return (out, aux) if has_aux else out
 

@@ -49,9 +49,10 @@ def _build(leaves: Iterator[Any], tree: Tree) -> Any:
     if tree.kind is None:
         return next(leaves)
     entries = [_build(leaves, child) for child in tree.children]
-    if issubclass(tree.kind, dict):
-        return tree.kind(zip(tree.keys, entries, strict=True))
-    return tree.kind(*entries) if hasattr(tree.kind, "_fields") else tree.kind(entries)
+    kind: Any = tree.kind
+    if issubclass(kind, dict):
+        return kind(zip(tree.keys, entries, strict=True))
+    return kind(*entries) if hasattr(kind, "_fields") else kind(entries)
 
 
 def map_leaves(function: Callable[[Any], Any], nest: Any) -> Any:

@@ -19,7 +19,7 @@ __all__ = [
     "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fix", "float_power", "floor",
     "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt", "heaviside",
     "hypot", "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "less", "less_equal", "lgamma", "log",
-    "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
+    "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
     "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply", "nan_to_num", "ne", "neg",
     "negative", "nextafter", "not_equal", "polygamma", "pow", "rad2deg", "reciprocal", "relu", "remainder",
     "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub",
@@ -154,15 +154,15 @@ bitwise_left_shift = _binary("left_shift", "x << y.")
 bitwise_right_shift = _binary("right_shift", "x >> y.")
 
 _add, _subtract, _divide = formula_of("add"), formula_of("subtract"), formula_of("divide")
-_SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
-_SCALED_SUBTRACT = Formula("subtract", lambda x, y, alpha: x - alpha * y, 3)
+SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
+SCALED_SUBTRACT = Formula("subtract", lambda x, y, alpha: x - alpha * y, 3)
 _ADD, _SUBTRACT = Pointwise.of(_add, 0), Pointwise.of(_subtract, 0)
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input + alpha * other``."""
     if alpha != 1:
-        return call(_SCALED_ADD, input, other, alpha)
+        return call(SCALED_ADD, input, other, alpha)
     if isinstance(input, Tensor) and isinstance(other, Tensor):
         return apply(_ADD, input, other)
     return call(_add, input, other)
@@ -172,10 +172,10 @@ def subtract(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """``input - alpha * other``.
 
     Raises:
-        TypeError: both are bools.
+        RuntimeError: both are bools, or the shapes do not broadcast.
     """
     if alpha != 1:
-        return call(_SCALED_SUBTRACT, input, other, alpha)
+        return call(SCALED_SUBTRACT, input, other, alpha)
     if isinstance(input, Tensor) and isinstance(other, Tensor):
         return apply(_SUBTRACT, input, other)
     return call(_subtract, input, other)
@@ -250,8 +250,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return call(formula_of("where"), condition, input, other)
 
 
-_LOWER = Formula("clamp", lambda x, low: f.where(x < low, low, x), 2)
-_UPPER = Formula("clamp", lambda x, high: f.where(x > high, high, x), 2)
+CLAMP_MIN = Formula("clamp", lambda x, low: f.where(x < low, low, x), 2)
+CLAMP_MAX = Formula("clamp", lambda x, high: f.where(x > high, high, x), 2)
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -268,9 +268,9 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise ValueError("clamp: at least one of min or max must not be None")
     if max is None:
-        return call(_LOWER, input, min)
+        return call(CLAMP_MIN, input, min)
     if min is None:
-        return call(_UPPER, input, max)
+        return call(CLAMP_MAX, input, max)
     return call(formula_of("clip"), input, min, max)
 
 
@@ -291,26 +291,26 @@ def nan_to_num(
     return call(formula_of("nan_to_num"), input, float(nan), high, low)
 
 
-_LERP = Formula("lerp", lambda start, end, weight: start + weight * (end - start), 3)
+LERP = Formula("lerp", lambda start, end, weight: start + weight * (end - start), 3)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """``input + weight * (end - input)``."""
-    return call(_LERP, input, end, weight)
+    return call(LERP, input, end, weight)
 
 
-_ADDCMUL = Formula("addcmul", lambda x, a, b, value: x + value * (a * b), 4)
-_ADDCDIV = Formula("addcdiv", lambda x, a, b, value: x + value * (a / b), 4)
+ADDCMUL = Formula("addcmul", lambda x, a, b, value: x + value * (a * b), 4)
+ADDCDIV = Formula("addcdiv", lambda x, a, b, value: x + value * (a / b), 4)
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
-    return call(_ADDCMUL, input, tensor1, tensor2, value)
+    return call(ADDCMUL, input, tensor1, tensor2, value)
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """``input + value * tensor1 / tensor2``."""
-    return call(_ADDCDIV, input, tensor1, tensor2, value)
+    return call(ADDCDIV, input, tensor1, tensor2, value)
 
 
 _POLYGAMMA = formula_of("polygamma")

@@ -234,7 +234,7 @@ def per_channel(vector: Tensor, ndim: int) -> Tensor:
     return vector.reshape((vector.array.shape[0], *[1] * (ndim - 2)))
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def convolution(
     x: Tensor,
     weight: Tensor,

@@ -57,13 +57,18 @@ class Cast(LinearMap):
 
 
 class Transfer(LinearMap):
-    """Another device."""
+    """Another device.
+
+    Args:
+        device: where the result is.
+        source: where the operand is.
+    """
 
     name = "transfer"
 
-    def __init__(self, device: Device):
-        super().__init__(device=device)
-        self.device = device
+    def __init__(self, device: Device, source: Device):
+        super().__init__(device=device, source=source)
+        self.device, self.source = device, source
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Copy the memory over, and record."""
@@ -72,12 +77,7 @@ class Transfer(LinearMap):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Back to where the operand was."""
-        source = node.saved[0].device if node.saved and node.saved[0] is not None else Device("cpu")  # type: ignore[index]
-        return (Transfer.of(source)(gradients[0]),)  # type: ignore[arg-type]
-
-    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
-        """The operand, for its device."""
-        return frozenset((0,)), False
+        return (Transfer.of(self.source, self.device)(gradients[0]),)
 
 
 class ViewScatter(LinearMap):
@@ -144,8 +144,7 @@ class ViewUpdate(Primitive):
         return ViewScatter.of(self.views, x.array.shape)(window)
 
 
-# ---------------------------------------------------------------------------------------------------- public
-# functions
+# ----------------------------------------------------------------------------------------- public functions
 def clone(x: Tensor) -> Tensor:
     """A copy that gradients flow through, with the memory layout of ``x``."""
     return apply(Copy.of("K"), x)
@@ -211,7 +210,7 @@ def to(
     if device is not None:
         target, here = Device(device), device_of(x.array)
         if target.type != here.type or (target.index is not None and target != here):
-            result = Transfer.of(target)(result)
+            result = Transfer.of(target, here)(result)
     if wanted is not None and result.array.dtype != wanted:
         result = apply(Cast.of(wanted), result)
     return clone(result) if copy and result is x else result

@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import current_device, device_of, module_for, transfer
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
+from nbdl.ops.primitive import sizes_of
 
 __all__ = [
     "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "finfo", "from_dlpack", "from_numpy",
@@ -48,17 +49,31 @@ class _finfo:
 
 
 def finfo(dtype: Any = None) -> _finfo:
-    """Limits of a floating dtype (the default one if None)."""
-    return _finfo(dtypes.get_default_dtype() if dtype is None else as_dtype(dtype))
+    """Limits of a floating dtype (the default one if None).
+
+    Raises:
+        TypeError: the dtype is not floating.
+    """
+    wanted = _dtype_or_default(dtype)
+    if not dtypes.is_floating(wanted):
+        raise TypeError(f"finfo: dtype must be floating, got {wanted}; use iinfo for integers")
+    return _finfo(wanted)
 
 
 def iinfo(dtype: Any) -> np.iinfo:
-    """Limits of an integer dtype."""
-    return np.iinfo(as_dtype(dtype))
+    """Limits of an integer dtype.
+
+    Raises:
+        TypeError: the dtype is no integer.
+    """
+    wanted = as_dtype(dtype)
+    if wanted.kind not in "iu":
+        raise TypeError(f"iinfo: dtype must be an integer, got {wanted}; use finfo for floats")
+    return np.iinfo(wanted)
 
 
-def _finish(array: Any, requires_grad: bool) -> Tensor:
-    return Tensor(array, requires_grad)
+def _dtype_or_default(dtype: Any) -> np.dtype:
+    return dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
 def _contains_tensor(data: Any) -> bool:
@@ -125,11 +140,16 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         if not isinstance(data, np.ndarray):
             data = transfer(data, current_device("cpu"))
     array = transfer(_to_array(data, dtype, "tensor"), current_device(device))
-    return _finish(array, requires_grad)
+    return Tensor(array, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """``data`` as a tensor, sharing memory with arrays and tensors where dtype and device allow it."""
+    """``data`` as a tensor, sharing memory with arrays and tensors where dtype and device allow it.
+
+    Raises:
+        ValueError: a nested sequence is ragged.
+        TypeError: an element is no number.
+    """
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == as_dtype(dtype)):
@@ -165,34 +185,39 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor(np.from_dlpack(source))
 
 
-def _size(caller: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and isinstance(size[0], (tuple, list)):
-        size = tuple(size[0])
-    try:
-        shape = tuple(n.__index__() for n in size)
-    except AttributeError:
-        raise TypeError(f"{caller}: sizes must be integers, got {size!r}") from None
+def _shape(label: str, size: tuple[Any, ...]) -> tuple[int, ...]:
+    shape = sizes_of(label, size)
     if min(shape, default=0) < 0:
         raise RuntimeError(
-            f"{caller}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
+            f"{label}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
         )
     return shape
 
 
 def _filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
-    shape = _size(caller, size)
-    return _finish(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
+    shape = _shape(caller, size)
+    return Tensor(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of shape ``size``."""
+    """Zeros of shape ``size``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     return _filled("zeros", size, 0, dtype, device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of shape ``size``."""
+    """Ones of shape ``size``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     return _filled("ones", size, 1, dtype, device, requires_grad)
 
 
@@ -204,7 +229,12 @@ def full(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """``fill_value`` in shape ``size``; the dtype follows the value unless given."""
+    """``fill_value`` in shape ``size``; the dtype follows the value unless given.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     if dtype is None:
         dtype = (
             np.bool_ if isinstance(fill_value, bool) else np.int64 if isinstance(fill_value, int) else None
@@ -221,9 +251,14 @@ def full(
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uninitialised memory of shape ``size``."""
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
-    return _finish(module_for(current_device(device)).empty(_size("empty", size), wanted), requires_grad)
+    """Uninitialised memory of shape ``size``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
+    wanted = _dtype_or_default(dtype)
+    return Tensor(module_for(current_device(device)).empty(_shape("empty", size), wanted), requires_grad)
 
 
 def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
@@ -231,7 +266,7 @@ def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -
     wanted = x.array.dtype if dtype is None else as_dtype(dtype)
     xp = module_for(place)
     array = xp.zeros(x.array.shape, wanted) if value == 0 else xp.full(x.array.shape, value, wanted)
-    return _finish(array, requires_grad)
+    return Tensor(array, requires_grad)
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -254,7 +289,7 @@ def full_like(
 def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory with the shape, dtype and device of ``x``."""
     place = device_of(x.array) if device is None else current_device(device)
-    return _finish(
+    return Tensor(
         module_for(place).empty(x.array.shape, x.array.dtype if dtype is None else as_dtype(dtype)),
         requires_grad,
     )
@@ -266,24 +301,44 @@ def _new(x: Tensor, size: tuple, value: Any, dtype: Any, requires_grad: bool) ->
 
 
 def new_zeros(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of shape ``size`` with the dtype and device of ``x``."""
+    """Zeros of shape ``size`` with the dtype and device of ``x``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     return _new(x, size, 0, dtype, requires_grad)
 
 
 def new_ones(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of shape ``size`` with the dtype and device of ``x``."""
+    """Ones of shape ``size`` with the dtype and device of ``x``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     return _new(x, size, 1, dtype, requires_grad)
 
 
 def new_full(
     x: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``fill_value`` in shape ``size`` with the dtype and device of ``x``."""
+    """``fill_value`` in shape ``size`` with the dtype and device of ``x``.
+
+    Raises:
+        RuntimeError: a size is negative.
+        TypeError: a size is no integer.
+    """
     return _new(x, (tuple(size),), fill_value, dtype, requires_grad)
 
 
 def new_tensor(x: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A copy of ``data`` with the dtype and device of ``x``."""
+    """A copy of ``data`` with the dtype and device of ``x``.
+
+    Raises:
+        ValueError: a nested sequence is ragged.
+        TypeError: an element is no number.
+    """
     return tensor(
         data, dtype=x.dtype if dtype is None else dtype, device=x.device, requires_grad=requires_grad
     )
@@ -292,9 +347,14 @@ def new_tensor(x: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool =
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """The n x m identity matrix."""
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
-    return _finish(module_for(current_device(device)).eye(n, m, dtype=wanted), requires_grad)
+    """The n x m identity matrix (n x n if ``m`` is None).
+
+    Raises:
+        RuntimeError: a size is negative.
+    """
+    wanted = _dtype_or_default(dtype)
+    rows, columns = _shape("eye", (n, n if m is None else m))
+    return Tensor(module_for(current_device(device)).eye(rows, columns, dtype=wanted), requires_grad)
 
 
 def arange(
@@ -328,8 +388,8 @@ def arange(
     count = max(0, math.ceil((end - start) / step))
     xp = module_for(current_device(device))
     if as_dtype(dtype).kind in "iub":
-        return _finish(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
-    return _finish((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
+        return Tensor(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
+    return Tensor((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
 
 
 def linspace(
@@ -341,10 +401,15 @@ def linspace(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """``steps`` evenly spaced values from ``start`` to ``end``, both included."""
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    """``steps`` evenly spaced values from ``start`` to ``end``, both included.
+
+    Raises:
+        RuntimeError: ``steps`` is negative.
+    """
+    wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
-    return _finish(xp.linspace(start, end, steps).astype(wanted), requires_grad)
+    (count,) = _shape("linspace", (steps,))
+    return Tensor(xp.linspace(start, end, count).astype(wanted), requires_grad)
 
 
 def logspace(
@@ -357,10 +422,15 @@ def logspace(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """``base`` to the powers :func:`linspace` (start, end, steps)."""
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    """``base`` to the powers :func:`linspace` (start, end, steps).
+
+    Raises:
+        RuntimeError: ``steps`` is negative.
+    """
+    wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
-    return _finish((float(base) ** xp.linspace(start, end, steps)).astype(wanted), requires_grad)
+    (count,) = _shape("logspace", (steps,))
+    return Tensor((float(base) ** xp.linspace(start, end, count)).astype(wanted), requires_grad)
 
 
 def is_tensor(value: Any) -> bool:
@@ -387,5 +457,9 @@ def result_type(*values: Any) -> np.dtype:
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:
-    """The dtype that two dtypes meet in."""
+    """The dtype that two dtypes meet in.
+
+    Raises:
+        TypeError: something is no dtype.
+    """
     return dtypes.promote(as_dtype(a), as_dtype(b))

@@ -8,13 +8,10 @@ from typing import Any
 from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
-from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.pointwise import Pointwise, operand
 
 _ASSIGN = Formula("copy", lambda x, value: value, 2)
-_SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
-_SCALED_SUBTRACT = Formula("subtract", lambda x, y, alpha: x - alpha * y, 3)
 
 
 def call_in_place(formula: Formula, x: Tensor, *values: Any, any_cast: bool = False) -> Tensor:
@@ -44,14 +41,14 @@ def _method(name: str, function: str | None = None) -> Callable[..., Tensor]:
 def add_(self: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     """``self += alpha * other``."""
     if alpha != 1:
-        return call_in_place(_SCALED_ADD, self, other, alpha)
+        return call_in_place(arithmetic.SCALED_ADD, self, other, alpha)
     return call_in_place(arithmetic.formula_of("add"), self, other)
 
 
 def sub_(self: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     """``self -= alpha * other``."""
     if alpha != 1:
-        return call_in_place(_SCALED_SUBTRACT, self, other, alpha)
+        return call_in_place(arithmetic.SCALED_SUBTRACT, self, other, alpha)
     return call_in_place(arithmetic.formula_of("subtract"), self, other)
 
 
@@ -72,33 +69,34 @@ def zero_(self: Tensor) -> Tensor:
     return call_in_place(_ASSIGN, self, 0, any_cast=True)
 
 
-_CLAMP = Formula("clamp", lambda x, low, high: f.clip(x, low, high), 3)
-
-
 def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Limit to [min, max] in place."""
+    """Limit to [min, max] in place.
+
+    Raises:
+        ValueError: both bounds are None.
+    """
     if min is None and max is None:
         raise ValueError("clamp_: at least one of min or max must not be None")
     if max is None:
-        return call_in_place(arithmetic._LOWER, self, min)
+        return call_in_place(arithmetic.CLAMP_MIN, self, min)
     if min is None:
-        return call_in_place(arithmetic._UPPER, self, max)
-    return call_in_place(_CLAMP, self, min, max)
+        return call_in_place(arithmetic.CLAMP_MAX, self, max)
+    return call_in_place(arithmetic.formula_of("clip"), self, min, max)
 
 
 def addcmul_(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """``self += value * tensor1 * tensor2``."""
-    return call_in_place(arithmetic._ADDCMUL, self, tensor1, tensor2, value)
+    return call_in_place(arithmetic.ADDCMUL, self, tensor1, tensor2, value)
 
 
 def addcdiv_(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """``self += value * tensor1 / tensor2``."""
-    return call_in_place(arithmetic._ADDCDIV, self, tensor1, tensor2, value)
+    return call_in_place(arithmetic.ADDCDIV, self, tensor1, tensor2, value)
 
 
 def lerp_(self: Tensor, end: Tensor, weight: Any) -> Tensor:
     """``self += weight * (end - self)``."""
-    return call_in_place(arithmetic._LERP, self, end, weight)
+    return call_in_place(arithmetic.LERP, self, end, weight)
 
 
 subtract_, clip_ = sub_, clamp_

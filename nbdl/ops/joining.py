@@ -163,7 +163,7 @@ class Split(View):
         return self(tangents[0])  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------------- joining
+# -------------------------------------------------------------------------------------------------- joining
 def tensor_list(label: str, tensors: Any) -> list[Tensor]:
     """The sequence as a list, checked."""
     if isinstance(tensors, Tensor):
@@ -260,7 +260,7 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
     return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors)], 2)
 
 
-# -------------------------------------------------------------------------------------------------- splitting
+# ------------------------------------------------------------------------------------------------ splitting
 def split_axis(label: str, x: Tensor, dim: int) -> tuple[int, int]:
     """The axis and its length."""
     if x.array.ndim == 0:
@@ -335,7 +335,7 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return Split.of(axis, (1,) * n, True)(x)
 
 
-# ---------------------------------------------------------------------------------------------------- padding
+# -------------------------------------------------------------------------------------------------- padding
 def pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: bool | int | float = 0) -> Tensor:
     """``x`` in a frame of ``value``.
 

@@ -202,8 +202,7 @@ _SUM_OF_ROWS = Reduce.of(IDENTITY, "sum", (0,), False)
 LINEAR = LinearLayer.of()
 
 
-# ---------------------------------------------------------------------------------------------------- public
-# functions
+# ----------------------------------------------------------------------------------------- public functions
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """The matrix product of batches of matrices, or with vectors.
 
@@ -221,14 +220,22 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mm(a: Tensor, b: Tensor) -> Tensor:
-    """The product of two matrices, without batches."""
+    """The product of two matrices, without batches.
+
+    Raises:
+        RuntimeError: an operand is no matrix, or inner sizes or dtypes differ.
+    """
     if a.array.ndim != 2 or b.array.ndim != 2:
         raise RuntimeError(f"mm: expected two matrices, got {a.array.ndim}-D and {b.array.ndim}-D tensors")
     return apply(MATMUL, a, b)
 
 
 def bmm(a: Tensor, b: Tensor) -> Tensor:
-    """The products of two batches of matrices of the same length."""
+    """The products of two batches of matrices of the same length.
+
+    Raises:
+        RuntimeError: an operand has not three axes, or lengths, inner sizes or dtypes differ.
+    """
     if a.array.ndim != 3 or b.array.ndim != 3 or a.array.shape[0] != b.array.shape[0]:
         raise RuntimeError(
             "bmm: expected two batches of equally many matrices, "
@@ -238,7 +245,11 @@ def bmm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mv(a: Tensor, x: Tensor) -> Tensor:
-    """The product of a matrix and a vector."""
+    """The product of a matrix and a vector.
+
+    Raises:
+        RuntimeError: the operands are no matrix and vector, or sizes or dtypes differ.
+    """
     if a.array.ndim != 2 or x.array.ndim != 1:
         raise RuntimeError(
             f"mv: expected a matrix and a vector, got {a.array.ndim}-D and {x.array.ndim}-D tensors"
@@ -247,7 +258,11 @@ def mv(a: Tensor, x: Tensor) -> Tensor:
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """The inner product of two vectors."""
+    """The inner product of two vectors.
+
+    Raises:
+        RuntimeError: an operand is no vector, or sizes or dtypes differ.
+    """
     if x.array.ndim != 1 or y.array.ndim != 1:
         raise RuntimeError(f"dot: 1D tensors expected, but got {x.array.ndim}D and {y.array.ndim}D tensors")
     return apply(MATMUL, x, y)
@@ -263,5 +278,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Returns:
         (..., out)
+
+    Raises:
+        RuntimeError: shapes or dtypes do not fit.
     """
     return apply(LINEAR, x, weight) if bias is None else apply(LINEAR, x, weight, bias)

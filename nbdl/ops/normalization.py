@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.tape import apply
 from nbdl.formula import Formula
-from nbdl.formula.functions import rsqrt, square
+from nbdl.formula.functions import rsqrt
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.fused import Fused
 from nbdl.ops.matmul import check_same_dtype
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import check_broadcast
-from nbdl.ops.reduction import Reduce, sum_to
+from nbdl.ops.reduction import SQUARED_DIFFERENCE, Reduce, sum_to
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
-_DEVIATION = Formula("deviation", lambda x, mean: square(x - mean), 2)
 _SQUARE = formula_of("square")
 _STANDARD = Formula("standard", lambda x, mean, variance, eps: (x - mean) * rsqrt(variance + eps), 4)
 _SCALED = Formula("scaled", lambda x, variance, eps: x * rsqrt(variance + eps), 3)
@@ -97,7 +96,7 @@ class Normalize(_OverAxes):
         statistics: tuple[Tensor, ...]
         if self.centred:
             mean = x.mean(self.axes, keepdim=True)
-            statistics = mean, self.mean(_DEVIATION, x, mean)
+            statistics = mean, self.mean(SQUARED_DIFFERENCE, x, mean)
         else:
             statistics = (self.mean(_SQUARE, x),)
         y = self.normalized(x, *statistics)
@@ -176,7 +175,7 @@ class NormalizeInput(_OverAxes):
         return gx, sum_to(g * n, shape), sum_to(g, shape)
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def normalize(
     x: Tensor,
     weight: Tensor | None,

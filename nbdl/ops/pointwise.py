@@ -9,16 +9,19 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Expr, Formula
+from nbdl.formula import FUNCTIONS, Expr, Formula
 from nbdl.formula import dtypes as rules
 from nbdl.formula.formula import Term
 from nbdl.formula.printers import is_truth_value
-from nbdl.ops.primitive import Primitive, check_broadcast
+from nbdl.ops.primitive import Primitive, bits_of, check_broadcast, summed_axes
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
 __all__ = ["pointwise"]
+
+
+_SIGNED = frozenset((FUNCTIONS["subtract"], FUNCTIONS["negative"]))
 
 
 class Pointwise(Primitive):
@@ -40,9 +43,14 @@ class Pointwise(Primitive):
         self._vjps: dict[tuple[int, int], list[tuple[int, Term | None, int]]] = {}
 
     def check(self, *arrays: Any) -> None:
-        """Operands must broadcast, and have dtypes that the functions accept."""
+        """Operands must broadcast, and have dtypes that the functions take."""
         check_broadcast(self.label, arrays)
-        rules.arithmetic(self.formula, tuple([a.dtype for a in arrays]), rules.priorities(arrays, self.weak))
+        dtypes, priorities = tuple([a.dtype for a in arrays]), rules.priorities(arrays, self.weak)
+        result, _, _ = rules.arithmetic(self.formula, dtypes, priorities)
+        if result == rules.BOOL and not _SIGNED.isdisjoint(self.formula.functions):
+            raise RuntimeError(
+                f"{self.label}: bools cannot be subtracted or negated; use ^ or logical_xor, ~ or logical_not"
+            )
 
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """What the derivative formula contains."""
@@ -58,7 +66,7 @@ class Pointwise(Primitive):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> list[Tensor | None]:
         """One derivative formula an operand, summed over the axes that broadcasting had added."""
-        given = 1 if len(gradients) == 1 else _mask(gradients)
+        given = 1 if len(gradients) == 1 else bits_of(gradients)
         rule = self._vjps.get((node.needs, given))
         if rule is None:
             rule = self._vjps[node.needs, given] = self._vjp_rule(node.needs, given)
@@ -94,7 +102,7 @@ class Pointwise(Primitive):
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
         """One formula an output."""
-        given = _mask(tangents)
+        given = bits_of(tangents)
         results: list[Tensor | None] = []
         for output, term in zip(outputs, self.formula.jvp(given).terms, strict=True):
             if term is None:
@@ -107,11 +115,6 @@ class Pointwise(Primitive):
             tangent = tangent.expand(output.array.shape)  # type: ignore[union-attr]
             results.append(tangent if tangent.dtype == output.dtype else tangent.to(output.dtype))
         return results
-
-
-def _mask(values: Sequence[Any]) -> int:
-    """Bit k is set where value k is not None."""
-    return sum(1 << k for k, value in enumerate(values) if value is not None)
 
 
 def weak_sources(term: Term, weak: int) -> int:
@@ -135,14 +138,11 @@ def sum_term_to(
         return apply(Pointwise.of(term.formula, weak), *operands)
     if term.formula.is_identity:
         return sum_to(operands[0], shape)
-    added = len(full) - len(shape)
-    axes = tuple(axis for axis, n in enumerate(full) if axis < added or (shape[axis - added] == 1 and n != 1))
-    summed = apply(Reduce.of(term.formula, "sum", axes, False, weak), *operands)
+    summed = apply(Reduce.of(term.formula, "sum", summed_axes(full, shape), False, weak), *operands)
     return summed if summed.array.shape == shape else summed.reshape(shape)
 
 
-# ----------------------------------------------------------------------------------------- Python numbers as
-# operands
+# ------------------------------------------------------------------------------- Python numbers as operands
 _scalars: dict[tuple[type, Any], Tensor] = {}
 
 

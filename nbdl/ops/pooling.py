@@ -167,7 +167,7 @@ class AvgPoolInput(LinearMap):
         return (apply(AvgPool.of(*self.geometry), gradients[0]),)  # type: ignore[arg-type]
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def pool_counts(
     label: str, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
 ) -> Sizes:

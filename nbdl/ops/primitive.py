@@ -1,8 +1,7 @@
 """What a primitive is: a named operation with its parameters, its shape rule, vjp and jvp side by side.
 
 A primitive object holds the static parameters (axes, a formula, a stride) and nothing that belongs to one
-call, so equal primitives are one object (:meth:`Primitive.of`) on which backends keep what they planned for
-it.
+call, so equal primitives are one object (:meth:`Primitive.of`), on which backends keep their plans for it.
 """
 
 from __future__ import annotations
@@ -60,8 +59,7 @@ class Primitive:
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        # The one primitive with these parameters. Bounded, since parameters may hold the sizes of a user's
-        # arrays.
+        # The one primitive with these parameters. Bounded: parameters may hold the sizes of a user's arrays.
         cls.of = staticmethod(functools.lru_cache(maxsize=4096, typed=True)(cls))
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -167,6 +165,36 @@ def check_broadcast(label: str, arrays: Sequence[Any]) -> tuple[int, ...]:
         raise broadcast_error(label, shapes) from None
 
 
+def summed_axes(full: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of ``full`` that broadcasting from ``shape`` had added or stretched."""
+    added = len(full) - len(shape)
+    return tuple(axis for axis, n in enumerate(full) if axis < added or (shape[axis - added] == 1 and n != 1))
+
+
+def inverse_permutation(axes: Sequence[int]) -> tuple[int, ...]:
+    """The order of axes that undoes the order ``axes``."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def bits_of(values: Sequence[Any]) -> int:
+    """A number whose bit k is set where value k is not None."""
+    return sum(1 << k for k, value in enumerate(values) if value is not None)
+
+
+def sizes_of(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """Sizes that were given one by one or as one sequence.
+
+    Raises:
+        TypeError: a size is no integer.
+    """
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    try:
+        return tuple(n.__index__() for n in sizes)
+    except AttributeError:
+        raise TypeError(f"{label}: sizes must be integers, got {sizes!r}") from None
+
+
 def normalize_axis(label: str, axis: int, ndim: int) -> int:
     """``axis`` counted from the front.
 
@@ -196,14 +224,11 @@ def normalize_axes(label: str, axes: int | Sequence[int] | None, ndim: int) -> t
     """
     if axes is None:
         return tuple(range(ndim))
-    if isinstance(axes, (tuple, list)):
-        if not axes:
-            return tuple(range(ndim))
-        positions = [normalize_axis(label, axis, ndim) for axis in axes]
-    else:
-        positions = [normalize_axis(label, axes, ndim)]
-    if len(set(positions)) != len(positions):
-        raise RuntimeError(
-            f"{label}: dim {positions[0]} appears multiple times in the list of dims {tuple(axes)}"
-        )  # type: ignore[arg-type]
+    given: Sequence[Any] = axes if isinstance(axes, (tuple, list)) else (axes,)
+    if not given:
+        return tuple(range(ndim))
+    positions = [normalize_axis(label, axis, ndim) for axis in given]
+    for axis in positions:
+        if positions.count(axis) > 1:
+            raise RuntimeError(f"{label}: dim {axis} appears multiple times in the list of dims {given}")
     return tuple(sorted(positions)) if ndim else ()

@@ -75,7 +75,7 @@ class RandomBernoulli(_Draw):
             raise RuntimeError(f"bernoulli: p of shape {list(p.shape)} does not broadcast to {list(shape)}")
 
 
-# ---------------------------------------------------------------------------------------------------- helpers
+# -------------------------------------------------------------------------------------------------- helpers
 def _generator_for(label: str, generator: Generator | None, device: Any) -> Generator:
     if generator is None:
         return default_generator(device)
@@ -133,7 +133,7 @@ def _draw_integers(
     return generator.draw(RandomIntegers.of(shape, dtype), *operands)
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def rand(
     *size: Any,
     dtype: Any = None,
@@ -340,7 +340,7 @@ def multinomial(
     return clocks.topk(num_samples, -1, largest=False).indices
 
 
-# --------------------------------------------------------------------------------------------------- in place
+# ------------------------------------------------------------------------------------------------- in place
 def _fill(
     label: str, kind: type[_Draw], x: Tensor, generator: Generator | None, formula: Formula, *values: float
 ) -> Tensor:

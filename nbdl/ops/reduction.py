@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
@@ -17,27 +20,29 @@ from nbdl.ops.pointwise import Pointwise, call, scalar, sum_term_to, weak_source
 from nbdl.ops.primitive import (
     EVERYTHING,
     Primitive,
+    bits_of,
     check_broadcast,
+    inverse_permutation,
     normalize_axes,
     normalize_axis,
+    summed_axes,
 )
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
-__all__ = ["all", "amax", "amin", "any", "any_has_shape", "argmax", "argmin", "mean", "prod", "sum"]
+__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "mean", "prod", "sum"]
 
 IDENTITY = Formula("identity", lambda x: x, 1)
 _CHOSEN = Formula("chosen", lambda x, y, g: where(equal(x, y), g, 0), 3)
-_SQUARED_DISTANCE = Formula("squared_distance", lambda x, y: square(x - y), 2)
+SQUARED_DIFFERENCE = Formula("squared_difference", lambda x, y: square(x - y), 2)
 
 
 class Reduce(Primitive):
     """A formula on broadcast operands, reduced over some axes.
 
     Args:
-        formula: what is reduced; IDENTITY for the operand itself. Kinds other than sum and mean take IDENTITY
-            only.
+        formula: what is reduced; IDENTITY, the operand itself, unless ``kind`` is ``sum`` or ``mean``.
         kind: ``sum``, ``mean``, ``prod``, ``max``, ``min``, ``any``, ``all``.
         axes: positions of the reduced axes, sorted.
         keepdims: leave them with length 1.
@@ -85,7 +90,7 @@ class Reduce(Primitive):
         return tensor.reshape(tuple(1 if axis in self.axes else n for axis, n in enumerate(shape)))
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """Sum: the gradient spread out. Extrema: shared among ties. Product: the product of the others."""
+        """Sum: the gradient spread out. Extrema: shared among ties. Product: times that of the others."""
         (gradient,) = gradients
         assert gradient is not None
         if self.kind not in ("sum", "mean"):
@@ -104,7 +109,9 @@ class Reduce(Primitive):
         rule = self._vjps.get(node.needs)
         if rule is None:
             rule = self._vjps[node.needs] = self._vjp_rule(node.needs)
-        share = scalar(1.0 / max(1, _count(full, self.axes))) if self.kind == "mean" else None
+        share: Any = None
+        if self.kind == "mean":
+            share = scalar(1.0 / max(1, math.prod(full[axis] for axis in self.axes)))
         results: list[Tensor | None] = [None] * self.formula.arity
         for k, term, weak in rule:
             if term is None:
@@ -116,10 +123,10 @@ class Reduce(Primitive):
             ]
             if not any_has_shape(operands, full):  # the term lost an axis that only another operand had
                 operands = [
-                    op.expand(full) if kind == "g" else op  # type: ignore[union-attr]
+                    op.expand(full) if kind == "g" else op
                     for op, (kind, _) in zip(operands, term.sources, strict=True)
                 ]
-            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))  # type: ignore[arg-type]
+            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))
         return results
 
     def _vjp_rule(self, needs: int) -> list[tuple[int, Term | None, int]]:
@@ -162,14 +169,13 @@ class Reduce(Primitive):
             kept = self._kept(y, x.array.shape)
             ties = call(_CHOSEN, x, kept, scalar(1.0)).sum(self.axes, keepdim=self.keepdims)
             return (call(_CHOSEN, x, kept, t).sum(self.axes, keepdim=self.keepdims) / ties,)
-        given = builtins.sum(1 << k for k, tangent in enumerate(tangents) if tangent is not None)
+        given = bits_of(tangents)
         (term,) = self.formula.jvp(given).terms
         if term is None:
             return (None,)
         pool: dict[str, Sequence[Any]] = {"x": inputs, "t": tangents}
-        if builtins.any(
-            kind == "y" for kind, _ in term.sources
-        ):  # the formula's own value was not kept: compute it
+        if builtins.any(kind == "y" for kind, _ in term.sources):
+            # The formula's own value was not kept: compute it.
             pool["y"] = (Pointwise.of(self.formula, self.weak)(*inputs),)
         operands = [pool[kind][index] for kind, index in term.sources]
         full = _broadcast_shapes([x.array.shape for x in inputs])
@@ -200,19 +206,10 @@ def _without_output(term: Term, formula: Formula) -> Term:
     )
 
 
-def _count(shape: Sequence[int], axes: Sequence[int]) -> int:
-    count = 1
-    for axis in axes:
-        count *= shape[axis]
-    return count
-
-
 def _broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     first = shapes[0]
     if builtins.all(shape == first for shape in shapes):
         return tuple(first)
-    import numpy as np
-
     return np.broadcast_shapes(*shapes)
 
 
@@ -233,9 +230,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     full = x.array.shape
     if full == shape:
         return x
-    added = len(full) - len(shape)
-    axes = tuple(axis for axis, n in enumerate(full) if axis < added or (shape[axis - added] == 1 and n != 1))
-    summed = apply(Reduce.of(IDENTITY, "sum", axes, False), x)
+    summed = apply(Reduce.of(IDENTITY, "sum", summed_axes(full, shape), False), x)
     return summed if summed.array.shape == shape else summed.reshape(shape)
 
 
@@ -255,10 +250,7 @@ def product_of_others(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     before = ones.narrow(-1, 0, n + 1).cumprod(-1).narrow(-1, 0, n)
     after = ones.narrow(-1, 2, n).flip(-1).cumprod(-1).flip(-1)
     result = (before * after).reshape(tuple(moved.array.shape))
-    inverse = [0] * len(order)
-    for position, axis in enumerate(order):
-        inverse[axis] = position
-    return result.permute(tuple(inverse))
+    return result.permute(inverse_permutation(order))
 
 
 class ArgReduce(Primitive):
@@ -281,8 +273,7 @@ class ArgReduce(Primitive):
             )
 
 
-# ---------------------------------------------------------------------------------------------------- public
-# functions
+# ----------------------------------------------------------------------------------------- public functions
 def _axes(label: str, x: Tensor, dim: Any, axis: Any) -> tuple[int, ...]:
     if dim is not None and axis is not None:
         raise TypeError(f"{label}: give dim or axis, not both")
@@ -312,6 +303,10 @@ def sum(
 ) -> Tensor:
     """Sum over ``dim`` (all axes if None). Integers and bools are summed in int64.
 
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis is given twice.
+
     Example:
         >>> import nbdl
         >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
@@ -329,21 +324,36 @@ def mean(
     axis: Any = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Mean over ``dim`` (all axes if None) of a floating tensor; NaN where there is nothing to average."""
+    """Mean over ``dim`` (all axes if None) of a floating tensor; NaN where there is nothing to average.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: the elements are no floats, or an axis is given twice.
+    """
     return _reduce("mean", x, dim, keepdim, dtype, axis, keepdims)
 
 
 def any(
     x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """Whether an element along ``dim`` is not zero."""
+    """Whether an element along ``dim`` is not zero.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis is given twice.
+    """
     return _reduce("any", x, dim, keepdim, None, axis, keepdims)
 
 
 def all(
     x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """Whether all elements along ``dim`` are not zero."""
+    """Whether all elements along ``dim`` are not zero.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis is given twice.
+    """
     return _reduce("all", x, dim, keepdim, None, axis, keepdims)
 
 
@@ -356,21 +366,36 @@ def prod(
     axis: Any = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Product over ``dim`` (all axes if None)."""
+    """Product over ``dim`` (all axes if None).
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis is given twice.
+    """
     return _reduce("prod", x, dim, keepdim, dtype, axis, keepdims)
 
 
 def amax(
     x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """Maximum over ``dim``; ties share the gradient evenly, NaN wins."""
+    """Maximum over ``dim``; ties share the gradient evenly, NaN wins.
+
+    Raises:
+        IndexError: an axis is out of range, or has no elements.
+        RuntimeError: an axis is given twice.
+    """
     return _reduce("max", x, dim, keepdim, None, axis, keepdims)
 
 
 def amin(
     x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """Minimum over ``dim``; ties share the gradient evenly, NaN wins."""
+    """Minimum over ``dim``; ties share the gradient evenly, NaN wins.
+
+    Raises:
+        IndexError: an axis is out of range, or has no elements.
+        RuntimeError: an axis is given twice.
+    """
     return _reduce("min", x, dim, keepdim, None, axis, keepdims)
 
 
@@ -395,7 +420,11 @@ def argmax(
     axis: int | None = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Index of the first maximum along ``dim``, or in the flattened tensor."""
+    """Index of the first maximum along ``dim``, or in the flattened tensor.
+
+    Raises:
+        IndexError: the axis is out of range, or has no elements.
+    """
     return _argreduce("argmax", x, dim, keepdim, axis, keepdims)
 
 
@@ -407,11 +436,9 @@ def argmin(
     axis: int | None = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Index of the first minimum along ``dim``, or in the flattened tensor."""
+    """Index of the first minimum along ``dim``, or in the flattened tensor.
+
+    Raises:
+        IndexError: the axis is out of range, or has no elements.
+    """
     return _argreduce("argmin", x, dim, keepdim, axis, keepdims)
-
-
-def mean_squared_difference(x: Tensor, y: Tensor, kind: str) -> Tensor:
-    """``kind`` ("sum" or "mean") of (x - y)^2 over everything, in one loop."""
-    rank = max(x.array.ndim, y.array.ndim)
-    return apply(Reduce.of(_SQUARED_DISTANCE, kind, tuple(range(rank)), False), x, y)

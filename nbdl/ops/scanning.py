@@ -158,7 +158,7 @@ class ArgScan(Primitive):
         self.label = f"cum{kind}"
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 class ValuesIndices(NamedTuple):
     """Chosen elements and where they were."""
 

@@ -111,10 +111,10 @@ class Scatter(Primitive):
             around = Scatter.of(self.axis, "set")(gradient, index, gradient.new_zeros(()))
         elif self.kind == "prod":
             first, others = self._weights_of_product(node.input(0), index, node.input(2))
-            around, inside = gradient * first, inside * others  # type: ignore[operator]
+            around, inside = gradient * first, inside * others
         elif self.kind != "set" and self.kind != "add":
             first, others = self._weights_of_extremum(node.input(0), index, node.input(2), node.output())
-            around, inside = gradient * first, inside * others  # type: ignore[operator]
+            around, inside = gradient * first, inside * others
         return (
             around if node.needs_grad(0) else None,
             None,
@@ -186,7 +186,7 @@ def _check_index(label: str, x: Any, index: Any, axis: int, bounds: tuple[int, .
     check_range(label, index, axis, x.shape[axis] if x.ndim else 1, RuntimeError)
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def _index_of(label: str, x: Tensor, index: Any) -> Tensor:
     if not isinstance(index, Tensor):
         raise TypeError(f"{label}: argument 'index' must be a tensor, got {type(index).__name__}")

@@ -155,7 +155,7 @@ def _selected_shape(shape: tuple[int, ...], indexed: tuple[int, ...], axes: Sequ
     return (*rest[:place], *indexed, *rest[place:])
 
 
-# ----------------------------------------------------------------------------------------- where elements are
+# --------------------------------------------------------------------------------------- where elements are
 def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the elements that are not zero.
 
@@ -177,7 +177,7 @@ def argwhere(x: Tensor) -> Tensor:
     return nonzero(x)
 
 
-# --------------------------------------------------------------------------------------------- along one axis
+# ------------------------------------------------------------------------------------------- along one axis
 def _vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
     """The axis, and the index as an int64 vector.
 
@@ -264,7 +264,7 @@ def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return index_fill_(x.clone(), dim, index, value)
 
 
-# ------------------------------------------------------------------------------------------------------ masks
+# ---------------------------------------------------------------------------------------------------- masks
 def _masked_fill_operands(x: Tensor, mask: Tensor, value: Any) -> tuple[Pointwise, Tensor]:
     if not isinstance(mask, Tensor) or mask.array.dtype.kind != "b":
         given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__

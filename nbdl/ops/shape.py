@@ -10,7 +10,7 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.primitive import View, normalize_axes, normalize_axis
+from nbdl.ops.primitive import View, inverse_permutation, normalize_axes, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class Permute(View):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The inverse order."""
-        inverse = [0] * len(self.axes)
-        for position, axis in enumerate(self.axes):
-            inverse[axis] = position
-        return (Permute.of(tuple(inverse))(gradients[0]),)
+        return (Permute.of(inverse_permutation(self.axes))(gradients[0]),)
 
 
 class Expand(View):
@@ -148,18 +145,7 @@ class Diagonal(View):
         return (ViewScatter.of((self,), node.shape(0))(gradients[0]),)
 
 
-# ---------------------------------------------------------------------------------------------------- public
-# functions
-def _sizes(label: str, shape: tuple[Any, ...]) -> Shape:
-    """Sizes given one by one or as one sequence."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    try:
-        return tuple(n.__index__() for n in shape)
-    except AttributeError:
-        raise TypeError(f"{label}: sizes must be integers, got {shape!r}") from None
-
-
+# ----------------------------------------------------------------------------------------- public functions
 def _infer(label: str, shape: Shape, count: int) -> Shape:
     """``shape`` with -1 replaced by what makes ``count`` elements.
 
@@ -206,7 +192,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     Raises:
         RuntimeError: the number of elements differs.
     """
-    sizes = _infer("reshape", _sizes("reshape", shape), x.array.size)
+    sizes = _infer("reshape", sizes_of("reshape", shape), x.array.size)
     if sizes == x.array.shape:
         return x
     if not _can_view(x.array, sizes):
@@ -215,14 +201,14 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
 
 
 def view(x: Tensor, *shape: Any) -> Tensor:
-    """Like :func:`reshape`, never a copy; a dtype reinterprets the memory.
+    """Like :func:`reshape`, never a copy; given a dtype, the memory reinterpreted, without a gradient.
 
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
     """
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
         return Tensor(x.array.view(np.dtype(shape[0])))
-    sizes = _infer("view", _sizes("view", shape), x.array.size)
+    sizes = _infer("view", sizes_of("view", shape), x.array.size)
     if not _can_view(x.array, sizes):
         raise RuntimeError(
             f"view: size {list(sizes)} is not compatible with input tensor's size {list(x.array.shape)} "
@@ -248,7 +234,7 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
     Raises:
         RuntimeError: ``dims`` is no permutation of the axes.
     """
-    order = _sizes("permute", dims)
+    order = sizes_of("permute", dims)
     if len(order) != x.array.ndim:
         raise RuntimeError(f"permute: got {len(order)} dims {order} for a tensor with {x.array.ndim} axes")
     axes = tuple(normalize_axis("permute", axis, x.array.ndim) for axis in order)
@@ -258,7 +244,11 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Two axes exchanged."""
+    """Two axes exchanged.
+
+    Raises:
+        IndexError: an axis is out of range.
+    """
     a, b = (normalize_axis("transpose", axis, x.array.ndim) for axis in (dim0, dim1))
     if x.array.ndim == 0:
         return x
@@ -268,14 +258,22 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 
 def t(x: Tensor) -> Tensor:
-    """The transposed matrix; vectors and scalars as they are."""
+    """The transposed matrix; vectors and scalars as they are.
+
+    Raises:
+        RuntimeError: there are more than two axes.
+    """
     if x.array.ndim > 2:
         raise RuntimeError(f"t: expects a tensor with <= 2 dimensions, got {x.array.ndim}")
     return transpose(x, 0, 1) if x.array.ndim == 2 else x
 
 
 def matrix_transpose(x: Tensor) -> Tensor:
-    """The last two axes exchanged."""
+    """The last two axes exchanged.
+
+    Raises:
+        RuntimeError: there are fewer than two axes.
+    """
     if x.array.ndim < 2:
         raise RuntimeError(
             f"mT: only supported on matrices or batches of matrices, got a {x.array.ndim}-D tensor"
@@ -284,7 +282,12 @@ def matrix_transpose(x: Tensor) -> Tensor:
 
 
 def movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
-    """Axes moved to other positions, the rest in their order."""
+    """Axes moved to other positions, the rest in their order.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: an axis is given twice, or there are not as many destinations as sources.
+    """
     n = x.array.ndim
     sources = [source] if isinstance(source, int) else list(source)
     targets = [destination] if isinstance(destination, int) else list(destination)
@@ -309,7 +312,7 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
     Raises:
         RuntimeError: an axis of another length would have to change.
     """
-    sizes = _sizes("expand", shape)
+    sizes = sizes_of("expand", shape)
     missing = len(sizes) - x.array.ndim
     if missing < 0:
         raise RuntimeError(
@@ -334,12 +337,20 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
 
 
 def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """``x`` repeated to ``shape`` without a copy."""
+    """``x`` repeated to ``shape`` without a copy.
+
+    Raises:
+        RuntimeError: an axis of another length would have to change.
+    """
     return expand(x, tuple(shape))
 
 
 def squeeze(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
-    """Axes of length 1 removed: all, or those in ``dim``."""
+    """Axes of length 1 removed: all, or those in ``dim``.
+
+    Raises:
+        IndexError: an axis is out of range.
+    """
     axes = normalize_axes("squeeze", axis if dim is None else dim, x.array.ndim)
     shape = tuple(n for position, n in enumerate(x.array.shape) if n != 1 or position not in axes)
     return x if shape == x.array.shape else Reshape.of(shape)(_viewable(x, shape))
@@ -350,14 +361,23 @@ def _viewable(x: Tensor, shape: Shape) -> Tensor:
 
 
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
-    """A new axis of length 1 at ``dim``."""
+    """A new axis of length 1 at ``dim``.
+
+    Raises:
+        IndexError: the place is out of range.
+    """
     n = x.array.ndim + 1
     axis = normalize_axis("unsqueeze", dim, n)
     return Slice.of((*[(None, None, None)] * axis, None))(x)
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The axes from ``start_dim`` to ``end_dim`` merged into one."""
+    """The axes from ``start_dim`` to ``end_dim`` merged into one.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: ``start_dim`` comes after ``end_dim``.
+    """
     if x.array.ndim == 0:
         return reshape(x, 1)
     start = normalize_axis("flatten", start_dim, x.array.ndim)
@@ -374,7 +394,12 @@ def ravel(x: Tensor) -> Tensor:
 
 
 def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
-    """One axis split into several."""
+    """One axis split into several.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: the sizes do not make up the axis.
+    """
     axis = normalize_axis("unflatten", dim, x.array.ndim)
     shape = x.array.shape
     parts = _infer("unflatten", tuple(sizes), shape[axis])
@@ -396,7 +421,11 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 
 def select(x: Tensor, dim: int, index: int) -> Tensor:
-    """One position of one axis, which disappears."""
+    """One position of one axis, which disappears.
+
+    Raises:
+        IndexError: the axis or the position is out of range.
+    """
     axis = normalize_axis("select", dim, x.array.ndim)
     n = x.array.shape[axis] if x.array.ndim else 0
     if not -n <= index < n:
@@ -407,7 +436,12 @@ def select(x: Tensor, dim: int, index: int) -> Tensor:
 
 
 def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """A view of the diagonal of two axes, as a new last axis."""
+    """A view of the diagonal of two axes, as a new last axis.
+
+    Raises:
+        IndexError: an axis is out of range.
+        RuntimeError: there are fewer than two axes, or both are the same.
+    """
     if x.array.ndim < 2:
         raise RuntimeError(f"diagonal: needs at least 2 axes, got {x.array.ndim}")
     a, b = (normalize_axis("diagonal", axis, x.array.ndim) for axis in (dim1, dim2))

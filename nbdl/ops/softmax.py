@@ -206,7 +206,7 @@ def _excess(h: Tensor, p: Tensor, target: Tensor, ignored: int) -> Tensor:
     return apply(Reduce.of(_COUNTED_EXCESS, "sum", (1,), False, 1 << 4), *operands)
 
 
-# ------------------------------------------------------------------------------------------- public functions
+# ----------------------------------------------------------------------------------------- public functions
 def _prepared(label: str, x: Tensor, dim: int, dtype: Any) -> tuple[Tensor, int]:
     if not isinstance(x, Tensor):
         raise TypeError(f"{label}(): argument 1 must be a tensor, got {type(x).__name__}")
@@ -270,7 +270,7 @@ def cross_entropy_rows(logits: Tensor, target: Tensor, ignore_index: int = -100)
 
 
 def _check_classes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
-    """Classes must exist; read on the CPU only, where it waits for nobody. Kernels give NaN for those that do not."""
+    """Classes must exist; read on the CPU only, where it waits for nobody. Kernels give NaN otherwise."""
     classes = target.array
     if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or logits.array.ndim < 2:
         return

@@ -98,7 +98,7 @@ def _only_element(x: Tensor) -> ValuesIndices:
     return ValuesIndices(x.clone(), x.detach().zeros_like(dtype=np.int64))
 
 
-# ---------------------------------------------------------------------------------------------------- sorting
+# -------------------------------------------------------------------------------------------------- sorting
 def argsort(
     x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
 ) -> Tensor:
@@ -173,7 +173,7 @@ def kthvalue(
     return _chosen(x, position, argsort(x, position).narrow(position, k - 1, 1), keepdim)
 
 
-# ---------------------------------------------------------------------------------------------------- extrema
+# -------------------------------------------------------------------------------------------------- extrema
 def _extremum(
     kind: str, x: Tensor, dim: Any, keepdim: bool, axis: int | None, keepdims: bool | None
 ) -> Tensor | ValuesIndices:
@@ -227,7 +227,7 @@ def min(
     return _extremum("min", x, dim, keepdim, axis, keepdims)
 
 
-# ------------------------------------------------------------------------------------- elements in the middle
+# ----------------------------------------------------------------------------------- elements in the middle
 def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | None, ignore_nan: bool) -> Any:
     if dim is None and axis is None:
         if not x.array.size:
@@ -286,7 +286,7 @@ def _differs(x: Tensor, axis: int) -> Tensor:
     return pad_constant(changed, [(int(k == axis), 0) for k in range(x.array.ndim)], True)
 
 
-# ----------------------------------------------------------------------------------------- sets and searching
+# --------------------------------------------------------------------------------------- sets and searching
 def unique(
     x: Tensor,
     sorted: bool = True,

@@ -13,7 +13,7 @@ from nbdl.formula.functions import abs as absolute
 from nbdl.formula.functions import equal, exp, isfinite, isnan, log, pow, sqrt, square, where
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axes
-from nbdl.ops.reduction import IDENTITY, Reduce, amax, amin, sum
+from nbdl.ops.reduction import IDENTITY, SQUARED_DIFFERENCE, Reduce, amax, amin, sum
 from nbdl.ops.shape import reshape
 
 __all__ = [
@@ -26,7 +26,6 @@ _EXP_SHIFTED = Formula("exp_shifted", lambda x, shift: exp(x - shift), 2)
 # The logarithm of a sum of exp(x - shift), put back. A sum of 0 (all x = -inf) gives -inf with a derivative
 # of 0.
 _LOG_SHIFTED = Formula("logsumexp", lambda total, top: where(equal(total, 0), top, log(total) + top), 2)
-_SQUARED_DISTANCE = Formula("squared_distance", lambda x, y: square(x - y), 2)
 _SQUARE = Formula("square", square, 1)
 _ABS = Formula("abs", absolute, 1)
 _ABS_POWER = Formula("abs_power", lambda x, p: where(equal(x, 0), 0, pow(absolute(x), p)), 2)
@@ -103,7 +102,7 @@ def var_mean(
     mean = x.mean(axes, keepdim=True) if axes else x
     count = math.prod([x.array.shape[k] for k in axes])
     freedom = builtins.max(0.0, count - _correction("var", unbiased, correction))
-    variance = _reduced(_SQUARED_DISTANCE, x, axes, True, mean) / freedom
+    variance = _reduced(SQUARED_DIFFERENCE, x, axes, True, mean) / freedom
     return _dropped(variance, axes, keep), _dropped(mean, axes, keep)
 
 

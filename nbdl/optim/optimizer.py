@@ -13,6 +13,7 @@ import numpy as np
 
 from nbdl.autograd.engine import reset_gradient
 from nbdl.autograd.modes import enable_grad, mode
+from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Handle, Hooks, Tensor
 from nbdl.backend import registry
 from nbdl.formula import Formula
@@ -50,7 +51,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._step_pre_hooks, self._step_post_hooks = Hooks(), Hooks()
-        self._scalars: dict[tuple[int, str], np.ndarray] = {}
+        self._scalars: dict[int, tuple[dict[str, float], dict[str, np.ndarray]]] = {}
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
                 f"{type(self).__name__}: params argument given to the optimizer should be an iterable of "
@@ -172,14 +173,15 @@ class Optimizer:
 
         The arrays stay the same and get the values of now, so that kernels may read them by address.
         """
-        values = self.hyperparameters(group)
-        arrays = {}
-        for name, value in values.items():
-            array = self._scalars.get((index, name))
-            if array is None:
-                array = self._scalars[index, name] = np.empty((), np.float64)
-            array[...] = float(value)
-            arrays[name] = array
+        values = {name: float(value) for name, value in self.hyperparameters(group).items()}
+        known = self._scalars.get(index)
+        if known is None or known[1].keys() != values.keys():
+            known = self._scalars[index] = ({}, {name: np.empty((), np.float64) for name in values})
+        written, arrays = known
+        if written != values:
+            for name, value in values.items():
+                arrays[name][...] = value
+            self._scalars[index] = (values, arrays)
         return arrays
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
@@ -295,8 +297,7 @@ def update(
     if steps:
         backend.overwrite(Pointwise.of(_COUNT), [[step.array] for step in steps], (0,))
     backend.overwrite(Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), rows, (0, *range(2, n_arrays)))
-    for param in params:
-        param.mark_changed()
+    mark_changed(params)
 
 
 def check_at_least_zero(label: str, description: str, value: Any) -> None:

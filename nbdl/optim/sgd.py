@@ -148,4 +148,5 @@ class SGD(Optimizer):
                     scalars["weight_decay"],
                     scalars["sign"],
                 ]
-                update(rule, *zip(*chosen, strict=True), numbers)
+                parameters, gradients, buffers = zip(*chosen, strict=True)
+                update(rule, parameters, gradients, buffers, numbers)

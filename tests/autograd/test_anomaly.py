@@ -38,7 +38,7 @@ def test_backward(backend):
 
 def test_several_outputs_and_integers():
     with detect_anomaly():
-        values, indices = leaf(3.0, 1.0).sort()
+        _, indices = leaf(3.0, 1.0).sort()
         nbdl.tensor([1, 2]) + 1
     assert indices.tolist() == [1, 0]
 

@@ -15,7 +15,7 @@ def leaf(values, dtype="float64"):
     return nbdl.tensor(values, dtype=dtype, requires_grad=True)
 
 
-# ------------------------------------------------------------------------------------------------- what flows where
+# ------------------------------------------------------------------------------------------- what flows where
 def test_gradients_of_several_paths_add_up():
     x = leaf([1.0, 2.0])
     y = x * x
@@ -103,9 +103,10 @@ def test_the_same_tensor_as_both_operands():
     np.testing.assert_array_equal(x.grad.numpy(), ones @ x.detach().numpy().T + x.detach().numpy().T @ ones)
 
 
-# ------------------------------------------------------------------------------------------------ shapes and dtypes
+# ------------------------------------------------------------------------------------------ shapes and dtypes
 @pytest.mark.parametrize(
-    ("a", "b"), [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 1, 4), (3, 1)), ((1,), ()), ((0, 3), (1, 3))]
+    ("a", "b"),
+    [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 1, 4), (3, 1)), ((1,), ()), ((0, 3), (1, 3))],
 )
 def test_gradients_of_broadcast_operands_have_their_shapes(a, b):
     x, y = (nbdl.ones(shape, dtype="float64", requires_grad=True) for shape in (a, b))
@@ -138,7 +139,7 @@ def test_integer_operands():
     assert x.grad.tolist() == [3.0, 4.0]
 
 
-# ---------------------------------------------------------------------------------------------- keeping and freeing
+# ---------------------------------------------------------------------------------------- keeping and freeing
 def test_the_graph_is_freed_unless_retained():
     x = leaf(2.0)
     y = x.exp()
@@ -193,7 +194,7 @@ def test_a_gradient_that_views_are_made_of_is_a_tensor_of_its_own():
     assert y.grad.tolist() == [[1.0, 1.0]]
 
 
-# ------------------------------------------------------------------------------------------------------------ hooks
+# ------------------------------------------------------------------------------------------------------ hooks
 def test_hook_on_a_leaf_replaces_the_gradient():
     x = leaf([1.0, 2.0])
     seen = []
@@ -255,7 +256,7 @@ def test_hooks_of_several_outputs():
     assert x.grad.tolist() == [0.0, 5.0, 0.0]
 
 
-# ------------------------------------------------------------------------------------------------------------ modes
+# ------------------------------------------------------------------------------------------------------ modes
 def test_no_grad_and_enable_grad():
     x = leaf(1.0)
     with nbdl.no_grad():
@@ -333,7 +334,7 @@ def test_detach():
     assert z.is_leaf
 
 
-# ---------------------------------------------------------------------------------------------------------- threads
+# ---------------------------------------------------------------------------------------------------- threads
 def test_modes_belong_to_a_thread():
     seen = {}
 
@@ -374,7 +375,7 @@ def test_backward_in_several_threads():
         np.testing.assert_allclose(found, np.cos(x) * x + np.sin(x), rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------------ depth
+# ------------------------------------------------------------------------------------------------------ depth
 def test_a_chain_of_100_000_operations():
     x = leaf(1.0, "float32")
     y = x

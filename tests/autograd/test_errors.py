@@ -1,4 +1,4 @@
-"""Bad input to the engine: each an exception of PyTorch's class that names function, argument, given and allowed."""
+"""Bad input: exceptions of PyTorch's class that name function, argument, what was given and is allowed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,21 @@ CASES = [
     (lambda: x.sum().backward(inputs=[c]), RuntimeError, r"inputs\[0\] does not require grad"),
     (lambda: grad(x.sum(), c), RuntimeError, r"inputs\[0\] does not require grad"),
     (lambda: grad(x.sum(), [3]), TypeError, r"inputs\[0\] must be a tensor, got int"),
-    (lambda: grad(x.sum(), leaf(2)), RuntimeError, "appears to not have been used in the graph.*allow_unused=True"),
-    (lambda: grad(x * 2, x, is_grads_batched=True), RuntimeError, "is_grads_batched needs one tensor in grad_outputs"),
-    (lambda: nbdl.tensor([1, 2], requires_grad=True), RuntimeError, "only tensors of floating point dtype.*int64"),
+    (
+        lambda: grad(x.sum(), leaf(2)),
+        RuntimeError,
+        "appears to not have been used in the graph.*allow_unused=True",
+    ),
+    (
+        lambda: grad(x * 2, x, is_grads_batched=True),
+        RuntimeError,
+        "is_grads_batched needs one tensor in grad_outputs",
+    ),
+    (
+        lambda: nbdl.tensor([1, 2], requires_grad=True),
+        RuntimeError,
+        "only tensors of floating point dtype.*int64",
+    ),
     (lambda: nbdl.tensor([1, 2]).requires_grad_(), RuntimeError, "only tensors of floating point dtype"),
     (lambda: (x * 2).requires_grad_(False), RuntimeError, "only change requires_grad flags of leaf"),
     (lambda: c.register_hook(print), RuntimeError, "doesn't require gradient"),
@@ -46,14 +58,26 @@ CASES = [
     (lambda: len(leaf()), TypeError, r"len\(\) of a 0-d tensor"),
     (lambda: list(leaf()), TypeError, "iteration over a 0-d tensor"),
     (lambda: [1, 2][leaf()], TypeError, "only integer tensors of a single element"),
-    (lambda: x + leaf(2), RuntimeError, r"add: shapes \(3,\) and \(2,\) cannot be broadcast: sizes 2 and 3 meet at axis -1"),
+    (
+        lambda: x + leaf(2),
+        RuntimeError,
+        r"add: shapes \(3,\) and \(2,\) cannot be broadcast: sizes 2 and 3 meet at axis -1",
+    ),
     (lambda: x + "y", TypeError, "unsupported operand"),
-    (lambda: nbdl.add(x, "y"), TypeError, r"add\(\): argument 2 must be a tensor, an array or a number, got str"),
+    (
+        lambda: nbdl.add(x, "y"),
+        TypeError,
+        r"add\(\): argument 2 must be a tensor, an array or a number, got str",
+    ),
     (lambda: x.sum(dim=1), IndexError, r"expected to be in range of \[-1, 0\], but got 1"),
     (lambda: x.sum(dim=(0, 0)), RuntimeError, "appears multiple times"),
     (lambda: x.sum(dim="a"), TypeError, "dim must be an integer, got str"),
     (lambda: leaf(0).amax(), IndexError, "cannot reduce over an axis of size 0"),
-    (lambda: leaf(2, 3) @ leaf(2, 3), RuntimeError, r"matmul: shapes \(2, 3\) and \(2, 3\) cannot be multiplied"),
+    (
+        lambda: leaf(2, 3) @ leaf(2, 3),
+        RuntimeError,
+        r"matmul: shapes \(2, 3\) and \(2, 3\) cannot be multiplied",
+    ),
     (lambda: leaf(2, 3) @ nbdl.ones(3, 2), RuntimeError, "same dtype, but got float32 and float64"),
     (lambda: leaf() @ leaf(3), RuntimeError, "at least 1D, but they are 0D and 1D"),
     (lambda: x.reshape(2, 2), RuntimeError, r"shape '\[2, 2\]' is invalid for input of size 3"),

@@ -120,7 +120,11 @@ def test_hand_made_levels():
     [
         (lambda: fwd.make_dual(vector(1.0), vector(1.0, 2.0)), RuntimeError, r"shape \(1,\).*got \(2,\)"),
         (lambda: fwd.make_dual(vector(1.0), nbdl.ones(1)), RuntimeError, "dtype float64, got .* float32"),
-        (lambda: fwd.make_dual(nbdl.tensor([1]), nbdl.tensor([1])), RuntimeError, "floating point tensor, got int64"),
+        (
+            lambda: fwd.make_dual(nbdl.tensor([1]), nbdl.tensor([1])),
+            RuntimeError,
+            "floating point tensor, got int64",
+        ),
         (lambda: fwd.make_dual(1.0, vector(1.0)), TypeError, "tensor must be a tensor, got float"),
     ],
 )

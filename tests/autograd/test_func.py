@@ -28,7 +28,7 @@ MODES = {"reverse": func.grad, "forward": derivative_in_forward_mode}
 nested = pytest.mark.parametrize(("outer", "inner"), list(itertools.product(MODES, MODES)))
 
 
-# ------------------------------------------------------------------------------------------------------------ nesting
+# ---------------------------------------------------------------------------------------------------- nesting
 @nested
 def test_inner_derivatives_do_not_see_outer_perturbations(outer, inner):
     """d/dx (x * d/dy (x + y)) = 1 (Siskind and Pearlmutter, Perturbation confusion, 2005)."""
@@ -78,7 +78,7 @@ def test_tangents_that_outlive_their_level_are_ignored():
     assert slope.item() == 3.0
 
 
-# ------------------------------------------------------------------------------------------------------------- values
+# ----------------------------------------------------------------------------------------------------- values
 def field(x):
     return (x.sin() * x.sum()).tanh()
 
@@ -155,7 +155,7 @@ def assert_same_nest(mine, twin):
         np.testing.assert_allclose(mine.numpy(), twin.numpy(), rtol=1e-10, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------- arguments and nests
+# ---------------------------------------------------------------------------------------- arguments and nests
 def test_argnums():
     f = lambda x, y, k: (x * x * y).sum() * k  # noqa: E731
     x, y = vector(1.0, 2.0), vector(3.0, 4.0)
@@ -216,7 +216,7 @@ def test_jacobian_shapes(shape):
         assert jacobian(lambda x: x.sum())(x).shape == shape
 
 
-# ----------------------------------------------------------------------------------------------- the tape of the caller
+# ------------------------------------------------------------------------------------- the tape of the caller
 def test_results_are_on_the_tape_only_where_they_should_be():
     x, w = vector(1.0, 2.0), vector(3.0, 4.0, requires_grad=True)
     assert not func.grad(lambda x: (x**3).sum())(x).requires_grad
@@ -250,7 +250,7 @@ def test_the_product_is_differentiable_by_its_vector():
     assert g.tolist() == [3.0, 120.0]
 
 
-# ------------------------------------------------------------------------------------------------------------- errors
+# ----------------------------------------------------------------------------------------------------- errors
 x1 = vector(1.0, 2.0)
 
 
@@ -280,7 +280,7 @@ def test_errors(call, error, message):
         call()
 
 
-# ---------------------------------------------------------------------------------------------------- functional_call
+# -------------------------------------------------------------------------------------------- functional_call
 class Net(nbdl.nn.Module):
     def __init__(self):
         super().__init__()

@@ -196,7 +196,11 @@ def make(**methods):
         (lambda ctx, g: (g, None, g), RuntimeError, "incorrect number of gradients"),
         (lambda ctx, g: (g, g), RuntimeError, "different from None at position 2"),
         (lambda ctx, g: (1.0, None), TypeError, "gradient of type float at position 0"),
-        (lambda ctx, g: (g.sum(), None), RuntimeError, r"invalid gradient: got shape \(\) but expected \(3,\)"),
+        (
+            lambda ctx, g: (g.sum(), None),
+            RuntimeError,
+            r"invalid gradient: got shape \(\) but expected \(3,\)",
+        ),
     ],
 )
 def test_wrong_gradients(backward, error, message):
@@ -257,7 +261,7 @@ def test_a_dirty_leaf_is_refused():
         SquareInPlace.apply(leaf(3))
 
 
-# ---------------------------------------------------------------------------------------------------------- custom_op
+# -------------------------------------------------------------------------------------------------- custom_op
 def numba_kernel():
     numba = pytest.importorskip("numba", reason="numba is not installed")
 
@@ -324,7 +328,11 @@ def test_custom_op_with_several_outputs_and_a_shape_rule(backend):
         (lambda: make_cube()("x", leaf(2), scale=1.0), TypeError, "argument 1 must be a tensor"),
         (lambda: make_cube()(leaf(2), leaf(3), scale=1.0), RuntimeError, "cannot be broadcast"),
         (lambda: make_cube()(leaf(2), leaf(2), scale=[1]), TypeError, "parameters must be hashable"),
-        (lambda: make_cube(shape=lambda x, y, scale: 3)(leaf(2), leaf(2), scale=1), TypeError, "shape must return"),
+        (
+            lambda: make_cube(shape=lambda x, y, scale: 3)(leaf(2), leaf(2), scale=1),
+            TypeError,
+            "shape must return",
+        ),
         (lambda: make_cube().kernel("cupy"), RuntimeError, "no kernel for the backend cupy, only for numpy"),
     ],
 )

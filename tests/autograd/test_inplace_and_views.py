@@ -74,7 +74,9 @@ def copy_from(x):
 
 def many_operations(x):
     y = x.clone()
-    return y.add_(1.0).mul_(x).sub_(x, alpha=2.0).div_(x + 2).clamp_(min=-5.0).pow_(2).addcmul_(x, x, value=0.5)
+    return (
+        y.add_(1.0).mul_(x).sub_(x, alpha=2.0).div_(x + 2).clamp_(min=-5.0).pow_(2).addcmul_(x, x, value=0.5)
+    )
 
 
 def fill_and_zero(x):
@@ -85,7 +87,8 @@ def fill_and_zero(x):
 
 
 PROGRAMS = [
-    mul_twice, square_in_place, change_view, change_base_under_view, change_view_of_view, siblings, overlapping_views, set_item,
+    mul_twice, square_in_place, change_view, change_base_under_view, change_view_of_view, siblings,
+    overlapping_views, set_item,
     copy_from, many_operations, fill_and_zero,
 ]  # fmt: skip
 
@@ -98,7 +101,9 @@ def test_derivatives(program, backend):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("program", [program for program in PROGRAMS if program is not square_in_place])  # torch refuses
+@pytest.mark.parametrize(
+    "program", [program for program in PROGRAMS if program is not square_in_place]
+)  # torch refuses
 def test_against_torch(program):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = leaf(2, 3)
@@ -112,7 +117,7 @@ def test_against_torch(program):
     np.testing.assert_allclose(x.grad.numpy(), twin.grad.numpy(), rtol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------------ memory
+# ----------------------------------------------------------------------------------------------------- memory
 def test_views_share_memory_both_ways():
     x = nbdl.zeros(2, 3)
     row, flat, transposed = x[1], x.reshape(-1), x.T
@@ -152,7 +157,7 @@ def test_no_grad_updates_of_leaves():
     (x * x).sum().backward()
 
 
-# ---------------------------------------------------------------------------------------------------------- versions
+# --------------------------------------------------------------------------------------------------- versions
 def saved_operand(x):
     y = x * 2
     z = y * y
@@ -197,7 +202,14 @@ def saved_matrix(x):
 
 @pytest.mark.parametrize(
     "program",
-    [saved_operand, saved_output, saved_through_a_view, saved_view, saved_then_base_changed_through_new_view, saved_matrix],
+    [
+        saved_operand,
+        saved_output,
+        saved_through_a_view,
+        saved_view,
+        saved_then_base_changed_through_new_view,
+        saved_matrix,
+    ],
 )
 def test_a_saved_value_that_was_overwritten_is_an_error(program, backend):
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -223,7 +235,7 @@ def test_version_counts_changes():
     assert x._version == view._version == 3
 
 
-# ------------------------------------------------------------------------------------------------------------ errors
+# ----------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
     ("program", "message"),
     [

@@ -124,7 +124,8 @@ def errors(x):
 
 
 STEPS = [
-    first_order, create_graph, backward_with_create_graph, graph_that_is_never_used, retained, hooks, in_place, functions,
+    first_order, create_graph, backward_with_create_graph, graph_that_is_never_used, retained, hooks,
+    in_place, functions,
     forward_mode, nested_transforms, errors,
 ]  # fmt: skip
 

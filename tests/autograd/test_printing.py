@@ -9,7 +9,10 @@ import nbdl
 
 
 def test_plain():
-    assert repr(nbdl.tensor([[1.0, 2.5], [-3.0, 4.0]])) == "tensor([[ 1.0000,  2.5000],\n        [-3.0000,  4.0000]])"
+    assert (
+        repr(nbdl.tensor([[1.0, 2.5], [-3.0, 4.0]]))
+        == "tensor([[ 1.0000,  2.5000],\n        [-3.0000,  4.0000]])"
+    )
     assert repr(nbdl.tensor([1.0, 2.0])) == "tensor([1., 2.])"
     assert repr(nbdl.tensor(3)) == "tensor(3)"
     assert repr(nbdl.tensor([True, False])) == "tensor([ True, False])"
@@ -19,7 +22,8 @@ def test_plain():
 @pytest.mark.parametrize(
     "values",
     [
-        [1.0, 2.0], [0.5, 100.25], [1e-5, 1.0], [1e9, 1.0], [float("nan"), 1.0], [float("inf"), 1.5], 2.0, [], [1, 2], [-0.0, 1.0],
+        [1.0, 2.0], [0.5, 100.25], [1e-5, 1.0], [1e9, 1.0], [float("nan"), 1.0], [float("inf"), 1.5], 2.0,
+        [], [1, 2], [-0.0, 1.0],
         [[1.0], [2.0]], [1e-10], [12345678.0], [0.1, 0.12345678],
     ],
 )  # fmt: skip
@@ -70,7 +74,7 @@ def test_graph_names():
     x = nbdl.ones(2, 2, requires_grad=True)
     y = nbdl.log_softmax(x @ x, 1)
     assert repr(y.grad_fn) == "<LogSoftmaxBackward>"
-    (below, index), = y.grad_fn.next_functions
+    ((below, index),) = y.grad_fn.next_functions
     assert (repr(below), index) == ("<MatmulBackward>", 0)
     assert below.next_functions[0][0] is x
 

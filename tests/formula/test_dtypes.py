@@ -25,7 +25,9 @@ def operands(library, name, as_dtype):
 def test_promotion_against_torch(a, b):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     ours = itertools.product(operands(nbdl, a, np.dtype), operands(nbdl, b, np.dtype))
-    theirs = itertools.product(operands(torch, a, lambda n: getattr(torch, n)), operands(torch, b, lambda n: getattr(torch, n)))
+    theirs = itertools.product(
+        operands(torch, a, lambda n: getattr(torch, n)), operands(torch, b, lambda n: getattr(torch, n))
+    )
     for mine, twin in zip(ours, theirs, strict=True):
         assert str(nbdl.result_type(*mine)) == str(torch.result_type(*twin)).removeprefix("torch."), mine
         if isinstance(mine[0], nbdl.Tensor) or isinstance(mine[1], nbdl.Tensor):
@@ -37,8 +39,10 @@ def test_promotion_against_torch(a, b):
 @pytest.mark.parametrize(
     ("name", "dtype", "expected"),
     [
-        ("exp", "int64", "float32"), ("exp", "bool", "float32"), ("exp", "float16", "float16"), ("exp", "float64", "float64"),
-        ("square", "int32", "int32"), ("abs", "int8", "int8"), ("isnan", "int64", "bool"), ("isfinite", "float16", "bool"),
+        ("exp", "int64", "float32"), ("exp", "bool", "float32"), ("exp", "float16", "float16"),
+        ("exp", "float64", "float64"),
+        ("square", "int32", "int32"), ("abs", "int8", "int8"), ("isnan", "int64", "bool"),
+        ("isfinite", "float16", "bool"),
         ("logical_not", "float32", "bool"), ("bitwise_not", "bool", "bool"), ("sign", "int16", "int16"),
     ],
 )  # fmt: skip
@@ -47,7 +51,9 @@ def test_kinds_of_functions(name, dtype, expected, backend):
 
 
 def test_bits_of_floats_are_an_error():
-    with pytest.raises(TypeError, match="bitwise_and: operands must be integers or bools, got float32, int64"):
+    with pytest.raises(
+        TypeError, match="bitwise_and: operands must be integers or bools, got float32, int64"
+    ):
         nbdl.bitwise_and(nbdl.ones(3), 1)
 
 

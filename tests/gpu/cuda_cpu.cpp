@@ -1,7 +1,7 @@
 // The runtime behind cuda_cpu.h: blocks one after the other, the threads of a block as fibres.
 //
-// A launch ends with a message where a kernel touches memory that is not its own, where its threads wait for each other in vain,
-// where two threads touch the same memory with no order between them, or where it takes too long.
+// A launch ends with a message where a kernel touches memory that is not its own, where its threads wait for each
+// other in vain, where two threads touch the same memory with no order between them, or where it takes too long.
 #include "cuda_cpu.h"
 
 #include <csetjmp>

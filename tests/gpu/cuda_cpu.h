@@ -1,7 +1,7 @@
 // CUDA C++ on the CPU: what a kernel sees when a C++ compiler reads it.
 //
-// The threads of a block are fibres on one thread of the operating system (cuda_cpu.cpp), so barriers, shuffles, shared memory and
-// atomics mean what they mean on a device, and misuse is reported with the line of the kernel.
+// The threads of a block are fibres on one thread of the operating system (cuda_cpu.cpp), so barriers, shuffles,
+// shared memory and atomics mean what they mean on a device, and misuse is reported with the line of the kernel.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -122,7 +122,8 @@ inline int __any_sync(unsigned mask, int predicate, CUDA_CPU_LINE) { return __ba
 inline int __all_sync(unsigned mask, int predicate, CUDA_CPU_LINE) { return __ballot_sync(mask, predicate, line) == mask; }
 
 // ------------------------------------------------------------------------------------------------ atomics
-// A fibre is not interrupted between reading and writing. The accesses are not instrumented: the hook is told that they are atomic.
+// A fibre is not interrupted between reading and writing. The accesses are not instrumented: the hook is told that
+// they are atomic.
 template <class T, class Update>
 __attribute__((no_sanitize("thread"))) T cuda_cpu_atomic(T* address, Update update) {
     cuda_cpu_atomic_access(address, sizeof(T));

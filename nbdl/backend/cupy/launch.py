@@ -64,18 +64,16 @@ class Launch(NamedTuple):
         grid: numbers of blocks.
         block: numbers of threads.
         arguments: NumPy scalars that come after the operands.
-        shared: bytes of dynamic shared memory.
     """
 
     kernel: Any
     grid: tuple[int, ...]
     block: tuple[int, ...]
     arguments: tuple[Any, ...]
-    shared: int = 0
 
     def __call__(self, *operands: Any) -> None:
         """Launch on the current stream."""
-        self.kernel(self.grid, self.block, (*operands, *self.arguments), shared_mem=self.shared)
+        self.kernel(self.grid, self.block, (*operands, *self.arguments))
 
 
 class Spec(NamedTuple):

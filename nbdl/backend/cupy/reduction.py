@@ -28,8 +28,9 @@ from nbdl.backend.cupy.launch import (
 )
 from nbdl.backend.cupy.pointwise import operand_kind
 from nbdl.backend.loops import Nest, Strides, memory_order, merge, row_major
-from nbdl.backend.numpy.reduction import accumulator_dtype, reduced_dtype
+from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.formula import Formula, dtypes
+from nbdl.formula.dtypes import arithmetic_dtype
 
 KEPT, REDUCED = 0, 1
 # Elements that a thread combines before another block helps, and blocks that keep a large device busy.
@@ -131,7 +132,7 @@ def plan_reduce(
     loops = _loops(formula, inputs, output, shape, axes, keepdims)
     operands = [Operand(f"x{k}", spec.dtype, operand_kind(spec, shape)) for k, spec in enumerate(inputs)]
     target = Operand("y0", result if output is None else output.dtype)
-    total = accumulator_dtype(result)
+    total = arithmetic_dtype(result)
     threads, parts = _shape_of_blocks(loops)
     if parts == 1:
         launch = _launch(kernels, formula, [*operands, target], kind, loops, computed, total, threads, 1)

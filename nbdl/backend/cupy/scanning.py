@@ -11,7 +11,7 @@ from nbdl.backend.cupy.codegen import Operand, c_type
 from nbdl.backend.cupy.launch import THREADS, Kernels, Launch, index_type, power_of_two
 from nbdl.backend.cupy.reduction import COMBINE, IDENTITY
 from nbdl.backend.loops import row_major
-from nbdl.backend.numpy.reduction import accumulator_dtype
+from nbdl.formula.dtypes import arithmetic_dtype
 
 
 def plan_scan(
@@ -55,7 +55,7 @@ def kernel_source(name: str, kind: str, operands: Sequence[Operand], reverse: bo
         index: type of the indices.
     """
     source, target = operands
-    total = accumulator_dtype(target.dtype)
+    total = arithmetic_dtype(target.dtype)
     neutral, combined = COMBINE[kind]
     position = "length - 1 - i" if reverse else "i"
     lines = [

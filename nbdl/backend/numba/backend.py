@@ -12,13 +12,22 @@ from weakref import WeakSet
 
 import numpy as np
 
+from nbdl.backend.numba import pool
 from nbdl.backend.numba.convolution import plan_convolution, plan_convolution_input, plan_convolution_weight
 from nbdl.backend.numba.copying import plan_copy
+from nbdl.backend.numba.indexing import plan_index_put
 from nbdl.backend.numba.launch import Plan, PlanTable, launch, launch_many
 from nbdl.backend.numba.matmul import plan_linear, plan_matmul
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
 from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
+from nbdl.backend.numba.random import (
+    plan_dropout,
+    plan_random_bernoulli,
+    plan_random_integers,
+    plan_random_normal,
+    plan_random_uniform,
+)
 from nbdl.backend.numba.reduction import plan_reduce
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
@@ -73,6 +82,12 @@ PLANNERS: dict[str, Planner] = {
     "cross_entropy_input": plan_cross_entropy_input,
     "normalize": plan_normalize,
     "normalize_input": plan_normalize_input,
+    "random_uniform": plan_random_uniform,
+    "random_normal": plan_random_normal,
+    "random_integers": plan_random_integers,
+    "random_bernoulli": plan_random_bernoulli,
+    "dropout": plan_dropout,
+    "index_put": plan_index_put,
 }
 
 
@@ -147,6 +162,14 @@ class NumbaBackend(NumpyBackend):
                 launches.append(plan.block)
                 launches += operands
         launch_many(*launches)
+
+    def concatenate(self, *arrays: Any, axis: int, out: Any = None) -> Any:
+        """As NumPy's, which copies as fast as memory allows; large results come from the memory pool."""
+        if out is None:
+            shape = list(arrays[0].shape)
+            shape[axis] = sum(array.shape[axis] for array in arrays)
+            out = pool.empty(tuple(shape), arrays[0].dtype)
+        return super().concatenate(*arrays, axis=axis, out=out)
 
     def _plan(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
         """Make the plan for operands like these and keep it."""

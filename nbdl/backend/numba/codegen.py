@@ -17,7 +17,7 @@ from nbdl.backend.numba.compiler import FASTMATH, FASTMATH_REASSOC, compile_kern
 from nbdl.formula import Formula
 from nbdl.formula.expr import Expr
 from nbdl.formula.functions import Function
-from nbdl.formula.printers import INFIX, Statements, depends_only_on, is_truth_value
+from nbdl.formula.printers import INFIX, Statements, depends_only_on, is_truth_value, used_from_outside
 from nbdl.kernels.cpu import math as cpu_math
 from nbdl.kernels.cpu import memory
 
@@ -163,7 +163,7 @@ def formula_body(
     everything_scalar = all(op.pattern == SCALAR for op in operands)
     scalar_names = set() if everything_scalar else {op.name for op in operands if op.pattern == SCALAR}
     scalar_nodes = depends_only_on(scalar_names, formula.nodes)
-    roots = _used_from_outside(formula, scalar_nodes)
+    roots = used_from_outside(formula.outputs, formula.nodes, scalar_nodes)
     outer = _Code(roots, loaded, {}, None, False, "s")
     ready: dict[Expr, str] = {}
     before = list(outer.lines)
@@ -182,14 +182,6 @@ def formula_body(
     }
     inner = _Code(formula.outputs, cast, ready, kind, computed.kind in "iu", "t")
     return Body(before, inner.lines, inner.results)
-
-
-def _used_from_outside(formula: Formula, inside: set[Expr]) -> list[Expr]:
-    used = [root for root in formula.outputs if root in inside]
-    for node in formula.nodes:
-        if node not in inside:
-            used.extend(arg for arg in node.args if arg in inside)
-    return list(dict.fromkeys(used))
 
 
 def accessor(dtype: np.dtype) -> str:

@@ -43,8 +43,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
 
-import nbdl.kernels.cpu
 from nbdl import config
+from nbdl.kernels import cpu as cpu_kernels
 
 __all__ = ["FASTMATH", "FASTMATH_REASSOC", "KERNEL", "Signature", "compile_kernel"]
 
@@ -254,7 +254,7 @@ def _environment_name() -> str:
     digest.update(repr((MAGIC, numba.__version__, llvmlite.__version__, codegen.magic_tuple())).encode())
     digest.update(repr((numba.config.OPT, numba.config.LOOP_VECTORIZE, numba.config.SLP_VECTORIZE)).encode())
     digest.update(Path(__file__).read_bytes())
-    for folder in nbdl.kernels.cpu.__path__:
+    for folder in cpu_kernels.__path__:
         for path in sorted(Path(folder).rglob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"cpu-{digest.hexdigest()[:16]}"

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 class Image(NamedTuple):
-    """Sizes and element strides of an (N, C, *size) array; missing spatial axes have length 1 and stride 0."""
+    """Sizes and element strides of an (N, C, *size) array; missing axes have length 1 and stride 0."""
 
     batch: int
     channels: int
@@ -50,11 +50,13 @@ def fresh_image(shape: Sizes, dtype: np.dtype[Any], channels_last: bool) -> tupl
         axes = (0, len(shape) - 1, *range(1, len(shape) - 1))
         return Image(batch, channels, three_axes(size, 1), strides), OutputSpec(shape, dtype, axes)
     outer, channel, *inner = row_major(shape)
-    return Image(batch, channels, three_axes(size, 1), (outer, channel, *three_axes(inner, 0))), OutputSpec(shape, dtype)
+    return Image(batch, channels, three_axes(size, 1), (outer, channel, *three_axes(inner, 0))), OutputSpec(
+        shape, dtype
+    )
 
 
 def is_plain(arrays: Sequence[Array], dtype: np.dtype[Any]) -> bool:
-    """Whether kernels can read the arrays: of one dtype, not empty, native, aligned, strides in whole elements."""
+    """Whether kernels can read the arrays: of one native dtype, not empty, aligned, whole strides."""
     return all(
         x.dtype == dtype
         and x.dtype.isnative

@@ -8,7 +8,7 @@ from nbdl.backend.numba import threads
 __all__ = ["Nest", "Strides", "element_strides", "memory_order", "merge", "row_major", "tasks_for"]
 
 # Work, in units of one addition, below which one thread is faster than waking the others.
-SERIAL_WORK = 80_000
+SERIAL_WORK = 500_000
 
 
 def tasks_for(work: float, rows: int) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbdl.backend.numba.compiler import compile_kernel
-from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import memory_order, merge, tasks_for
 from nbdl.backend.numba.stages import Stage, scratch_memory, staged_plan
 from nbdl.kernels.cpu import normalization as kernel
@@ -96,13 +96,20 @@ def plan_normalize_input(
     """Plans the gradient from (g, x, weight?, mean?, variance), or returns None where NumPy has to do it."""
     g, x, *rest = inputs
     layout = _layout(x, axes) if outputs is None and _is_supported(inputs) else None
-    if layout is None or not _is_dense(x, layout) or not _same_strides(g, x) or (layout.by_columns and not centred):
+    if (
+        layout is None
+        or not _is_dense(x, layout)
+        or not _same_strides(g, x)
+        or (layout.by_columns and not centred)
+    ):
         return None
     affine = rest[:has_weight]
     along = _runs_along([array.shape for array in affine], x.shape, axes, layout)
     if along is None or not _are_vectors(rest):
         return None
-    specs = [OutputSpec(x.shape, x.dtype, layout.axes)] + [OutputSpec(rest[0].shape, x.dtype)] * (2 * has_weight)
+    specs = [OutputSpec(x.shape, x.dtype, layout.axes)] + [OutputSpec(rest[0].shape, x.dtype)] * (
+        2 * has_weight
+    )
     places = {kernel.G: 0, kernel.X: 1, kernel.VARIANCE: len(inputs) - 1, kernel.GX: len(inputs)}
     if has_weight:
         places |= {kernel.WEIGHT: 2, kernel.GW: len(inputs) + 1, kernel.GB: len(inputs) + 2}
@@ -149,7 +156,11 @@ def _plan_columns(
     coefficients = -(-sums_bytes // _LINE) * _LINE
     scratch = scratch_memory(coefficients + 3 * layout.columns * x.itemsize)
     words = _words(places, layout, eps)
-    words |= {kernel.SUMS: scratch.ctypes.data, kernel.TASKS: tasks, kernel.COEFFICIENTS: scratch.ctypes.data + coefficients}
+    words |= {
+        kernel.SUMS: scratch.ctypes.data,
+        kernel.TASKS: tasks,
+        kernel.COEFFICIENTS: scratch.ctypes.data + coefficients,
+    }
     splits = ((layout.rows, tasks), (layout.columns, 1), (layout.rows, tasks))
     stages = [Stage(_kernel(make, x.dtype), *split) for make, split in zip(makers, splits, strict=True)]
     return staged_plan(stages, inputs=inputs, outputs=specs, words=words, keep=scratch)
@@ -157,13 +168,17 @@ def _plan_columns(
 
 def _words(places: dict[int, int], layout: _Layout, eps: float) -> dict[int, int]:
     absent = dict.fromkeys(range(kernel.X, kernel.GB + 1), -1)
-    return absent | places | {
-        kernel.EPS: int(np.float64(eps).view(np.int64)),
-        kernel.ROWS: layout.rows,
-        kernel.COLUMNS: layout.columns,
-        kernel.LINE_STRIDE: layout.line_stride,
-        kernel.MEAN_STRIDE: layout.mean_stride,
-    }
+    return (
+        absent
+        | places
+        | {
+            kernel.EPS: int(np.float64(eps).view(np.int64)),
+            kernel.ROWS: layout.rows,
+            kernel.COLUMNS: layout.columns,
+            kernel.LINE_STRIDE: layout.line_stride,
+            kernel.MEAN_STRIDE: layout.mean_stride,
+        }
+    )
 
 
 # ---- Layouts ----
@@ -208,7 +223,9 @@ def _is_dense(x: Array, layout: _Layout) -> bool:
 
 def _same_strides(a: Array, b: Array) -> bool:
     """Whether two arrays of one shape lie alike in memory."""
-    return a.shape == b.shape and all(s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True))
+    return a.shape == b.shape and all(
+        s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True)
+    )
 
 
 def _are_vectors(arrays: Sequence[Array]) -> bool:

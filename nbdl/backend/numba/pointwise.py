@@ -147,8 +147,7 @@ def kernel_source(formula: Formula, operands: Sequence[Operand], depth: int, com
     Args:
         formula: the formula.
         operands: inputs, then outputs.
-        depth: number of loops flattened into the rows; 0 for a single loop, which ``lo`` and ``hi`` then
-            split.
+        depth: number of loops flattened into the rows; 0 for a single loop, split by ``lo`` and ``hi``.
         computed: dtype of the arithmetic.
     """
     count = len(operands)

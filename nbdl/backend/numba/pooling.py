@@ -1,6 +1,7 @@
 """Pooling of the Numba backend: plans for the kernels of `nbdl.kernels.cpu.pooling`.
 
-Results have the layout of the operand, channels-last or row-major, so that a chain of image operations stays in one.
+Results have the layout of the operand, channels-last or row-major, so that a chain of image operations
+stays in one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbdl.backend.numba.compiler import compile_kernel
-from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
 from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
 from nbdl.backend.numba.loops import tasks_for
 from nbdl.backend.numba.stages import block_words
 from nbdl.backend.numpy import NumpyBackend
@@ -53,7 +54,9 @@ def plan_max_pool(
     words = _window_words(x.shape[2:], dilation, counts, tables)
     work = 2.0 * math.prod((*x.shape[:2], *counts, *kernel))
     positions = np.dtype(np.int64)
-    return _plan_lines("max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=tables)
+    return _plan_lines(
+        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=tables
+    )
 
 
 def plan_avg_pool(
@@ -77,7 +80,9 @@ def plan_avg_pool(
     divisors = _divisors(x.dtype, size, kernel, stride, padding, counts, count_include_pad, divisor)
     words[cpu.DIVISORS] = divisors.ctypes.data
     work = math.prod((*x.shape[:2], *counts)) * (3.0 + math.prod(kernel))
-    return _plan_lines("avg_pool", cpu.make_avg_pool, x, counts, (x.dtype,), words, work, keep=(tables, divisors))
+    return _plan_lines(
+        "avg_pool", cpu.make_avg_pool, x, counts, (x.dtype,), words, work, keep=(tables, divisors)
+    )
 
 
 def plan_avg_pool_input(
@@ -103,7 +108,16 @@ def plan_avg_pool_input(
     words[cpu.DIVISORS] = divisors.ctypes.data
     channels_last = image_of(y).has_adjacent_channels
     work = math.prod(y.shape) * (3.0 + math.prod(kernel)) + math.prod(size)
-    return _plan_images("avg_pool_input", cpu.make_avg_pool_input, inputs, size, channels_last, words, work, keep=(tables, divisors))
+    return _plan_images(
+        "avg_pool_input",
+        cpu.make_avg_pool_input,
+        inputs,
+        size,
+        channels_last,
+        words,
+        work,
+        keep=(tables, divisors),
+    )
 
 
 def plan_window_scatter(
@@ -111,10 +125,17 @@ def plan_window_scatter(
 ) -> Plan | None:
     """Plans the sums of (y, positions) over zeros, or returns None where NumPy has to do it."""
     y, positions = inputs
-    if outputs is not None or not _is_supported([y]) or not is_plain([positions], np.dtype(np.int64)) or 0 in size:
+    if (
+        outputs is not None
+        or not _is_supported([y])
+        or not is_plain([positions], np.dtype(np.int64))
+        or 0 in size
+    ):
         return None
     layout = image_of(positions)
-    words = dict(enumerate(layout.strides, cpu.INDEX_IMAGE)) | dict(enumerate(three_axes(y.shape[2:], 1), cpu.COUNT_DEPTH))
+    words = dict(enumerate(layout.strides, cpu.INDEX_IMAGE)) | dict(
+        enumerate(three_axes(y.shape[2:], 1), cpu.COUNT_DEPTH)
+    )
     words |= dict(enumerate(three_axes(size, 1), cpu.SIZE_DEPTH))
     work = 6.0 * y.size + math.prod((*y.shape[:2], *size))
     channels_last = layout.has_adjacent_channels
@@ -166,7 +187,9 @@ def _divisors(
     divisor: int | None,
 ) -> Array:
     """What the sum of each window is divided by, as a contiguous array of shape ``counts``."""
-    divisors = NumpyBackend().window_divisors(size, kernel, stride, padding, counts, count_include_pad, divisor)
+    divisors = NumpyBackend().window_divisors(
+        size, kernel, stride, padding, counts, count_include_pad, divisor
+    )
     return np.ascontiguousarray(np.broadcast_to(divisors, counts), dtype)
 
 
@@ -203,7 +226,7 @@ def _plan_images(
     work: float,
     keep: Any = None,
 ) -> Plan:
-    """A plan whose rows are images, or some channels of one: the elements of a row are added up by one task."""
+    """A plan whose rows are images or some channels of one, the elements of which one task adds up."""
     y = inputs[0]
     windows = image_of(y)
     result, spec = fresh_image((*y.shape[:2], *size), y.dtype, channels_last)
@@ -228,7 +251,9 @@ def _plan(
     work: float,
     keep: Any,
 ) -> Plan:
-    words = words | dict(enumerate(elements.strides, cpu.X_IMAGE)) | dict(enumerate(windows.strides, cpu.Y_IMAGE))
+    words = (
+        words | dict(enumerate(elements.strides, cpu.X_IMAGE)) | dict(enumerate(windows.strides, cpu.Y_IMAGE))
+    )
     words |= {cpu.CHANNELS: elements.channels, cpu.CHUNK: chunk, cpu.HAS_LANES: int(chunk > 1)}
     return Plan(
         _kernel(name, make, inputs[0].dtype),

@@ -79,15 +79,15 @@ def plan_random_bernoulli(
     make, spec = partial(kernel.make_bernoulli, p.dtype, dtype), OutputSpec(shape, dtype)
     runs = _runs(shape, _broadcast_strides(p, shape), row_major(shape))
     name, work = f"bernoulli_{p.dtype}_{dtype}", _WORD_WORK + _COMPARISON_WORK
-    return runs and _plan(name, make, inputs, [spec], work=work, words=runs)
+    return None if runs is None else _plan(name, make, inputs, [spec], work=work, words=runs)
 
 
 def plan_dropout(inputs: Sequence[Array], outputs: Sequence[Array] | None) -> Plan | None:
-    """Plans dropout and its mask from (x, seed, draw, p), or returns None where NumPy has to do it.
+    """Plans dropout and its mask from (seed, draw, x, p), or returns None where NumPy has to do it.
 
     The result lies in memory like x, the mask is contiguous.
     """
-    x, _, _, p = inputs
+    _, _, x, p = inputs
     if outputs is not None or x.dtype not in _FLOATS or p.dtype != np.float64 or not is_plain([x], x.dtype):
         return None
     strides = _broadcast_strides(x, x.shape)
@@ -97,8 +97,8 @@ def plan_dropout(inputs: Sequence[Array], outputs: Sequence[Array] | None) -> Pl
     specs = [OutputSpec(x.shape, x.dtype, axes), OutputSpec(x.shape, np.dtype(np.bool_))]
     runs = _runs(x.shape, strides, tuple(memory[axis] for axis in axes))
     work = _WORD_WORK + 2 * _COMPARISON_WORK
-    make = partial(kernel.make_dropout, x.dtype)
-    return runs and _plan(f"dropout_{x.dtype}", make, inputs, specs, work=work, words=runs)
+    name, make = f"dropout_{x.dtype}", partial(kernel.make_dropout, x.dtype)
+    return None if runs is None else _plan(name, make, inputs, specs, work=work, words=runs)
 
 
 def _is_contiguous(outputs: Sequence[Array] | None, dtype: np.dtype[Any]) -> bool:
@@ -121,15 +121,15 @@ def _runs(shape: tuple[int, ...], x: Strides, y: Strides) -> dict[int, int] | No
     if len(lengths) > kernel.MAX_LOOPS:
         return None
     (*x_strides, x_step), (*y_strides, y_step) = nest.strides
-    words = {
+    return {
         kernel.COLUMNS: columns,
         kernel.LOOPS: len(lengths),
         kernel.X_STEP: x_step,
         kernel.Y_STEP: y_step,
+        **dict(enumerate(lengths, kernel.LENGTHS)),
+        **dict(enumerate(x_strides, kernel.X_STRIDES)),
+        **dict(enumerate(y_strides, kernel.Y_STRIDES)),
     }
-    for first, values in ((kernel.LENGTHS, lengths), (kernel.X_STRIDES, x_strides), (kernel.Y_STRIDES, y_strides)):
-        words |= dict(enumerate(values, first))
-    return words
 
 
 def _plan(

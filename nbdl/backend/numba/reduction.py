@@ -28,8 +28,7 @@ from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.formula import Formula, dtypes
 
 KEPT, REDUCED = 0, 1
-# Columns that are accumulated together when rows are summed: their float64 sums stay in the first-level
-# cache.
+# Columns that are accumulated together when rows are summed: their float64 sums stay in the L1 cache.
 TILE = 256
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbdl.backend.numba.compiler import compile_kernel
-from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import Strides, memory_order, merge, row_major, tasks_for
 from nbdl.backend.numba.stages import block_words, scratch_memory
 from nbdl.kernels.cpu import softmax as kernel
@@ -51,7 +51,9 @@ def plan_softmax_input(inputs: Sequence[Array], outputs: Sequence[Array] | None,
     return _plan_softmax_input(inputs, outputs, axis, logarithm=False)
 
 
-def plan_log_softmax_input(inputs: Sequence[Array], outputs: Sequence[Array] | None, *, axis: int) -> Plan | None:
+def plan_log_softmax_input(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, *, axis: int
+) -> Plan | None:
     """Plans the gradient of log(softmax) from (y, g), or returns None where NumPy has to do it."""
     return _plan_softmax_input(inputs, outputs, axis, logarithm=True)
 
@@ -74,7 +76,7 @@ def plan_cross_entropy(
 def plan_cross_entropy_input(
     inputs: Sequence[Array], outputs: Sequence[Array] | None, *, ignore_index: int
 ) -> Plan | None:
-    """Plans the gradient of the losses from (probabilities, classes, g), or returns None where NumPy has to do it."""
+    """Plans the gradient of the losses from (probabilities, classes, g), or returns None: NumPy's."""
     p, classes, g = inputs
     if outputs is not None or not _is_supported([p, g]) or not is_plain([classes], np.dtype(np.int64)):
         return None
@@ -129,7 +131,11 @@ def _is_supported(arrays: Sequence[Array]) -> bool:
 
 def _is_across_rows(x: Array, axis: int) -> bool:
     """Whether loops across the rows suit x better than loops along its classes."""
-    return x.shape[axis] < _FEW_CLASSES or _spec_strides(_spec_like(x))[axis] != 1 or x.strides[axis] != x.itemsize
+    return (
+        x.shape[axis] < _FEW_CLASSES
+        or _spec_strides(_spec_like(x))[axis] != 1
+        or x.strides[axis] != x.itemsize
+    )
 
 
 def _split(strides: Strides, axis: int, rank: int) -> _Operand:
@@ -202,7 +208,12 @@ def _plan(
     if across_rows:
         unit = -(-rows // kernel.LANES)
     tasks = tasks_for(work, unit)
-    words = {kernel.CLASSES: classes, kernel.ROWS: rows, kernel.IGNORED: ignored, kernel.LOOPS: len(nest.dims)}
+    words = {
+        kernel.CLASSES: classes,
+        kernel.ROWS: rows,
+        kernel.IGNORED: ignored,
+        kernel.LOOPS: len(nest.dims),
+    }
     scratch = None
     if across_rows:
         task_bytes = 2 * classes * kernel.LANES * x.itemsize

@@ -76,9 +76,9 @@ _memory: list[NDArray[np.uint8]] = []
 
 
 def scratch_memory(size: int) -> NDArray[np.uint8]:
-    """At least `size` bytes for kernels to work in, page-aligned; whoever refers to it by address keeps it alive.
+    """At least `size` bytes for kernels to work in, page-aligned.
 
-    All plans share it, since they run one at a time.
+    All plans share it, since they run one at a time; whoever refers to it by address keeps it alive.
     """
     if not _memory or _memory[0].size < size:
         memory = np.empty(size + _ALIGNMENT, np.uint8)

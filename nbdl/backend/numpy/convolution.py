@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbdl.backend.numpy.precision import widened
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Pairs, Sizes, taps, window_counts
 
 
@@ -52,7 +53,7 @@ class Convolution:
         result = product.reshape((channels, x.shape[0], *counts)).swapaxes(0, 1)
         if bias:
             result = result + widened(bias[0]).reshape((channels, *[1] * len(kernel)))
-        return self._delivered(result, x.dtype, out)
+        return delivered(self.xp.ascontiguousarray(narrowed(result, x.dtype)), out)
 
     def convolution_input(
         self,
@@ -90,7 +91,7 @@ class Convolution:
         for tap in taps(size, kernel, stride, before, dilation, counts):
             place = (slice(None), *tap.position, *tap.windows)
             by_channel[tap.elements] += columns[place]
-        return self._delivered(result, y.dtype, out)
+        return delivered(self.xp.ascontiguousarray(narrowed(result, y.dtype)), out)
 
     def convolution_weight(
         self,
@@ -120,7 +121,12 @@ class Convolution:
         counts = window_counts(x.shape[2:], kernel, stride, padding, dilation)
         columns = self._columns(widened(x), kernel, stride, padding, dilation, groups, counts)
         product = self.xp.matmul(_channel_rows(widened(y), groups), columns.swapaxes(1, 2))
-        return self._delivered(product.reshape((y.shape[1], x.shape[1] // groups, *kernel)), x.dtype, out)
+        return delivered(
+            self.xp.ascontiguousarray(
+                narrowed(product.reshape((y.shape[1], x.shape[1] // groups, *kernel)), x.dtype)
+            ),
+            out,
+        )
 
     def _columns(
         self,
@@ -141,12 +147,6 @@ class Convolution:
             place = (slice(None), *tap.position, *tap.windows)
             columns[place] = by_channel[tap.elements]
         return columns.reshape((groups, channels * math.prod(kernel) // groups, batch * math.prod(counts)))
-
-    def _delivered(self, result: Any, dtype: Any, out: Any) -> Any:
-        if out is None:
-            return self.xp.ascontiguousarray(result, dtype)
-        out[...] = result
-        return out
 
 
 def _rows(weight: Any, groups: int, length: int) -> Any:

@@ -50,7 +50,7 @@ class _Prepared(NamedTuple):
 
     function: Callable[..., tuple]
     computed: np.dtype
-    casts: tuple[int, ...]
+    casts: tuple[tuple[int, np.dtype], ...]
     outputs: tuple[np.dtype, ...]
     fills: bool
 
@@ -59,12 +59,15 @@ class _Prepared(NamedTuple):
 def _prepare(formula: Formula, types: tuple[np.dtype, ...], ranks: tuple[int, ...]) -> _Prepared:
     _, computed, outputs = dtypes.arithmetic(formula, types, ranks)
     has_array = 2 in ranks
-    scalars, casts = [], []
+    scalars: list[str] = []
+    casts: list[tuple[int, np.dtype]] = []
     for k, (dtype, rank) in enumerate(zip(types, ranks, strict=True)):
         if has_array and rank < 2:
             scalars.append(f"x{k}")
+            if computed.kind == "f" and dtype.kind in "biu" and not dtypes.is_condition(formula, k):
+                casts.append((k, dtypes.FLOAT64))  # NumPy's functions of small integers are half precision
         elif dtype != computed and not (dtype.kind == "b" and dtypes.is_condition(formula, k)):
-            casts.append(k)
+            casts.append((k, computed))
     everything = {f"x{k}" for k in range(formula.arity)}
     fills = all({v.name for v in variables([root])} == everything for root in formula.outputs)
     return _Prepared(numpy_function(formula, tuple(scalars)), computed, tuple(casts), outputs, fills)
@@ -86,8 +89,8 @@ def evaluate(
     operands: Any = inputs
     if prepared.casts:
         operands = list(inputs)
-        for k in prepared.casts:
-            operands[k] = operands[k].astype(prepared.computed)
+        for k, dtype in prepared.casts:
+            operands[k] = operands[k].astype(dtype)
     with np.errstate(all="ignore"):
         return prepared.function(*operands, prepared.computed), prepared.outputs, prepared.fills
 

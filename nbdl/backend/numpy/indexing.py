@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.numpy.results import delivered
+
 _REDUCING = {"add": np.add, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
 
 
@@ -22,11 +24,7 @@ class Indexing:
         """
         if len(axes) == 1:
             return self.xp.asarray(x.take(indices[0], axis=axes[0], out=out))
-        result = x[_key(axes, indices)]
-        if out is None:
-            return self.xp.asarray(result)
-        out[...] = result
-        return out
+        return delivered(self.xp.asarray(x[_key(axes, indices)]), out)
 
     def index_put(
         self, x: Any, values: Any, *indices: Any, axes: tuple[int, ...], accumulate: bool, out: Any = None
@@ -46,10 +44,7 @@ class Indexing:
     def gather(self, x: Any, index: Any, *, axis: int, out: Any = None) -> Any:
         """result[i, j, k] = x[i, index[i, j, k], k] for axis 1; other axes of ``index`` may be shorter."""
         result = x[_along(self.xp, index, axis)]
-        if out is None:
-            return result if index.ndim else result.copy()
-        out[...] = result
-        return out
+        return delivered(result if index.ndim else result.copy(), out)
 
     def scatter(self, x: Any, index: Any, source: Any, *, axis: int, kind: str, out: Any = None) -> Any:
         """``x`` with source[i, j, k] written to [i, index[i, j, k], k] for axis 1.
@@ -77,11 +72,7 @@ class Indexing:
 
     def nonzero(self, x: Any, *, out: Any = None) -> Any:
         """The indices of the elements that are not zero, in row-major order: (count, ndim), int64."""
-        result = self.xp.argwhere(x).astype(np.int64, copy=False)
-        if out is None:
-            return result
-        out[...] = result
-        return out
+        return delivered(self.xp.argwhere(x).astype(np.int64, copy=False), out)
 
 
 def _key(axes: tuple[int, ...], indices: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
 
@@ -31,15 +33,10 @@ class LinearAlgebra:
         if transpose_b:
             b = b.swapaxes(-1, -2)
         with np.errstate(all="ignore"):
-            if _is_half(a.dtype):
-                result = np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
-                if out is None:
-                    return np.asarray(result)
-                out[...] = result
-                return out
-            if out is not None:
-                return np.matmul(a, b, out=out)
-            return np.asarray(np.matmul(a, b))
+            if out is None or dtypes.arithmetic_dtype(a.dtype) != a.dtype:
+                product = np.asarray(np.matmul(widened(a), widened(b)))
+                return delivered(narrowed(product, a.dtype), out)
+            return np.matmul(a, b, out=out)
 
     def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
         """``x @ weight.T + bias``.
@@ -54,7 +51,3 @@ class LinearAlgebra:
         if bias:
             result += bias[0]
         return result
-
-
-def _is_half(dtype: np.dtype) -> bool:
-    return dtype == dtypes.FLOAT16 or dtypes.is_bfloat16(dtype)

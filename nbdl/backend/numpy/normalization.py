@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.numpy.precision import widened
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 
 
 class Normalization:
@@ -50,12 +51,7 @@ class Normalization:
                 result = result * weight
             if bias is not None:
                 result = result + bias
-        result = result.astype(x.dtype, copy=False)
-        if out is None:
-            return (result, *statistics)
-        for target, array in zip(out, (result, *statistics), strict=True):
-            target[...] = array
-        return out
+        return delivered((narrowed(result, x.dtype), *statistics), out)
 
     def normalize_input(
         self,
@@ -95,16 +91,12 @@ class Normalization:
             if centred:
                 inner = inner + scaled.mean(axes, keepdims=True)
             gx = (scaled - inner) / self.xp.sqrt(statistics[-1] + statistics[-1].dtype.type(eps))
-            results = [gx.astype(x.dtype, copy=False)]
+            results = [narrowed(gx, x.dtype)]
             if weight is not None:
                 shared = tuple(k for k, n in enumerate(weight.shape) if n == 1)
                 for product in (wide * normalized, wide):
-                    results.append(product.sum(shared, keepdims=True).astype(weight.dtype, copy=False))
-        if out is None:
-            return tuple(results)
-        for target, array in zip(out, results, strict=True):
-            target[...] = array
-        return out
+                    results.append(narrowed(product.sum(shared, keepdims=True), weight.dtype))
+        return delivered(tuple(results), out)
 
     def _statistics(self, x: Any, axes: tuple[int, ...], centred: bool) -> tuple[Any, ...]:
         """Mean (if centred) and variance; in two passes, so that a large mean does not cost digits."""

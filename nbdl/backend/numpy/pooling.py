@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.numpy.precision import widened
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Sizes, taps
 from nbdl.formula import dtypes
 
@@ -58,7 +59,7 @@ class Pooling:
             wins = (candidate > values[where]) | (candidate != candidate)
             values[where] = self.xp.where(wins, candidate, values[where])
             indices[where] = self.xp.where(wins, flat[tap.elements], indices[where])
-        return _delivered((values, indices), out)
+        return delivered((values, indices), out)
 
     def _first_elements(
         self, flat: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, counts: Sizes
@@ -89,7 +90,7 @@ class Pooling:
             best = region.argmax(-1)
             values[place] = self.xp.take_along_axis(region, best[..., None], -1)[..., 0]
             indices[place] = positions[best]
-        return _delivered((values, indices), out)
+        return delivered((values, indices), out)
 
     def window_gather(self, x: Any, indices: Any, *, out: Any = None) -> Any:
         """The elements at flat positions of every plane.
@@ -102,7 +103,7 @@ class Pooling:
         planes = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
         chosen = indices.reshape((*indices.shape[:2], math.prod(indices.shape[2:])))
         result = self.xp.take_along_axis(planes, chosen, 2).reshape(indices.shape)
-        return _delivered(result, out)
+        return delivered(result, out)
 
     def window_scatter(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
         """The transpose of :meth:`window_gather`: elements added to zeros (N, C, *size) at positions."""
@@ -112,7 +113,7 @@ class Pooling:
         positions = indices.reshape((lead, -1)) if lead and y.size else indices.reshape((lead, 0))
         positions = positions + self.xp.arange(lead)[:, None] * plane
         self.xp.add.at(result.reshape(-1), positions.reshape(-1), widened(y).reshape(-1))
-        return _delivered(result.astype(y.dtype, copy=False), out)
+        return delivered(narrowed(result, y.dtype), out)
 
     def avg_pool(
         self,
@@ -143,7 +144,7 @@ class Pooling:
         for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
             total[tap.windows] += x[tap.elements]
         divisors = self.window_divisors(size, kernel, stride, padding, counts, count_include_pad, divisor)
-        return _delivered((total / divisors.astype(total.dtype)).astype(x.dtype, copy=False), out)
+        return delivered(narrowed(total / divisors.astype(total.dtype), x.dtype), out)
 
     def avg_pool_input(
         self,
@@ -164,7 +165,7 @@ class Pooling:
         result = self.xp.zeros((*y.shape[:2], *size), share.dtype)
         for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
             result[tap.elements] += share[tap.windows]
-        return _delivered(result.astype(y.dtype, copy=False), out)
+        return delivered(narrowed(result, y.dtype), out)
 
     def window_divisors(
         self,
@@ -192,14 +193,3 @@ class Pooling:
 def lowest(dtype: Any) -> Any:
     """The value of ``dtype`` that is not larger than any other."""
     return -np.inf if dtypes.is_floating(dtype) else False if dtype == dtypes.BOOL else np.iinfo(dtype).min
-
-
-def _delivered(result: Any, out: Any) -> Any:
-    if out is None:
-        return result
-    if isinstance(result, tuple):
-        for target, array in zip(out, result, strict=True):
-            target[...] = array
-    else:
-        out[...] = result
-    return out

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nbdl.formula import dtypes
 
 
 def widened(array: Any) -> Any:
     """``array`` in the dtype its arithmetic runs in: float32 for half precision, else its own."""
-    half = array.dtype == dtypes.FLOAT16 or dtypes.is_bfloat16(array.dtype)
-    return array.astype(dtypes.FLOAT32) if half else array
+    return array.astype(dtypes.arithmetic_dtype(array.dtype), copy=False)
+
+
+def narrowed(array: Any, dtype: np.dtype) -> Any:
+    """``array`` in the dtype that is stored; what does not fit becomes infinite without a warning."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)

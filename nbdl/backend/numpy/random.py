@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.formula import dtypes
+from nbdl.backend.numpy.results import delivered
+from nbdl.formula import Formula, dtypes
+from nbdl.formula import functions as f
+
+DROP = Formula("dropout", lambda x, kept, p: f.where(kept, x * (1 / (1 - p)), 0), 3)
 
 # Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011), section 3.3 and table 2.
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -49,6 +53,7 @@ class Random:
     """Random primitives. ``seed`` and ``offset`` are 0-d int64 arrays, read as 64 bits."""
 
     xp: Any
+    pointwise: Any
 
     def random_uniform(
         self, seed: Any, offset: Any, *, shape: tuple[int, ...], dtype: np.dtype, out: Any = None
@@ -126,6 +131,21 @@ class Random:
         words = self._words(seed, offset, math.prod(shape)).reshape(shape)
         return self._shaped(words < p.astype(np.float64) * 2.0**32, shape, dtype, out)
 
+    def dropout(self, seed: Any, offset: Any, x: Any, p: Any, *, out: Any = None) -> Any:
+        """``x`` / (1 - p) where an element is kept, else 0; and which are kept, bool.
+
+        Args:
+            seed: the seed.
+            offset: number of the draw.
+            x: floating.
+            p: 0-d float64, the probability that an element is dropped: it is kept where
+                :meth:`random_bernoulli` gives 1 with probability 1 - p.
+            out: receives both results.
+        """
+        result, kept = out or (None, None)
+        kept = self.random_bernoulli(seed, offset, 1 - p, shape=x.shape, dtype=dtypes.BOOL, out=kept)
+        return self.pointwise(x, kept, p, formula=DROP, weak=1 << 2, out=result), kept
+
     def _words(self, seed: Any, offset: Any, count: int) -> Any:
         """The first ``count`` words of a draw, uint32."""
         seed_bits, draw = int(seed) & (1 << 64) - 1, int(offset) & (1 << 64) - 1
@@ -140,11 +160,7 @@ class Random:
         return words.reshape(-1)[:count]
 
     def _shaped(self, values: Any, shape: tuple[int, ...], dtype: np.dtype, out: Any) -> Any:
-        values = values.reshape(shape)
-        if out is None:
-            return values.astype(dtype, copy=False)
-        out[...] = values
-        return out
+        return delivered(values.reshape(shape).astype(dtype, copy=False), out)
 
 
 def _unit53(words: Any) -> Any:

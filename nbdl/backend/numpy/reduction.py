@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from nbdl.backend.numpy.elementwise import evaluate
+from nbdl.backend.numpy.precision import narrowed
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
 
-_UFUNCS = {
-    "sum": np.add, "mean": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
-    "any": np.logical_or, "all": np.logical_and,
-}  # fmt: skip
-_SCANS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "logsumexp": np.logaddexp}
+_UFUNCS: dict[str, Any] = {
+    "sum": np.add,
+    "mean": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "any": np.logical_or,
+    "all": np.logical_and,
+}
+_SCANS: dict[str, Any] = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "logsumexp": np.logaddexp,
+}
 
 
 def reduced_dtype(kind: str, dtype: np.dtype) -> np.dtype:
@@ -23,11 +37,6 @@ def reduced_dtype(kind: str, dtype: np.dtype) -> np.dtype:
     if kind in ("sum", "prod") and dtypes.category(dtype) < 2:
         return dtypes.INT64
     return dtype
-
-
-def accumulator_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype in which results of ``dtype`` are summed: float32 for half precision."""
-    return dtypes.FLOAT32 if dtype.itemsize == 2 and dtypes.is_floating(dtype) else dtype
 
 
 class Reduction:
@@ -61,45 +70,32 @@ class Reduction:
             if not fills:
                 value = np.broadcast_to(value, np.broadcast_shapes(*[x.shape for x in inputs]))
         result_dtype = reduced_dtype(kind, dtype)
-        accumulator = accumulator_dtype(result_dtype)
+        accumulator = dtypes.arithmetic_dtype(result_dtype)
         if kind in ("any", "all"):
             value = value.astype(bool, copy=False)
         with np.errstate(all="ignore"):
             total = _UFUNCS[kind].reduce(value, axis=axes, keepdims=keepdims, dtype=accumulator)
             if kind == "mean":
-                count = 1
-                for axis in axes:
-                    count *= value.shape[axis]
+                count = math.prod(value.shape[axis] for axis in axes)
                 total = np.divide(total, count, dtype=accumulator)
-        result = np.asarray(total)
-        if out is not None:
-            out[...] = result
-            return out
-        result = result.astype(result_dtype, copy=False)
+        result = narrowed(np.asarray(total), result_dtype)
         # A reduction over no axes hands the operand back.
-        return result.copy() if result is inputs[0] or result.base is not None else result
+        return delivered(result.copy() if result is inputs[0] or result.base is not None else result, out)
 
     def argreduce(self, x: Any, *, kind: str, axis: int | None, keepdims: bool, out: Any = None) -> Any:
         """Index of the first maximum or minimum (``argmax``, ``argmin``), a NaN counting as both; int64."""
         find = np.argmax if kind == "argmax" else np.argmin
-        result = np.asarray(find(x, axis=axis, keepdims=keepdims)).astype(np.int64, copy=False)
-        if out is not None:
-            out[...] = result
-            return out
-        return result
+        return delivered(np.asarray(find(x, axis=axis, keepdims=keepdims)).astype(np.int64, copy=False), out)
 
     def scan(self, x: Any, *, kind: str, axis: int, reverse: bool = False, out: Any = None) -> Any:
         """Running ``sum``, ``prod``, ``max``, ``min`` or ``logsumexp`` along an axis, or from its end."""
         dtype = reduced_dtype(kind, x.dtype)
-        accumulator = accumulator_dtype(dtype)
+        accumulator = dtypes.arithmetic_dtype(dtype)
         source = np.flip(x, axis) if reverse else x
         if x.ndim == 0:
             source = source.reshape(1)
         with np.errstate(all="ignore"):
-            result = _SCANS[kind].accumulate(source, axis=axis, dtype=accumulator).astype(dtype, copy=False)
+            result = _SCANS[kind].accumulate(source, axis=axis, dtype=accumulator)
         result = np.flip(result, axis) if reverse else result
-        result = result.reshape(x.shape)
-        if out is not None:
-            out[...] = result
-            return out
-        return np.ascontiguousarray(result) if reverse else result
+        result = narrowed(result.reshape(x.shape), dtype)
+        return delivered(np.ascontiguousarray(result) if reverse else result, out)

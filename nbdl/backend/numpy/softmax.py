@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.numpy.precision import widened
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 
 
 class Softmax:
@@ -18,27 +19,27 @@ class Softmax:
         """exp(x) / sum(exp(x)); a slice of -inf only gives NaN, as 0 / 0 does."""
         with np.errstate(all="ignore"):
             exponentials, total, _ = self._exponentials(x, axis)
-            return _delivered(exponentials / total, x.dtype, out)
+            return delivered(narrowed(exponentials / total, x.dtype), out)
 
     def log_softmax(self, x: Any, *, axis: int, out: Any = None) -> Any:
         """x - log(sum(exp(x)))."""
         with np.errstate(all="ignore"):
             _, total, shifted = self._exponentials(x, axis)
-            return _delivered(shifted - self.xp.log(total), x.dtype, out)
+            return delivered(narrowed(shifted - self.xp.log(total), x.dtype), out)
 
     def softmax_input(self, y: Any, g: Any, *, axis: int, out: Any = None) -> Any:
         """The gradient by x of ``y = softmax(x)``: y * (g - sum(g * y))."""
         with np.errstate(all="ignore"):
             wide_y, wide_g = widened(y), widened(g)
-            return _delivered(wide_y * (wide_g - (wide_g * wide_y).sum(axis, keepdims=True)), y.dtype, out)
+            result = wide_y * (wide_g - (wide_g * wide_y).sum(axis, keepdims=True))
+        return delivered(narrowed(result, y.dtype), out)
 
     def log_softmax_input(self, y: Any, g: Any, *, axis: int, out: Any = None) -> Any:
         """The gradient by x of ``y = log_softmax(x)``: g - exp(y) * sum(g)."""
         with np.errstate(all="ignore"):
             wide_g = widened(g)
-            return _delivered(
-                wide_g - self.xp.exp(widened(y)) * wide_g.sum(axis, keepdims=True), y.dtype, out
-            )
+            result = wide_g - self.xp.exp(widened(y)) * wide_g.sum(axis, keepdims=True)
+        return delivered(narrowed(result, y.dtype), out)
 
     def cross_entropy(
         self, logits: Any, target: Any, *, ignore_index: int, out: Any = None
@@ -63,12 +64,9 @@ class Softmax:
         with np.errstate(all="ignore"):
             exponentials, total, shifted = self._exponentials(logits, 1)
             losses = self.xp.log(total) - self.xp.take_along_axis(shifted, classes, 1)
-            losses = self.xp.where(counted, losses, 0)[:, 0].astype(logits.dtype)
-            probabilities = (exponentials / total).astype(logits.dtype)
-        if out is None:
-            return losses, probabilities
-        out[0][...], out[1][...] = losses, probabilities
-        return out
+            losses = narrowed(self.xp.where(counted, losses, 0)[:, 0], logits.dtype)
+            probabilities = narrowed(exponentials / total, logits.dtype)
+        return delivered((losses, probabilities), out)
 
     def cross_entropy_input(self, p: Any, target: Any, g: Any, *, ignore_index: int, out: Any = None) -> Any:
         """The gradient of :meth:`cross_entropy` by the logits: g * (p - 1) at the target, g * p elsewhere.
@@ -85,7 +83,7 @@ class Softmax:
         hit = self.xp.arange(p.shape[1]).reshape((-1, *[1] * (p.ndim - 2))) == classes
         with np.errstate(all="ignore"):
             result = self.xp.where(counted, scale * (widened(p) - hit), 0)
-        return _delivered(result, p.dtype, out)
+        return delivered(narrowed(result, p.dtype), out)
 
     def _exponentials(self, x: Any, axis: int) -> tuple[Any, Any, Any]:
         """exp(x - max), its sum, and x - max."""
@@ -105,10 +103,3 @@ class Softmax:
                 f"cross_entropy: Target {classes[wrong][0]} is out of bounds: there are {count} classes"
             )
         return classes, counted
-
-
-def _delivered(result: Any, dtype: Any, out: Any) -> Any:
-    if out is None:
-        return result.astype(dtype, copy=False)
-    out[...] = result
-    return out

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
 
@@ -22,10 +23,7 @@ class Sorting:
             result = x.shape[axis] - 1 - self.xp.flip(reversed_order, axis)
         else:
             result = keys.argsort(axis=axis, kind="stable")
-        if out is None:
-            return self.xp.ascontiguousarray(result)
-        out[...] = result
-        return out
+        return delivered(self.xp.ascontiguousarray(result), out)
 
     def argtopk(self, x: Any, *, k: int, axis: int, largest: bool, out: Any = None) -> Any:
         """The places of the ``k`` largest (smallest) elements, best first; int64."""
@@ -38,11 +36,7 @@ class Sorting:
             _part(candidates, axis, slice(n - k, n) if largest else slice(0, k)), axis=axis
         )
         order = self.argsort(self.xp.take_along_axis(keys, candidates, axis), axis=axis, descending=largest)
-        result = self.xp.take_along_axis(candidates, order, axis)
-        if out is None:
-            return result
-        out[...] = result
-        return out
+        return delivered(self.xp.take_along_axis(candidates, order, axis), out)
 
     def searchsorted(self, boundaries: Any, values: Any, *, right: bool, out: Any = None) -> Any:
         """Where ``values`` belong in rising ``boundaries``: how many are below them (or equal, if ``right``).
@@ -61,10 +55,7 @@ class Sorting:
             result = self.xp.empty(wanted.shape, np.int64)
             for place in np.ndindex(*keys.shape[:-1]):
                 result[place] = self.xp.searchsorted(keys[place], wanted[place], side=side)
-        if out is None:
-            return result.astype(np.int64, copy=False)
-        out[...] = result
-        return out
+        return delivered(result.astype(np.int64, copy=False), out)
 
     def unique(self, x: Any, *, axis: int | None, out: Any = None) -> Any:
         """The different elements (or slices along ``axis``) in rising order; every NaN is different.
@@ -77,12 +68,8 @@ class Sorting:
             _comparable(x), return_inverse=True, return_counts=True, axis=axis, equal_nan=False
         )
         shape = x.shape if axis is None else (x.shape[axis],)
-        result = (values.astype(x.dtype), inverse.astype(np.int64).reshape(shape), counts.astype(np.int64))
-        if out is None:
-            return result
-        for target, array in zip(out, result, strict=True):
-            target[...] = array
-        return out
+        inverse, counts = inverse.astype(np.int64).reshape(shape), counts.astype(np.int64)
+        return delivered((values.astype(x.dtype), inverse, counts), out)
 
 
 def _comparable(x: Any) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.numpy.random import DROP
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.nn.functional.activation import SELU_ALPHA, SELU_SCALE
+from nbdl.ops import dropout as ops
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.random import RandomBernoulli
 from nbdl.random import default_generator
 
-_DROP = Formula("dropout", lambda x, kept, scale: f.where(kept, x * scale, 0), 3)
 _ALPHA_DROP = Formula(
     "alpha_dropout", lambda x, kept, scale, low, shift: scale * f.where(kept, x, low) + shift, 5
 )
@@ -35,8 +36,10 @@ def _drop(label: str, input: Tensor, p: float, training: bool, inplace: bool, ax
     _check_probability(label, p)
     if not training or p == 0:
         return input
-    operands = (input, _kept(input, p, axes), 0.0 if p == 1 else 1 / (1 - p))
-    return call_in_place(_DROP, *operands) if inplace else call(_DROP, *operands)
+    if axes == input.array.ndim and not inplace:
+        return ops.dropout(input, p)
+    operands = (input, _kept(input, p, axes), float(p))
+    return call_in_place(DROP, *operands) if inplace else call(DROP, *operands)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -10,9 +10,8 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
-from nbdl.ops.reduction import mean_squared_difference
+from nbdl.ops.reduction import SQUARED_DIFFERENCE
 
-_SQUARED = Formula("squared_difference", lambda x, y: f.square(x - y), 2)
 _ABSOLUTE = Formula("absolute_difference", lambda x, y: f.abs(x - y), 2)
 
 
@@ -91,12 +90,9 @@ def mse_loss(
     """
     _warn_if_broadcast("mse_loss", input, target)
     if weight is not None:
-        return _weighted_mean(
-            "mse_loss", reduced("mse_loss", _SQUARED, "none", input, target), weight, reduction
-        )
-    if reduction in ("mean", "sum"):
-        return mean_squared_difference(input, target, reduction)
-    return reduced("mse_loss", _SQUARED, reduction, input, target)
+        losses = reduced("mse_loss", SQUARED_DIFFERENCE, "none", input, target)
+        return _weighted_mean("mse_loss", losses, weight, reduction)
+    return reduced("mse_loss", SQUARED_DIFFERENCE, reduction, input, target)
 
 
 def _weighted_mean(label: str, losses: Tensor, weight: Tensor, reduction: str) -> Tensor:

@@ -1,0 +1,338 @@
+"""The compiled kernels of neural networks against the NumPy backend: geometries, layouts, dtypes, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nbdl.backend.numpy import NumpyBackend
+from nbdl.backend.windows import window_counts
+
+numba_backend = pytest.importorskip("nbdl.backend.numba.backend")
+from nbdl.backend.numba import threads  # noqa: E402
+from nbdl.backend.numba.launch import launch  # noqa: E402
+
+SPECIFICATION = NumpyBackend()
+
+
+def row_major(x):
+    return np.ascontiguousarray(x)
+
+
+def channels_last(x):
+    if x.ndim < 3:
+        return row_major(x)
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+
+
+def reversed_batch(x):
+    return np.ascontiguousarray(x[::-1])[::-1]
+
+
+def window(x):
+    """Every second element of a larger array."""
+    larger = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+    larger[..., ::2] = x
+    return larger[..., ::2]
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    function.__name__: function for function in (row_major, channels_last, reversed_batch, window)
+}
+EPSILON = {"float32": 1.2e-7, "float64": 2.3e-16}
+
+
+@pytest.fixture(params=[1, 2], ids=["serial", "two threads"])
+def thread_count(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield request.param
+    threads.set_num_threads(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    return LAYOUTS[request.param]
+
+
+def normal(shape: Sequence[int], dtype: Any, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def run(name: str, *arrays: Any, **params: Any) -> tuple[Any, ...]:
+    """What the kernel computes; that there is one is part of the test."""
+    plan = numba_backend.PLANNERS[name](arrays, None, **params)
+    assert plan is not None, f"{name} is left to NumPy"
+    results = plan.allocate()
+    results = results if isinstance(results, tuple) else (results,)
+    for result in results:
+        result[...] = 99  # must be overwritten
+    launch(plan.block, *arrays, *results)
+    return results
+
+
+def check(name: str, *arrays: Any, terms: float = 10, **params: Any) -> None:
+    """The kernel agrees with the specification up to the rounding of sums of so many terms."""
+    expected = getattr(SPECIFICATION, name)(*arrays, **params)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for got, wanted in zip(run(name, *arrays, **params), expected, strict=True):
+        assert got.shape == wanted.shape
+        assert got.dtype == wanted.dtype
+        largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=1)
+        tolerance = 8 * EPSILON.get(wanted.dtype.name, 0) * terms**0.5
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance * largest)
+
+
+# ---- Convolution ----
+
+# batch, channels, size, filters, kernel, stride, padding, dilation, groups
+CONVOLUTIONS = {
+    "plain": (2, 5, (9, 8), 7, (3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "one channel": (3, 1, (12, 12), 33, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "whole panels": (2, 16, (20, 17), 64, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "strided": (2, 16, (9, 10), 24, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "stride beyond kernel": (1, 16, (8, 8), 10, (1, 1), (2, 3), ((0, 0), (0, 0)), (1, 1), 1),
+    "one by one": (2, 16, (8, 8), 40, (1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "all different": (2, 8, (11, 13), 12, (3, 2), (3, 2), ((2, 1), (0, 1)), (2, 3), 2),
+    "common divisor": (1, 3, (15, 15), 4, (4, 3), (4, 2), ((2, 2), (4, 1)), (2, 4), 1),
+    "depthwise": (2, 6, (7, 9), 12, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 6),
+    "padding beyond kernel": (1, 2, (4, 4), 3, (2, 2), (1, 1), ((3, 4), (2, 5)), (1, 1), 1),
+    "line": (3, 4, (50,), 6, (3,), (2,), ((2, 0),), (2,), 2),
+    "long line": (1, 8, (9000,), 16, (5,), (1,), ((2, 2),), (1,), 1),
+    "volume": (2, 3, (5, 6, 7), 5, (2, 3, 2), (1, 2, 1), ((1, 1), (0, 1), (1, 0)), (1, 1, 2), 1),
+    "strided volume": (1, 4, (5, 6, 7), 4, (3, 3, 3), (2, 2, 2), ((1, 1), (1, 1), (1, 1)), (1, 1, 1), 2),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolution_and_its_transposes(case, dtype, layout, thread_count):
+    batch, channels, size, filters, kernel, stride, padding, dilation, groups = CONVOLUTIONS[case]
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    counts = window_counts(size, kernel, stride, padding, dilation)
+    x = layout(normal((batch, channels, *size), dtype))
+    weight = normal((filters, channels // groups, *kernel), dtype, seed=1)
+    y = layout(normal((batch, filters, *counts), dtype, seed=2))
+    taps = float(np.prod(kernel))
+    check("convolution", x, weight, terms=channels * taps, **geometry)
+    check("convolution", x, weight, normal((filters,), dtype, seed=3), terms=channels * taps, **geometry)
+    check("convolution_input", y, weight, size=size, terms=filters * taps, **geometry)
+    check("convolution_weight", x, y, kernel=kernel, terms=batch * float(np.prod(counts)), **geometry)
+
+
+def test_convolution_takes_any_weight(dtype):
+    geometry = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    x, weight = normal((2, 6, 8, 8), dtype), normal((3, 3, 6, 40), dtype, seed=1).transpose(3, 2, 0, 1)
+    check("convolution", x, weight, **geometry)
+    check(
+        "convolution_input", normal((2, 40, 8, 8), dtype), weight[:, ::-1], size=(8, 8), terms=400, **geometry
+    )
+
+
+def test_convolution_of_nonfinite_values(dtype):
+    geometry = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    x, weight = normal((1, 3, 9, 9), dtype), normal((5, 3, 3, 3), dtype, seed=1)
+    x[0, 0, 4, 4], x[0, 1, 0, 0] = np.nan, np.inf
+    expected = SPECIFICATION.convolution(x, weight, **geometry)
+    (got,) = run("convolution", x, weight, **geometry)
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
+
+
+def test_convolution_writes_into_given_outputs(dtype):
+    geometry = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    x, weight = normal((2, 3, 9, 9), dtype), normal((5, 3, 3, 3), dtype, seed=1)
+    for target in (
+        channels_last(np.zeros((2, 5, 7, 7), dtype)),
+        channels_last(np.zeros((4, 5, 7, 7), dtype))[::2],
+    ):
+        plan = numba_backend.PLANNERS["convolution"]((x, weight), (target,), **geometry)
+        launch(plan.block, x, weight, target)
+        expected = SPECIFICATION.convolution(x, weight, **geometry)
+        np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-5)
+    apart = np.zeros((2, 5, 7, 7), dtype)
+    assert numba_backend.PLANNERS["convolution"]((x, weight), (apart,), **geometry) is None
+
+
+# ---- Pooling ----
+
+# shape, kernel, stride, padding, dilation, ceil_mode
+POOLINGS = {
+    "halves": ((2, 40, 8, 8), (2, 2), (2, 2), (0, 0), (1, 1), False),
+    "overlapping": ((2, 5, 8, 9), (3, 3), (2, 2), (1, 1), (1, 1), False),
+    "over the end": ((1, 16, 10, 10), (3, 3), (3, 3), (1, 1), (1, 1), True),
+    "dilated": ((1, 17, 9, 9), (3, 2), (1, 1), (1, 0), (2, 1), False),
+    "one channel": ((3, 1, 8, 9), (3, 3), (2, 2), (1, 1), (1, 1), True),
+    "line": ((2, 16, 17), (4,), (3,), (2,), (2,), False),
+    "volume": ((1, 8, 5, 6, 7), (2, 3, 2), (1, 2, 2), (1, 1, 0), (1, 1, 2), False),
+    "large": ((4, 32, 32, 32), (2, 2), (2, 2), (0, 0), (1, 1), False),
+}
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+def test_pooling(case, dtype, layout, thread_count):
+    shape, kernel, stride, padding, dilation, ceil_mode = POOLINGS[case]
+    size = shape[2:]
+    counts = window_counts(size, kernel, stride, tuple((pad, pad) for pad in padding), dilation, ceil_mode)
+    geometry = {"kernel": kernel, "stride": stride, "padding": padding, "counts": counts}
+    x = np.round(normal(shape, dtype) * 2)  # with ties
+    x[np.random.default_rng(1).random(shape) < 0.05] = np.nan
+    x[np.random.default_rng(2).random(shape) < 0.2] = -np.inf
+    x = layout(x)
+    check("max_pool", x, dilation=dilation, **geometry)
+    _, positions = SPECIFICATION.max_pool(x, dilation=dilation, **geometry)
+    y = layout(normal(positions.shape, dtype, seed=3))
+    for order in (row_major, layout):
+        check("window_scatter", y, order(positions), size=size, terms=9)
+    if set(dilation) == {1}:
+        finite = layout(normal(shape, dtype, seed=4))
+        for include, divisor in ((True, None), (False, None), (True, 7)):
+            options = {"count_include_pad": include, "divisor": divisor}
+            check("avg_pool", finite, **geometry, **options)
+            check("avg_pool_input", y, size=size, **geometry, **options)
+
+
+def test_windows_without_elements_are_left_to_numpy():
+    geometry = {"kernel": (2,), "stride": (1,), "padding": (1,), "dilation": (2,), "counts": (1,)}
+    assert numba_backend.PLANNERS["max_pool"]((np.zeros((1, 1, 1), np.float32),), None, **geometry) is None
+
+
+# ---- Softmax and cross-entropy ----
+
+CLASSES = {
+    "vector": (7,),
+    "few": (33, 10),
+    "one": (20, 1),
+    "many": (5, 1000),
+    "image": (2, 5, 4, 4),
+    "deep image": (2, 70, 3, 3),
+    "volume": (2, 3, 4, 5, 2),
+    "large": (1500, 10),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("case", CLASSES)
+def test_softmax(case, axis, dtype, layout, thread_count):
+    shape = CLASSES[case]
+    if len(shape) == 1 and axis == 1:
+        pytest.skip("a vector has one axis")
+    axis %= len(shape)
+    x, g = layout(normal(shape, dtype) * 5), layout(normal(shape, dtype, seed=1))
+    for name in ("softmax", "log_softmax"):
+        check(name, x, axis=axis, terms=shape[axis])
+        y = layout(getattr(SPECIFICATION, name)(x, axis=axis))
+        check(f"{name}_input", y, g, axis=axis, terms=shape[axis] * 4)
+
+
+@pytest.mark.parametrize("shape", [(20, 10), (20, 100)])
+def test_softmax_of_extreme_values(shape, dtype, layout):
+    x = normal(shape, dtype)
+    x[1, 3], x[2, 4], x[3, 5], x[4], x[5, 6] = np.nan, np.inf, -np.inf, -np.inf, 1e30
+    check("softmax", layout(x), axis=1)
+    check("log_softmax", layout(x), axis=1)
+
+
+@pytest.mark.parametrize("case", [case for case, shape in CLASSES.items() if len(shape) > 1])
+def test_cross_entropy(case, dtype, layout, thread_count):
+    shape = CLASSES[case]
+    logits = layout(normal(shape, dtype) * 5)
+    classes = np.random.default_rng(1).integers(0, shape[1], (shape[0], *shape[2:]))
+    classes.flat[::7] = -100
+    check("cross_entropy", logits, classes, ignore_index=-100, terms=shape[1])
+    _, probabilities = SPECIFICATION.cross_entropy(logits, classes, ignore_index=-100)
+    g = normal(classes.shape, dtype, seed=2)
+    check("cross_entropy_input", layout(probabilities), classes, g, ignore_index=-100)
+
+
+def test_a_class_that_does_not_exist_has_no_loss(dtype):
+    losses, _ = run("cross_entropy", np.zeros((3, 4), dtype), np.array([1, 4, -1]), ignore_index=-100)
+    np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
+
+
+# ---- Normalisation ----
+
+NORMALIZATIONS = {
+    "batch": ((4, 6, 5, 7), (0, 2, 3)),
+    "large batch": ((16, 32, 12, 12), (0, 2, 3)),
+    "columns": ((40, 30), (0,)),
+    "one image": ((1, 8, 3, 3), (0, 2, 3)),
+    "layer": ((60, 33), (1,)),
+    "large layer": ((300, 200), (1,)),
+    "last two axes": ((3, 4, 50), (1, 2)),
+    "instance": ((2, 3, 4, 5), (2, 3)),
+    "everything": ((7,), (0,)),
+}
+
+
+@pytest.mark.parametrize("centred", [True, False], ids=["centred", "rms"])
+@pytest.mark.parametrize("case", NORMALIZATIONS)
+def test_normalization(case, centred, dtype, thread_count):
+    shape, axes = NORMALIZATIONS[case]
+    by_mean = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
+    along = tuple(n if axis in axes else 1 for axis, n in enumerate(shape))
+    affine_shape = along if axes[0] > 0 and case != "instance" else by_mean
+    planned = 0
+    for order in (row_major, channels_last):
+        x, g = order(normal(shape, dtype) * 3 + 5), order(normal(shape, dtype, seed=1))
+        for count in (0, 1, 2):
+            affine = [normal(affine_shape, dtype, seed=2 + k) for k in range(count)]
+            options = {"axes": axes, "eps": 1e-5, "centred": centred, "has_weight": count > 0}
+            statistics = SPECIFICATION.normalize(x, *affine, **options)[1:]
+            operands = [g, x, *affine[:1], *statistics]
+            if numba_backend.PLANNERS["normalize"]([x, *affine], None, **options) is not None:
+                check("normalize", x, *affine, terms=x.size, **options)
+                planned += 1
+            if numba_backend.PLANNERS["normalize_input"](operands, None, **options) is not None:
+                check("normalize_input", *operands, terms=16 * x.size, **options)
+                planned += 1
+    assert planned >= 6 or (case == "columns" and not centred)
+
+
+def test_batch_norm_of_values_far_from_zero(dtype):
+    options = {"axes": (0,), "eps": 0.0, "centred": True, "has_weight": False}
+    x = normal((500, 32), dtype) + dtype.type(1e4)
+    y, mean, variance = run("normalize", x, **options)
+    exact = x.astype(np.longdouble)
+    np.testing.assert_allclose(mean[0], exact.mean(0).astype(float), rtol=2 * EPSILON[dtype.name])
+    np.testing.assert_allclose(variance[0], exact.var(0).astype(float), rtol=100 * EPSILON[dtype.name])
+    assert np.abs(y.mean(0)).max() < 1e-3
+
+
+def test_normalization_of_nonfinite_values(dtype):
+    x = normal((6, 5, 8), dtype)
+    x[0, 1, 2], x[1, 2, 3] = np.nan, np.inf
+    for order in (row_major, channels_last):
+        y, *_ = run("normalize", order(x), axes=(0, 2), eps=1e-5, centred=True, has_weight=False)
+        np.testing.assert_array_equal(np.isnan(y).any((0, 2)), [False, True, True, False, False])
+
+
+# ---- Copies ----
+
+PERMUTATIONS = [(0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2)]
+
+
+@pytest.mark.parametrize("permutation", PERMUTATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int16", "bool"])
+def test_copies(permutation, dtype, thread_count):
+    data = (normal((4, 33, 12, 64), float) * 100).astype(dtype)
+    for x in (
+        data.transpose(permutation),
+        data.transpose(permutation)[:, ::-1],
+        data.transpose(permutation)[..., 1::2],
+    ):
+        for order in ("C", "K"):
+            plan = numba_backend.PLANNERS["copy"]((x,), None, order=order)
+            if plan is None:
+                assert x.itemsize < 4
+                continue
+            result = plan.allocate()
+            launch(plan.block, x, result)
+            np.testing.assert_array_equal(result, x)
+            assert result.strides == x.copy(order).strides
