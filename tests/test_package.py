@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -284,6 +285,15 @@ def test_command_line_reports_everything(tmp_path, empty_cache):
         f"Python {sys.version.split()[0]}",
     ):
         assert expected in result.stdout
+
+
+def test_a_folder_called_cupy_is_not_taken_for_the_package(tmp_path):
+    if importlib.util.find_spec("cupy") is not None:
+        pytest.skip("CuPy is installed, and goes before a folder without modules")
+    (tmp_path / "cupy").mkdir()
+    result = run_python("-m", "nbdl", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "the package cupy is not installed" in result.stdout
 
 
 def test_cache_size_counts_all_files(tmp_path):

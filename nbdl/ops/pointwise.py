@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Pointwise(Primitive):
         self.label = formula.name
         self.differentiable = not all(is_truth_value(root) for root in formula.outputs)
         self._saves: dict[int, tuple[frozenset[int] | None, bool]] = {}
-        self._vjps: dict[tuple[int, int], list[tuple[int, Term | None, int]]] = {}
+        self._vjps: dict[tuple[int, int], list[tuple[int, Derivative | None]]] = {}
 
     def check(self, *arrays: Any) -> None:
         """Operands must broadcast, and have dtypes that the functions take."""
@@ -73,12 +73,12 @@ class Pointwise(Primitive):
         full = node.specs[0][0]
         outputs: tuple[Tensor, ...] | None = None
         results: list[Tensor | None] = [None] * self.formula.arity
-        for k, term, weak in rule:
-            if term is None:
+        for k, derivative in rule:
+            if derivative is None:
                 results[k] = zeros_of(node, k, gradients)
                 continue
-            operands = []
-            for kind, index in term.sources:
+            operands: list[Any] = []
+            for kind, index in derivative.term.sources:
                 if kind == "g":
                     operands.append(gradients[index])
                 elif kind == "x":
@@ -86,14 +86,18 @@ class Pointwise(Primitive):
                 else:
                     outputs = outputs or node.outputs
                     operands.append(outputs[index])
-            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))  # type: ignore[arg-type]
+            shape = node.shape(k)
+            if shape == full and derivative.primitive is not None:
+                results[k] = apply(derivative.primitive, *operands)
+            else:
+                results[k] = sum_derivative_to(derivative, operands, full, shape)
         return results
 
-    def _vjp_rule(self, needs: int, given: int) -> list[tuple[int, Term | None, int]]:
-        """For the needed operands (operand, its derivative formula, which of its operands are numbers)."""
+    def _vjp_rule(self, needs: int, given: int) -> list[tuple[int, Derivative | None]]:
+        """The needed operands with their derivatives; None for one that is zero."""
         terms = self.formula.vjp(needs, given).terms
         return [
-            (k, term, 0 if term is None else weak_sources(term, self.weak))
+            (k, None if term is None else Derivative.of(term, weak_sources(term, self.weak)))
             for k, term in enumerate(terms)
             if needs >> k & 1
         ]
@@ -130,15 +134,35 @@ def zeros_of(node: Node, k: int, gradients: Sequence[Tensor | None]) -> Tensor:
     return some.new_zeros(node.shape(k), dtype=node.dtype(k))
 
 
-def sum_term_to(
-    term: Term, weak: int, operands: Sequence[Tensor], full: tuple[int, ...], shape: tuple[int, ...]
+class Derivative(NamedTuple):
+    """A derivative formula, ready to be applied.
+
+    Attributes:
+        term: the formula, and where its operands come from.
+        weak: bit k is set where operand k is a Python number.
+        primitive: what computes it elementwise; None where it is its operand.
+    """
+
+    term: Term
+    weak: int
+    primitive: Pointwise | None
+
+    @classmethod
+    def of(cls, term: Term, weak: int) -> Derivative:
+        """The derivative with its primitive."""
+        return cls(term, weak, None if term.formula.is_identity else Pointwise.of(term.formula, weak))
+
+
+def sum_derivative_to(
+    derivative: Derivative, operands: Sequence[Tensor], full: tuple[int, ...], shape: tuple[int, ...]
 ) -> Tensor:
-    """A derivative formula on operands that broadcast to ``full``, summed to ``shape`` in the same loop."""
-    if full == shape and not term.formula.is_identity:
-        return apply(Pointwise.of(term.formula, weak), *operands)
-    if term.formula.is_identity:
+    """A derivative of operands that broadcast to ``full``, summed to ``shape`` in the same loop."""
+    if derivative.primitive is None:
         return sum_to(operands[0], shape)
-    summed = apply(Reduce.of(term.formula, "sum", summed_axes(full, shape), False, weak), *operands)
+    if full == shape:
+        return apply(derivative.primitive, *operands)
+    axes = summed_axes(full, shape)
+    summed = apply(Reduce.of(derivative.term.formula, "sum", axes, False, derivative.weak), *operands)
     return summed if summed.array.shape == shape else summed.reshape(shape)
 
 

@@ -16,7 +16,15 @@ from nbdl.formula import dtypes as rules
 from nbdl.formula.expr import substitute
 from nbdl.formula.formula import Source, Term
 from nbdl.formula.functions import equal, square, where
-from nbdl.ops.pointwise import Pointwise, call, scalar, sum_term_to, weak_sources, zeros_of
+from nbdl.ops.pointwise import (
+    Derivative,
+    Pointwise,
+    call,
+    scalar,
+    sum_derivative_to,
+    weak_sources,
+    zeros_of,
+)
 from nbdl.ops.primitive import (
     EVERYTHING,
     Primitive,
@@ -58,7 +66,7 @@ class Reduce(Primitive):
         self.formula, self.kind, self.axes, self.keepdims, self.weak = formula, kind, axes, keepdims, weak
         self.label = kind if formula.is_identity else f"{kind}_{formula.name}"
         self.differentiable = kind not in ("any", "all")
-        self._vjps: dict[int, list[tuple[int, Term | None, int]]] = {}
+        self._vjps: dict[int, list[tuple[int, Derivative | None]]] = {}
 
     def check(self, *arrays: Any) -> None:
         """Operands must broadcast; the maximum of nothing is undefined; means are of floats."""
@@ -113,28 +121,29 @@ class Reduce(Primitive):
         if self.kind == "mean":
             share = scalar(1.0 / max(1, math.prod(full[axis] for axis in self.axes)))
         results: list[Tensor | None] = [None] * self.formula.arity
-        for k, term, weak in rule:
-            if term is None:
+        for k, derivative in rule:
+            if derivative is None:
                 results[k] = zeros_of(node, k, (gradient,))
                 continue
+            sources = derivative.term.sources
             operands = [
                 gradient if kind == "g" else share if kind == "s" else node.input(index)
-                for kind, index in term.sources
+                for kind, index in sources
             ]
             if not any_has_shape(operands, full):  # the term lost an axis that only another operand had
                 operands = [
                     op.expand(full) if kind == "g" else op
-                    for op, (kind, _) in zip(operands, term.sources, strict=True)
+                    for op, (kind, _) in zip(operands, sources, strict=True)
                 ]
-            results[k] = sum_term_to(term, weak, operands, full, node.shape(k))
+            results[k] = sum_derivative_to(derivative, operands, full, node.shape(k))
         return results
 
-    def _vjp_rule(self, needs: int) -> list[tuple[int, Term | None, int]]:
-        """For the needed operands (operand, its derivative formula, which of its operands are numbers).
+    def _vjp_rule(self, needs: int) -> list[tuple[int, Derivative | None]]:
+        """The needed operands with their derivatives; None for one that is zero.
 
         A mean's formula has one operand more, the source ``s``: one over the number of elements.
         """
-        rule: list[tuple[int, Term | None, int]] = []
+        rule: list[tuple[int, Derivative | None]] = []
         for k, term in enumerate(self.formula.vjp(needs).terms):
             if not needs >> k & 1:
                 continue
@@ -146,7 +155,7 @@ class Reduce(Primitive):
                 scaled = term.formula.outputs[0] * var(f"x{count}")
                 formula = Formula.of(term.formula.name, (scaled,), count + 1)
                 term, weak = Term(formula, (*term.sources, Source("s", 0))), weak | 1 << count
-            rule.append((k, term, weak))
+            rule.append((k, None if term is None else Derivative.of(term, weak)))
         return rule
 
     def _operand_shape(self, node: Node) -> tuple[int, ...]:

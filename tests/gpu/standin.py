@@ -394,7 +394,7 @@ def _properties(device: int) -> dict[str, Any]:
 def make_module() -> types.ModuleType:
     """A module that passes for `cupy`."""
     module: Any = types.ModuleType("cupy")
-    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None, origin=__file__)
     module.__version__ = "14.0"
     for name in _UFUNCS:
         setattr(module, name, ufunc(getattr(np, name)))

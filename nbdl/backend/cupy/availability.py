@@ -20,7 +20,8 @@ def cupy_status() -> BackendStatus:
     """The state of the cupy backend."""
     from nbdl.backend.registry import BackendStatus
 
-    if importlib.util.find_spec("cupy") is None:
+    spec = importlib.util.find_spec("cupy")
+    if spec is None or spec.origin is None:  # a folder that happens to be called cupy is no package
         return BackendStatus("cupy", False, "the package cupy is not installed", _INSTALL)
     try:
         import cupy
