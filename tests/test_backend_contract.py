@@ -185,3 +185,33 @@ class TestOut:
         out = np.zeros((3, 2), np.float32).T
         backend.execute(Pointwise.of(formula_of("exp"), 0), [x], out=out)
         np.testing.assert_allclose(out, np.exp(x), rtol=1e-6)
+
+
+class TestBlocks:
+    """Long formulas on large arrays are evaluated block by block."""
+
+    FORMULA = Formula("long", lambda x, y, s: (f.tanh(x * s + y) * f.exp(-x) + s, x < y), 3)
+
+    @pytest.mark.parametrize("shape", [(100_003,), (3, 50_001), (1, 70_000, 1)], ids=str)
+    def test_blocks_equal_the_whole(self, shape):
+        x, y = layouts(shape, "float32")["C"], layouts(shape, "float32", 1)["C"]
+        primitive = Pointwise.of(self.FORMULA, 4)
+        blocked = SPECIFICATION.execute(primitive, [x, y, np.array(0.5)])
+        pieces = [
+            SPECIFICATION.execute(
+                primitive, [x.reshape(-1)[k : k + 999], y.reshape(-1)[k : k + 999], np.array(0.5)]
+            )
+            for k in range(0, x.size, 999)
+        ]
+        for whole, parts in zip(blocked, zip(*pieces, strict=True), strict=True):
+            assert whole.shape == shape
+            np.testing.assert_allclose(whole.reshape(-1), np.concatenate(parts), rtol=1e-6)
+
+    def test_operands_that_overlap_the_output_are_read_first(self):
+        memory = np.arange(100_001.0)
+        expected = np.tanh(memory[:-1] * 0.5 + memory[1:]) * np.exp(-memory[:-1]) + 0.5
+        out = (memory[1:], np.empty(100_000, bool))
+        SPECIFICATION.execute(
+            Pointwise.of(self.FORMULA, 4), [memory[:-1], memory[1:], np.array(0.5)], out=out
+        )
+        np.testing.assert_allclose(memory[1:], expected, rtol=1e-12)

@@ -95,6 +95,39 @@ def evaluate(
         return prepared.function(*operands, prepared.computed), prepared.outputs, prepared.fills
 
 
+# Elements that a long formula is evaluated on at a time: its temporaries then stay in the second-level cache,
+# where whole arrays would each go to memory and back.
+BLOCK = 32_768
+
+
+def _worth_blocks(formula: Formula, inputs: tuple[Any, ...]) -> bool:
+    """Whether there are several temporaries, larger than a block."""
+    return len(formula.nodes) > formula.arity + 3 and max(x.size for x in inputs) > 2 * BLOCK
+
+
+def _in_blocks(formula: Formula, inputs: tuple[Any, ...], weak: int, out: Any) -> Any:
+    """``formula`` block by block, or None where operands are no flat arrays of one shape beside numbers."""
+    arrays = [x for x in inputs if x.ndim]
+    shape = arrays[0].shape
+    given = () if out is None else out if type(out) is tuple else (out,)
+    if not all(x.shape == shape and x.flags.c_contiguous for x in (*arrays, *given)):
+        return None
+    if any(np.may_share_memory(target, x) and target is not x for target in given for x in arrays):
+        return None  # a block written could be read by a later one
+    _, _, wanted = dtypes.arithmetic(
+        formula, tuple([x.dtype for x in inputs]), dtypes.priorities(inputs, weak)
+    )
+    results = given or tuple([np.empty(shape, dtype) for dtype in wanted])
+    flat_inputs = [x.reshape(-1) if x.ndim else x for x in inputs]
+    flat_results = [result.reshape(-1) for result in results]
+    for start in range(0, arrays[0].size, BLOCK):
+        block = slice(start, start + BLOCK)
+        values, _, _ = evaluate(formula, tuple([x[block] if x.ndim else x for x in flat_inputs]), weak)
+        for result, value in zip(flat_results, values, strict=True):
+            result[block] = value
+    return results if len(results) > 1 else results[0]
+
+
 class Elementwise:
     """Pointwise primitives."""
 
@@ -110,6 +143,10 @@ class Elementwise:
         Returns:
             An array, or a tuple if the formula has several outputs.
         """
+        if _worth_blocks(formula, inputs):
+            result = _in_blocks(formula, inputs, weak, out)
+            if result is not None:
+                return result
         values, wanted, fills = evaluate(formula, inputs, weak)
         shape = None if fills else np.broadcast_shapes(*[x.shape for x in inputs])
         results = []
