@@ -36,15 +36,38 @@ from nbdl.random import Generator, get_rng_state, initial_seed, manual_seed, see
 from nbdl.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from nbdl import autograd, backend, formula, func, nn, optim, utils
+    from nbdl import (
+        autograd,
+        backend,
+        compiler,
+        datasets,
+        fft,
+        formula,
+        func,
+        linalg,
+        nn,
+        optim,
+        profiler,
+        serialization,
+        special,
+        utils,
+    )
+    from nbdl.serialization import load, save
 
-_SUBPACKAGES = ("autograd", "backend", "formula", "func", "nn", "optim", "utils")
+_SUBPACKAGES = (
+    "autograd", "backend", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
+    "profiler", "serialization", "special", "utils",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Subpackages on first use, and bfloat16, whose dtype another package brings."""
+    """Subpackages on first use, what stands in them, and bfloat16, whose dtype another package brings."""
     if name in _SUBPACKAGES:
         return _importlib.import_module(f"nbdl.{name}")
+    if name == "compile":
+        return _importlib.import_module("nbdl.compiler").compile
+    if name in ("load", "save"):
+        return getattr(_importlib.import_module("nbdl.serialization"), name)
     if name == "bfloat16":
         from nbdl.formula.dtypes import bfloat16
 
@@ -53,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBPACKAGES])
+    return sorted([*globals(), *_SUBPACKAGES, "compile", "load", "save"])

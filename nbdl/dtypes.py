@@ -16,8 +16,11 @@ uint16 = np.dtype(np.uint16)
 uint32 = np.dtype(np.uint32)
 uint64 = np.dtype(np.uint64)
 bool = np.dtype(np.bool_)
+complex64 = cfloat = np.dtype(np.complex64)
+complex128 = cdouble = np.dtype(np.complex128)
 
 __all__ = [
-    "bool", "double", "float", "float16", "float32", "float64", "half", "int", "int8", "int16", "int32",
+    "bool", "cdouble", "cfloat", "complex64", "complex128",
+    "double", "float", "float16", "float32", "float64", "half", "int", "int8", "int16", "int32",
     "int64", "long", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.batching import draw
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.backend.device import CPU, Device, current_device, transfer
@@ -107,7 +107,7 @@ class Generator:
         """
         draws = self.offset_array
         with self._lock:
-            result = apply(primitive, self.seed_array, draws, *operands)
+            result = draw(primitive, self.seed_array, draws, *operands)
             backend = mode.backend or registry.cpu or registry.select()
             backend.execute(_next_number(), [draws.array], out=draws.array)
             draws.mark_changed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from op_samples import Op, between, bools, distinct, each, ints, op, positive, real
+from op_table_functions import FUNCTION_LINES, FUNCTION_OTHERS
+from op_table_indexing import INDEXING_LINES
 
 import nbdl
 
@@ -402,9 +404,9 @@ NORMALIZATIONS: list[Op] = [
 ]
 
 TABLE: list[Op] = [
-    *ELEMENTARY, *BINARY, *REDUCTIONS, *PRODUCTS, *SHAPES, *JOINING, *INDEXING, *SCANS, *SORTING, *SOFTMAX,
-    *ACTIVATIONS,
-    *LOSSES, *CONVOLUTIONS, *NORMALIZATIONS,
+    *ELEMENTARY, *BINARY, *REDUCTIONS, *PRODUCTS, *SHAPES, *JOINING, *INDEXING, *INDEXING_LINES, *SCANS,
+    *SORTING, *SOFTMAX, *ACTIVATIONS,
+    *LOSSES, *CONVOLUTIONS, *NORMALIZATIONS, *FUNCTION_LINES,
 ]  # fmt: skip
 
 # Public functions that are no operations of this table: they make tensors, draw numbers, ask or convert.
@@ -415,5 +417,6 @@ OTHERS = {
     "new_tensor", "new_zeros", "normal", "ones", "ones_like", "pointwise", "promote_types", "rand",
     "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "result_type", "tensor",
     "to", "type_as", "zeros", "zeros_like", "F.alpha_dropout", "F.dropout", "F.dropout1d", "F.dropout2d",
-    "F.dropout3d", "F.feature_alpha_dropout", "F.gumbel_softmax", "F.rrelu",
+    "F.dropout3d", "F.feature_alpha_dropout", "F.gumbel_softmax", "F.multi_head_attention_forward",
+    "F.rrelu", *FUNCTION_OTHERS,
 }  # fmt: skip

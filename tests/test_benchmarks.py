@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+
+import nbdl
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "benchmarks"
 
@@ -52,13 +58,15 @@ def test_training_writes_a_report(tmp_path: Path):
     for result in contenders.values():
         assert len(result["blocks_s"]) == 3
         assert 0 < result["min_ms"] <= result["median_ms"] <= result["max_ms"]
-        assert result["steps"] >= 1
+        assert result["calls"] >= 1
         assert result["last_value"] < result["value"]  # it learns
         assert len(result["others_cores"]) == 3
         assert result["against_baseline"] is None  # no peer took part
     assert data["results"]["a"]["best_peer"] is None
+    assert data["results"]["a"]["best_own"] in contenders
     text = (tmp_path / "training.md").read_text()
     assert text.startswith("# Training steps\n")
+    assert "## Overview" in text
     assert "## a: MLP 2-32-32-1" in text
     assert text[text.index("## a") :].strip() in output
 
@@ -83,16 +91,165 @@ def test_startup_report(tmp_path: Path):
     assert "first step, warm" in (tmp_path / "startup.md").read_text()
 
 
-def test_losses_of_the_backends_agree():
-    output = run("training.py", "--check", "--only", "d", "--contenders", "nbdl,nbdl-numpy")
-    assert output.count("agrees") == 2
-    assert "DIFFERS" not in output
+def test_memory_report(tmp_path: Path):
+    run(
+        "training.py",
+        "--memory",
+        "--quick",
+        "--only",
+        "a",
+        "--contenders",
+        "nbdl-numpy",
+        "--out",
+        str(tmp_path),
+    )
+    found = json.loads((tmp_path / "memory.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+    assert 0 < found["imported_mb"] <= found["peak_mb"]
+    assert "imported MB" in (tmp_path / "memory.md").read_text()
+
+
+def test_scaling_report(tmp_path: Path):
+    run(
+        "training.py",
+        "--scaling",
+        "--quick",
+        "--only",
+        "a",
+        "--contenders",
+        "nbdl-numpy",
+        "--out",
+        str(tmp_path),
+    )
+    threads = json.loads((tmp_path / "scaling.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"][
+        "threads"
+    ]
+    assert list(threads) == ["1", "2"]
+    assert threads["1"]["gain"] == [1, 1, 1]
+    assert threads["2"]["median_ms"] > 0
+    assert "gain, 2" in (tmp_path / "scaling.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("workload", "contenders"),
+    [
+        ("a", "nbdl,nbdl-compiled,nbdl-numpy"),
+        pytest.param("a", "nbdl,torch", marks=pytest.mark.torch),
+        pytest.param("a", "nbdl,nbdl-scan", marks=pytest.mark.slow),
+        pytest.param("d", "nbdl,nbdl-numpy", marks=pytest.mark.slow),
+        pytest.param("i1", "nbdl-compiled,nbdl-numpy", marks=pytest.mark.slow),
+        pytest.param("h", "nbdl-compiled,torch", marks=[pytest.mark.torch, pytest.mark.slow]),
+        *(
+            pytest.param(name, "nbdl,nbdl-compiled,torch", marks=[pytest.mark.torch, pytest.mark.slow])
+            for name in ("b", "c", "d", "e", "f", "g", "i2", "i3")
+        ),
+    ],
+)
+def test_values_agree(workload: str, contenders: str):
+    output = run("training.py", "--check", "--only", workload, "--contenders", contenders)
+    if "is left out" in output:
+        pytest.skip("a contender is not installed")
+    assert output.count("agrees") == len(contenders.split(","))
+
+
+def test_every_workload_has_its_weights_and_is_built(module):
+    tensors, data = module("workloads_tensors"), module("data")
+    for name in data.WORKLOADS:
+        model, x, y = tensors.load(nbdl, name)  # loading is strict
+        assert len(x) == len(y)
+        assert {str(p.dtype) for p in model.parameters()} == {"float64" if name[0] in "hi" else "float32"}
+
+
+def test_several_steps_a_call_are_for_one_workload(module):
+    build, unsupported = module("workloads_nbdl").build, module("program").Unsupported
+    assert build("a", "scan").steps == module("data").SCAN
+    with pytest.raises(unsupported, match="workload a only"):
+        build("b", "scan")
+
+
+SMALL_KERNELS = {
+    "matmul": (3, 4, 5),
+    "matmul_nt": (3, 4, 5),
+    "matmul_tn": (3, 4, 5),
+    "matmul_batched": (2, 3, 4, 5),
+    "linear_gelu": (3, 4, 5),
+    "linear_gelu_training": (3, 4, 5),
+    "add": (7,),
+    "multiply_add": (7,),
+    "exp": (7,),
+    "tanh": (7,),
+    "gelu": (7,),
+    "silu_chain": (7,),
+    "softmax": (3, 5),
+    "cross_entropy_training": (3, 5),
+    "layer_norm": (3, 5),
+    "layer_norm_training": (3, 5),
+    "batch_norm_training": (2, 3, 4, 4),
+    "conv2d": (2, 3, 4, 6, 1),
+    "conv2d_training": (2, 3, 4, 6, 1),
+    "conv2d_strided": (2, 4, 7),
+    "conv2d_dilated": (2, 4, 7),
+    "conv2d_grouped": (2, 4, 7),
+    "conv2d_depthwise": (2, 4, 7),
+    "conv_transpose2d": (2, 4, 7),
+    "conv1d": (2, 4, 7),
+    "max_pool2d": (2, 3, 5),
+    "max_pool2d_training": (2, 3, 5),
+    "causal_attention": (2, 2, 5, 3),
+    "causal_attention_training": (2, 2, 5, 3),
+    "embedding": (6, 3, 9),
+    "embedding_gradient": (6, 3, 9),
+    "sort": (3, 20),
+    "argsort": (3, 20),
+    "top_10": (3, 20),
+    "median": (3, 21),
+    "sum_all": (3, 5),
+    "sum_rows": (3, 5),
+    "sum_columns": (3, 5),
+    "max_rows": (3, 5),
+    "variance_rows": (3, 5),
+    "clone": (3, 5),
+    "transposed_copy": (3, 5),
+    "concatenate": (4, 5),
+}
+# With random numbers or initial values, or without a result.
+INCOMPARABLE = {"dropout", "lstm", "lstm_training", "adam"}
+
+
+def arrays(result: Any) -> list[np.ndarray]:
+    """Tensors or arrays, several of which make a tuple or list, as NumPy arrays."""
+    if isinstance(result, (tuple, list)):
+        return [array for part in result for array in arrays(part)]
+    return [np.asarray(result.detach().numpy() if hasattr(result, "detach") else result)]
+
+
+def assert_equal_kernels(ours: Any, others: Any, operations: Iterable[str]) -> None:
+    for operation in operations:
+        sizes = SMALL_KERNELS[operation]
+        results = [arrays(getattr(kernels, operation)(*sizes)()) for kernels in (ours, others)]
+        for result, expected in zip(*results):
+            np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5, err_msg=operation)
+
+
+def test_all_kernels_have_a_small_example(module):
+    operations = {case.operation for case in module("kernel_cases").CASES}
+    assert operations == SMALL_KERNELS.keys() | INCOMPARABLE
+
+
+def test_kernels_agree_with_numpy(module):
+    numpy_kernels = module("kernels_numpy").Kernels()
+    common = [name for name in SMALL_KERNELS if hasattr(numpy_kernels, name)]
+    assert len(common) > 25
+    # A gradient alone stands beside a loss with its gradient.
+    common.remove("cross_entropy_training")
+    common.remove("layer_norm_training")
+    assert_equal_kernels(module("kernels_tensors").Kernels(nbdl), numpy_kernels, common)
 
 
 @pytest.mark.torch
-def test_losses_agree_with_pytorch():
-    output = run("training.py", "--check", "--only", "a", "--contenders", "torch,nbdl")
-    assert output.count("agrees") == 2
+def test_kernels_agree_with_pytorch(module):
+    torch = pytest.importorskip("torch")
+    kernels = module("kernels_tensors").Kernels
+    assert_equal_kernels(kernels(nbdl), kernels(torch), SMALL_KERNELS)
 
 
 def test_kernels_write_a_report(tmp_path: Path):
@@ -107,10 +264,10 @@ def test_kernels_write_a_report(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "z"], "'z' is unknown; there are a, b, c, d"),
+        (["--only", "z"], "'z' is unknown; there are a, b, c, d, e, f, g, h, i1, i2, i3"),
         (
             ["--contenders", "nbdl,tensorflow"],
-            "unknown contender 'tensorflow'; there are nbdl, nbdl-numpy, torch",
+            "unknown contender 'tensorflow'; there are nbdl, nbdl-compiled, nbdl-scan, nbdl-numpy, torch",
         ),
         (["--threads", "0"], "--threads must be greater than 0, got 0"),
         (["--rounds", "-1"], "--rounds must be greater than 0, got -1"),
@@ -170,12 +327,64 @@ def test_summary(module):
     }
     summary = summarize(results, {"nbdl"}, "torch")
     assert summary["best_peer"] == "jax"
+    assert summary["best_own"] == "nbdl"
     nbdl = summary["contenders"]["nbdl"]
     assert (nbdl["median_ms"], nbdl["min_ms"], nbdl["max_ms"]) == (2.0, 1.0, 4.0)
     assert nbdl["against_baseline"] == [2.0, 1.0, 4.0]
     assert nbdl["against_best"] == pytest.approx([2.0, 1.0, 3.0])
     assert summary["contenders"]["torch"]["against_baseline"] == [1.0, 1.0, 1.0]
     assert summary["contenders"]["autograd"] == {"error": "ValueError: no"}
+
+
+def test_overview(module):
+    results = {"nbdl": {"blocks_s": [0.001, 0.001]}, "torch": {"blocks_s": [0.002, 0.004]}}
+    summarize = module("report").summarize
+    summaries = {
+        "a": summarize(results, {"nbdl"}, "torch"),
+        "b": summarize({"nbdl": results["nbdl"]}, {"nbdl"}, "torch"),
+    }
+    *_, first, second = module("throughput").overview(summaries).splitlines()
+    assert [cell.strip() for cell in first.split("|")[1:-1]] == [
+        "a",
+        "nbdl",
+        "1.00",
+        "torch",
+        "3.00",
+        "3.00x (2.00-4.00)",
+    ]
+    assert [cell.strip() for cell in second.split("|")[1:-1]] == ["b", "nbdl", "1.00", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(("most", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_thread_counts(module, most: int, counts: list[int]):
+    assert module("scaling").thread_counts(most) == counts
+
+
+def test_values_are_compared_at_the_steps_that_both_know(module):
+    difference = module("agreement").difference
+    assert difference({32: 2.0}, {1: 5.0, 32: 1.0}) == 1.0
+    assert difference({1: 1.0, 2: 3.0}, {1: 1.0, 2: 4.0}) == 0.25
+    assert math.isnan(difference({32: 2.0}, {1: 2.0}))
+    assert math.isnan(difference({1: 1.5, 2: math.nan}, {1: 1.0, 2: 1.0}))
+
+
+def test_memory_table(module):
+    found = {
+        "torch": {"imported_mb": 200.0, "peak_mb": 300.0},
+        "nbdl": {"imported_mb": 50.0, "peak_mb": 75.0},
+        "jax": {"imported_mb": None, "peak_mb": None},
+        "autograd": {"error": "no"},
+    }
+    rows = module("memory").table("d", {"contenders": found}).splitlines()
+    cells = {
+        row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]]
+        for row in rows
+        if "|" in row
+    }
+    assert cells["torch"] == ["200", "300", "100 %", "100", "100 %"]
+    assert cells["nbdl"] == ["50", "75", "25 %", "25", "25 %"]
+    assert cells["jax"] == ["-"] * 5
+    assert cells["autograd"] == ["failed", *["-"] * 4]
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,19 @@ WITH_EXAMPLES = sorted(module_name(path) for path in PACKAGE.rglob("*.py") if ">
 PUBLIC_MODULES = (
     "nbdl",
     "nbdl.autograd",
+    "nbdl.datasets",
+    "nbdl.fft",
     "nbdl.func",
+    "nbdl.linalg",
     "nbdl.nn",
     "nbdl.nn.functional",
     "nbdl.optim",
+    "nbdl.profiler",
+    "nbdl.serialization",
+    "nbdl.special",
+    "nbdl.utils.callbacks",
     "nbdl.utils.data",
+    "nbdl.utils.metrics",
 )
 
 

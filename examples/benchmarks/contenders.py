@@ -49,17 +49,24 @@ class Contender:
         return importlib.util.find_spec(self.package) is not None
 
 
-NBDL = Contender("nbdl", "nbdl", "", "nbdl", {"NBDL_BACKEND": "numba"})
-NBDL_NUMPY = Contender("nbdl-numpy", "nbdl", "", "nbdl", {"NBDL_BACKEND": "numpy"})
+NBDL = Contender("nbdl", "nbdl", "eager", "nbdl", {"NBDL_BACKEND": "numba"})
+NBDL_NUMPY = Contender("nbdl-numpy", "nbdl", "eager", "nbdl", {"NBDL_BACKEND": "numpy"})
 TORCH = Contender("torch", "torch", "eager", "torch")
 
 TRAINING = (
     NBDL,
+    Contender("nbdl-compiled", "nbdl", "compiled", "nbdl", {"NBDL_BACKEND": "numba"}),
+    Contender("nbdl-scan", "nbdl", "scan", "nbdl", {"NBDL_BACKEND": "numba"}),
     NBDL_NUMPY,
     TORCH,
     Contender("torch-fused", "torch", "fused", "torch"),
     Contender("torch-compile", "torch", "compile", "torch", default=False),  # compiles for half a minute
-    Contender("jax", "jax", "", "jax"),
+    Contender("torch-compile-step", "torch", "compile-step", "torch", default=False),  # for a minute
+    Contender("jax", "jax", "step", "jax"),
+    Contender("jax-scan", "jax", "scan", "jax"),
+    # SciPy brings an OpenBLAS of its own: two pools of threads that spin cost more than one thread saves.
+    Contender("scipy", "scipy", "numpy", "scipy", {"OPENBLAS_NUM_THREADS": "1"}),
+    Contender("scipy-jax", "scipy", "jax", "jax", {"OPENBLAS_NUM_THREADS": "1"}),
     Contender("autograd", "autograd", "", "autograd"),
 )
 KERNELS = (NBDL, NBDL_NUMPY, Contender("numpy", "numpy", "", "numpy"), TORCH)

@@ -6,35 +6,51 @@ from the same weights and see the same batch, so that their losses must agree.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from weights import (
+    Weights,
+    lstm_weights,
+    perceptron_weights,
+    residual_weights,
+    softmax_regression_weights,
+    transformer_weights,
+    uniform_weights,
+)
 
-Weights = dict[str, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray]
 
-# A program of one framework: step() runs one training step, and value(result) reads what it returned as a
-# number, once it is computed.
-Program = tuple[Callable[[], Any], Callable[[Any], float]]
+HEADS = 4  # of the attention in f
+MEMORY = 10  # pairs that L-BFGS remembers in h
+RIDGE = 1e-3  # half of it times the sum of squares of the weights is part of the loss of h
+GRADIENT_TOLERANCE = 1e-6  # of h: no element of the gradient is larger at the solution
+MOST_ITERATIONS = 10_000
+SCAN = 32  # steps a call of the contenders nbdl-scan and jax-scan
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained.
+    """What is computed.
 
     Attributes:
         title: one line for the reports.
         make_batch: gives inputs and targets.
         make_weights: gives the initial weights, with the names and shapes of PyTorch's `state_dict`.
-        optimizer: arguments of PyTorch's optimizer; `name` is "adam" or "sgd".
+        optimizer: arguments of PyTorch's optimizer, with its `name`: "adam", "adamw" or "sgd"; empty where
+            nothing is trained.
+        check_steps: how many values `--check` compares.
+        tolerance: the relative difference that it allows.
     """
 
     title: str
-    make_batch: Callable[[], tuple[np.ndarray, np.ndarray]]
+    make_batch: Callable[[], Batch]
     make_weights: Callable[[], Weights]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    check_steps: int = 6
+    tolerance: float = 1e-4  # float32; rounding errors grow from step to step
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -42,50 +58,55 @@ class Workload:
         return {name: value for name, value in self.optimizer.items() if name != "name"}
 
 
-def uniform_weights(shapes: dict[str, tuple[int, ...]]) -> Weights:
-    """Weights and biases of linear and convolution layers, distributed as PyTorch's.
-
-    Args:
-        shapes: layer name -> shape of the weight, (out, in, ...).
-
-    Returns:
-        `<layer>.weight` and `<layer>.bias`, uniform in +-1/sqrt(fan in), float32.
-    """
-    rng = np.random.default_rng(1)
-    weights = {}
-    for layer, shape in shapes.items():
-        bound = 1 / math.sqrt(math.prod(shape[1:]))
-        weights[f"{layer}.weight"] = rng.uniform(-bound, bound, shape).astype(np.float32)
-        weights[f"{layer}.bias"] = rng.uniform(-bound, bound, shape[0]).astype(np.float32)
-    return weights
-
-
-def perceptron_weights(*sizes: int) -> Weights:
-    """Of a Sequential of Linear layers with an activation between each two."""
-    return uniform_weights({str(2 * k): (sizes[k + 1], sizes[k]) for k in range(len(sizes) - 1)})
-
-
-def regression_batch() -> tuple[np.ndarray, np.ndarray]:
-    """64 points of the plane, and a smooth function of them."""
-    x = np.random.default_rng(0).random((64, 2), np.float32)
+def regression_batch(n: int, dtype: type) -> Batch:
+    """Points of the plane, and a smooth function of them."""
+    x = np.random.default_rng(0).random((n, 2)).astype(dtype)
     return x, np.sin(3 * x[:, :1]) * x[:, 1:]
 
 
-def classification_batch(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+def classification_batch(*shape: int) -> Batch:
     """Inputs of a shape, uniform in [0, 1), each with one of 10 classes."""
     rng = np.random.default_rng(0)
     return rng.random(shape, np.float32), rng.integers(0, 10, shape[0])
 
 
+def text_batch(n: int, length: int) -> Batch:
+    """Sequences of random characters, and the same moved by one."""
+    characters = np.random.default_rng(0).integers(0, 65, (n, length + 1))
+    return characters[:, :-1].copy(), characters[:, 1:].copy()
+
+
+def digits_batch() -> Batch:
+    """1797 noisy pictures of 8 x 8 pixels, float64, and which of 10 they show."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 1797)
+    pictures = rng.integers(0, 17, (10, 64))
+    x = np.round(0.6 * pictures[y] + 5 * rng.standard_normal((1797, 64)))
+    return x.clip(0, 16) / 16, y
+
+
 ADAM = {"name": "adam", "lr": 1e-3}
 SGD = {"name": "sgd", "lr": 1e-2, "momentum": 0.9, "weight_decay": 1e-4}
+
+
+def perceptron_on_the_plane(task: str, **more: Any) -> Workload:
+    """Workloads i: derivatives of second order of a small network, float64."""
+    return Workload(
+        f"{task} of an MLP 2-16-16-1, tanh, 337 parameters, batch 256, float64",
+        lambda: regression_batch(256, np.float64),
+        lambda: perceptron_weights(2, 16, 16, 1, dtype=np.float64),
+        tolerance=1e-9,
+        **more,
+    )
+
 
 WORKLOADS = {
     "a": Workload(
         "MLP 2-32-32-1, tanh, batch 64, mean squared error, Adam",
-        regression_batch,
+        lambda: regression_batch(64, np.float32),
         lambda: perceptron_weights(2, 32, 32, 1),
         ADAM,
+        check_steps=SCAN,
     ),
     "b": Workload(
         "MLP 784-512-512-10, ReLU, batch 128, cross-entropy, Adam",
@@ -107,4 +128,33 @@ WORKLOADS = {
         ),
         SGD,
     ),
+    "e": Workload(
+        "ResNet-20 (16-32-64, batch norm), 32 x 32, batch 64, cross-entropy, SGD with momentum",
+        lambda: classification_batch(64, 3, 32, 32),
+        lambda: residual_weights((16, 32, 64), blocks=3),
+        SGD,
+        tolerance=1e-3,  # 19 normalizations amplify rounding errors
+    ),
+    "f": Workload(
+        "GPT, 4 layers, 4 heads, width 128, 128 characters, batch 16, cross-entropy, AdamW",
+        lambda: text_batch(16, 128),
+        lambda: transformer_weights(layers=4, width=128, length=128, characters=65),
+        {"name": "adamw", "lr": 3e-4, "weight_decay": 0.1},
+    ),
+    "g": Workload(
+        "LSTM, width 128, 64 characters, batch 32, cross-entropy, Adam",
+        lambda: text_batch(32, 64),
+        lambda: lstm_weights(width=128, characters=65),
+        ADAM,
+    ),
+    "h": Workload(
+        "softmax regression 64-10 with weight decay on 1797 examples, float64, solved by L-BFGS",
+        digits_batch,
+        lambda: softmax_regression_weights(64, 10),
+        check_steps=2,
+        tolerance=1e-6,  # what the tolerance of the gradient leaves open
+    ),
+    "i1": perceptron_on_the_plane("product of a vector with the Hessian", check_steps=2),
+    "i2": perceptron_on_the_plane("whole Hessian", check_steps=2),
+    "i3": perceptron_on_the_plane("Adam step on a Poisson equation, the Laplacian", optimizer=ADAM),
 }

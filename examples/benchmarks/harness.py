@@ -92,7 +92,7 @@ class Worker:
 
 
 def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seconds: float) -> dict[str, Any]:
-    """Time a program of several contenders in blocks of steps, interleaved: A B C A B C ...
+    """Time a program of several contenders in blocks of calls, interleaved: A B C A B C ...
 
     Args:
         workers: contender -> its process.
@@ -120,7 +120,7 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
         for name, worker in list(running.items()):
             time.sleep(min(SETTLE_SECONDS, block_seconds))
             try:
-                block = measure_block(worker, results[name]["steps"])
+                block = measure_block(worker, results[name]["calls"])
             except WorkerError as error:
                 results[name] = {"error": str(error)}
                 del running[name]
@@ -131,14 +131,14 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
     return results
 
 
-def measure_block(worker: Worker, steps: int) -> dict[str, Any]:
+def measure_block(worker: Worker, calls: int) -> dict[str, Any]:
     """One block; `others_cores` is how many cores other processes kept busy meanwhile, None if unknown.
 
     Raises:
         WorkerError: the contender failed.
     """
     busy, start = machine.busy_seconds(), time.perf_counter()
-    block = worker.ask("measure", steps=steps)
+    block = worker.ask("measure", calls=calls)
     busy_after, seconds = machine.busy_seconds(), time.perf_counter() - start
     if busy is None or busy_after is None:
         return block | {"others_cores": None}

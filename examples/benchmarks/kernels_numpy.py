@@ -91,6 +91,44 @@ class Kernels:
 
         return call
 
+    def max_pool2d(self, batch: int, channels: int, height: int) -> Call:
+        x, half = normal(batch, channels, height, height), height // 2
+        windows = x[:, :, : 2 * half, : 2 * half].reshape(batch, channels, half, 2, half, 2)
+        return lambda: windows.max((3, 5))
+
+    def embedding(self, rows: int, width: int, n: int) -> Call:
+        weight, indices = normal(rows, width), labels(n, rows)
+        return lambda: weight[indices]
+
+    def embedding_gradient(self, rows: int, width: int, n: int) -> Call:
+        indices, gradient = labels(n, rows), normal(n, width)
+
+        def call() -> np.ndarray:
+            result = np.zeros((rows, width), np.float32)
+            np.add.at(result, indices, gradient)
+            return result
+
+        return call
+
+    def sort(self, rows: int, columns: int) -> Call:
+        """With the indices, as in PyTorch."""
+        x = normal(rows, columns)
+
+        def call() -> tuple[np.ndarray, np.ndarray]:
+            indices = x.argsort(1)
+            return np.take_along_axis(x, indices, 1), indices
+
+        return call
+
+    def argsort(self, rows: int, columns: int) -> Call:
+        x = normal(rows, columns)
+        return lambda: x.argsort(1)
+
+    def median(self, rows: int, columns: int) -> Call:
+        """Without the indices."""
+        x = normal(rows, columns)
+        return lambda: np.median(x, 1)
+
     def adam(self, n: int) -> Call:
         p, g, m, v, t = normal(n), normal(n, seed=1), np.zeros(n, np.float32), np.zeros(n, np.float32), 0
 

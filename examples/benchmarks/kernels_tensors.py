@@ -34,6 +34,18 @@ class Kernels:
         a, b = self._normal(batch, m, k), self._normal(batch, k, n)
         return lambda: a @ b
 
+    def linear_gelu(self, rows: int, inputs: int, outputs: int) -> Call:
+        x, weight, bias = self._normal(rows, inputs), self._normal(outputs, inputs), self._normal(outputs)
+        linear, gelu = self._functional.linear, self._functional.gelu
+        return lambda: gelu(linear(x, weight, bias))
+
+    def linear_gelu_training(self, rows: int, inputs: int, outputs: int) -> Call:
+        shapes = ((rows, inputs), (outputs, inputs), (outputs,))
+        x, weight, bias = wanted = [self._normal(*shape, requires_grad=True) for shape in shapes]
+        gradient = self._normal(rows, outputs, seed=1)
+        linear, gelu, grad = self._functional.linear, self._functional.gelu, self._lib.autograd.grad
+        return lambda: grad(gelu(linear(x, weight, bias)), wanted, gradient)
+
     def add(self, n: int) -> Call:
         x, y = self._normal(n), self._normal(n, seed=1)
         return lambda: x + y
@@ -49,6 +61,11 @@ class Kernels:
     def tanh(self, n: int) -> Call:
         x = self._normal(n)
         return lambda: x.tanh()
+
+    def dropout(self, n: int) -> Call:
+        """New random numbers in every call."""
+        x, dropout = self._normal(n), self._functional.dropout
+        return lambda: dropout(x, 0.1)
 
     def gelu(self, n: int) -> Call:
         x, gelu = self._normal(n), self._functional.gelu
@@ -81,6 +98,14 @@ class Kernels:
         layer_norm, grad = self._functional.layer_norm, self._lib.autograd.grad
         return lambda: grad(layer_norm(x, (columns,), weight, bias), (x, weight, bias), gradient)
 
+    def batch_norm_training(self, batch: int, channels: int, height: int, width: int) -> Call:
+        x = self._normal(batch, channels, height, width, requires_grad=True)
+        layer = self._lib.nn.BatchNorm2d(channels)
+        wanted = (x, layer.weight, layer.bias)
+        gradient = self._normal(batch, channels, height, width, seed=1)
+        grad = self._lib.autograd.grad
+        return lambda: grad(layer(x), wanted, gradient)
+
     def conv2d(self, batch: int, c_in: int, c_out: int, height: int, padding: int) -> Call:
         x, weight = self._normal(batch, c_in, height, height), self._normal(c_out, c_in, 3, 3)
         conv2d = self._functional.conv2d
@@ -94,6 +119,105 @@ class Kernels:
         gradient = self._normal(batch, c_out, height + 2 * padding - 2, height + 2 * padding - 2, seed=1)
         conv2d, grad = self._functional.conv2d, self._lib.autograd.grad
         return lambda: grad(conv2d(x, weight, padding=padding), wanted, gradient)
+
+    def _convolution(
+        self, batch: int, channels: int, height: int, function: str = "conv2d", **options: int
+    ) -> Call:
+        """A convolution that keeps the number of channels."""
+        groups = options.get("groups", 1)
+        x, weight = (
+            self._normal(batch, channels, height, height),
+            self._normal(channels, channels // groups, 3, 3),
+        )
+        convolve = getattr(self._functional, function)
+        return lambda: convolve(x, weight, **options)
+
+    def conv2d_strided(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, stride=2, padding=1)
+
+    def conv2d_dilated(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, dilation=2, padding=2)
+
+    def conv2d_grouped(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, groups=4, padding=1)
+
+    def conv2d_depthwise(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, groups=channels, padding=1)
+
+    def conv_transpose2d(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, "conv_transpose2d", padding=1)
+
+    def conv1d(self, batch: int, channels: int, length: int) -> Call:
+        x, weight = self._normal(batch, channels, length), self._normal(channels, channels, 3)
+        conv1d = self._functional.conv1d
+        return lambda: conv1d(x, weight, padding=1)
+
+    def max_pool2d(self, batch: int, channels: int, height: int) -> Call:
+        x, max_pool2d = self._normal(batch, channels, height, height), self._functional.max_pool2d
+        return lambda: max_pool2d(x, 2)
+
+    def max_pool2d_training(self, batch: int, channels: int, height: int) -> Call:
+        x = self._normal(batch, channels, height, height, requires_grad=True)
+        gradient = self._normal(batch, channels, height // 2, height // 2, seed=1)
+        max_pool2d, grad = self._functional.max_pool2d, self._lib.autograd.grad
+        return lambda: grad(max_pool2d(x, 2), x, gradient)
+
+    def causal_attention(self, *shape: int) -> Call:
+        q, k, v = (self._normal(*shape, seed=seed) for seed in range(3))
+        attention = self._functional.scaled_dot_product_attention
+        return lambda: attention(q, k, v, is_causal=True)
+
+    def causal_attention_training(self, *shape: int) -> Call:
+        q, k, v = wanted = [self._normal(*shape, seed=seed, requires_grad=True) for seed in range(3)]
+        gradient = self._normal(*shape, seed=3)
+        attention, grad = self._functional.scaled_dot_product_attention, self._lib.autograd.grad
+        return lambda: grad(attention(q, k, v, is_causal=True), wanted, gradient)
+
+    def lstm(self, length: int, batch: int, width: int) -> Call:
+        x, layer, no_grad = (
+            self._normal(length, batch, width),
+            self._lib.nn.LSTM(width, width),
+            self._lib.no_grad,
+        )
+
+        def call() -> Any:
+            with no_grad():
+                return layer(x)
+
+        return call
+
+    def lstm_training(self, length: int, batch: int, width: int) -> Call:
+        x, layer = self._normal(length, batch, width, requires_grad=True), self._lib.nn.LSTM(width, width)
+        wanted, gradient = [x, *layer.parameters()], self._normal(length, batch, width, seed=1)
+        grad = self._lib.autograd.grad
+        return lambda: grad(layer(x)[0], wanted, gradient)
+
+    def embedding(self, rows: int, width: int, n: int) -> Call:
+        weight, indices = self._normal(rows, width), self._lib.from_numpy(labels(n, rows))
+        embedding = self._functional.embedding
+        return lambda: embedding(indices, weight)
+
+    def embedding_gradient(self, rows: int, width: int, n: int) -> Call:
+        weight, indices = self._normal(rows, width, requires_grad=True), self._lib.from_numpy(labels(n, rows))
+        gradient, grad = self._normal(n, width), self._lib.autograd.grad
+        embedded = self._functional.embedding(indices, weight)
+        return lambda: grad(embedded, weight, gradient, retain_graph=True)
+
+    def sort(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.sort(1)
+
+    def argsort(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.argsort(1)
+
+    def top_10(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.topk(10, 1)
+
+    def median(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.median(1)
 
     def adam(self, n: int) -> Call:
         parameter = self._normal(n, requires_grad=True)

@@ -28,8 +28,10 @@ def make_parser(
     """The options of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
     names = ", ".join(contender.name for contender in table)
-    parser.add_argument("--only", default=",".join(programs), help="some of %(default)s")
-    parser.add_argument("--contenders", help=f"of {names}; default: the installed ones without torch-compile")
+    parser.add_argument("--only", default=",".join(programs), help=f"some of {', '.join(programs)}")
+    parser.add_argument(
+        "--contenders", help=f"of {names}; default: the installed ones, those of torch-compile apart"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of every contender, default 2")
     parser.add_argument(
         "--rounds", type=int, default=defaults.rounds, help="blocks a contender, default %(default)s"
@@ -52,13 +54,15 @@ def parse(
     table: Sequence[Contender],
     defaults: Defaults,
 ) -> argparse.Namespace:
-    """The options, checked; `only` as a list, and `chosen` and `missing` as `contenders.choose` gives them.
+    """The options, checked; `chosen` and `missing` are what `contenders.choose` gives.
+
+    `only` is a list, empty where nobody named a program and the benchmark has taken the default away.
 
     Raises:
         SystemExit: an option is wrong; the parser has said which.
     """
     options = parser.parse_args(argv)
-    options.only = options.only.split(",")
+    options.only = options.only.split(",") if options.only else []
     for name in options.only:
         if name not in programs:
             parser.error(f"--only: {name!r} is unknown; there are {', '.join(programs)}")

@@ -25,12 +25,14 @@ def summarize(results: Mapping[str, dict[str, Any]], own: Collection[str], basel
         baseline: the peer with whom everybody is compared, beside the best one.
 
     Returns:
-        `best_peer`, and `contenders`: name -> its results with `median_ms`, `min_ms`, `max_ms`,
-        `against_baseline` and `against_best` (median, least, greatest; None where the other one is missing).
+        `best_peer` and `best_own`, their names or None, and `contenders`: name -> its results with
+        `median_ms`, `min_ms`, `max_ms`, `against_baseline` and `against_best` (median, least, greatest; None
+        where the other one is missing).
     """
     blocks = {name: result["blocks_s"] for name, result in results.items() if "error" not in result}
     medians = {name: statistics.median(values) for name, values in blocks.items()}
     best = min((name for name in medians if name not in own), key=medians.__getitem__, default=None)
+    best_own = min((name for name in medians if name in own), key=medians.__getitem__, default=None)
     summaries = {}
     for name, result in results.items():
         summaries[name] = dict(result)
@@ -43,7 +45,7 @@ def summarize(results: Mapping[str, dict[str, Any]], own: Collection[str], basel
                 "against_baseline": gain(blocks.get(baseline), blocks[name]),
                 "against_best": gain(blocks.get(best), blocks[name]),
             }
-    return {"best_peer": best, "contenders": summaries}
+    return {"best_peer": best, "best_own": best_own, "contenders": summaries}
 
 
 def gain(reference: Sequence[float] | None, times: Sequence[float]) -> list[float] | None:
@@ -85,6 +87,18 @@ def times(ratio: Sequence[float] | None) -> str:
         return MISSING
     median, least, greatest = ratio
     return f"{median:.2f}x ({least:.2f}-{greatest:.2f})"
+
+
+def megabytes(value: float | None) -> str:
+    """Without decimals."""
+    return MISSING if value is None else f"{value:.0f}"
+
+
+def section(
+    name: str, title: str, header: list[str], rows: list[list[str]], found: Mapping[str, dict[str, Any]]
+) -> str:
+    """A program in Markdown: heading, table, and which contender failed."""
+    return "\n".join([f"\n## {name}: {title}\n", table(header, rows), *failures(found)])
 
 
 def facts(described: Mapping[str, str]) -> str:

@@ -3,8 +3,8 @@
 
     python worker.py MODULE VARIANT THREADS
 
-MODULE holds PROGRAMS, a table name -> function(variant) -> (step, value). Requests and answers are lines of
-JSON on standard input and output; `harness.Worker` is the other end.
+MODULE holds PROGRAMS, a table of `program.py`. Requests and answers are lines of JSON on standard input and
+output; `harness.Worker` is the other end.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
-WARM_UP_STEPS = 3
+from program import Program, Unsupported
 
-
-class Unsupported(Exception):
-    """The contender has no such program."""
+WARM_UP_CALLS = 3
 
 
 class Session:
@@ -31,48 +28,51 @@ class Session:
 
     def __init__(self, module: str, variant: str):
         self._module, self._variant = module, variant
-        self._step: Callable[[], Any]
-        self._value: Callable[[Any], float]
+        self._program: Program
 
     def prepare(self, program: str) -> dict[str, Any]:
-        """Import what is needed, build the program, run its first step; the seconds of each."""
+        """Import what is needed, build the program, call it once; the seconds of each."""
         start = time.perf_counter()
         programs = importlib.import_module(self._module).PROGRAMS
         imported = time.perf_counter()
+        imported_mb = self.memory()["peak_mb"]
         if program not in programs:
             raise Unsupported(f"{self._module} has no program {program}")
-        self._step, self._value = programs[program](self._variant)
+        self._program = programs[program](self._variant)
         built = time.perf_counter()
-        value = self._value(self._step())
+        _, value = self._run(1)
         done = time.perf_counter()
         return {
             "import_s": imported - start,
             "build_s": built - imported,
             "first_step_s": done - built,
+            "imported_mb": imported_mb,
+            "steps_a_call": self._program.steps,
             "value": value,
         }
 
     def calibrate(self, seconds: float) -> dict[str, Any]:
-        """How many steps take about so long, at least one."""
-        self._run(WARM_UP_STEPS)
-        steps = 1
-        while (elapsed := self._run(steps)[0]) < seconds / 10:
-            steps *= 2
-        return {"steps": max(1, round(steps * seconds / elapsed))}
+        """How many calls take about so long, at least one."""
+        self._run(WARM_UP_CALLS)
+        calls = 1
+        while (elapsed := self._run(calls)[0]) < seconds / 10:
+            calls *= 2
+        return {"calls": max(1, round(calls * seconds / elapsed))}
 
-    def measure(self, steps: int) -> dict[str, Any]:
-        """Seconds of one step, out of a block of steps; some before it wake threads and caches.
+    def measure(self, calls: int) -> dict[str, Any]:
+        """Seconds of one step, out of a block of calls; some before it wake threads and caches.
 
         `cpu_s` is the processor time of all of it, over all threads.
         """
         cpu_start = time.process_time()
-        self._run(max(1, steps // 10))
-        elapsed, value = self._run(steps)
-        return {"step_s": elapsed / steps, "value": value, "cpu_s": time.process_time() - cpu_start}
+        self._run(max(1, calls // 10))
+        elapsed, value = self._run(calls)
+        step_s = elapsed / (calls * self._program.steps)
+        return {"step_s": step_s, "value": value, "cpu_s": time.process_time() - cpu_start}
 
-    def values(self, steps: int) -> dict[str, Any]:
-        """What each of the next steps returns."""
-        return {"values": [self._value(self._step()) for _ in range(steps)]}
+    def values(self, calls: int) -> dict[str, Any]:
+        """What each of the next calls returns."""
+        return {"values": [self._run(1)[1] for _ in range(calls)]}
 
     def memory(self) -> dict[str, Any]:
         """The peak of the resident memory in MB; None where the system does not tell."""
@@ -85,17 +85,17 @@ class Session:
 
     def drop(self) -> dict[str, Any]:
         """Forget the program and its arrays."""
-        del self._step, self._value
+        del self._program
         gc.collect()
         return {}
 
-    def _run(self, steps: int) -> tuple[float, float]:
-        """Seconds for so many steps, and the value of the last one, which is waited for."""
-        step = self._step
+    def _run(self, calls: int) -> tuple[float, float]:
+        """Seconds for so many calls, and the value of the last one, which is waited for."""
+        call, value_of, _ = self._program
         start = time.perf_counter()
-        for _ in range(steps - 1):
-            step()
-        value = self._value(step())
+        for _ in range(calls - 1):
+            call()
+        value = value_of(call())
         return time.perf_counter() - start, value
 
 

@@ -1,69 +1,55 @@
-"""The workloads in JAX: the whole step, optimizer included, is one jitted function with donated state."""
+"""The workloads in JAX: the whole step, optimizer included, is one jitted function with donated state.
+
+Variants: "step", one step a call; "scan", many in one call, workload a only.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from data import WORKLOADS, Program
-from jax import lax
+from data import GRADIENT_TOLERANCE, MEMORY, MOST_ITERATIONS, SCAN, WORKLOADS
+from jax.flatten_util import ravel_pytree
+from networks_jax import LOSSES, Params, is_statistic, own_layout, residual_loss
+from program import Program, Unsupported
 
-Params = dict[str, jax.Array]
-Loss = Callable[[Params, jax.Array, jax.Array], jax.Array]
 Update = Callable[[Params, Any, Params], tuple[Params, Any]]
 
 tree_map = jax.tree_util.tree_map
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over the batch; the labels are class numbers."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], 1).mean()
+def build(name: str, variant: str) -> Program:
+    """A workload in one variant.
+
+    Raises:
+        Unsupported: many steps in a call are for workload a.
+    """
+    if variant == "scan" and name != "a":
+        raise Unsupported("jax-scan has workload a only")
+    if name in ("i1", "i2"):
+        return second_derivative(name)
+    if name == "h":
+        return solver()
+    return training(name, scanned=variant == "scan")
 
 
-def perceptron(params: Params, x: jax.Array, activation: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Three linear layers; the weights are stored as (in, out)."""
-    for layer in ("0", "2"):
-        x = activation(x @ params[f"{layer}.weight"] + params[f"{layer}.bias"])
-    return x @ params["4.weight"] + params["4.bias"]
+def load(name: str) -> tuple[Params, jax.Array, jax.Array]:
+    """The initial parameters of a workload, the inputs and the targets."""
+    workload = WORKLOADS[name]
+    weights = workload.make_weights()
+    if np.float64 in {weight.dtype.type for weight in weights.values()}:
+        jax.config.update("jax_enable_x64", True)
+    x, y = workload.make_batch()
+    params = {key: jnp.array(own_layout(key, value)) for key, value in weights.items()}
+    return params, jnp.asarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x), jnp.asarray(y)
 
 
-def regression_loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Workload a."""
-    return jnp.square(perceptron(params, x, jnp.tanh) - y).mean()
-
-
-def classification_loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Workloads b and c."""
-    return cross_entropy(perceptron(params, x, jax.nn.relu), y)
-
-
-def convolutional_loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Workload d, channels last, which is the faster layout on the CPU."""
-    for layer in ("0", "2"):
-        x = lax.conv_general_dilated(
-            x, params[f"{layer}.weight"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        x = jax.nn.relu(x + params[f"{layer}.bias"])
-    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID").reshape(len(x), -1)
-    x = jax.nn.relu(x @ params["6.weight"] + params["6.bias"])
-    return cross_entropy(x @ params["8.weight"] + params["8.bias"], y)
-
-
-def own_layout(name: str, weight: np.ndarray) -> np.ndarray:
-    """A weight of PyTorch's layout as the losses above want it."""
-    if name == "6.weight" and weight.shape[1] == 64 * 12 * 12:  # behind the flattened image of workload d
-        weight = weight.reshape(-1, 64, 12, 12).transpose(0, 2, 3, 1).reshape(len(weight), -1)
-    if weight.ndim == 4:
-        return weight.transpose(2, 3, 1, 0)
-    return weight.T
-
-
-def adam(lr: float) -> tuple[Callable[[Params], Any], Update]:
-    """Initial state and update rule of Adam, with PyTorch's defaults."""
+def adam(lr: float, weight_decay: float = 0.0) -> tuple[Callable[[Params], Any], Update]:
+    """Initial state and update rule of AdamW, with PyTorch's other defaults."""
 
     def init(params: Params) -> Any:
         return tree_map(jnp.zeros_like, params), tree_map(jnp.zeros_like, params), jnp.zeros(())
@@ -73,8 +59,8 @@ def adam(lr: float) -> tuple[Callable[[Params], Any], Update]:
         t = t + 1
         m = tree_map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
         v = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-        scale, root = lr / (1 - 0.9**t), 1 / jnp.sqrt(1 - 0.999**t)
-        params = tree_map(lambda p, m, v: p - scale * m / (jnp.sqrt(v) * root + 1e-8), params, m, v)
+        scale, root, kept = lr / (1 - 0.9**t), 1 / jnp.sqrt(1 - 0.999**t), 1 - lr * weight_decay
+        params = tree_map(lambda p, m, v: kept * p - scale * m / (jnp.sqrt(v) * root + 1e-8), params, m, v)
         return params, (m, v, t)
 
     return init, update
@@ -93,35 +79,79 @@ def sgd(lr: float, momentum: float, weight_decay: float) -> tuple[Callable[[Para
     return init, update
 
 
-OPTIMIZERS = {"adam": adam, "sgd": sgd}
+OPTIMIZERS = {"adam": adam, "adamw": adam, "sgd": sgd}
 
 
-def training(name: str, loss: Loss) -> Program:
+def training(name: str, *, scanned: bool) -> Program:
     """Training steps on the batch of a workload."""
     workload = WORKLOADS[name]
-    x, y = workload.make_batch()
-    x, y = jnp.asarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x), jnp.asarray(y)
-    params = {key: jnp.array(own_layout(key, value)) for key, value in workload.make_weights().items()}
+    weights, x, y = load(name)
+    params = {key: value for key, value in weights.items() if not is_statistic(key)}
+    statistics = {key: value for key, value in weights.items() if is_statistic(key)}
     init, update = OPTIMIZERS[workload.optimizer["name"]](**workload.hyperparameters)
 
-    def train(params: Params, state: Any, x: jax.Array, y: jax.Array) -> tuple[Params, Any, jax.Array]:
-        value, grads = jax.value_and_grad(loss)(params, x, y)
-        return *update(params, state, grads), value
+    def loss(params: Params, statistics: Params, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Params]:
+        if name == "e":
+            return residual_loss(params, statistics, x, y)
+        return LOSSES[name](params, x, y), statistics
 
-    train = jax.jit(train, donate_argnums=(0, 1))
-    state = init(params)
+    def train(state: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
+        params, statistics, moments = state
+        (value, statistics), grads = jax.value_and_grad(loss, has_aux=True)(params, statistics, x, y)
+        params, moments = update(params, moments, grads)
+        return (params, statistics, moments), value
+
+    def train_long(state: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
+        state, values = jax.lax.scan(lambda state, _: train(state, x, y), state, None, length=SCAN)
+        return state, values[-1]
+
+    run = jax.jit(train_long if scanned else train, donate_argnums=0)
+    state = (params, statistics, init(params))
 
     def step() -> jax.Array:
-        nonlocal params, state
-        params, state, value = train(params, state, x, y)
+        nonlocal state
+        state, value = run(state, x, y)
         return value
 
-    return step, float
+    return Program(step, float, SCAN if scanned else 1)
 
 
-PROGRAMS = {
-    "a": lambda variant: training("a", regression_loss),
-    "b": lambda variant: training("b", classification_loss),
-    "c": lambda variant: training("c", classification_loss),
-    "d": lambda variant: training("d", convolutional_loss),
-}
+def solver() -> Program:
+    """Workload h by JAX's own L-BFGS, all of it in one jitted function; its value is the loss."""
+    from jax.scipy.optimize import minimize
+
+    params, x, y = load("h")
+    start, unravel = ravel_pytree(params)
+    options = {"maxcor": MEMORY, "gtol": GRADIENT_TOLERANCE, "ftol": 0, "maxiter": MOST_ITERATIONS}
+
+    @jax.jit
+    def solve(start: jax.Array) -> jax.Array:
+        return minimize(
+            lambda vector: LOSSES["h"](unravel(vector), x, y),
+            start,
+            method="l-bfgs-experimental-do-not-rely-on-this",
+            options=options,
+        ).fun
+
+    return Program(lambda: solve(start), float)
+
+
+def second_derivative(name: str) -> Program:
+    """Workloads i1 and i2, forward over reverse mode."""
+    params, x, y = load(name)
+    start, unravel = ravel_pytree(params)
+    direction = jnp.ones_like(start) / math.sqrt(start.size)
+
+    def loss(vector: jax.Array) -> jax.Array:
+        return LOSSES[name](unravel(vector), x, y)
+
+    @jax.jit
+    def derivative(point: jax.Array, direction: jax.Array) -> jax.Array:
+        if name == "i1":
+            return jax.jvp(jax.grad(loss), (point,), (direction,))[1]
+        return jax.hessian(loss)(point)
+
+    return Program(lambda: derivative(start, direction), lambda result: float(jnp.abs(result).sum()))
+
+
+PROGRAMS = {name: lambda variant, name=name: build(name, variant) for name in WORKLOADS}

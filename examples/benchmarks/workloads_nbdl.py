@@ -1,56 +1,85 @@
-"""The workloads in nbdl; the variant makes no difference, since the environment chooses the backend."""
+"""The workloads in nbdl; the environment chooses the backend.
+
+Variants: "eager"; "compiled", the whole step through `nbdl.compile`, or the closure of L-BFGS; "scan", many
+steps in one compiled function.
+"""
 
 from __future__ import annotations
 
-from data import WORKLOADS, Program
+from data import SCAN, WORKLOADS
+from program import Program, Unsupported
+from workloads_tensors import (
+    Loss,
+    flat_loss,
+    load,
+    loss_and_gradients,
+    make_loss,
+    make_optimizer,
+    solution,
+    sum_of_magnitudes,
+    training_step,
+)
 
 import nbdl
-from nbdl import nn
-
-OPTIMIZERS = {"adam": nbdl.optim.Adam, "sgd": nbdl.optim.SGD}
 
 
-def regression_perceptron() -> tuple[nn.Module, nn.Module]:
-    """Workload a."""
-    layers = [nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)]
-    return nn.Sequential(*layers), nn.MSELoss()
+def build(name: str, variant: str) -> Program:
+    """A workload in one variant.
+
+    Raises:
+        Unsupported: several steps at once are for workload a, where a step is shorter than its Python.
+    """
+    if variant == "scan" and name != "a":
+        raise Unsupported("nbdl-scan has workload a only")
+    if name in ("i1", "i2"):
+        return second_derivative(name, variant)
+    if name == "h":
+        return solver(variant)
+    return training(name, variant)
 
 
-def classifying_perceptron(width: int) -> tuple[nn.Module, nn.Module]:
-    """Workloads b and c."""
-    layers = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)]
-    return nn.Sequential(*layers), nn.CrossEntropyLoss()
-
-
-def convolutional_network() -> tuple[nn.Module, nn.Module]:
-    """Workload d."""
-    layers = [
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(9216, 128), nn.ReLU(), nn.Linear(128, 10),
-    ]  # fmt: skip
-    return nn.Sequential(*layers), nn.CrossEntropyLoss()
-
-
-def training(name: str, model: nn.Module, loss_function: nn.Module) -> Program:
+def training(name: str, variant: str) -> Program:
     """Training steps of a model on the batch of a workload."""
-    workload = WORKLOADS[name]
-    x, y = map(nbdl.from_numpy, workload.make_batch())
-    model.load_state_dict({key: nbdl.from_numpy(value) for key, value in workload.make_weights().items()})
-    optimizer = OPTIMIZERS[workload.optimizer["name"]](model.parameters(), **workload.hyperparameters)
+    model, x, y = load(nbdl, name)
+    step = training_step(make_optimizer(nbdl, name, model), make_loss(nbdl, name, model))
+    if variant == "scan":
+        step = unrolled(step)
+    if variant != "eager":
+        step = nbdl.compile(step)
+    return Program(lambda: step(x, y), nbdl.Tensor.item, SCAN if variant == "scan" else 1)
 
-    def step() -> nbdl.Tensor:
-        optimizer.zero_grad()
-        loss = loss_function(model(x), y)
-        loss.backward()
-        optimizer.step()
+
+def unrolled(step: Loss) -> Loss:
+    """Many steps on one batch; the last loss."""
+
+    def steps(x: nbdl.Tensor, y: nbdl.Tensor) -> nbdl.Tensor:
+        for _ in range(SCAN):
+            loss = step(x, y)
         return loss
 
-    return step, nbdl.Tensor.item
+    return steps
 
 
-PROGRAMS = {
-    "a": lambda variant: training("a", *regression_perceptron()),
-    "b": lambda variant: training("b", *classifying_perceptron(512)),
-    "c": lambda variant: training("c", *classifying_perceptron(2048)),
-    "d": lambda variant: training("d", *convolutional_network()),
-}
+def solver(variant: str) -> Program:
+    """Workload h."""
+    model, x, y = load(nbdl, "h")
+    evaluate = loss_and_gradients(model, make_loss(nbdl, "h", model))
+    if variant == "compiled":
+        evaluate = nbdl.compile(evaluate)
+    return solution(nbdl, model, lambda: evaluate(x, y))
+
+
+def second_derivative(name: str, variant: str) -> Program:
+    """Workloads i1 and i2, forward over reverse mode."""
+    loss, start, direction = flat_loss(nbdl, name)
+    product, hessian = nbdl.func.hvp, nbdl.func.hessian(loss)
+
+    def derivative(point: nbdl.Tensor, direction: nbdl.Tensor) -> nbdl.Tensor:
+        return product(loss, point, direction) if name == "i1" else hessian(point)
+
+    if variant == "compiled":
+        derivative = nbdl.compile(derivative)
+    return Program(lambda: derivative(start, direction), sum_of_magnitudes)
+
+
+PROGRAMS = {name: lambda variant, name=name: build(name, variant) for name in WORKLOADS}

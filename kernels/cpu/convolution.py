@@ -24,8 +24,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
 
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape, transpose_kernel
 from nbdl.kernels.cpu.stages import FIRST_WORD
@@ -96,13 +96,6 @@ PART_X, PART_Y, PART_DEPTHS, PART_HEIGHTS, PART_WIDTHS, PART_WORDS = range(6)
     JOB_WORDS,
 ) = range(12)
 
-OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
-
 
 @cache
 def make_copy_box(dtype):
@@ -112,7 +105,7 @@ def make_copy_box(dtype):
     view = float32_at if size == 4 else float64_at
     transpose = transpose_kernel(dtype)
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def copy_box(
         source,
         depths,
@@ -162,10 +155,11 @@ def make_copy_piece(dtype):
     zero = np.dtype(dtype).type(0)
     copy_box = make_copy_box(dtype)
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def copy_piece(args, piece, image, target):
-        cleared = view(target, load_int64(piece, PIECE_CLEAR))
-        for k in range(cleared.size):
+        n = load_int64(piece, PIECE_CLEAR)
+        cleared = view(target, n)
+        for k in range(n):
             cleared[k] = zero
         copy_box(
             image + load_int64(piece, PIECE_SOURCE) * size,
@@ -180,7 +174,7 @@ def make_copy_piece(dtype):
     return copy_piece
 
 
-@njit(**OPTIONS)
+@subroutine(fastmath=FASTMATH_REASSOC)
 def even_height(rows, most):
     """Rows of a tile such that all are about equal; even, since micro-kernels of odd height are slower."""
     count = (rows + most - 1) // most
@@ -200,7 +194,7 @@ def make_correlation(dtype):
     tile = tile_caller(dtype)
     copy_piece = make_copy_piece(dtype)
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def pack_weight(args, weight, filters, packed):
         """The weight of a block of filters as [panel, tap, channel, column of the panel]."""
         channels, taps, tap_count = (
@@ -218,7 +212,7 @@ def make_correlation(dtype):
                 for j in range(width):
                     target[j] = view(source + j * filter_stride * size, 1)[0]
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def compute_line(args, job, x, packed, y, start, filters, count):
         """`count` neighbouring outputs of one line, all filters of a block."""
         tiles, x_step, y_step = (
@@ -246,7 +240,7 @@ def make_correlation(dtype):
                          first, first_step, run, runs, run_stride, run * panel)  # fmt: skip
                     first, first_step = target, y_step
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def clear_line(y, y_step, filters, count):
         """Outputs that no tap meets."""
         for i in range(count):

@@ -11,10 +11,10 @@ A partial sum is laid out as [group, tap, channel, filter].
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from nbdl.kernels.cpu import convolution as base
-from nbdl.kernels.cpu.convolution import OPTIONS, even_height, make_copy_box, make_copy_piece
+from nbdl.kernels.cpu.convolution import even_height, make_copy_box, make_copy_piece
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64, stack_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape
 
@@ -31,7 +31,7 @@ def make_partial_sums(dtype):
     tile = tile_caller(dtype)
     copy_box, copy_piece = make_copy_box(dtype), make_copy_piece(dtype)
 
-    @njit(**OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def add_plane(args, x, y, y_height, y_width, total, heights, widths):
         """Adds the product of a plane of the input with one of the gradient, tile by tile of the weight."""
         job, tiles, filters = (

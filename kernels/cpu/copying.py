@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import load_int64, uint32_at, uint64_at
 from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 
@@ -22,8 +22,6 @@ from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 ) = range(2, 10)
 MAX_OUTER = 6
 
-_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
 
 def make_copy(itemsize):
     """The kernel for items of 4 or 8 bytes; its rows are blocks of rows of all planes."""
@@ -32,7 +30,7 @@ def make_copy(itemsize):
     view = uint32_at if itemsize == 4 else uint64_at
     transpose = transpose_kernel(dtype)
 
-    @njit(**_OPTIONS)
+    @subroutine
     def transpose_block(x, x_column, y, y_row, rows, columns):
         whole_rows, whole_columns = rows // lanes * lanes, columns // lanes * lanes
         for j in range(0, whole_columns, lanes):
@@ -42,7 +40,7 @@ def make_copy(itemsize):
             for j in range(whole_columns if i < whole_rows else 0, columns):
                 view(y + (i * y_row + j) * itemsize, 1)[0] = view(x + (j * x_column + i) * itemsize, 1)[0]
 
-    @njit(**_OPTIONS)
+    @subroutine
     def copy_lines(x, x_row, x_column, y, y_row, rows, columns):
         for i in range(rows):
             target = view(y + i * y_row * itemsize, columns)

@@ -6,17 +6,20 @@ layout is unkind to the caches, and the micro-kernel (`nbdl.kernels.cpu.microker
 C. Operands with any strides are read in place where that is quicker than packing, so no transpose is ever
 copied by the caller.
 
+A matrix times a vector has a kernel of its own, which needs neither tiles nor packing.
+
 The work is cut into units: every matrix of a batch into blocks of `ROW_STEP` x `COLUMN_STEP` elements of C.
 The `[lo, hi)` of a kernel counts units.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import call_kernel, float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, transpose_kernel
 
@@ -54,12 +57,6 @@ WORDS = 29
 
 START_ZERO, START_BIAS, START_C = range(3)
 
-_OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
 _PADDING = 16  # elements between packed rows of A, so that they do not share cache sets
 _CONFLICT = 512  # rows a multiple of so many bytes apart share few cache sets
 _VECTOR_BLOCK = 2048  # elements of a column of C that stay in the first-level cache
@@ -91,6 +88,65 @@ def scratch_bytes(dtype) -> int:
     return -(-elements * np.dtype(dtype).itemsize // 64) * 64
 
 
+@subroutine
+def _finish(args, first_row, last_row, task):
+    """Calls the epilogue, if there is one, on rows of C, counted over the batch."""
+    epilogue = load_int64(args, EPILOGUE)
+    if epilogue != 0:
+        call_kernel(epilogue, load_int64(args, EPILOGUE_ARGS), first_row, last_row, task)
+
+
+@cache
+def _make_copy(dtype):
+    """A function that copies `count` elements of a strided row to adjacent ones."""
+    view = float32_at if np.dtype(dtype).itemsize == 4 else float64_at
+
+    @subroutine(inlined=False)
+    def copy(source, stride, target, count):
+        s, t = view(source, count * stride), view(target, count)
+        for k in range(count):
+            t[k] = s[k * stride]
+
+    return copy
+
+
+def _over_units(dtype, multiply):
+    """A kernel whose rows are units.
+
+    Args:
+        dtype: float32 or float64.
+        multiply: `multiply(args, a, b, c, start, start_row, rows, columns, first_row, task)` computes a unit,
+            C = start + A @ B, where start is the address of what is added, or 0.
+    """
+    size = np.dtype(dtype).itemsize
+
+    def gemm(args, lo, hi, task):
+        swapped, inner = load_int64(args, SWAPPED), load_int64(args, INNER_BATCH)
+        start_kind, start_row = load_int64(args, START), load_int64(args, START_ROW)
+        rows, columns, c_row = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, C_ROW)
+        row_step, column_step = load_int64(args, ROW_STEP), load_int64(args, COLUMN_STEP)
+        column_units = (columns + column_step - 1) // column_step
+        units = (rows + row_step - 1) // row_step * column_units
+        for unit in range(lo, hi):
+            matrix = unit // units
+            o, n = matrix // inner, matrix % inner
+            i, j = unit % units // column_units * row_step, unit % column_units * column_step
+            a = o * load_int64(args, A_OUTER) + n * load_int64(args, A_INNER) + i * load_int64(args, A_ROW)
+            b = o * load_int64(args, B_OUTER) + n * load_int64(args, B_INNER) + j * load_int64(args, B_COLUMN)
+            c = o * load_int64(args, C_OUTER) + n * load_int64(args, C_INNER) + i * c_row + j
+            a, b = load_int64(args, swapped) + a * size, load_int64(args, 1 - swapped) + b * size
+            c = load_int64(args, 3 if start_kind == START_BIAS else 2) + c * size
+            start = 0
+            if start_kind == START_C:
+                start, start_row = c, c_row
+            elif start_kind == START_BIAS:
+                start = load_int64(args, 2) + (i * start_row + j) * size
+            height, width = min(row_step, rows - i), min(column_step, columns - j)
+            multiply(args, a, b, c, start, start_row, height, width, matrix * rows + i, task)
+
+    return gemm
+
+
 def make_gemm(dtype):
     """The kernel `gemm(args, lo, hi, task)` for float32 or float64; the words of `args` are listed above."""
     size = np.dtype(dtype).itemsize
@@ -99,76 +155,66 @@ def make_gemm(dtype):
     tile_rows, lanes, panel = shape.rows, shape.lanes, shape.columns
     scratch_b = block_depth * block_columns * size
     tile, copy_row, transpose = tile_caller(dtype), copy_kernel(dtype), transpose_kernel(dtype)
-    view = float32_at if size == 4 else float64_at
-    zero = np.dtype(dtype).type(0)
+    copy = _make_copy(dtype)
 
-    @njit(**_OPTIONS)
-    def copy(source, source_stride, target, target_stride, count):
-        """Copies `count` elements from one strided row to another."""
-        s, t = view(source, count * source_stride), view(target, count * target_stride)
-        for k in range(count):
-            t[np.uint64(k * target_stride)] = s[np.uint64(k * source_stride)]
-
-    @njit(**_OPTIONS)
+    @subroutine
     def pack_b(b, b_depth, b_column, depth, columns, packed):
         """B[depth, columns] into panels of shape [depth, panel], one behind the other."""
-        for j in range(0, columns, lanes):
-            source = b + j * b_column * size
-            target = packed + (j // panel * panel * depth + j % panel) * size
-            width = min(lanes, columns - j)
-            done = 0
-            if b_column == 1:
-                if j % panel != 0 and columns // panel > j // panel:
-                    continue  # copied with the first half of the panel
-                if columns - j >= panel:
-                    for p in range(depth):
-                        copy_row(source + p * b_depth * size, target + p * panel * size)
-                    continue
+        for j in range(0, columns, panel):
+            source, target = b + j * b_column * size, packed + j * depth * size
+            width, done, whole = min(panel, columns - j), 0, 0
+            if b_column == 1 and width == panel:
                 for p in range(depth):
-                    copy(source + p * b_depth * size, 1, target + p * panel * size, 1, width)
+                    copy_row(source + p * b_depth * size, target + p * panel * size)
                 continue
-            if b_depth == 1 and width == lanes:
-                done = depth // lanes * lanes
+            if b_depth == 1:
+                done, whole = depth // lanes * lanes, width // lanes * lanes
+            for i in range(0, whole, lanes):
                 for p in range(0, done, lanes):
-                    transpose(source + p * size, b_column, target + p * panel * size, panel)
-            for p in range(done, depth):
-                copy(source + p * b_depth * size, b_column, target + p * panel * size, 1, width)
+                    transpose(
+                        source + (i * b_column + p) * size, b_column, target + (p * panel + i) * size, panel
+                    )
+            for p in range(0 if whole < width else done, depth):
+                first = whole if p < done else 0
+                copy(source + (p * b_depth + first * b_column) * size, b_column,
+                     target + (p * panel + first) * size, width - first)  # fmt: skip
 
-    @njit(**_OPTIONS)
+    @subroutine
+    def pack_a(a, line_step, step, lines, length, packed, packed_step):
+        """Lines of A, rows or columns, at a distance that suits the cache."""
+        for k in range(lines):
+            copy(a + k * line_step * size, step, packed + k * packed_step * size, length)
+
+    @subroutine
     def multiply_block(
         tiles, a, a_row, a_depth, b, b_depth, b_panel, c, c_row, start, start_row, rows, columns, depth
     ):
         """Tiles of one block of C; `b_panel` is the stride from one panel of B to the next."""
         for j in range(0, columns, panel):
-            width = min(panel, columns - j)
+            width, b_tile = min(panel, columns - j), b + j // panel * b_panel * size
             i = 0
             while i < rows:
                 height = rows - i
                 if height > tile_rows:  # no last tile of a few rows: they leave the multipliers idle
                     height = tile_rows if height >= 2 * tile_rows else (height + 1) // 2
-                first = start
-                if start != 0:
-                    first = start + (i * start_row + j) * size
-                a_tile = a + i * a_row * size
-                b_tile = b + j // panel * b_panel * size
-                c_tile = c + (i * c_row + j) * size
-                tile(tiles, height, width, a_tile, a_row, a_depth, b_tile, b_depth, c_tile, c_row,
-                     first, start_row, depth, 1, 0, 0)  # fmt: skip
+                first = start + (i * start_row + j) * size if start != 0 else 0
+                tile(tiles, height, width, a + i * a_row * size, a_row, a_depth, b_tile, b_depth,
+                     c + (i * c_row + j) * size, c_row, first, start_row, depth, 1, 0, 0)  # fmt: skip
                 i += height
 
-    @njit(**_OPTIONS)
-    def multiply(tiles, a, a_row, a_depth, b, b_depth, b_column, c, c_row, start, start_row,
-                 rows, columns, depth, scratch, epilogue, epilogue_args, first_row, task):  # fmt: skip
-        """One unit: C = start + A @ B, blocked for the caches."""
-        packed_a = scratch + scratch_b
+    @subroutine
+    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
+        """Blocked for the caches."""
+        depth, tiles, c_row = load_int64(args, DEPTH), load_int64(args, TILES), load_int64(args, C_ROW)
+        a_row, a_depth = load_int64(args, A_ROW), load_int64(args, A_DEPTH)
+        b_depth, b_column = load_int64(args, B_DEPTH), load_int64(args, B_COLUMN)
+        packed_b = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
+        packed_a = packed_b + scratch_b
         depth_blocks = (depth + block_depth - 1) // block_depth
-        direct_b = b_column == 1 and rows <= 6 * tile_rows
-        if direct_b:
-            column_step = columns
-        else:
-            column_step = block_columns
+        is_b_packed = b_column != 1 or rows > 6 * tile_rows
+        column_step = block_columns if is_b_packed else columns
         row_bytes = a_row * size if a_depth == 1 else a_depth * size
-        pack_a = columns > 2 * panel and rows > 1 and (
+        is_a_packed = columns > 2 * panel and rows > 1 and (
             (a_row != 1 and a_depth != 1) or row_bytes % _CONFLICT == 0)  # fmt: skip
         for j in range(0, columns, column_step):
             width = min(column_step, columns - j)
@@ -176,43 +222,47 @@ def make_gemm(dtype):
                 p = block * depth // depth_blocks
                 length = (block + 1) * depth // depth_blocks - p
                 b_block, b_row, b_panel = b + (p * b_depth + j * b_column) * size, b_depth, panel
-                if not direct_b:
-                    pack_b(b_block, b_depth, b_column, length, width, scratch)
-                    b_block, b_row, b_panel = scratch, panel, length * panel
+                if is_b_packed:
+                    pack_b(b_block, b_depth, b_column, length, width, packed_b)
+                    b_block, b_row, b_panel = packed_b, panel, length * panel
                 for i in range(0, rows, block_rows):
                     height = min(block_rows, rows - i)
                     a_block, row, column = a + (i * a_row + p * a_depth) * size, a_row, a_depth
-                    if pack_a:
+                    if is_a_packed:
                         if a_row == 1:
-                            for k in range(length):
-                                copy(
-                                    a_block + k * a_depth * size,
-                                    1,
-                                    packed_a + k * block_rows * size,
-                                    1,
-                                    height,
-                                )
+                            pack_a(a_block, a_depth, 1, length, height, packed_a, block_rows)
                             row, column = 1, block_rows
                         else:
                             row, column = block_depth + _PADDING, 1
-                            for k in range(height):
-                                copy(
-                                    a_block + k * a_row * size, a_depth, packed_a + k * row * size, 1, length
-                                )
+                            pack_a(a_block, a_row, a_depth, height, length, packed_a, row)
                         a_block = packed_a
                     c_block = c + (i * c_row + j) * size
-                    first, first_stride = c_block, c_row
+                    first, first_step = c_block, c_row
                     if block == 0:
-                        first, first_stride = start, start_row
-                        if start != 0:
-                            first += (i * start_row + j) * size
+                        first = start + (i * start_row + j) * size if start != 0 else 0
+                        first_step = start_row
                     multiply_block(tiles, a_block, row, column, b_block, b_row, b_panel, c_block, c_row,
-                                   first, first_stride, height, width, length)  # fmt: skip
-                    if epilogue != 0 and block == depth_blocks - 1 and j + width == columns:
-                        call_kernel(epilogue, epilogue_args, first_row + i, first_row + i + height, task)
+                                   first, first_step, height, width, length)  # fmt: skip
+                    if block == depth_blocks - 1 and j + width == columns:
+                        _finish(args, first_row + i, first_row + i + height, task)
 
-    @njit(**_OPTIONS)
-    def multiply_rows_by_vector(a, a_row, b, c, c_row, start, start_row, rows, depth):
+    return _over_units(dtype, multiply)
+
+
+def is_gemv(columns, a_row, a_depth, b_depth, c_row):
+    """Whether `make_gemv` is the kernel for a product: B is a vector, and rows or columns are contiguous."""
+    return columns == 1 and ((a_depth == 1 and b_depth == 1) or (a_row == 1 and c_row == 1))
+
+
+def make_gemv(dtype):
+    """The kernel of products for which `is_gemv` holds; with the argument block of `make_gemm`."""
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
+    zero = np.dtype(dtype).type(0)
+    copy = _make_copy(dtype)
+
+    @subroutine(fastmath=FASTMATH_REASSOC)
+    def by_rows(a, a_row, b, c, c_row, start, start_row, rows, depth):
         """C[i] = start[i] + sum_p A[i, p] * b[p], rows of A contiguous."""
         vector = view(b, depth)
         for i in range(rows):
@@ -221,12 +271,13 @@ def make_gemm(dtype):
             for p in range(depth):
                 total += row[p] * vector[p]
             if start != 0:
-                total += view(start + i * start_row * size, 1)[0]
-            view(c + i * c_row * size, 1)[0] = total
+                total += view(start, rows)[i * start_row]
+            view(c, rows)[i * c_row] = total
 
-    @njit(**_OPTIONS)
-    def multiply_columns_by_vector(a, a_depth, b, b_depth, c, start, start_row, rows, depth):
+    @subroutine(fastmath=FASTMATH_REASSOC)
+    def by_columns(a, a_depth, b, b_depth, c, start, start_row, rows, depth):
         """C += sum_p A[:, p] * b[p], columns of A and C contiguous; four columns at a time."""
+        factors = view(b, depth)
         for i in range(0, rows, _VECTOR_BLOCK):
             count = min(_VECTOR_BLOCK, rows - i)
             target = view(c + i * size, count)
@@ -234,72 +285,30 @@ def make_gemm(dtype):
                 for k in range(count):
                     target[k] = zero
             elif start != c:
-                copy(start + i * start_row * size, start_row, c + i * size, 1, count)
-            factors = view(b, depth * b_depth)
+                copy(start + i * start_row * size, start_row, c + i * size, count)
             quads = depth // 4 * 4
             for p in range(0, quads, 4):
                 column = a + (i + p * a_depth) * size
                 x0, x1 = view(column, count), view(column + a_depth * size, count)
                 x2, x3 = view(column + 2 * a_depth * size, count), view(column + 3 * a_depth * size, count)
-                f0, f1 = factors[np.uint64(p * b_depth)], factors[np.uint64((p + 1) * b_depth)]
-                f2, f3 = factors[np.uint64((p + 2) * b_depth)], factors[np.uint64((p + 3) * b_depth)]
+                f0, f1 = factors[p * b_depth], factors[(p + 1) * b_depth]
+                f2, f3 = factors[(p + 2) * b_depth], factors[(p + 3) * b_depth]
                 for k in range(count):
                     target[k] += (x0[k] * f0 + x1[k] * f1) + (x2[k] * f2 + x3[k] * f3)
             for p in range(quads, depth):
-                x0 = view(a + (i + p * a_depth) * size, count)
-                f0 = factors[np.uint64(p * b_depth)]
+                x0, f0 = view(a + (i + p * a_depth) * size, count), factors[p * b_depth]
                 for k in range(count):
                     target[k] += x0[k] * f0
 
-    def gemm(args, lo, hi, task):
-        swapped = load_int64(args, SWAPPED)
-        a, b = load_int64(args, swapped), load_int64(args, 1 - swapped)
-        start_kind, start_row = load_int64(args, START), load_int64(args, START_ROW)
-        c = load_int64(args, 3 if start_kind == START_BIAS else 2)
-        bias = load_int64(args, 2)
-        rows, columns, depth = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, DEPTH)
+    @subroutine
+    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
+        depth, c_row = load_int64(args, DEPTH), load_int64(args, C_ROW)
         a_row, a_depth = load_int64(args, A_ROW), load_int64(args, A_DEPTH)
-        b_depth, b_column = load_int64(args, B_DEPTH), load_int64(args, B_COLUMN)
-        c_row = load_int64(args, C_ROW)
-        row_step, column_step = load_int64(args, ROW_STEP), load_int64(args, COLUMN_STEP)
-        scratch = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
-        tiles = load_int64(args, TILES)
-        epilogue, epilogue_args = load_int64(args, EPILOGUE), load_int64(args, EPILOGUE_ARGS)
-        inner = load_int64(args, INNER_BATCH)
-        row_units = (rows + row_step - 1) // row_step
-        column_units = (columns + column_step - 1) // column_step
-        units = row_units * column_units
-        for unit in range(lo, hi):
-            matrix = unit // units
-            outer_index, inner_index = matrix // inner, matrix % inner
-            i = unit % units // column_units * row_step
-            j = unit % column_units * column_step
-            height, width = min(row_step, rows - i), min(column_step, columns - j)
-            a_unit = a + (outer_index * load_int64(args, A_OUTER) + inner_index * load_int64(args, A_INNER)
-                          + i * a_row) * size  # fmt: skip
-            b_unit = b + (outer_index * load_int64(args, B_OUTER) + inner_index * load_int64(args, B_INNER)
-                          + j * b_column) * size  # fmt: skip
-            c_unit = c + (outer_index * load_int64(args, C_OUTER) + inner_index * load_int64(args, C_INNER)
-                          + i * c_row + j) * size  # fmt: skip
-            start = 0
-            if start_kind == START_C:
-                start = c_unit
-                start_row = c_row
-            elif start_kind == START_BIAS:
-                start = bias + (i * start_row + j) * size
-            first_row = matrix * rows + i
-            if columns == 1 and a_depth == 1 and b_depth == 1:
-                multiply_rows_by_vector(a_unit, a_row, b_unit, c_unit, c_row, start, start_row, height, depth)
-            elif columns == 1 and a_row == 1 and c_row == 1:
-                multiply_columns_by_vector(
-                    a_unit, a_depth, b_unit, b_depth, c_unit, start, start_row, height, depth
-                )
-            else:
-                multiply(tiles, a_unit, a_row, a_depth, b_unit, b_depth, b_column, c_unit, c_row, start,
-                         start_row, height, width, depth, scratch, epilogue, epilogue_args, first_row,
-                         task)  # fmt: skip
-                continue
-            if epilogue != 0:
-                call_kernel(epilogue, epilogue_args, first_row, first_row + height, task)
+        b_depth = load_int64(args, B_DEPTH)
+        if a_depth == 1 and b_depth == 1:
+            by_rows(a, a_row, b, c, c_row, start, start_row, rows, depth)
+        else:
+            by_columns(a, a_depth, b, b_depth, c, start, start_row, rows, depth)
+        _finish(args, first_row, first_row + rows, task)
 
-    return gemm
+    return _over_units(dtype, multiply)

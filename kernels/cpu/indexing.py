@@ -1,57 +1,151 @@
-"""Rows added at computed places, on the CPU: the gradient of an embedding."""
+"""Elements written, or added, at computed places, on the CPU: the gradients of what `gathering` reads.
+
+Tasks divide what is written, so that equal indices do not meet: they come one after the other, in their
+order. An index out of range is passed over, and failure reported.
+"""
 
 from __future__ import annotations
 
-from numba import njit
-
-from nbdl.kernels.cpu.memory import array_at, int64_at, load_int64
-
-# Words of the argument block, behind the operands x, values, index (int64, contiguous) and x again.
-# Strides count elements.
-(
-    ROWS,  # of x
+from nbdl.kernels.cpu import math as m
+from nbdl.kernels.cpu.frontend import subroutine
+from nbdl.kernels.cpu.gathering import (
+    BLOCK,
     COLUMNS,
-    X_ROW,  # stride from row to row
-    COUNT,  # of indices
-    VALUES_ROW,
+    COUNT,
+    FAILED,
+    INDEX_SIZES,
+    INDEX_STEPS,
+    INDEX_STRIDES,
     VALUES_COLUMN,
-) = range(4, 10)
-BLOCK = 64  # columns that one task adds
+    VALUES_OUTER,
+    VALUES_PLACE,
+    X_COLUMN,
+    X_OUTER,
+    all_plain,
+    outer_offset,
+)
+from nbdl.kernels.cpu.lines import FAILURE, LENGTH, SIZE, axis_step, make_line_kernel
+from nbdl.kernels.cpu.memory import array_at, int64_at, load_int64, store_int64
 
-_OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_COMBINE = {
+    "set": lambda x, y: y,
+    "add": lambda x, y: x + y,
+    "prod": lambda x, y: x * y,
+    "amax": lambda x, y: m.maximum(x, y),
+    "amin": lambda x, y: m.minimum(x, y),
+}
 
 
-def make_add_rows(dtype):
-    """The kernel of x[index] += values for rows; its own rows are blocks of columns.
+def make_put(kind, dtype, indices):
+    """The kernel that writes (`set`) or adds (`add`) values at index tensors; its rows are blocks of columns.
 
-    A task has some columns of all rows, so equal indices do not meet, and add up in their order. Negative
-    indices count from the end; one out of range is passed over, since a kernel raises nothing.
+    Operands: x, values, indices (int64), x again.
+
+    Args:
+        kind: `set` or `add`.
+        dtype: Of x and values.
+        indices: How many index tensors.
     """
-    kind, itemsize = dtype.type, dtype.itemsize
+    item, itemsize = dtype.type, dtype.itemsize
+    combine = subroutine(_COMBINE[kind])
 
-    @njit(**_OPTIONS)
-    def add_row(x, values, values_column, n):
-        target = array_at(x, n, kind)
-        if values_column == 1:
-            source = array_at(values, n, kind)
+    @subroutine
+    def put_row(x, x_column, values, values_column, n):
+        if x_column == 1 and values_column == 1:
+            target, source = array_at(x, n, item), array_at(values, n, item)
             for j in range(n):
-                target[j] += source[j]
+                target[j] = item(combine(target[j], source[j]))
         else:
             for j in range(n):
-                target[j] += array_at(values + j * values_column * itemsize, 1, kind)[0]
+                target = array_at(x + j * x_column * itemsize, 1, item)
+                target[0] = item(
+                    combine(target[0], array_at(values + j * values_column * itemsize, 1, item)[0])
+                )
 
-    def add_rows(args, lo, hi, task):
-        rows, columns, x_row = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, X_ROW)
-        values_row, values_column = load_int64(args, VALUES_ROW), load_int64(args, VALUES_COLUMN)
-        first = lo * BLOCK
-        n = min(hi * BLOCK, columns) - first
-        x = load_int64(args, 0) + first * itemsize
-        values = load_int64(args, 1) + first * values_column * itemsize
-        count = load_int64(args, COUNT)
-        index = int64_at(load_int64(args, 2), count)
-        for i in range(count):
-            row = index[i] + rows if index[i] < 0 else index[i]
-            if 0 <= row < rows:
-                add_row(x + row * x_row * itemsize, values + i * values_row * itemsize, values_column, n)
+    @subroutine
+    def put_block(args, x, values, n):
+        x_column, values_column = load_int64(args, X_COLUMN), load_int64(args, VALUES_COLUMN)
+        values_place = load_int64(args, VALUES_PLACE) * itemsize
+        fits = True
+        for i in range(load_int64(args, COUNT)):
+            offset, inside = 0, True
+            for k in range(indices):
+                size = load_int64(args, INDEX_SIZES + k)
+                index = int64_at(load_int64(args, 2 + k) + 8 * i * load_int64(args, INDEX_STRIDES + k), 1)[0]
+                index += size if index < 0 else 0
+                inside &= (index >= 0) & (index < size)
+                offset += index * load_int64(args, INDEX_STEPS + k)
+            if inside:
+                put_row(x + offset * itemsize, x_column, values + i * values_place, values_column, n)
+            fits &= inside
+        return fits
 
-    return add_rows
+    def put(args, lo, hi, task):
+        columns, block = load_int64(args, COLUMNS), load_int64(args, BLOCK)
+        blocks = (columns + block - 1) // block
+        fits = True
+        for unit in range(lo, hi):
+            outer = unit // blocks
+            first = (unit - outer * blocks) * block
+            x = outer_offset(args, outer, X_OUTER) + first * load_int64(args, X_COLUMN)
+            values = outer_offset(args, outer, VALUES_OUTER)
+            values += first * load_int64(args, VALUES_COLUMN)
+            fits &= put_block(
+                args, load_int64(args, 0) + x * itemsize, load_int64(args, 1) + values * itemsize,
+                min(block, columns - first),
+            )  # fmt: skip
+        if not fits:
+            store_int64(load_int64(args, FAILED), 0, 1)
+
+    return put
+
+
+def make_scatter(kind, dtype, across):
+    """The kernel of x[i, index[i, j]] = combine(itself, source[i, j]). Operands: x, index, source, x again.
+
+    Args:
+        kind: `set`, `add`, `prod`, `amax` or `amin`.
+        dtype: Of x and source.
+        across: Whether it runs across lines.
+    """
+    item, itemsize = dtype.type, dtype.itemsize
+    combine = subroutine(_COMBINE[kind])
+
+    @subroutine
+    def scatter(x, x_step, x_column, index, index_step, source, source_step, size, n):
+        if index_step == 8 and source_step == itemsize and all_plain(index, n, size):
+            positions, values = int64_at(index, n), array_at(source, n, item)
+            for j in range(n):
+                target = array_at(x + j * x_column + positions[j] * x_step, 1, item)
+                target[0] = item(combine(target[0], values[j]))
+            return True
+        fits = True
+        for j in range(n):
+            position = int64_at(index + j * index_step, 1)[0]
+            position += size if position < 0 else 0
+            inside = (position >= 0) & (position < size)
+            fits &= inside
+            if inside:
+                target = array_at(x + j * x_column + position * x_step, 1, item)
+                target[0] = item(combine(target[0], array_at(source + j * source_step, 1, item)[0]))
+        return fits
+
+    @subroutine
+    def run(args, x, index, source, width, task):
+        x_step, index_step, source_step = axis_step(args, 0), axis_step(args, 1), axis_step(args, 2)
+        n, size = load_int64(args, LENGTH), load_int64(args, SIZE)
+        fits = True
+        if across:
+            for i in range(n):
+                fits &= scatter(
+                    x, x_step * itemsize, itemsize, index + i * index_step * 8, 8,
+                    source + i * source_step * itemsize, itemsize, size, width,
+                )  # fmt: skip
+        else:
+            fits = scatter(
+                x, x_step * itemsize, 0, index, index_step * 8, source, source_step * itemsize, size, n
+            )
+        if not fits:
+            store_int64(load_int64(args, FAILURE), 0, 1)
+
+    return make_line_kernel((itemsize, 8, itemsize), run)

@@ -7,11 +7,14 @@ int64:
 * `args`: address of the `nargs` object pointers of the call;
 * `state`: one array per process (constants `STATE_...`): addresses of the C API and of the thread pool;
 * block: the argument block of a plan behind a header (`HEADER_...`);
-* table: the plans of one operation (`TABLE_...`), each a pair of plan object and address of its signature;
+* table: the plans of one operation (`TABLE_...`), each three words: the plan object, the addresses of its
+  signature and of its block, the latter 0 if it has none;
 * signature: number of operands, then of each: dtype pointer, number of axes, alignment, shape, strides.
 
+* specs: of each output: dtype pointer, number of axes, shape, strides.
+
 They run with the interpreter lock held, so a block or a table is never used by two calls at once. Whatever
-they do not expect goes to a Python function of the same meaning, which raises the proper exception.
+they do not expect is left to Python code, which raises the proper exception.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import call_kernel, load_int32, load_int64, stack_int64, store_int64
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
@@ -34,12 +38,17 @@ ARRAY_DTYPE = 7
 ARRAY_FLAGS_INT32 = 16
 FLAG_ALIGNED = 0x0100
 FLAG_WRITEABLE = 0x0400
+# Tuples hold their items behind these words, lists hold the address of their items there.
+SEQUENCE_LENGTH = 2
+SEQUENCE_ITEMS = 3
 
 HEADER_KERNEL = 0
 HEADER_ROWS = 1
 HEADER_TASKS = 2
 HEADER_OPERANDS = 3
 HEADER_OUTPUTS = 4  # the last operands, which must be writeable
+HEADER_ALLOCATE = 5  # Python function that allocates the outputs; 0: they are small, as the specs say
+HEADER_SPECS = 6  # address of the specs
 HEADER_MAGIC = 7
 HEADER_WORDS = 8  # one cache line
 MAGIC = 0x6E62646C706C616E
@@ -47,7 +56,10 @@ MAGIC = 0x6E62646C706C616E
 TABLE_STATE = 0
 TABLE_COUNT = 1
 TABLE_LAST = 2  # index of the plan found last, where the next search begins
-TABLE_PLANS = 3
+TABLE_POSITIONS = 3  # address of: number of outputs, position of the operand that each output overwrites
+TABLE_PLANS = 4
+TABLE_PLAN_WORDS = 3
+MAX_ROW = 32  # operands and outputs of a row of `run_rows`
 
 STATE_NDARRAY = 0
 STATE_NONE = 1
@@ -56,14 +68,20 @@ STATE_DECREF = 3
 STATE_TUPLE_NEW = 4
 STATE_TUPLE_SET = 5
 STATE_OBJECT_CALL = 6
-STATE_LAUNCH = 7  # Python functions that take over
-STATE_LAUNCH_MANY = 8
+STATE_LAUNCH = 7  # Python function that takes over
+STATE_NEW_ARRAY = 8  # PyArray_NewFromDescr
 STATE_PARALLEL_FOR = 9  # the thread pool's entry; 0: run the tasks one after the other
 STATE_REGION = 10  # address of `region`
 STATE_THREADS = 11
 STATE_GET_NUM_THREADS = 12  # Numba's thread count of the calling thread, which the pool overwrites
 STATE_SET_NUM_THREADS = 13
-STATE_WORDS = 14
+STATE_FAILED = 14  # a kernel met an index out of range: it sets this word to 1, as it cannot raise
+STATE_FAILURE = 15  # Python function that raises then
+STATE_CALL = 16  # PyObject_CallNoArgs
+STATE_NEW_INT = 17  # PyLong_FromLongLong
+STATE_LIST = 18
+STATE_TUPLE = 19
+STATE_WORDS = 20
 
 
 @intrinsic
@@ -99,7 +117,7 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
             call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), lo, hi, task)
 
 
-@njit
+@subroutine
 def run_region(state: int, instructions: int, count: int, rows: int, tasks: int) -> None:
     """Runs `count` instructions in a row, `[0, rows)` split evenly over `tasks`; each task runs all of them.
 
@@ -128,7 +146,7 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
         call_int64(load_int64(state, STATE_SET_NUM_THREADS), (users_threads,))
 
 
-@njit
+@subroutine
 def run_block(state: int, block: int) -> None:
     """Runs the plan of a block whose data addresses are set."""
     kernel, arguments = load_int64(block, HEADER_KERNEL), block + 8 * HEADER_WORDS
@@ -150,18 +168,23 @@ def run(state: int, block: int, unused_1: int, unused_2: int) -> None:
 # ---- Builtins ----
 
 
-@njit
+@subroutine
 def _is_array(state: int, item: int) -> bool:
     return load_int64(item, OBJECT_TYPE) == load_int64(state, STATE_NDARRAY)
 
 
-@njit
+@subroutine
+def _is_writeable(array: int) -> bool:
+    return load_int32(array, ARRAY_FLAGS_INT32) & FLAG_WRITEABLE != 0
+
+
+@subroutine
 def _new_reference(state: int, item: int) -> int:
     call_int64(load_int64(state, STATE_INCREF), (item,))
     return item
 
 
-@njit
+@subroutine
 def _call_python(state: int, function: int, args: int, nargs: int) -> int:
     """Calls a Python function with these arguments; a new reference to its result, 0 after an exception."""
     arguments = call_int64(load_int64(state, STATE_TUPLE_NEW), (nargs,))
@@ -175,7 +198,7 @@ def _call_python(state: int, function: int, args: int, nargs: int) -> int:
     return result
 
 
-@njit
+@subroutine
 def _matches(state: int, signature: int, args: int, nargs: int) -> bool:
     if load_int64(signature, 0) != nargs:
         return False
@@ -200,25 +223,32 @@ def _matches(state: int, signature: int, args: int, nargs: int) -> bool:
     return True
 
 
-def find(self: int, args: int, nargs: int) -> int:
-    """`find(*arrays) -> Plan | None`; `self` is the array that holds the table."""
-    table = load_int64(self, ARRAY_DATA)
+@subroutine
+def _search(table: int, args: int, nargs: int) -> int:
+    """Address of the table's words for the plan of these operands, 0 if there is none."""
     state, count = load_int64(table, TABLE_STATE), load_int64(table, TABLE_COUNT)
     k = load_int64(table, TABLE_LAST)
     for _ in range(count):
         if k >= count:
             k = 0
-        entry = table + 8 * TABLE_PLANS + 16 * k
+        entry = table + 8 * (TABLE_PLANS + TABLE_PLAN_WORDS * k)
         if _matches(state, load_int64(entry, 1), args, nargs):
             store_int64(table, TABLE_LAST, k)
-            return _new_reference(state, load_int64(entry, 0))
+            return entry
         k += 1
-    return _new_reference(state, load_int64(state, STATE_NONE))
+    return 0
 
 
-@njit
+def find(self: int, args: int, nargs: int) -> int:
+    """`find(*arrays) -> Plan | None`; `self` is the array that holds the table."""
+    table = load_int64(self, ARRAY_DATA)
+    state, entry = load_int64(table, TABLE_STATE), _search(table, args, nargs)
+    return _new_reference(state, load_int64(entry, 0) if entry else load_int64(state, STATE_NONE))
+
+
+@subroutine
 def _checked(state: int, args: int, nargs: int) -> int:
-    """How many arguments belong to the block at their head, itself included; 0 if they do not fit it."""
+    """The block at the head of the arguments; 0 if it is none, or the arrays behind it do not fit."""
     if nargs < 1:
         return 0
     array = load_int64(args, 0)
@@ -228,50 +258,154 @@ def _checked(state: int, args: int, nargs: int) -> int:
         return 0
     block = load_int64(array, ARRAY_DATA)
     operands = load_int64(block, HEADER_OPERANDS)
-    if load_int64(block, HEADER_MAGIC) != MAGIC or nargs < 1 + operands:
+    if load_int64(block, HEADER_MAGIC) != MAGIC or nargs != 1 + operands:
         return 0
     first_output = operands - load_int64(block, HEADER_OUTPUTS)
     for i in range(operands):
         array = load_int64(args, 1 + i)
-        if not _is_array(state, array):
+        if not _is_array(state, array) or (i >= first_output and not _is_writeable(array)):
             return 0
-        if i >= first_output and load_int32(array, ARRAY_FLAGS_INT32) & FLAG_WRITEABLE == 0:
-            return 0
-    return 1 + operands
+    return block
 
 
-@njit
-def _bind_and_run(state: int, args: int) -> int:
-    """Writes the addresses of checked arguments into their block and runs it; the number of arguments."""
-    block = load_int64(load_int64(args, 0), ARRAY_DATA)
-    operands = load_int64(block, HEADER_OPERANDS)
-    addresses = block + 8 * HEADER_WORDS
-    for i in range(operands):
-        store_int64(addresses, i, load_int64(load_int64(args, 1 + i), ARRAY_DATA))
-    run_block(state, block)
-    return 1 + operands
+@subroutine
+def _bind(block: int, first: int, arrays: int, count: int) -> None:
+    """Writes the addresses of `count` arrays into a block, the first of them as operand `first`."""
+    addresses = block + 8 * (HEADER_WORDS + first)
+    for i in range(count):
+        store_int64(addresses, i, load_int64(load_int64(arrays, i), ARRAY_DATA))
 
 
 def launch(self: int, args: int, nargs: int) -> int:
     """`launch(block, *arrays) -> None`; `self` is the array that holds the state."""
     state = load_int64(self, ARRAY_DATA)
-    taken = _checked(state, args, nargs)
-    if taken == 0 or taken != nargs:
+    block = _checked(state, args, nargs)
+    if block == 0:
         return _call_python(state, STATE_LAUNCH, args, nargs)
-    _bind_and_run(state, args)
+    _bind(block, 0, args + 8, nargs - 1)
+    run_block(state, block)
+    if load_int64(state, STATE_FAILED):
+        return _call_python(state, STATE_FAILURE, args, 0)
     return _new_reference(state, load_int64(state, STATE_NONE))
 
 
-def launch_many(self: int, args: int, nargs: int) -> int:
-    """`launch_many(block, *arrays, block, *arrays, ...) -> None`: checks all, then runs all in this order."""
-    state = load_int64(self, ARRAY_DATA)
-    i = 0
-    while i < nargs:
-        taken = _checked(state, args + 8 * i, nargs - i)
-        if taken == 0:
-            return _call_python(state, STATE_LAUNCH_MANY, args, nargs)
-        i += taken
-    i = 0
-    while i < nargs:  # a block may come more than once, so its addresses are written just before it runs
-        i += _bind_and_run(state, args + 8 * i)
-    return _new_reference(state, load_int64(state, STATE_NONE))
+@subroutine
+def _new_array(state: int, spec: int) -> int:
+    """An uninitialised array; 0 after an exception."""
+    dtype, ndim = load_int64(spec, 0), load_int64(spec, 1)
+    shape, strides = spec + 16, spec + 16 + 8 * ndim
+    _new_reference(state, dtype)  # which the array takes over
+    kind = load_int64(state, STATE_NDARRAY)
+    return call_int64(load_int64(state, STATE_NEW_ARRAY), (kind, dtype, ndim, shape, strides, 0, 0, 0))
+
+
+@subroutine
+def _allocate(state: int, block: int) -> int:
+    """The outputs of a plan: an array, or a tuple if they are not just one; 0 after an exception."""
+    allocate = load_int64(block, HEADER_ALLOCATE)
+    if allocate:
+        return call_int64(load_int64(state, STATE_CALL), (allocate,))
+    outputs, spec = load_int64(block, HEADER_OUTPUTS), load_int64(block, HEADER_SPECS)
+    if outputs == 1:
+        return _new_array(state, spec)
+    result = call_int64(load_int64(state, STATE_TUPLE_NEW), (outputs,))
+    for i in range(outputs):
+        array = _new_array(state, spec) if result else 0
+        if array == 0:
+            break
+        call_int64(load_int64(state, STATE_TUPLE_SET), (result, i, array))
+        spec += 16 + 16 * load_int64(spec, 1)
+    else:
+        return result
+    if result:
+        call_int64(load_int64(state, STATE_DECREF), (result,))
+    return 0
+
+
+@subroutine
+def _items(state: int, sequence: int) -> int:
+    """Address of the items of a list or a tuple; 0 if it is neither."""
+    kind = load_int64(sequence, OBJECT_TYPE)
+    if kind == load_int64(state, STATE_LIST):
+        items = load_int64(sequence, SEQUENCE_ITEMS)
+        return items if items != 0 else sequence  # an empty list may have none
+    return sequence + 8 * SEQUENCE_ITEMS if kind == load_int64(state, STATE_TUPLE) else 0
+
+
+def run_plan(self: int, args: int, nargs: int) -> int:
+    """`run_plan(inputs)`: new outputs of the plan for these inputs, None if no plan has a kernel for them.
+
+    The inputs are a list or tuple; `self` is the array that holds the table.
+    """
+    table = load_int64(self, ARRAY_DATA)
+    state, row = load_int64(table, TABLE_STATE), load_int64(args, 0) if nargs == 1 else 0
+    inputs = _items(state, row) if row else 0
+    count = load_int64(row, SEQUENCE_LENGTH) if inputs else 0
+    entry = _search(table, inputs, count) if inputs else 0
+    block = load_int64(entry, 2) if entry else 0
+    if block == 0:
+        return _new_reference(state, load_int64(state, STATE_NONE))
+    plan = _new_reference(state, load_int64(entry, 0))  # allocation may run Python code that drops it
+    result = _allocate(state, block)
+    if result:
+        outputs = load_int64(block, HEADER_OUTPUTS)
+        _bind(block, 0, inputs, count)
+        if _is_array(state, result):
+            store_int64(block, HEADER_WORDS + count, load_int64(result, ARRAY_DATA))
+        else:
+            _bind(block, count, result + 8 * SEQUENCE_ITEMS, outputs)
+        run_block(state, block)
+        if load_int64(state, STATE_FAILED):
+            call_int64(load_int64(state, STATE_DECREF), (result,))
+            result = _call_python(state, STATE_FAILURE, args, 0)
+    call_int64(load_int64(state, STATE_DECREF), (plan,))
+    return result
+
+
+@subroutine
+def _row_operands(state: int, row: int, positions: int, operands: int) -> int:
+    """Copies the operands of a row and those it overwrites to `operands`; their number, 0 if it is no row."""
+    items = _items(state, row)
+    if items == 0:
+        return 0
+    inputs, outputs = load_int64(row, SEQUENCE_LENGTH), load_int64(positions, 0)
+    if inputs + outputs > MAX_ROW:
+        return 0
+    for i in range(inputs):
+        store_int64(operands, i, load_int64(items, i))
+    for i in range(outputs):
+        position = load_int64(positions, 1 + i)
+        if position >= inputs:
+            return 0
+        store_int64(operands, inputs + i, load_int64(items, position))
+    return inputs + outputs
+
+
+@subroutine
+def _run_row(table: int, row: int) -> bool:
+    """Runs the plan for a row; False if there is none, or an output is read-only."""
+    operands = stack_int64(MAX_ROW)
+    state, positions = load_int64(table, TABLE_STATE), load_int64(table, TABLE_POSITIONS)
+    count = _row_operands(state, row, positions, operands)
+    entry = _search(table, operands, count) if count else 0
+    block = load_int64(entry, 2) if entry else 0
+    if block == 0:
+        return False
+    for i in range(count - load_int64(positions, 0), count):
+        if not _is_writeable(load_int64(operands, i)):
+            return False
+    _bind(block, 0, operands, count)
+    run_block(state, block)
+    return True
+
+
+def run_rows(self: int, args: int, nargs: int) -> int:
+    """`run_rows(*rows) -> int`: runs the plans for rows that overwrite operands, up to the first without one.
+
+    A row is a list or tuple of operands. Returns how many were run; `self` is the array that holds the table.
+    """
+    table = load_int64(self, ARRAY_DATA)
+    done = 0
+    while done < nargs and _run_row(table, load_int64(args, done)):
+        done += 1
+    return call_int64(load_int64(load_int64(table, TABLE_STATE), STATE_NEW_INT), (done,))

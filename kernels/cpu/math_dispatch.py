@@ -13,12 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import compiler, typing
-from numba.core.registry import cpu_target
-from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype, from_dtype
+
+from nbdl.kernels.cpu.frontend import CodeLibrary, compile_function, make_callable
 
 # make(number) returns the implementation for a NumPy scalar type
 Make = Callable[[Any], Callable]
@@ -105,37 +103,13 @@ def _dispatched(make: Make, signature_of: Callable[..., tuple], *, inlined: bool
     name = make.__name__
     compiled: dict[tuple, Any] = {}
 
-    def typer(typingctx: Any, *operands: Any) -> Any:
+    def compiled_for(*operands: Any) -> Any:
         signature = signature_of(*operands)
         if signature not in compiled:
-            compiled[signature] = _compile(name, make(as_dtype(signature[-1]).type), signature, inlined)
-        result = compiled[signature]
+            function = make(as_dtype(signature[-1]).type)
+            library = CodeLibrary.new(name)
+            compiled[signature] = compile_function(function, signature, None, library, (), inlined=inlined)
+        return compiled[signature]
 
-        def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-            context.active_code_library.add_linking_library(result.library)
-            return context.call_internal(builder, result.fndesc, sig, args)
-
-        return typing.signature(result.signature.return_type, *signature), codegen
-
-    typer.__name__ = name
-    # Numba reads the arity off the signature.
     parameters = inspect.signature(make(np.float64)).parameters
-    context = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    typer.__signature__ = inspect.Signature([context, *parameters.values()])  # type: ignore[attr-defined]
-    return functools.update_wrapper(intrinsic(typer), make, updated=())
-
-
-def _compile(name: str, implementation: Callable, signature: tuple, inlined: bool) -> Any:
-    flags = compiler.Flags()
-    flags.fastmath = False
-    flags.error_model = "numpy"
-    flags.forceinline = inlined
-    flags.nrt = False
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    context = cpu_target.target_context
-    library = context.codegen().create_library(name)
-    return compiler.compile_internal(
-        cpu_target.typing_context, context, library, implementation, signature, None, flags, {}
-    )
+    return functools.update_wrapper(make_callable(name, parameters, compiled_for), make, updated=())

@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _VECTORS = 2  # vectors per row of a full tile
+_NARROW_ROWS = 8  # the highest tile of one vector a row with a loop of its own
 _ROWS_PER_POINTER = 4  # rows of A reached from one pointer: base, + row, + 2 row, + 3 row
 
 # The arguments of a tile, all int64; addresses count bytes, strides count elements.
@@ -261,25 +262,37 @@ def _micro_kernel(module: ir.Module, dtype: np.dtype, rows: int, vectors: int, m
         function.linkage = "linkonce_odr"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
-        if rows > 8 and rows % 2 == 1:
-            _emit_halves(function, dtype, rows, vectors, masked)
+        upper = _upper_rows(rows, vectors)
+        if upper < rows:
+            _emit_two_tiles(function, dtype, (upper, rows - upper), vectors, masked)
         else:
             _TileEmitter(function, dtype, rows, vectors, masked).emit()
     return function
 
 
-def _emit_halves(function: ir.Function, dtype: np.dtype, rows: int, vectors: int, masked: bool) -> None:
-    """The body for a large odd number of rows, which is not worth its compile time: two smaller tiles."""
+def _upper_rows(rows: int, vectors: int) -> int:
+    """Rows that a function computes itself; those below are another one's, to compile fewer of them.
+
+    Loops of their own have even heights, 1 and 3, and one vector a row saturates the multipliers with 8 rows.
+    """
+    upper = rows - 3 if rows % 2 and rows > 3 else rows
+    return upper if vectors == _VECTORS else min(upper, _NARROW_ROWS)
+
+
+def _emit_two_tiles(
+    function: ir.Function, dtype: np.dtype, rows: tuple[int, int], vectors: int, masked: bool
+) -> None:
+    """The body for a height that is computed as two tiles, one below the other."""
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     arguments = dict(zip((*_ARGUMENTS, "columns"), function.args))
-    upper = rows // 2 + 1
+    upper, lower = rows
     builder.call(_micro_kernel(builder.module, dtype, upper, vectors, masked), [*arguments.values()])
     no_start = builder.icmp_unsigned("==", arguments["start"], _int64(0))
     for name in ("a", "c", "start"):
         offset = builder.mul(arguments[f"{name}_row"], _int64(upper * dtype.itemsize))
         arguments[name] = builder.add(arguments[name], offset)
     arguments["start"] = builder.select(no_start, _int64(0), arguments["start"])
-    builder.call(_micro_kernel(builder.module, dtype, rows - upper, vectors, masked), [*arguments.values()])
+    builder.call(_micro_kernel(builder.module, dtype, lower, vectors, masked), [*arguments.values()])
     builder.ret_void()
 
 

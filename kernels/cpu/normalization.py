@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.stages import FIRST_WORD
 
@@ -47,15 +47,8 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     COEFFICIENTS,  # address of three vectors, an element a column
 ) = range(FIRST_WORD, FIRST_WORD + 19)
 
-_OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
 
-
-@njit(**_OPTIONS)
+@subroutine(fastmath=FASTMATH_REASSOC)
 def _operand(args, place):
     """Address of an operand, 0 if it is not there."""
     return load_int64(args, place) if place >= 0 else 0
@@ -237,7 +230,7 @@ def make_line_result(dtype):
     size, view = np.dtype(dtype).itemsize, _view(dtype)
     real = np.dtype(dtype).type
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def sum_of(x, n):
         total = 0.0
         line = view(x, n)
@@ -245,7 +238,7 @@ def make_line_result(dtype):
             total += float(line[j])
         return total
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def sum_of_squares(x, n, mean):
         total = 0.0
         line = view(x, n)
@@ -254,7 +247,7 @@ def make_line_result(dtype):
             total += value * value
         return total
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def write(x, y, n, mean, scale, offset, weight, bias):
         line, result = view(x, n), view(y, n)
         if weight == 0 and bias == 0:
@@ -311,7 +304,7 @@ def make_line_gradient(dtype):
     size, view = np.dtype(dtype).itemsize, _view(dtype)
     real = np.dtype(dtype).type
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def add_sums(x, g, n, mean, weight):
         """Sums of g * weight and g * weight * (x - mean) over a line; the weight is 1 if its address is 0."""
         line, gradient = view(x, n), view(g, n)
@@ -328,7 +321,7 @@ def make_line_gradient(dtype):
                 product += float(value * (line[j] - mean))
         return total, product
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def write(x, g, gx, n, mean, weight, a, b, c):
         line, gradient, result = view(x, n), view(g, n), view(gx, n)
         if weight == 0:
@@ -339,7 +332,7 @@ def make_line_gradient(dtype):
             for j in range(n):
                 result[j] = a * (gradient[j] * factors[j]) - b * (line[j] - mean) - c
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def add_weight_sums(x, g, n, mean, scale, products, totals):
         line, gradient = view(x, n), view(g, n)
         of_products, of_totals = float64_at(products, n), float64_at(totals, n)

@@ -1,10 +1,12 @@
 """Pooling on the CPU: maxima and means over windows, and their transposes.
 
-Where the channels are adjacent in memory they are the lanes of the innermost loop: a tap of the window is
-one pass over them, in the first-level cache. In other layouts the windows are computed one by one.
+The innermost loop runs over *lanes*, and a tap of the windows is one pass over them, in the first-level
+cache. Where the channels are adjacent in memory they are the lanes; else these are the windows of a line.
 
 Where a window meets the input is worked out by the planner: for each axis a table of two words a window,
-the position of its first tap inside the input, and the number of taps inside.
+the position of its first tap inside the input, and the number of taps inside. For lanes that are windows a
+second table of the width has three words a tap: the first lane that meets the input, the number of such
+lanes, and the position of the first.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
 
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
 
 # Words of the argument block, behind at most four operands; strides count elements.
@@ -49,30 +51,67 @@ from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
     CHUNK,  # channels that a row of the kernel computes
     HAS_LANES,  # the channels are adjacent and are the lanes
     DIVISORS,  # address of what the sum of each window is divided by
-) = range(4, 35)
-
-_OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
+    LANES_WIDTH,  # address of the table of lanes that are windows
+    KERNEL_WIDTH,
+    STRIDE_WIDTH,
+    X_LANE,  # stride from such a lane to the next
+) = range(4, 39)
 
 
-def _make_pool(dtype, pool_lanes, pool_window):
+@subroutine
+def _offset(args, d, h, w):
+    """Of an element in its channel of the input."""
+    return d * load_int64(args, X_DEPTH) + h * load_int64(args, X_HEIGHT) + w * load_int64(args, X_WIDTH)
+
+
+@subroutine
+def _line_of_taps(args, first, taps, line):
+    """Depth and height of a line of taps of the window that has its first tap at `first`."""
+    d, h = line // taps[1], line % taps[1]
+    return first[0] + d * load_int64(args, DILATION_DEPTH), first[1] + h * load_int64(args, DILATION_HEIGHT)
+
+
+def _make_pool(dtype, begin, tap, end):
     """A kernel over (image, chunk of channels, depth, height): lines of windows.
 
     Args:
         dtype: of the elements.
-        pool_lanes: `pool_lanes(args, x, first, taps, y, positions, window)` pools all channels of one window.
-        pool_window: the same for a single channel.
-        Both get the position of the first tap and the numbers of taps as tuples.
+        begin: `begin(y, places, n)` prepares n lanes.
+        tap: `tap(x, x_lane, y, places, n, position, position_lane)` adds a tap of n lanes: elements at the
+            distance `x_lane`, whose positions in the input are `position_lane` apart.
+        end: `end(y, n, divisors, divisor_lane)` finishes n lanes.
     """
     size = np.dtype(dtype).itemsize
 
+    @subroutine
+    def pool_group(args, x, depth_taps, height_taps, w, y, places, divisors):
+        """The channels of window `w` of a line, or all its windows."""
+        has_lanes, width_taps = load_int64(args, HAS_LANES) != 0, load_int64(args, TAPS_WIDTH) + w * 16
+        n, taps = load_int64(args, COUNT_WIDTH), load_int64(args, KERNEL_WIDTH)
+        if has_lanes:
+            n, taps = load_int64(args, CHUNK), load_int64(width_taps, 1)
+        step, x_lane = load_int64(args, STRIDE_WIDTH), load_int64(args, X_LANE)
+        heights = load_int64(height_taps, 1)
+        begin(y, places, n)
+        for line in range(load_int64(depth_taps, 1) * heights):
+            d = load_int64(depth_taps, 0) + line // heights * load_int64(args, DILATION_DEPTH)
+            h = load_int64(height_taps, 0) + line % heights * load_int64(args, DILATION_HEIGHT)
+            position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH)
+            source = x + _offset(args, d, h, 0) * size
+            for k in range(taps):
+                if has_lanes:
+                    w = load_int64(width_taps, 0) + k * load_int64(args, DILATION_WIDTH)
+                    tap(source + w * load_int64(args, X_WIDTH) * size, 1, y, places, n, position + w, 0)
+                else:
+                    lanes = load_int64(args, LANES_WIDTH) + k * 24
+                    first, w = load_int64(lanes, 0), load_int64(lanes, 2)
+                    tap(source + w * load_int64(args, X_WIDTH) * size, x_lane, y + first * size,
+                        places + first * 8, load_int64(lanes, 1), position + w, step)  # fmt: skip
+        end(y, n, divisors, 0 if has_lanes else 1)
+
     def pool(args, lo, hi, task):
         depths, heights = load_int64(args, COUNT_DEPTH), load_int64(args, COUNT_HEIGHT)
-        chunk, has_lanes = load_int64(args, CHUNK), load_int64(args, HAS_LANES)
+        chunk, widths = load_int64(args, CHUNK), load_int64(args, COUNT_WIDTH)
         chunks = load_int64(args, CHANNELS) // chunk
         for row in range(lo, hi):
             h, d, plane = row % heights, row // heights % depths, row // (heights * depths)
@@ -80,119 +119,72 @@ def _make_pool(dtype, pool_lanes, pool_window):
             x = image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)
             y = image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)
             y += d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)
-            x, values, positions = (
-                load_int64(args, 0) + x * size,
-                load_int64(args, 1) + y * size,
-                load_int64(args, 2) + y * 8,
-            )
-            depth_taps, height_taps = (
-                load_int64(args, TAPS_DEPTH) + d * 16,
-                load_int64(args, TAPS_HEIGHT) + h * 16,
-            )
-            for w in range(load_int64(args, COUNT_WIDTH)):
-                width_taps, step = load_int64(args, TAPS_WIDTH) + w * 16, w * load_int64(args, Y_WIDTH)
-                first = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
-                taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), load_int64(width_taps, 1)
-                window = (d * heights + h) * load_int64(args, COUNT_WIDTH) + w
-                if has_lanes != 0:
-                    pool_lanes(args, x, first, taps, values + step * size, positions + step * 8, window)
-                else:
-                    pool_window(args, x, first, taps, values + step * size, positions + step * 8, window)
+            for w in range(widths if load_int64(args, HAS_LANES) != 0 else 1):
+                place = y + w * load_int64(args, Y_WIDTH)
+                divisors = load_int64(args, DIVISORS) + ((d * heights + h) * widths + w) * size
+                pool_group(args, load_int64(args, 0) + x * size, load_int64(args, TAPS_DEPTH) + d * 16,
+                           load_int64(args, TAPS_HEIGHT) + h * 16, w, load_int64(args, 1) + place * size,
+                           load_int64(args, 2) + place * 8, divisors)  # fmt: skip
 
     return pool
 
 
-@njit(**_OPTIONS)
-def _offset(args, d, h, w):
-    """Of an element in its channel of the input."""
-    return d * load_int64(args, X_DEPTH) + h * load_int64(args, X_HEIGHT) + w * load_int64(args, X_WIDTH)
-
-
-@njit(**_OPTIONS)
-def _line_of_taps(args, first, taps, line):
-    """Depth and height of a line of taps of the window that has its first tap at `first`."""
-    d, h = line // taps[1], line % taps[1]
-    return first[0] + d * load_int64(args, DILATION_DEPTH), first[1] + h * load_int64(args, DILATION_HEIGHT)
-
-
 def make_max_pool(dtype):
     """The kernel of the maximum: operands x, values, positions."""
-    size = np.dtype(dtype).itemsize
-    view = float32_at if size == 4 else float64_at
+    view = float32_at if np.dtype(dtype).itemsize == 4 else float64_at
+    zero = np.dtype(dtype).type(0)
 
-    @njit(**_OPTIONS)
-    def pool_lanes(args, x, first, taps, y, positions, window):
-        lanes = load_int64(args, CHUNK)
-        values, places = view(y, lanes), int64_at(positions, lanes)
-        for line in range(taps[0] * taps[1]):
-            d, h = _line_of_taps(args, first, taps, line)
-            for k in range(taps[2]):
-                w = first[2] + k * load_int64(args, DILATION_WIDTH)
-                position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH) + w
-                source = view(x + _offset(args, d, h, w) * size, lanes)
-                if line + k == 0:
-                    for lane in range(lanes):
-                        values[lane] = source[lane]
-                        places[lane] = position
-                else:
-                    for lane in range(lanes):
-                        value, best = source[lane], values[lane]
-                        wins = (value > best) | (value != value)  # a NaN wins
-                        values[lane] = value if wins else best
-                        places[lane] = position if wins else places[lane]
+    @subroutine
+    def begin(y, places, n):
+        values, positions = view(y, n), int64_at(places, n)
+        for lane in range(n):
+            values[lane], positions[lane] = zero, -1  # whatever comes first is larger
 
-    @njit(**_OPTIONS)
-    def pool_window(args, x, first, taps, y, positions, window):
-        best = view(x + _offset(args, first[0], first[1], first[2]) * size, 1)[0]
-        place = (first[0] * load_int64(args, SIZE_HEIGHT) + first[1]) * load_int64(args, SIZE_WIDTH) + first[
-            2
-        ]
-        for line in range(taps[0] * taps[1]):
-            d, h = _line_of_taps(args, first, taps, line)
-            for k in range(taps[2]):
-                w = first[2] + k * load_int64(args, DILATION_WIDTH)
-                value = view(x + _offset(args, d, h, w) * size, 1)[0]
-                wins = (value > best) | (value != value)
-                best = value if wins else best
-                position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH) + w
-                place = position if wins else place
-        view(y, 1)[0] = best
-        int64_at(positions, 1)[0] = place
+    @subroutine
+    def tap(x, x_lane, y, places, n, position, position_lane):
+        source, values, positions = view(x, n), view(y, n), int64_at(places, n)
+        for lane in range(n):
+            value, best, place = source[lane * x_lane], values[lane], positions[lane]
+            wins = (value > best) | (value != value) | (place < 0)  # a NaN wins
+            values[lane] = value if wins else best
+            positions[lane] = position + lane * position_lane if wins else place
 
-    return _make_pool(dtype, pool_lanes, pool_window)
+    @subroutine
+    def end(y, n, divisors, divisor_lane):
+        pass
+
+    return _make_pool(dtype, begin, tap, end)
 
 
 def make_avg_pool(dtype):
     """The kernel of the mean: operands x, y."""
-    size = np.dtype(dtype).itemsize
-    view = float32_at if size == 4 else float64_at
+    view = float32_at if np.dtype(dtype).itemsize == 4 else float64_at
     zero = np.dtype(dtype).type(0)
 
-    @njit(**_OPTIONS)
-    def pool_lanes(args, x, first, taps, y, positions, window):
-        lanes = load_int64(args, CHUNK)
-        sums, divisor = view(y, lanes), view(load_int64(args, DIVISORS) + window * size, 1)[0]
-        for lane in range(lanes):
+    @subroutine
+    def begin(y, places, n):
+        sums = view(y, n)
+        for lane in range(n):
             sums[lane] = zero
-        for line in range(taps[0] * taps[1]):
-            d, h = _line_of_taps(args, first, taps, line)
-            for k in range(taps[2]):
-                source = view(x + _offset(args, d, h, first[2] + k) * size, lanes)
-                for lane in range(lanes):
-                    sums[lane] += source[lane]
-        for lane in range(lanes):
-            sums[lane] /= divisor
 
-    @njit(**_OPTIONS)
-    def pool_window(args, x, first, taps, y, positions, window):
-        total = zero
-        for line in range(taps[0] * taps[1]):
-            d, h = _line_of_taps(args, first, taps, line)
-            for k in range(taps[2]):
-                total += view(x + _offset(args, d, h, first[2] + k) * size, 1)[0]
-        view(y, 1)[0] = total / view(load_int64(args, DIVISORS) + window * size, 1)[0]
+    @subroutine
+    def tap(x, x_lane, y, places, n, position, position_lane):
+        source, sums = view(x, n), view(y, n)
+        for lane in range(n):
+            sums[lane] += source[lane * x_lane]
 
-    return _make_pool(dtype, pool_lanes, pool_window)
+    @subroutine
+    def end(y, n, divisors, divisor_lane):
+        sums, divisor = view(y, n), view(divisors, n)
+        if divisor_lane == 0:
+            common = divisor[0]
+            for lane in range(n):
+                sums[lane] /= common
+        else:
+            for lane in range(n):
+                sums[lane] /= divisor[lane]
+
+    return _make_pool(dtype, begin, tap, end)
 
 
 @cache
@@ -202,7 +194,7 @@ def _make_clear(dtype):
     view = float32_at if size == 4 else float64_at
     zero = np.dtype(dtype).type(0)
 
-    @njit(**_OPTIONS)
+    @subroutine
     def clear(args, x):
         heights, widths = load_int64(args, SIZE_HEIGHT), load_int64(args, SIZE_WIDTH)
         runs, run = (widths, load_int64(args, CHUNK)) if load_int64(args, HAS_LANES) != 0 else (1, widths)
@@ -255,7 +247,7 @@ def make_avg_pool_input(dtype):
     view = float32_at if size == 4 else float64_at
     clear = _make_clear(dtype)
 
-    @njit(**_OPTIONS)
+    @subroutine
     def spread(args, y, first, taps, divisor, x):
         """One window of a chunk of channels."""
         chunk, y_step, x_step = (

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from nbdl.kernels.cpu import math as m
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.math_trigonometric import sin_cos_moderate
 from nbdl.kernels.cpu.memory import (
     array_at,
@@ -43,12 +43,6 @@ LENGTHS = SIZE + 5  # of the outer loops, MAX_LOOPS words
 X_STRIDES = LENGTHS + MAX_LOOPS  # along them
 Y_STRIDES = X_STRIDES + MAX_LOOPS
 
-_OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
 
 # Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011), section 3.3 and table 2.
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -62,7 +56,7 @@ _1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 # ---- Words ----
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _philox(block, draw, seed):
     """The four words of a block, each in a uint64."""
     c0, c1, c2, c3 = block & _LOW, block >> _32, draw & _LOW, draw >> _32
@@ -75,8 +69,8 @@ def _philox(block, draw, seed):
     return c0, c1, c2, c3
 
 
-@njit(**_OPTIONS)
-def _fill_words(words, first, count, seed, draw):
+@subroutine
+def fill_words(words, first, count, seed, draw):
     """Store `count` words of a draw, rounded up to whole blocks; word `first` of the draw starts a block."""
     block, draw, seed = np.uint64(first // 4), np.uint64(draw), np.uint64(seed)
     target = uint32_at(words, CHUNK)
@@ -106,7 +100,7 @@ def _make_draw(store, words_each):
         for chunk in range(lo, hi):
             first = chunk * elements
             count = min(elements, size - first)
-            _fill_words(words, chunk * CHUNK, count * words_each, seed, number)
+            fill_words(words, chunk * CHUNK, count * words_each, seed, number)
             store(args, words, first, count)
 
     return draw
@@ -118,12 +112,12 @@ def _make_draw(store, words_each):
 # Two words w, w' that follow each other are seen as one 64-bit word w + 2^32 w' (CPUs are little-endian).
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _fraction24(word):
     return np.float32(np.uint32(word >> np.uint32(8))) * np.float32(2.0**-24)
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _fraction53(wide):
     """27 bits of the first word and 26 of the second as a multiple of 2^-53."""
     digits = ((wide & _LOW) >> np.uint64(5)) << np.uint64(26) | wide >> np.uint64(38)
@@ -133,13 +127,13 @@ def _fraction53(wide):
 def make_uniform(dtype):
     """The kernel of uniform numbers in [0, 1): operands seed, draw, y."""
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store_single(args, words, first, count):
         w, y = uint32_at(words, CHUNK), array_at(load_int64(args, 2) + 4 * first, count, np.float32)
         for j in range(count):
             y[j] = _fraction24(w[j])
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store_double(args, words, first, count):
         wide, y = uint64_at(words, _CHUNK_INT64), array_at(load_int64(args, 2) + 8 * first, count, np.float64)
         for j in range(count):
@@ -153,26 +147,26 @@ def make_normal(dtype):
     real, itemsize = dtype.type, dtype.itemsize
     minus_two, two_pi = real(-2), real(2 * math.pi)
 
-    @njit(**_OPTIONS)
+    @subroutine
     def fractions_single(w, w_next):
         scale = np.float32(2.0**-32)
         return np.float32(w) * scale + np.float32(2.0**-33), np.float32(w_next) * scale
 
-    @njit(**_OPTIONS)
+    @subroutine
     def fractions_double(wide, wide_next):
         return _fraction53(wide) + 2.0**-54, _fraction53(wide_next)
 
     single = real is np.float32
     fractions, words_at = (fractions_single, uint32_at) if single else (fractions_double, uint64_at)
 
-    @njit(**_OPTIONS)
+    @subroutine(inlined=True)  # into the loop, which vectorises only then
     def box_muller(w, w_next):
         u, v = fractions(w, w_next)
         radius = m.sqrt(minus_two * m.log(u))
         sine, cosine = sin_cos_moderate(two_pi * v)
         return radius * cosine, radius * sine
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store(args, words, first, count):
         w, y = words_at(words, count + 1), array_at(load_int64(args, 2) + itemsize * first, count, real)
         for pair in range(count // 2):
@@ -184,12 +178,12 @@ def make_normal(dtype):
     return _make_draw(store, 1 if single else 2)
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _inverse(divisor):
     return (1.0 - 2.0**-50) / np.float64(divisor)
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _remainder(x, divisor, inverse):
     """x % divisor in loops that vectorise, which integer division does not.
 
@@ -206,7 +200,7 @@ def make_integers(dtype):
     """The kernel of integers in [low, low + span): operands seed, draw, low, span, y of `dtype`."""
     kind, itemsize = dtype.type, dtype.itemsize
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store(args, words, first, count):
         low, span = uint64_at(load_int64(args, 2), 1)[0], uint64_at(load_int64(args, 3), 1)[0]
         wide = uint64_at(words, _CHUNK_INT64)
@@ -229,7 +223,7 @@ def make_bernoulli(p_dtype, dtype):
     """
     real, p_itemsize, kind, itemsize = p_dtype.type, p_dtype.itemsize, dtype.type, dtype.itemsize
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store_run(args, words, first, p_offset, y_offset, n):
         p, p_step = load_int64(args, 2) + p_itemsize * p_offset, load_int64(args, X_STEP)
         y, y_step = load_int64(args, 3) + itemsize * y_offset, load_int64(args, Y_STEP)
@@ -250,7 +244,7 @@ def make_bernoulli(p_dtype, dtype):
     return _make_draw(_make_by_runs(store_run), 1)
 
 
-@njit(**_OPTIONS)
+@subroutine
 def _limit(p):
     """The limit that a word is below with probability p."""
     return np.float64(p) * 2.0**32
@@ -261,7 +255,7 @@ def make_dropout(dtype):
     real, itemsize = dtype.type, dtype.itemsize
     zero = real(0)
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store_run(args, words, first, x_offset, y_offset, n):
         keep = 1.0 - float64_at(load_int64(args, 3), 1)[0]
         limit, scale = _limit(keep), real(1.0 / keep)
@@ -288,7 +282,7 @@ def make_dropout(dtype):
 def _make_by_runs(store_run):
     """A `store` that hands each run of a chunk to `store_run(args, words, first, x_offset, y_offset, n)`."""
 
-    @njit(**_OPTIONS)
+    @subroutine
     def store(args, words, first, count):
         columns, end = load_int64(args, COLUMNS), first + count
         while first < end:

@@ -8,9 +8,9 @@ that ten classes do not mean loops of ten.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from nbdl.kernels.cpu import math as m
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64, stack_int64
 
 MAX_OPERANDS = 4
@@ -28,16 +28,10 @@ CLASS_STRIDES = ROW_STRIDES + MAX_OPERANDS * MAX_LOOPS  # stride along the class
 _STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))  # where they are, in bytes
 
 LANES = 16
-_OPTIONS = {
-    "error_model": "numpy",
-    "fastmath": {"nsz", "arcp", "contract", "reassoc"},
-    "no_cpython_wrapper": True,  # called from kernels only
-    "no_cfunc_wrapper": True,
-}
 _MAXIMA = 64  # maxima that are taken side by side
 
 
-@njit(**_OPTIONS)
+@subroutine(fastmath=FASTMATH_REASSOC)
 def _row_offset(args, row, strides):
     """Elements from the start of an operand to a row, with the words of its strides at `strides`."""
     offset = 0
@@ -67,7 +61,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     result_operand = 3 if with_losses else 1
     result_strides = _STRIDES[result_operand]
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def maximum(x, n):
         """The largest element; a NaN may be missed."""
         source, best = view(x, n), view(stack_int64(_MAXIMA), _MAXIMA)
@@ -85,7 +79,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             largest = max(largest, source[j])
         return largest
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def exponentials(x, y, n, largest):
         """Writes exp(x - largest); its sum."""
         source, target = view(x, n), view(y, n)
@@ -96,7 +90,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             total += value
         return total
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def finish(x, y, n, largest, total):
         source, target = view(x, n), view(y, n)
         if logarithm:
@@ -107,7 +101,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             for j in range(n):
                 target[j] = target[j] / total
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def store_loss(args, row, shifted, log_total, label):
         """The loss of a row: 0 where ignored, NaN where there is no such class."""
         loss = log_total - shifted
@@ -117,11 +111,11 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             loss = zero
         view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0] = loss
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def label_of(args, row):
         return int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def one_row(args, row):
         n = load_int64(args, CLASSES)
         x = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
@@ -134,7 +128,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             place = label if label >= 0 and label < n else 0
             store_loss(args, row, view(x + place * size, 1)[0] - largest, m.log(total), label)
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def several_rows(args, first, count, buffer):
         """`LANES` rows side by side; those behind the last one hold zeros."""
         n = load_int64(args, CLASSES)
@@ -201,7 +195,7 @@ def make_softmax_input(dtype, logarithm):
     view = float32_at if size == 4 else float64_at
     zero = np.dtype(dtype).type(0)
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def contiguous_row(y, g, x, n):
         values, gradients, target = view(y, n), view(g, n), view(x, n)
         total = zero
@@ -216,7 +210,7 @@ def make_softmax_input(dtype, logarithm):
             for j in range(n):
                 target[j] = values[j] * (gradients[j] - total)
 
-    @njit(**_OPTIONS)
+    @subroutine(fastmath=FASTMATH_REASSOC)
     def strided_row(y, g, x, y_step, g_step, x_step, n):
         total = zero
         for j in range(n):

@@ -1,4 +1,6 @@
-"""Several kernels in a row, each split over the threads: one plan where a result needs a barrier.
+"""Several kernels or plans in a row as one plan.
+
+Kernels in a row, each split over the threads, are where a result needs a barrier.
 
 A staged kernel sums in parallel, then finishes in parallel what needs the whole sum. Its stages share one
 argument block, laid out as
@@ -6,14 +8,18 @@ argument block, laid out as
     words [0, MAX_OPERANDS)          data addresses of the operands
     words [STATE, FIRST_WORD)        what `run_stages` reads
     words [FIRST_WORD, ...)          the integers of the kernels
+
+Plans in a row are what one call should do although their kernels know nothing of each other, such as all
+gradients of a layer. Behind STATE and COUNT stand, for each plan, the address of its block and the positions
+of its operands among the shared ones.
 """
 
 from __future__ import annotations
 
-from nbdl.kernels.cpu.launcher import run_region
+from nbdl.kernels.cpu.launcher import HEADER_OPERANDS, HEADER_WORDS, run_block, run_region
 from nbdl.kernels.cpu.memory import load_int64, stack_int64, store_int64
 
-MAX_OPERANDS = 8
+MAX_OPERANDS = 16
 MAX_STAGES = 3
 STATE = MAX_OPERANDS  # address of the launcher's state
 COUNT = STATE + 1  # number of stages
@@ -30,3 +36,15 @@ def run_stages(args: int, lo: int, hi: int, task: int) -> None:
         store_int64(instruction, 0, load_int64(args, TABLE + 3 * stage))
         rows, tasks = load_int64(args, TABLE + 3 * stage + 1), load_int64(args, TABLE + 3 * stage + 2)
         run_region(state, instruction, 1, rows, tasks)
+
+
+def run_plans(args: int, lo: int, hi: int, task: int) -> None:
+    """The kernel that runs plans in a row; it has a single row and does not care about it."""
+    state, plan = load_int64(args, STATE), args + 8 * TABLE
+    for _ in range(load_int64(args, COUNT)):
+        block = load_int64(plan, 0)
+        operands = load_int64(block, HEADER_OPERANDS)
+        for i in range(operands):
+            store_int64(block, HEADER_WORDS + i, load_int64(args, load_int64(plan, 1 + i)))
+        run_block(state, block)
+        plan += 8 * (1 + operands)

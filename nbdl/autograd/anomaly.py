@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
     from nbdl.ops.primitive import Primitive
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# This package, and what enters its context managers.
+_OURS = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))), contextlib.__file__)
 
 
 class detect_anomaly:
@@ -46,7 +48,7 @@ class detect_anomaly:
 def user_line() -> str:
     """File and line of the innermost caller outside the package."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.modes import mode, recording
-from nbdl.autograd.tape import Node, OutputEdge, freed_error
-from nbdl.autograd.tensor import Tensor
+from nbdl.autograd.tape import Node, OutputEdge, freed_error, mark_changed
+from nbdl.autograd.tensor import Tensor, made
+from nbdl.backend import registry
 
 
 def backward(
@@ -45,10 +48,11 @@ def backward(
         for k, tensor in enumerate(wanted):
             if not tensor.requires_grad:
                 raise RuntimeError(f"backward: inputs[{k}] does not require grad")
-    gradients = _run(roots, seeds, wanted, retain, create_graph)
-    taken = {id(seed.array) for seed in seeds}
-    for leaf, gradient in gradients.values():
-        _accumulate(leaf, gradient, create_graph, taken)
+    targets = None if wanted is None else {_key(tensor): tensor for tensor in wanted}
+    gradients = _run(roots, seeds, targets, retain, create_graph)
+    if targets is not None:
+        gradients = {targets[key]: gradient for key, gradient in gradients.items()}
+    _accumulate(gradients, create_graph, {id(seed.array) for seed in seeds})
 
 
 def grad(
@@ -95,12 +99,12 @@ def grad(
         if not tensor.requires_grad:
             raise RuntimeError(f"grad: inputs[{k}] does not require grad")
     retain = create_graph if retain_graph is None else retain_graph
-    gradients = _run(roots, seeds, wanted, retain, create_graph)
+    gradients = _run(roots, seeds, {_key(tensor): tensor for tensor in wanted}, retain, create_graph)
     results: list[Tensor | None] = []
     for k, tensor in enumerate(wanted):
         found = gradients.get(_key(tensor))
         if found is not None:
-            results.append(found[1])
+            results.append(found)
         elif materialize_grads:
             results.append(tensor.zeros_like())
         elif allow_unused:
@@ -117,21 +121,24 @@ def grad(
 def _batched_grad(
     outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize
 ) -> tuple:
-    from nbdl.ops import stack
+    from nbdl.autograd.batching import Batch, batch_level, lifted
 
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     vectors = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [])
     if len(vectors) != len(roots) or any(vector is None for vector in vectors):
         raise RuntimeError("grad: is_grads_batched needs one tensor in grad_outputs for every output")
-    rows = [
-        grad(roots, wanted, [v[i] for v in vectors], True, create_graph, allow_unused, False, materialize)
-        for i in range(vectors[0].shape[0])
-    ]
-    return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))
+    retain = create_graph if retain_graph is None else retain_graph
+    with batch_level(vectors[0].shape[0], "error") as level:
+        seeds = [Batch(level, vector, True).tensor() for vector in vectors]
+        found = grad(roots, wanted, seeds, retain, create_graph, allow_unused, False, materialize)
+        batches = [None if gradient is None else lifted(gradient, level).batch for gradient in found]
+    return tuple([None if batch is None else batch.full() for batch in batches])
 
 
 def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Tensor]]:
     """The outputs and their gradients, checked."""
+    if given is None and isinstance(tensors, Tensor):
+        return [tensors], [_seed(caller, tensors, None)]
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if given is None:
         vectors: list[Tensor | None] = [None] * len(roots)
@@ -141,58 +148,74 @@ def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Te
         raise RuntimeError(
             f"{caller}: got {len(roots)} tensors and {len(vectors)} gradients; one each is needed"
         )
-    seeds = []
-    for root, vector in zip(roots, vectors, strict=True):
-        if not isinstance(root, Tensor):
-            raise TypeError(f"{caller}: expected tensors, got {type(root).__name__}")
-        if not root.requires_grad:
-            raise RuntimeError(
-                f"{caller}: element 0 of tensors does not require grad and does not have a grad_fn"
-            )
-        if vector is None:
-            if root.array.size != 1:
-                raise RuntimeError(
-                    f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
-                    f"{tuple(root.shape)}; "
-                    "give the gradient"
-                )
-            vector = root.ones_like()
-        elif not isinstance(vector, Tensor):
-            raise TypeError(f"{caller}: a gradient must be a tensor or None, got {type(vector).__name__}")
-        elif vector.shape != root.shape:
-            raise RuntimeError(
-                f"{caller}: Mismatch in shape: the gradient has shape {tuple(vector.shape)}, the tensor "
-                f"{tuple(root.shape)}"
-            )
-        seeds.append(vector)
-    return roots, seeds
+    return roots, [_seed(caller, root, vector) for root, vector in zip(roots, vectors, strict=True)]
 
 
-def _key(tensor: Tensor) -> tuple[int, int]:
-    """What identifies the value of a tensor on the tape."""
-    if tensor.view_of is not None:
-        tensor.refresh_edge()
-    edge = tensor.edge
-    if edge is None:
-        return id(tensor), -1
-    return (id(edge.node), edge.index) if type(edge) is OutputEdge else (id(edge), 0)
+def _seed(caller: str, root: Tensor, vector: Tensor | None) -> Tensor:
+    """The gradient of one output, checked; 1 where none is given."""
+    if not isinstance(root, Tensor):
+        raise TypeError(f"{caller}: expected tensors, got {type(root).__name__}")
+    if not root.requires_grad:
+        raise RuntimeError(
+            f"{caller}: element 0 of tensors does not require grad and does not have a grad_fn"
+        )
+    array = root.array
+    if vector is None:
+        if array.size != 1:
+            raise RuntimeError(
+                f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
+                f"{tuple(array.shape)}; give the gradient"
+            )
+        if array.dtype.kind == "c":
+            raise RuntimeError(
+                f"{caller}: grad can be implicitly created only for real scalar outputs but got {array.dtype}"
+            )
+        return _one(array) if type(array) is np.ndarray else root.ones_like()
+    if not isinstance(vector, Tensor):
+        raise TypeError(f"{caller}: a gradient must be a tensor or None, got {type(vector).__name__}")
+    if vector.array.shape != array.shape:
+        raise RuntimeError(
+            f"{caller}: Mismatch in shape: the gradient has shape {tuple(vector.array.shape)}, the tensor "
+            f"{tuple(array.shape)}"
+        )
+    return vector
+
+
+def _one(array: np.ndarray) -> Tensor:
+    """1 in the shape and dtype of an array of one element."""
+    one = np.array(1, array.dtype)
+    return made(one if array.ndim == 0 else one.reshape(array.shape))
+
+
+def _key(tensor: Tensor) -> Any:
+    """What identifies the value of a tensor on the tape: a leaf itself, else the node and the output."""
+    edge = _edge_of(tensor)
+    if type(edge) is OutputEdge:
+        return edge.node, edge.index
+    return (edge, 0) if type(edge) is Node else edge
 
 
 def _run(
     roots: Sequence[Tensor],
     seeds: Sequence[Tensor],
-    wanted: Sequence[Tensor] | None,
+    targets: dict[Any, Tensor] | None,
     retain: bool,
     create: bool,
-) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+) -> dict[Any, Tensor]:
     """One pass.
 
+    Args:
+        roots: what is differentiated.
+        seeds: their gradients.
+        targets: by :func:`_key`, the tensors whose gradients are wanted; None: all leaves.
+        retain: keep what the nodes saved.
+        create: record the pass.
+
     Returns:
-        For every leaf reached, or every wanted tensor: the tensor and its gradient, by :func:`_key`.
+        The gradients of the targets or leaves that were reached, by :func:`_key`.
     """
-    targets = None if wanted is None else {_key(tensor): tensor for tensor in wanted}
     useful = None if targets is None else _nodes_towards(roots, targets)
-    found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    found: dict[Any, Tensor] = {}
     arrived: dict[Node, list[Tensor | None]] = {}
     heap: list[tuple[int, Node]] = []
     # What has to be delivered: (edge, gradient) pairs, of the roots first, then of each node in turn.
@@ -200,39 +223,37 @@ def _run(
         (_edge_of(root), seed) for root, seed in zip(roots, seeds)
     ]
     rule: Node | None = None  # the node whose gradients are delivered
+    modes = mode.__dict__
     previous, mode.grad = mode.grad, create
     try:
         while True:
             for edge, gradient in deliveries:
-                if edge is None or gradient is None:
+                if gradient is None or edge is None:
                     continue
+                array = gradient.array
                 kind = type(edge)
                 if kind is Node:
                     node, index = edge, 0
-                    spec = node.specs[0]
                 elif kind is OutputEdge:
                     node, index = edge.node, edge.index
-                    spec = node.specs[index]
                 else:  # a leaf
-                    array = edge.array
-                    if gradient.array.shape != array.shape or gradient.array.dtype is not array.dtype:
-                        gradient = _fitted(rule, gradient, array.shape, array.dtype)
-                    key = (id(edge), -1)
-                    if targets is None or key in targets:
-                        old = found.get(key)
-                        found[key] = (edge, gradient if old is None else old[1] + gradient)
+                    value = edge.array
+                    if array.shape != value.shape or array.dtype != value.dtype:
+                        gradient = _fitted(rule, gradient, value.shape, value.dtype)
+                    if targets is None or edge in targets:
+                        old = found.get(edge)
+                        found[edge] = gradient if old is None else old + gradient
                     continue
                 if useful is not None and node not in useful:
                     continue
-                array = gradient.array
-                if array.shape != spec[0] or array.dtype is not spec[1]:
-                    gradient = _fitted(rule, gradient, *spec)
+                if (array.shape, array.dtype) != node.specs[index]:
+                    gradient = _fitted(rule, gradient, *node.specs[index])
                 slots = arrived.get(node)
                 if slots is None:
                     slots = arrived[node] = [None] * len(node.specs)
                     heappush(heap, (-node.time, node))
-                old_gradient = slots[index]
-                slots[index] = gradient if old_gradient is None else old_gradient + gradient
+                old = slots[index]
+                slots[index] = gradient if old is None else old + gradient
             if not heap:
                 break
             _, node = heappop(heap)
@@ -243,23 +264,34 @@ def _run(
             deliveries = ()
             if targets is not None:
                 for index, gradient in enumerate(gradients):
-                    target = targets.get((id(node), index))
-                    if target is not None and gradient is not None:
-                        found[id(node), index] = (target, gradient)
+                    if gradient is not None and (node, index) in targets:
+                        found[node, index] = gradient
                 if not useful[node]:  # type: ignore[index]
                     continue
-            deliveries = zip(node.edges, _vjp(node, gradients))
+            if node.saved is None:
+                raise freed_error(node)
+            if modes["anomaly"]:
+                results = _checked_vjp(node, gradients)
+            else:
+                results = node.primitive.vjp(node, *gradients)
+            deliveries = zip(node.edges, results)
             if not retain:
                 node.saved = node.saved_outputs = None if node.saved or node.saved_outputs else ()
-        for key, (tensor, gradient) in found.items():
-            if tensor.hooks and tensor.edge is None:
-                for hook in list(tensor.hooks.values()):
-                    replaced = hook(gradient)
-                    gradient = gradient if replaced is None else replaced
-                found[key] = (tensor, gradient)
+        for key, gradient in found.items():
+            if type(key) is not tuple and key.hooks:
+                found[key] = _hooked(key, gradient)
     finally:
         mode.grad = previous
     return found
+
+
+def _hooked(leaf: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a leaf after its hooks."""
+    for hook in list(leaf.hooks.values()):  # type: ignore[union-attr]
+        replaced = hook(gradient)
+        if replaced is not None:
+            gradient = replaced
+    return gradient
 
 
 def _edge_of(tensor: Tensor) -> Any:
@@ -268,11 +300,8 @@ def _edge_of(tensor: Tensor) -> Any:
     return tensor.edge or tensor
 
 
-def _vjp(node: Node, gradients: list[Tensor | None]) -> Sequence[Tensor | None]:
-    if node.saved is None:
-        raise freed_error(node)
-    if not mode.anomaly:
-        return node.primitive.vjp(node, *gradients)
+def _checked_vjp(node: Node, gradients: list[Tensor | None]) -> Sequence[Tensor | None]:
+    """The rule of ``node``, its results searched for NaN."""
     from nbdl.autograd.anomaly import check_backward
 
     looking, mode.check_nan = mode.check_nan, False  # the rule's own operations are no lines of the user
@@ -305,7 +334,7 @@ def _call_hooks(node: Node, gradients: list[Tensor | None]) -> None:
                 gradients[index] = replaced
 
 
-def _nodes_towards(roots: Sequence[Tensor], targets: dict[tuple[int, int], Tensor]) -> dict[Node, bool]:
+def _nodes_towards(roots: Sequence[Tensor], targets: dict[Any, Tensor]) -> dict[Node, bool]:
     """The nodes on a path from ``roots`` to a target; the value says whether the path goes on below."""
     reachable: dict[Node, None] = {}
     stack = [_node_of(root.edge) for root in roots]
@@ -318,11 +347,10 @@ def _nodes_towards(roots: Sequence[Tensor], targets: dict[tuple[int, int], Tenso
     useful: dict[Node, bool] = {}
     for node in sorted(reachable, key=lambda node: node.time):
         below = any(
-            edge is not None
-            and (_node_of(edge) in useful if _node_of(edge) is not None else (id(edge), -1) in targets)
+            edge is not None and (_node_of(edge) in useful if _node_of(edge) is not None else edge in targets)
             for edge in node.edges
         )
-        if below or any((id(node), index) in targets for index in range(len(node.specs))):
+        if below or any((node, index) in targets for index in range(len(node.specs))):
             useful[node] = below
     return useful
 
@@ -333,16 +361,25 @@ def _node_of(edge: Any) -> Node | None:
     return edge.node if type(edge) is OutputEdge else None
 
 
-def _accumulate(leaf: Tensor, gradient: Tensor, create: bool, taken: set[int]) -> None:
+def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) -> None:
     """``leaf.grad += gradient``; the first gradient is taken over unless the pass is recorded.
 
     Args:
-        leaf: the tensor.
-        gradient: its gradient.
+        gradients: by leaf.
         create: whether the pass is recorded.
         taken: ids of arrays that belong to somebody; an array that several leaves got, or a view, is copied.
     """
-    if leaf.grad is None:
+    recorder = mode.recorder
+    sums: list[tuple[Tensor, Tensor]] = []
+    for leaf, gradient in gradients.items():
+        if recorder is not None:
+            recorder.uses_gradient(leaf, resets=False)
+        if leaf.grad is not None:
+            if create:
+                leaf.grad = leaf.grad + gradient
+            else:
+                sums.append((leaf.grad, gradient))
+            continue
         if not create:
             array = gradient.array
             if array.base is not None or id(array) in taken:
@@ -351,18 +388,44 @@ def _accumulate(leaf: Tensor, gradient: Tensor, create: bool, taken: set[int]) -
                 gradient = gradient.detach()
             taken.add(id(array))
         leaf.grad = gradient
-    elif create:
-        leaf.grad = leaf.grad + gradient
-    else:
+    if sums:
+        _add_in_place(sums)
+    for leaf in gradients:
+        if leaf.post_accumulate_hooks:
+            for hook in list(leaf.post_accumulate_hooks.values()):
+                hook(leaf)
+
+
+def _add_in_place(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """``x += y`` for all pairs, in one call where the arrays are plain."""
+    from nbdl.ops.arithmetic import formula_of
+    from nbdl.ops.pointwise import Pointwise
+
+    plain = [
+        (x, y)
+        for x, y in pairs
+        if x.array.dtype == y.array.dtype and x.array.shape == y.array.shape and _is_plain(x.array)
+    ]
+    if len(plain) < len(pairs) or mode.dual_level:
         with recording(False):
-            leaf.grad.add_(gradient)
-    if leaf.post_accumulate_hooks:
-        for hook in list(leaf.post_accumulate_hooks.values()):
-            hook(leaf)
+            for x, y in pairs:
+                x.add_(y)
+        return
+    backend = mode.backend or registry.cpu or registry.select()
+    backend.overwrite(Pointwise.of(formula_of("add")), [[x.array, y.array] for x, y in plain], (0,))
+    mark_changed([x for x, _ in plain])
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether ``array`` may be written to, and every element has a place of its own."""
+    flags = array.flags
+    return flags.c_contiguous and getattr(flags, "writeable", True)
 
 
 def reset_gradient(leaf: Tensor, set_to_none: bool) -> None:
     """Forget ``leaf.grad``, or fill it with zeros."""
+    if mode.recorder is not None:
+        mode.recorder.uses_gradient(leaf, resets=set_to_none)
     if leaf.grad is None:
         return
     if set_to_none:

@@ -314,7 +314,7 @@ class _FunctionCall(Primitive):
             inplace.check_target(self.label, inputs[k])
             inputs[k].mark_changed()
         operands = [inplace.twin(x) if k in self.dirty else x for k, x in enumerate(inputs)]
-        arrays = tuple([y.array for y in outputs])
+        arrays = tuple([y.batch or y.array for y in outputs])
         made = wrap(self, (*operands, *self.extras), arrays if len(arrays) > 1 else arrays[0])
         results = list(made) if isinstance(made, tuple) else [made]
         node = next((y.grad_fn for y in results if y.requires_grad), None)
@@ -360,4 +360,4 @@ def _guarded(gradient: Any) -> Any:
         return gradient
     source = gradient.detach()
     source.requires_grad = True
-    return wrap(_OnceDifferentiable.of(), (source,), gradient.array)
+    return wrap(_OnceDifferentiable.of(), (source,), gradient.batch or gradient.array)

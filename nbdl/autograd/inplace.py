@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbdl.autograd.batching import write_into
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
@@ -42,11 +43,11 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
     if mode.dual_level:
         return _with_tangents(primitive, x, others)
     if any(_shares_memory(x, other) for other in others):
-        others = tuple(_frozen(other) if _shares_memory(x, other) else other for other in others)
+        others = tuple(frozen(other) if _shares_memory(x, other) else other for other in others)
         arrays[1:] = [other.array for other in others]
     before = twin(x)
     if recorded and 0 in (primitive.saves(_needs((before, *others)))[0] or ()):
-        before = _frozen(x)
+        before = frozen(x)
     backend = mode.backend or registry.cpu or registry.select()
     backend.execute(primitive, arrays, out=x.array)
     x.mark_changed()
@@ -65,7 +66,13 @@ def _with_tangents(primitive: Primitive, x: Tensor, others: Sequence[Tensor]) ->
     """In place in forward mode: rules read operands, so the result is made elsewhere and written back."""
     others = [other.clone() if _shares_memory(x, other) else other for other in others]
     after = apply(primitive, x.clone(), *others).to(x.dtype)
-    x.array[...] = after.array
+    if x.batch is not None or after.batch is not None:
+        write_into(x, after, f"{primitive.label}_")
+    else:
+        from nbdl.ops.copying import COPY
+
+        backend = mode.backend or registry.cpu or registry.select()
+        backend.execute(COPY, [after.array], out=x.array)
     x.mark_changed()
     rebase(x, after)
     return x
@@ -84,7 +91,7 @@ def twin(x: Tensor) -> Tensor:
     if x.view_of is not None:
         x.refresh_edge()
     same = Tensor(x.array)
-    same.requires_grad, same.edge, same.dual = x.requires_grad, x.edge, x.dual
+    same.requires_grad, same.edge, same.dual, same.batch = x.requires_grad, x.edge, x.dual, x.batch
     return same
 
 
@@ -96,7 +103,7 @@ def _shares_memory(x: Tensor, other: Tensor) -> bool:
     return known and other.shared_storage() is x.shared_storage()
 
 
-def _frozen(x: Tensor) -> Tensor:
+def frozen(x: Tensor) -> Tensor:
     """:func:`twin` with memory of its own."""
     copy = twin(x)
     copy.array = x.array.copy()
@@ -131,9 +138,8 @@ def _check_result(label: str, primitive: Primitive, arrays: Sequence[Any], any_c
     import numpy as np
 
     x = arrays[0]
-    shape = (
-        np.broadcast_shapes(*[array.shape for array in arrays]) if primitive.name == "pointwise" else x.shape
-    )
+    shapes = {array.shape for array in arrays} if primitive.name == "pointwise" else {x.shape}
+    shape = x.shape if shapes == {x.shape} else np.broadcast_shapes(*shapes)
     if shape != x.shape:
         raise RuntimeError(
             f"{label}: output with shape {list(x.shape)} doesn't match the broadcast shape {list(shape)}"

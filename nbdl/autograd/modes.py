@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.backend.numpy import NumpyBackend
+    from nbdl.compiler.recorder import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,9 +27,13 @@ class _Mode(threading.local):
         # The levels of forward differentiation that are open, and the innermost one (0: none).
         self.dual_levels: tuple[int, ...] = ()
         self.dual_level = 0
+        # The open levels of vmap; their numbers are among those above, so that all transforms are ordered.
+        self.batch_levels: tuple[BatchLevel, ...] = ()
         # Set by `with use_backend(...)`.
         self.backend: NumpyBackend | None = None
         self.backend_name: str | None = None
+        # What writes down the calls of the array layer while nbdl.compile looks.
+        self.recorder: Recorder | None = None
 
 
 mode = _Mode()

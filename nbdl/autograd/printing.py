@@ -31,6 +31,8 @@ def _elements(array: np.ndarray, indent: int) -> str:
     formatter: Any = {}
     if array.dtype.kind == "f":
         formatter["float_kind"] = _float_format(array)
+    elif array.dtype.kind == "c":
+        formatter["complex_kind"] = _complex_format(array)
     return np.array2string(
         array,
         separator=", ",
@@ -64,6 +66,17 @@ def _float_format(array: np.ndarray) -> Any:
 
     width = max((len(plain(value)) for value in finite[finite != 0][:1000]), default=0)
     return lambda value: plain(value).rjust(width)
+
+
+def _complex_format(array: np.ndarray) -> Any:
+    """Both parts as floats: ``1.+2.j``."""
+    real, imag = _float_format(array.real), _float_format(np.abs(array.imag))
+
+    def text(value: complex) -> str:
+        sign = "-" if np.signbit(value.imag) else "+"
+        return f"{real(value.real)}{sign}{imag(abs(value.imag)).strip()}j"
+
+    return text
 
 
 def to_string(x: Tensor) -> str:

@@ -54,7 +54,7 @@ class Node:
 
     # Class attributes are the defaults: recording sets only what differs.
     primitive: Primitive
-    edges: tuple
+    edges: list
     needs: int
     saved: tuple | None
     specs: tuple
@@ -93,21 +93,25 @@ class Node:
         return tuple(self.input(k) for k in range(len(self.saved)))
 
     def output(self, k: int = 0) -> Tensor:
-        """Output k, connected to the tape."""
-        return self.outputs[k]
+        """Output k, connected to the tape.
 
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """All outputs, connected to the tape."""
+        Raises:
+            RuntimeError: the graph was freed, or the output was changed in place since.
+        """
         if self.saved is None:
             raise freed_error(self)
         if self.saved_outputs is None:  # operands carry tangents: compute the outputs again, tangents and all
             result = self.primitive(*self.inputs)
-            return result if isinstance(result, tuple) else (result,)
-        for array, storage in zip(self.saved_outputs, self.output_storage or (), strict=False):
-            if storage.changed > self.time:
-                raise _changed_error(self, array, storage)
-        return _connect(self, self.saved_outputs) if mode.grad else _plain(self.saved_outputs)
+            return result[k] if isinstance(result, tuple) else result
+        array = self.saved_outputs[k]
+        if self.output_storage is not None and self.output_storage[k].changed > self.time:
+            raise _changed_error(self, array, self.output_storage[k])
+        return _connected(self, k, array) if mode.grad else _plain(array)
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """All outputs, connected to the tape."""
+        return tuple([self.output(k) for k in range(len(self.specs))])
 
     def shape(self, k: int) -> tuple[int, ...]:
         """Shape of operand k, which must need a gradient."""
@@ -154,11 +158,13 @@ def edge_spec(edge: Any) -> tuple[tuple[int, ...], Any]:
 
 def mark_changed(tensors: Sequence[Tensor]) -> None:
     """Note that the memory of ``tensors`` was changed in place: values saved before are stale."""
-    time = next(clock)
+    time, recorder = next(clock), mode.recorder
     for tensor in tensors:
         storage = tensor.storage or tensor.shared_storage()
         storage.changed = time
         storage.version += 1
+        if recorder is not None:
+            recorder.changed(storage)
 
 
 def apply(primitive: Primitive, *inputs: Tensor) -> Any:
@@ -169,20 +175,32 @@ def apply(primitive: Primitive, *inputs: Tensor) -> Any:
     """
     modes = mode.__dict__  # one look at the thread's state
     backend = modes["backend"] or registry.cpu or registry.select()
-    result = backend.execute(primitive, [tensor.array for tensor in inputs])
-    if modes["inference"] or modes["dual_level"] or modes["anomaly"] or type(result) is tuple:
-        return wrap(primitive, inputs, result)
+    if modes["inference"] or modes["dual_level"] or modes["anomaly"]:
+        if modes["batch_levels"] and (level := level_of(inputs)) is not None:
+            return apply_batched(primitive, inputs, level)
+        return wrap(primitive, inputs, backend.execute(primitive, [tensor.array for tensor in inputs]))
+    arrays = []
+    for tensor in inputs:
+        arrays.append(tensor.array)
+    result = backend.execute(primitive, arrays)
     if modes["grad"] and primitive.differentiable:
         for tensor in inputs:
             if tensor.requires_grad:
                 return _record(primitive, inputs, result)
+    if type(result) is tuple:
+        return tuple(map(Tensor, result))
     out = _new(Tensor)
     out.array = result
     return out
 
 
 def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
-    """The arrays that ``primitive`` made of ``inputs`` as tensors, recorded where it is needed."""
+    """What ``primitive`` made of ``inputs``, arrays or batches, as tensors, recorded where it is needed."""
+    if mode.batch_levels:
+        if type(result) is Batch:
+            return wrap(primitive, inputs, (result,))[0]
+        if type(result) is tuple and type(result[0]) is Batch:
+            inputs = [lifted(tensor, result[0].level) for tensor in inputs]
     if mode.grad and primitive.differentiable:
         for tensor in inputs:
             if tensor.requires_grad:
@@ -202,6 +220,8 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
 def _plain(result: Any) -> Any:
     if type(result) is tuple:
         return tuple([_plain(array) for array in result])
+    if type(result) is Batch:
+        return result.tensor()
     tensor = _new(Tensor)
     tensor.array = result
     if mode.inference:
@@ -224,7 +244,7 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     modes = mode.__dict__
     node = _new(Node)
     node.primitive = primitive
-    node.edges = tuple(edges)
+    node.edges = edges
     node.needs = needs
     node.time = next(clock)
     saved_inputs, saves_output = primitive.saves(needs)
@@ -241,7 +261,7 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
         _refuse_inference_tensors(primitive, node.saved)
     if type(result) is tuple:
         node.specs = tuple([(array.shape, array.dtype) for array in result])
-        outputs: Any = _connect(node, result)
+        outputs: Any = tuple([_connected(node, k, array) for k, array in enumerate(result)])
         if saves_output:
             node.saved_outputs = result
             node.output_storage = tuple([tensor.shared_storage() for tensor in outputs])
@@ -271,17 +291,16 @@ def _refuse_inference_tensors(primitive: Primitive, saved: Sequence[Tensor | Non
             )
 
 
-def _connect(node: Node, arrays: tuple) -> tuple[Tensor, ...]:
-    """The outputs of ``node`` as tensors."""
-    tensors = []
-    for k, array in enumerate(arrays):
-        tensor = _new(Tensor)
-        tensor.array = array
-        if node.primitive.is_differentiable_output(k):
-            tensor.requires_grad = True
-            tensor.edge = node if len(arrays) == 1 else OutputEdge(node, k)
-        tensors.append(tensor)
-    return tuple(tensors)
+def _connected(node: Node, k: int, array: Any) -> Tensor:
+    """Output k of ``node`` as a tensor."""
+    tensor = _new(Tensor)
+    if type(array) is Batch:
+        tensor.batch, array = array, array.array
+    tensor.array = array
+    if node.primitive.is_differentiable_output(k):
+        tensor.requires_grad = True
+        tensor.edge = node if len(node.specs) == 1 else OutputEdge(node, k)
+    return tensor
 
 
 # ----------------------------------------------------------------------------------------------- forward mode
@@ -330,12 +349,12 @@ def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     tensor = _new(Tensor)
     tensor.array, tensor.requires_grad, tensor.edge = primal.array, primal.requires_grad, primal.edge
     tensor.view_of, tensor.view_time, tensor.storage = primal.view_of, primal.view_time, primal.storage
-    tensor.is_inference = primal.is_inference
+    tensor.is_inference, tensor.batch = primal.is_inference, primal.batch
     tensor.dual = Dual(level, primal, tangent)
     return tensor
 
 
-def _current(tensor: Tensor) -> Tensor:
+def without_left_levels(tensor: Tensor) -> Tensor:
     """``tensor`` without the tangents of levels that were left, a view with those that its base has now."""
     if tensor.view_of is not None:
         tensor.refresh_edge()
@@ -346,7 +365,7 @@ def _current(tensor: Tensor) -> Tensor:
 
 def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) -> Any:
     """Push the tangents of the innermost level through ``primitive``; lower levels follow by recursion."""
-    inputs = [_current(tensor) for tensor in inputs]
+    inputs = [without_left_levels(tensor) for tensor in inputs]
     level = max([tensor.dual.level for tensor in inputs if tensor.dual is not None], default=0)
     if level == 0:
         return out
@@ -389,3 +408,6 @@ def _check_finite(primitive: Primitive, out: Any) -> None:
 
 
 from nbdl.autograd.tensor import Tensor  # noqa: E402  (Tensor and the tape need each other)
+
+# isort: split
+from nbdl.autograd.batching import Batch, apply_batched, level_of, lifted  # noqa: E402

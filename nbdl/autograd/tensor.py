@@ -14,6 +14,7 @@ import numpy as np
 from nbdl.autograd.modes import mode
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import Batch
     from nbdl.autograd.tape import Dual, Node, OutputEdge, Storage
     from nbdl.backend.device import Device
     from nbdl.ops.methods import Operations
@@ -81,6 +82,7 @@ class Tensor(Operations):
         edge: where it was made (a node, or one output of a node); None for a leaf.
         view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations
             that lead here.
+        batch: what it stands for under vmap, where ``array`` has only the shape of one example.
         storage: what it shares with its views and detached twins; None until something asks.
     """
 
@@ -93,6 +95,7 @@ class Tensor(Operations):
     view_time: int = 0
     storage: Storage | None = None
     dual: Dual | None = None
+    batch: Batch | None = None
     hooks: Hooks | None = None
     post_accumulate_hooks: Hooks | None = None
     is_inference: bool = False
@@ -165,7 +168,7 @@ class Tensor(Operations):
     @property
     def data(self) -> Tensor:
         """The same memory without history; changes through it are not seen by the tape."""
-        return Tensor(self.array)
+        return Tensor(self.array) if self.batch is None else self.detach()
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -207,16 +210,21 @@ class Tensor(Operations):
 
         return is_floating(self.array.dtype)
 
+    def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
+        return self.array.dtype.kind == "c"
+
     # -------------------------------------------------------------------------------------- gradients
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` in place.
 
         Raises:
-            RuntimeError: the elements are not floats, or the tensor is no leaf and would lose its gradient.
+            RuntimeError: the elements are neither floats nor complex numbers, or the tensor is no leaf and
+                would lose its gradient.
         """
-        if requires_grad and not self.is_floating_point():
+        if requires_grad and not (self.is_floating_point() or self.array.dtype.kind == "c"):
             raise RuntimeError(
-                "requires_grad_: only tensors of floating point dtype can require gradients, got "
+                "requires_grad_: only tensors of floating point and complex dtype can require gradients, got "
                 f"{self.dtype}"
             )
         if not requires_grad and self.edge is not None:
@@ -253,8 +261,8 @@ class Tensor(Operations):
         """The same memory as a leaf that needs no gradient."""
         tensor = Tensor(self.array)
         tensor.storage = self.shared_storage()
-        if self.dual is not None:
-            tensor.dual = None
+        if self.batch is not None:
+            tensor.batch = self.batch.detached()
         return tensor
 
     def detach_(self) -> Tensor:
@@ -356,7 +364,7 @@ class Tensor(Operations):
         self.view_time = storage.changed
 
     # ------------------------------------------------------------------------------------------- conversions
-    def item(self) -> bool | int | float:
+    def item(self) -> Any:
         """The only element as a Python number.
 
         Raises:
@@ -366,10 +374,12 @@ class Tensor(Operations):
             raise RuntimeError(
                 f"item: a tensor with {self.array.size} elements cannot be converted to a scalar"
             )
+        _refuse_read(self, "the value (item(), float(), int())")
         return self.array.item()
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
+        _refuse_read(self, "the elements (tolist())")
         return self.array.tolist()
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
@@ -382,6 +392,7 @@ class Tensor(Operations):
             RuntimeError: the tensor requires grad.
             TypeError: it lives on a GPU.
         """
+        _refuse_read(self, "the memory (numpy())")
         if force:
             return self.detach().cpu().array
         if self.requires_grad and mode.grad:
@@ -405,6 +416,7 @@ class Tensor(Operations):
     def __dlpack__(self, **kwargs: Any) -> Any:
         if self.requires_grad:
             raise BufferError("__dlpack__: can't export a tensor that requires gradient; use tensor.detach()")
+        _refuse_read(self, "the memory (__dlpack__)")
         return self.array.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -421,6 +433,7 @@ class Tensor(Operations):
             raise RuntimeError(
                 f"Boolean value of a tensor with {self.array.size} values is ambiguous; use any() or all()"
             )
+        _refuse_read(self, "the truth value")
         return bool(self.array.item())
 
     def __float__(self) -> float:
@@ -435,6 +448,7 @@ class Tensor(Operations):
     def __index__(self) -> int:
         if self.array.dtype.kind not in "iu" or self.array.size != 1:
             raise TypeError("only integer tensors of a single element can be converted to an index")
+        _refuse_read(self, "a Python index")
         return int(self.array.item())
 
     def __len__(self) -> int:
@@ -453,6 +467,10 @@ class Tensor(Operations):
     def __repr__(self) -> str:
         from nbdl.autograd.printing import to_string
 
+        if self.batch is not None:
+            examples = f"examples={self.batch.level.size}, " if self.batch.is_batched else ""
+            return f"BatchedTensor({examples}shape={tuple(self.shape)}, dtype={self.dtype})"
+        _refuse_read(self, "the text")
         return to_string(self)
 
     def __format__(self, spec: str) -> str:
@@ -476,6 +494,23 @@ class Tensor(Operations):
         if self.edge is not None:
             raise RuntimeError("only graph leaves can be pickled; detach() first")
         return _unpickle, (type(self), self.detach().cpu().array, self.requires_grad)
+
+
+def made(array: Any, requires_grad: bool = False) -> Tensor:
+    """A tensor on an array that was just made of Python data; a recorder is told."""
+    if mode.recorder is not None:
+        mode.recorder.constant(array)
+    return Tensor(array, requires_grad)
+
+
+def _refuse_read(x: Tensor, what: str) -> None:
+    """Reading values into Python cannot be recorded, nor be done for all examples of a batch."""
+    if x.batch is not None:
+        from nbdl.autograd.batching import refuse_read
+
+        refuse_read(x, what)
+    if mode.recorder is not None:
+        mode.recorder.refuse(f"{what} of a tensor", "return the tensor and read it from the result")
 
 
 def _unpickle(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:

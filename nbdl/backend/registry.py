@@ -205,6 +205,8 @@ def use_backend(name: str) -> Iterator[None]:
         'numpy'
     """
     checked = _checked(name, "use_backend")
+    if mode.recorder is not None:
+        mode.recorder.refuse("use_backend()", "choose the backend before the call")
     previous = mode.backend, mode.backend_name
     mode.backend, mode.backend_name = _cpu_backend_for(checked), checked
     try:

@@ -7,10 +7,10 @@ below are the vocabulary; their meaning is NumPy's function of the same name.
 from __future__ import annotations
 
 from nbdl.formula.expr import Expr, const, var
-from nbdl.formula.formula import Formula
+from nbdl.formula.formula import IDENTITY, Formula
 from nbdl.formula.functions import FUNCTIONS, Function
 
-__all__ = ["FUNCTIONS", "Expr", "Formula", "Function", "const", "var", *FUNCTIONS]
+__all__ = ["FUNCTIONS", "IDENTITY", "Expr", "Formula", "Function", "const", "var", *FUNCTIONS]
 
 
 def __getattr__(name: str) -> Function:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 BOOL = np.dtype(bool)
 FLOAT16, FLOAT32, FLOAT64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 INT64 = np.dtype(np.int64)
+COMPLEX64, COMPLEX128 = np.dtype(np.complex64), np.dtype(np.complex128)
 
 _default_float = FLOAT32
 
@@ -42,6 +43,18 @@ def is_bfloat16(dtype: np.dtype) -> bool:
 def is_floating(dtype: np.dtype) -> bool:
     """Whether ``dtype`` is a real floating dtype."""
     return dtype.kind == "f" or is_bfloat16(dtype)
+
+
+def complex_of(dtype: np.dtype) -> np.dtype:
+    """The complex dtype whose parts are floats of ``dtype``; complex64 for half precision."""
+    return COMPLEX128 if dtype in (FLOAT64, COMPLEX128) else COMPLEX64
+
+
+def real_of(dtype: np.dtype) -> np.dtype:
+    """The dtype of the parts of a complex ``dtype``; itself if it is real."""
+    if dtype.kind != "c":
+        return dtype
+    return FLOAT64 if dtype == COMPLEX128 else FLOAT32
 
 
 def arithmetic_dtype(dtype: np.dtype) -> np.dtype:
@@ -87,10 +100,12 @@ def promote(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype that two arrays with dimensions meet in: PyTorch's table.
 
     Unlike NumPy's, an integer beside a float never widens it (int64 and float32 give float32), and float16
-    beside bfloat16 gives float32.
+    beside bfloat16 gives float32. A complex dtype beside a float is as wide as the wider of the two.
     """
     if a == b:
         return a
+    if a.kind == "c" or b.kind == "c":
+        return COMPLEX128 if {a, b} & {FLOAT64, COMPLEX128} else COMPLEX64
     if category(a) != category(b):
         return a if category(a) > category(b) else b
     if is_bfloat16(a) or is_bfloat16(b):
@@ -115,10 +130,12 @@ def result_dtype(dtypes: tuple[np.dtype, ...], priorities: tuple[int, ...]) -> n
         if not group:
             continue
         merged = functools.reduce(promote, group)
-        if priority == 0 and category(merged) == 2 and (result is None or category(result) < 2):
-            merged = _default_float  # a Python float has no width of its own
+        if priority == 0 and category(merged) >= 2 and (result is None or category(result) < 2):
+            # A Python number has no width of its own.
+            merged = _default_float if category(merged) == 2 else complex_of(_default_float)
         if result is None or category(merged) > category(result):
-            result = merged
+            keeps_width = result is not None and category(result) == 2
+            result = complex_of(result) if keeps_width else merged  # type: ignore[arg-type]
     if result is None:
         raise ValueError("result_dtype: at least one operand is needed")
     return result
@@ -158,8 +175,27 @@ def arithmetic(
         raise TypeError(
             f"{formula.name}: operands must be integers or bools, got {', '.join(map(str, dtypes))}"
         )
+    if result.kind == "c":
+        _check_complex(formula, result)
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
     return result, arithmetic_dtype(result), outputs
+
+
+# What is defined for complex numbers: the analytic functions, and tests for equality and finiteness.
+_COMPLEX_FUNCTIONS = frozenset((
+    "add", "subtract", "multiply", "divide", "negative", "reciprocal", "square", "pow", "float_power", "exp",
+    "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "where", "equal", "not_equal", "isnan",
+    "isinf", "isfinite", "logical_and", "logical_or", "logical_xor", "logical_not",
+))  # fmt: skip
+
+
+def _check_complex(formula: Formula, dtype: np.dtype) -> None:
+    """Raise unless all functions of a formula are defined for complex numbers."""
+    unknown = sorted({function.name for function in formula.functions} - _COMPLEX_FUNCTIONS)
+    if unknown:
+        detail = "" if unknown == [formula.name] else f" ({', '.join(unknown)})"
+        raise TypeError(f"{formula.name}: not defined for complex numbers{detail}, got {dtype}")
 
 
 @functools.lru_cache(maxsize=4096)

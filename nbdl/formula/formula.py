@@ -86,6 +86,10 @@ class Formula:
         return f"Formula({self.name}: {', '.join(map(repr, self.outputs))})"
 
 
+IDENTITY = Formula("identity", lambda x: x, 1)
+"""The operand itself: what plain sums reduce."""
+
+
 class Source(NamedTuple):
     """Where an operand of a derivative formula comes from.
 

@@ -206,7 +206,7 @@ clip = _same(
     lambda y, x, low, high: where(logical_and(x < low, low < high), 1, 0),
     lambda y, x, low, high: where(logical_or(x > high, low >= high), 1, 0),
 )  # fmt: skip
-relu = _same("relu", 1, lambda y, x: where(x > 0, 1, 0))
+relu = _same("relu", 1, lambda y, x: where(y > 0, 1, 0))  # of y, which the next layer keeps anyway
 nan_to_num = _same(
     "nan_to_num", 4, lambda y, x, nan, posinf, neginf: where(isfinite(x), 1, 0), None, None, None
 )

@@ -76,8 +76,8 @@ def rint(x: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    """max(x, 0); NaN stays NaN."""
-    return np.maximum(x, 0)
+    """max(x, 0); NaN stays NaN, and -0 stays -0, which np.maximum leaves open."""
+    return np.where(x < 0, 0, x)
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:

@@ -6,6 +6,7 @@ from nbdl.func.forward import jvp
 from nbdl.func.functional import functional_call
 from nbdl.func.jacobian import hessian, hvp, jacfwd, jacrev
 from nbdl.func.reverse import grad, grad_and_value, linearize, vjp
+from nbdl.func.vectorize import vmap
 
 __all__ = [
     "functional_call",
@@ -18,4 +19,5 @@ __all__ = [
     "jvp",
     "linearize",
     "vjp",
+    "vmap",
 ]

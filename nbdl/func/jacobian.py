@@ -1,4 +1,4 @@
-"""Whole Jacobians and Hessians, one row or column after the other."""
+"""Whole Jacobians and Hessians: vector products with all unit vectors at once."""
 
 from __future__ import annotations
 
@@ -6,40 +6,31 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nbdl.autograd import forward_ad
 from nbdl.autograd.tensor import Tensor
 from nbdl.func import tree
 from nbdl.func.arguments import Argnums, chosen, tensors, without_aux
 from nbdl.func.forward import jvp
 from nbdl.func.reverse import Pullback, grad
-from nbdl.ops.joining import stack
+from nbdl.func.vectorize import vmap
+from nbdl.ops.creation import eye
 
 
-def _basis(x: Tensor) -> list[Tensor]:
-    """The unit vectors of the space of ``x``, in its shape."""
-    vectors = []
-    for k in range(x.numel()):
-        vector = x.detach().zeros_like().reshape(-1)
-        vector.array[k] = 1
-        vectors.append(vector.reshape(x.shape))
-    return vectors
-
-
-def _stacked(rows: Sequence[Tensor], lead: tuple[int, ...], row: Tensor) -> Tensor:
-    """Rows, each of the shape of ``row``, under the axes ``lead``."""
-    shape = (*lead, *row.shape)
-    return stack(rows).reshape(shape) if rows else row.detach().new_zeros(shape)
+def _basis(x: Tensor) -> Tensor:
+    """The unit vectors of the space of ``x``, in its shape, along a new first axis."""
+    return eye(x.numel(), dtype=x.dtype, device=x.device).reshape((x.numel(), *x.shape))
 
 
 def jacrev(
     func: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None
 ) -> Callable[..., Any]:
-    """A function that computes the Jacobian in reverse mode, one pass for every element of the output.
+    """A function that computes the Jacobian in reverse mode, all elements of an output at once.
 
     Args:
         func: returns a tensor or a nest (tuples, lists, dicts) of them.
         argnums: the arguments (tensors or nests of them) to differentiate by.
         has_aux: whether ``func`` returns (output, aux); the result is then (Jacobian, aux).
-        chunk_size: accepted; the passes run one by one.
+        chunk_size: how many vectors to take at a time; None for all.
 
     Returns:
         A function of the same arguments. Its result is nested as the output, and in every leaf as the
@@ -57,12 +48,18 @@ def jacrev(
         value, replaced = chosen("jacrev", args, argnums)
         leaves, in_tree = tree.flatten(value)
         pullback = Pullback("jacrev", lambda by: func(*replaced(by), **kwargs), (value,), has_aux)
+        count = len(pullback.outputs)
         blocks = []
         for j, y in enumerate(pullback.outputs):
-            nothing: list[Tensor | None] = [None] * len(pullback.outputs)
-            rows = [pullback.gradients([*nothing[:j], vector, *nothing[j + 1 :]]) for vector in _basis(y)]
-            columns = zip(*rows, strict=True) if rows else [()] * len(leaves)
-            jacobians = [_stacked(column, y.shape, x) for column, x in zip(columns, leaves, strict=True)]
+
+            def gradients(vector: Tensor, j: int = j) -> list[Tensor]:
+                return pullback.gradients([vector if k == j else None for k in range(count)])
+
+            if y.numel() == 1:
+                rows = gradients(y.detach().ones_like())
+            else:
+                rows = vmap(gradients, chunk_size=chunk_size)(_basis(y))
+            jacobians = [row.reshape((*y.shape, *x.shape)) for row, x in zip(rows, leaves, strict=True)]
             blocks.append(tree.unflatten(jacobians, in_tree))
         jacobian = tree.unflatten(blocks, pullback.out_tree)
         return (jacobian, pullback.aux) if has_aux else jacobian
@@ -73,13 +70,13 @@ def jacrev(
 def jacfwd(
     func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False, *, chunk_size: int | None = None
 ) -> Callable[..., Any]:
-    """A function that computes the Jacobian in forward mode, one pass for every element of the arguments.
+    """A function that computes the Jacobian in forward mode, all elements of an argument at once.
 
     Args:
         func: returns a tensor or a nest (tuples, lists, dicts) of them.
         argnums: the arguments (tensors or nests of them) to differentiate by.
         has_aux: whether ``func`` returns (output, aux); the result is then (Jacobian, aux).
-        chunk_size: accepted; the passes run one by one.
+        chunk_size: how many vectors to take at a time; None for all.
 
     Returns:
         A function of the same arguments with the result of :func:`jacrev`.
@@ -93,25 +90,29 @@ def jacfwd(
         def by_leaves(*changed: Tensor) -> Any:
             return func(*replaced(tree.unflatten(list(changed), in_tree)), **kwargs)
 
-        zeros = [x.detach().zeros_like() for x in leaves]
-        columns: list[list[list[Tensor]]] = []  # by argument leaf, element of it, output leaf
+        columns: list[list[Tensor]] = []  # by argument leaf and output leaf
         out, aux = None, None
         for k, x in enumerate(leaves):
-            columns.append([])
-            for vector in _basis(x):
-                out, slope, *rest = jvp(
-                    by_leaves, tuple(leaves), (*zeros[:k], vector, *zeros[k + 1 :]), has_aux=has_aux
-                )
-                aux = rest[0] if rest else None
-                columns[k].append(tree.flatten(slope)[0])
+
+            def pushed(vector: Tensor, k: int = k) -> tuple[list[Tensor], Any, Any]:
+                return _pushed(by_leaves, leaves, k, vector, has_aux)
+
+            if x.numel():
+                vectors = vmap(pushed, out_dims=(-1, None, None), chunk_size=chunk_size)
+                slopes, out, aux = vectors(_basis(x))
+                columns.append(slopes)
+            else:
+                columns.append([])
         if not any(columns):
             out, aux = without_aux("jacfwd", by_leaves(*leaves), has_aux)
         outputs, out_tree = tree.flatten(out)
         blocks = []
         for j, y in enumerate(outputs):
             jacobians = [
-                _with_last_axes([column[j] for column in columns[k]], y, x.shape)
-                for k, x in enumerate(leaves)
+                column[j].reshape((*y.shape, *x.shape))
+                if column
+                else y.detach().new_zeros((*y.shape, *x.shape))
+                for column, x in zip(columns, leaves, strict=True)
             ]
             blocks.append(tree.unflatten(jacobians, in_tree))
         jacobian = tree.unflatten(blocks, out_tree)
@@ -120,10 +121,21 @@ def jacfwd(
     return wrapped
 
 
-def _with_last_axes(columns: Sequence[Tensor], column: Tensor, last: tuple[int, ...]) -> Tensor:
-    """Columns, each of the shape of ``column``, side by side along new last axes."""
-    shape = (*column.shape, *last)
-    return stack(columns, -1).reshape(shape) if columns else column.detach().new_zeros(shape)
+def _pushed(
+    func: Callable[..., Any], leaves: Sequence[Tensor], k: int, vector: Tensor, has_aux: bool
+) -> tuple[list[Tensor], Any, Any]:
+    """The tangents of the outputs when argument ``k`` moves along ``vector``; the outputs; aux."""
+    with forward_ad.dual_level() as level:
+        dual = forward_ad.with_checked_tangent("jacfwd", leaves[k], vector, level)
+        result = func(*leaves[:k], dual, *leaves[k + 1 :])
+        out, aux = without_aux("jacfwd", result, has_aux)
+        pairs = [forward_ad.split_tangent(y, level) for y in tensors("jacfwd", "the outputs", out)[0]]
+    slopes = [primal.zeros_like() if tangent is None else tangent for primal, tangent in pairs]
+    return slopes, *[tree.map_leaves(lambda x: _without_tangent(x, level), nest) for nest in (out, aux)]
+
+
+def _without_tangent(x: Any, level: int) -> Any:
+    return forward_ad.split_tangent(x, level).primal if isinstance(x, Tensor) else x
 
 
 def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:

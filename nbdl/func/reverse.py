@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbdl.autograd import engine
+from nbdl.autograd.batching import lifted, untaped
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import OutputEdge
 from nbdl.autograd.tensor import Tensor
@@ -28,6 +29,7 @@ class Pullback:
         outputs: the leaves of ``out``, on the tape.
         out_tree: how they are nested.
         shared: whether derivatives are of interest to the tape of the caller.
+        recorded: whether they are of interest to any tape.
     """
 
     def __init__(self, caller: str, func: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool):
@@ -41,6 +43,7 @@ class Pullback:
         self.shared = outer and (
             any(leaf.requires_grad for leaf in leaves) or _others(self.outputs, self._watched)
         )
+        self.recorded = self.shared or (outer and any(map(_has_outer_history, self.outputs)))
         self.out = out if self.shared else tree.map_leaves(_released, out)
         self.aux = aux if self.shared else tree.map_leaves(_released, aux)
 
@@ -52,7 +55,9 @@ class Pullback:
         if not used:
             return [_released(x).zeros_like() for x in self._watched]
         ys, vectors = zip(*used, strict=True)
-        create = mode.grad and (self.shared or any(v.requires_grad for v in vectors))
+        create = mode.grad and (
+            self.recorded or any(v.requires_grad or _has_outer_history(v) for v in vectors)
+        )
         return list(
             engine.grad(
                 ys, self._watched, vectors, retain_graph=True, create_graph=create, materialize_grads=True
@@ -70,8 +75,10 @@ def _watch(x: Tensor, outer: bool) -> Tensor:
     if outer and x.requires_grad:
         with recording(True):
             return Reshape.of(x.array.shape)(x)
-    twin = x.detach()
-    twin.requires_grad, twin.dual = True, x.dual
+    if mode.batch_levels:  # what is watched inside a vmap is a tensor of that level
+        x = lifted(x, mode.batch_levels[-1])
+    twin = untaped(x)
+    twin.requires_grad = True
     return twin
 
 
@@ -79,9 +86,16 @@ def _released(x: Any) -> Any:
     """A tensor without its history; tangents stay."""
     if not isinstance(x, Tensor) or not x.requires_grad:
         return x
-    twin = x.detach()
-    twin.dual = x.dual
-    return twin
+    return untaped(x)
+
+
+def _has_outer_history(x: Tensor) -> bool:
+    """Whether the tape that records outside a vmap knows what ``x`` stands for."""
+    while x.batch is not None:
+        x = x.batch.value
+        if x.requires_grad:
+            return True
+    return False
 
 
 def _others(outputs: Sequence[Tensor], watched: Sequence[Tensor]) -> bool:
@@ -216,7 +230,9 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         if not used:
             return tree.unflatten([v.detach() for v in vectors], pullback.out_tree)
         gs, ts = zip(*used, strict=True)
-        create = mode.grad and (pullback.shared or any(t.requires_grad for t in ts))
+        create = mode.grad and (
+            pullback.recorded or any(t.requires_grad or _has_outer_history(t) for t in ts)
+        )
         results = engine.grad(gs, vectors, ts, retain_graph=True, create_graph=create, materialize_grads=True)
         return tree.unflatten(list(results), pullback.out_tree)
 

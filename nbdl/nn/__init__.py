@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbdl.nn import functional, init
+from nbdl.nn import functional, init, rbf, utils
 from nbdl.nn.activation import (
     CELU,
     ELU,
@@ -33,6 +33,12 @@ from nbdl.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from nbdl.nn.attention import MultiheadAttention
+from nbdl.nn.blocks import (
+    DenselyConnected,
+    Residual,
+    ResidualLinear,
+)
 from nbdl.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from nbdl.nn.convolution import (
     Conv1d,
@@ -51,7 +57,10 @@ from nbdl.nn.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from nbdl.nn.embedding import Embedding
+from nbdl.nn.embedding import (
+    Embedding,
+    EmbeddingBag,
+)
 from nbdl.nn.flatten import (
     ChannelShuffle,
     Flatten,
@@ -60,6 +69,23 @@ from nbdl.nn.flatten import (
     PixelUnshuffle,
     Unflatten,
     Unfold,
+)
+from nbdl.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+    UninitializedBuffer,
+    UninitializedParameter,
 )
 from nbdl.nn.linear import Bilinear, Identity, Linear
 from nbdl.nn.loss import (
@@ -78,6 +104,7 @@ from nbdl.nn.loss import (
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
+    NLLLoss2d,
     PoissonNLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
@@ -85,10 +112,14 @@ from nbdl.nn.loss import (
     TripletMarginWithDistanceLoss,
 )
 from nbdl.nn.module import Module
+from nbdl.nn.neighbors import (
+    NearestNeighbor,
+)
 from nbdl.nn.normalization import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    CrossMapLRN2d,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -125,6 +156,8 @@ from nbdl.nn.pooling import (
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
+    FractionalMaxPool2d,
+    FractionalMaxPool3d,
     LPPool1d,
     LPPool2d,
     LPPool3d,
@@ -135,16 +168,56 @@ from nbdl.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from nbdl.nn.rbf import (
+    RBF,
+    RBFNetwork,
+)
+from nbdl.nn.recurrent import GRU, LSTM, RNN, RNNBase
+from nbdl.nn.recurrent_cell import GRUCell, LSTMCell, RNNCell, RNNCellBase
+from nbdl.nn.regularization import (
+    L1,
+    L2,
+)
+from nbdl.nn.structured_loss import (
+    AdaptiveLogSoftmaxWithLoss,
+    CTCLoss,
+    LinearCrossEntropyLoss,
+)
+from nbdl.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
+from nbdl.nn.units import (
+    BinaryStep,
+    Gaussian,
+    Maxout,
+    SobolevaTanh,
+)
+from nbdl.nn.upsampling import (
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
 
 __all__ = [
     "CELU",
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "L1",
+    "L2",
+    "LSTM",
+    "RBF",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
@@ -158,7 +231,9 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "BinaryStep",
     "Buffer",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -175,14 +250,21 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
+    "DenselyConnected",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "GRUCell",
+    "Gaussian",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -200,9 +282,24 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
@@ -214,6 +311,7 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "Maxout",
     "Mish",
     "Module",
     "ModuleDict",
@@ -221,7 +319,10 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
+    "NLLLoss2d",
+    "NearestNeighbor",
     "PReLU",
     "PairwiseDistance",
     "Parameter",
@@ -230,7 +331,11 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "PoissonNLLLoss",
+    "RBFNetwork",
     "RMSNorm",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -240,10 +345,13 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "Residual",
+    "ResidualLinear",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "SobolevaTanh",
     "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
@@ -254,13 +362,24 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",
     "functional",
     "init",
+    "utils",
 ]

@@ -265,14 +265,23 @@ class PReLU(Module):
         init: the first value.
         device: where the weight is.
         dtype: its dtype.
+        learnable: whether the weight is trained; otherwise it stays as it is.
 
     Source: He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
     """
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None):
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        learnable: bool = True,
+    ):
         super().__init__()
         self.num_parameters, self.init = num_parameters, init
-        self.weight = Parameter(empty(num_parameters, device=device, dtype=dtype))
+        self.weight = Parameter(empty(num_parameters, device=device, dtype=dtype), learnable)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

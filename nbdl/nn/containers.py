@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.nn.fusing import activated_linear, is_linear
 from nbdl.nn.module import Module
 from nbdl.nn.parameter import Parameter
 
@@ -153,9 +154,17 @@ class Sequential(_Numbered):
     def forward(self, input: Any) -> Any:
         """All modules one after the other."""
         members = self.__dict__
+        held = None  # a linear layer, until it is known what follows
         for name in self._module_names:
-            input = members[name](input)
-        return input
+            module = members[name]
+            if is_linear(module):
+                input = input if held is None else held(input)
+                held = module
+            elif held is not None:
+                input, held = activated_linear(held, module, input), None
+            else:
+                input = module(input)
+        return input if held is None else held(input)
 
 
 class ModuleList(_Numbered):

@@ -37,7 +37,7 @@ class Hooked:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward``, with the hooks around it."""
         if self._hooks is None:
-            return self.forward(*args, **kwargs)
+            return self.forward(*args, **kwargs) if kwargs else self.forward(*args)
         return _call_with_hooks(self, self._hooks, args, kwargs)
 
     def _register(self, kind: str, hook: _Hook, prepend: bool) -> Handle:
@@ -158,7 +158,7 @@ class Boundary(Primitive):
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Record; nothing is computed, the results share memory with the operands."""
-        outputs = wrap(self, inputs, tuple([tensor.array for tensor in inputs]))
+        outputs = wrap(self, inputs, tuple([tensor.batch or tensor.array for tensor in inputs]))
         for tensor, out in zip(inputs, outputs, strict=True):
             out.storage = tensor.shared_storage()
         return outputs

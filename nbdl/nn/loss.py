@@ -127,6 +127,10 @@ class NLLLoss(_Loss):
         self._register_weights(weight=weight)
 
 
+class NLLLoss2d(NLLLoss):
+    """An older name of :class:`NLLLoss` for (N, C, H, W)."""
+
+
 class PoissonNLLLoss(_Loss):
     """Negative log-likelihood of counts under a Poisson distribution with the predicted mean.
 

@@ -16,6 +16,15 @@ from nbdl.ops.copying import as_dtype, target_of
 Self = TypeVar("Self", bound="Module")
 
 
+class _Changes:
+    """Counts assignments to attributes of modules, so that programs need to look only if there was one."""
+
+    count = 0
+
+
+changes = _Changes()
+
+
 class Module(Hooked, Stateful):
     """A function with parameters, buffers and submodules.
 
@@ -135,6 +144,7 @@ class Module(Hooked, Stateful):
             raise KeyError(f"{caller}: attribute {name!r} already exists")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes.count += 1
         if isinstance(value, Parameter):
             self._forget(name, keep=self._parameter_names)
             self.register_parameter(name, value)
@@ -373,7 +383,7 @@ class Module(Hooked, Stateful):
             for name in module._buffer_names:
                 buffer = module.__dict__[name]
                 if buffer is not None:
-                    module.__dict__[name] = function(buffer)
+                    module.__dict__[name] = _converted_buffer(buffer, function)
         return self
 
     def to(self: Self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
@@ -445,6 +455,16 @@ class Module(Hooked, Stateful):
         if not self._module_names and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _converted_buffer(buffer: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A new tensor; it stays a :class:`Buffer`, or what else it was."""
+    converted = function(buffer)
+    if not isinstance(buffer, Buffer) or converted is buffer:
+        return converted
+    kept = type(buffer).__new__(type(buffer))
+    Buffer.__init__(kept, converted, persistent=buffer.persistent)
+    return kept
 
 
 def _convert_parameter(parameter: Parameter, function: Callable[[Tensor], Tensor]) -> None:

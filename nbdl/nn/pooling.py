@@ -300,3 +300,57 @@ class MaxUnpool3d(_MaxUnpool):
     """Maxima put back where :class:`MaxPool3d` found them; arguments as in :class:`MaxUnpool2d`."""
 
     _function = staticmethod(F.max_unpool3d)
+
+
+class _FractionalMaxPool(Module):
+    _function: ClassVar[Callable[..., Any]]
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ):
+        super().__init__()
+        label = type(self).__name__
+        if (output_size is None) == (output_ratio is None):
+            raise ValueError(f"{label}: exactly one of output_size and output_ratio must be given")
+        ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,)
+        if output_ratio is not None and not all(0 < ratio < 1 for ratio in ratios):
+            raise ValueError(f"{label}: output_ratio must be between 0 and 1 (got {output_ratio})")
+        self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self)._function(
+            input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices,
+            self._random_samples,
+        )  # fmt: skip
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Maxima over windows of (N, C, H, W) or (C, H, W) at random distances.
+
+    Args:
+        kernel_size: size of the windows.
+        output_size: how many windows, one number or one an axis.
+        output_ratio: their number as a part of the size of the input, in (0, 1), instead.
+        return_indices: give the positions of the maxima too.
+        _random_samples: numbers to be used instead of random ones.
+
+    Raises:
+        ValueError: not exactly one of size and ratio is given, or the ratio is out of range.
+
+    Source: Graham (2014), Fractional max-pooling.
+    """
+
+    _function = staticmethod(F.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """The same of (N, C, D, H, W) or (C, D, H, W); arguments as in :class:`FractionalMaxPool2d`."""
+
+    _function = staticmethod(F.fractional_max_pool3d)

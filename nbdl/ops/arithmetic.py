@@ -9,21 +9,23 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
+from nbdl.ops.complex_numbers import modulus
 from nbdl.ops.pointwise import Pointwise, call
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
     "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh",
     "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "cbrt", "ceil", "clamp", "clip", "copysign", "cos", "cosh", "deg2rad", "digamma", "div", "divide", "eq",
-    "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fix", "float_power", "floor",
-    "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt", "heaviside",
-    "hypot", "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "less", "less_equal", "lgamma", "log",
-    "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply", "nan_to_num", "ne", "neg",
-    "negative", "nextafter", "not_equal", "polygamma", "pow", "rad2deg", "reciprocal", "relu", "remainder",
-    "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub",
-    "subtract", "tan", "tanh", "true_divide", "trunc", "where", "xlog1py", "xlogy",
+    "cbrt", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad",
+    "digamma", "div", "divide", "eq", "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1",
+    "fill", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater",
+    "greater_equal", "gt", "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf",
+    "isposinf", "le", "lerp", "less", "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp",
+    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum",
+    "minimum", "mul", "multiply", "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal",
+    "polygamma", "positive", "pow", "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub",
+    "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh",
+    "true_divide", "trunc", "where", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 _FORMULAS: dict[str, Formula] = {}
@@ -83,7 +85,7 @@ cbrt = _unary("cbrt", "Cube root.")
 square = _unary("square", "x * x.")
 reciprocal = _unary("reciprocal", "1 / x.")
 negative = neg = _unary("negative", "-x.")
-abs = absolute = _unary("abs", "Absolute value; slope 0 at 0.")
+_real_abs = _unary("abs", "Absolute value; slope 0 at 0.")
 sign = _unary("sign", "-1, 0 or 1.")
 floor = _unary("floor", "The largest integer not above x.")
 ceil = _unary("ceil", "The smallest integer not below x.")
@@ -152,6 +154,14 @@ bitwise_or = _binary("bitwise_or", "x | y.")
 bitwise_xor = _binary("bitwise_xor", "x ^ y.")
 bitwise_left_shift = _binary("left_shift", "x << y.")
 bitwise_right_shift = _binary("right_shift", "x >> y.")
+
+
+def abs(input: Any) -> Tensor:
+    """Absolute value; slope 0 at 0. Of complex numbers the modulus, a real tensor."""
+    return modulus(input) if isinstance(input, Tensor) and input.is_complex() else _real_abs(input)
+
+
+absolute = abs
 
 _add, _subtract, _divide = formula_of("add"), formula_of("subtract"), formula_of("divide")
 SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
@@ -275,6 +285,51 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 
 clip = clamp
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """``input`` limited from below."""
+    return call(CLAMP_MIN, input, min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """``input`` limited from above."""
+    return call(CLAMP_MAX, input, max)
+
+
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself.
+
+    Raises:
+        RuntimeError: it is of bools.
+    """
+    if input.dtype.kind == "b":
+        raise RuntimeError("positive: not implemented for bool tensors")
+    return input
+
+
+def rsub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """``other - alpha * input``."""
+    return subtract(other, input, alpha=alpha)
+
+
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like ``input`` with all elements ``value``."""
+    return input.clone().fill_(value)
+
+
+_ISPOSINF = Formula("isposinf", lambda x: f.logical_and(f.isinf(x), x > 0), 1)
+_ISNEGINF = Formula("isneginf", lambda x: f.logical_and(f.isinf(x), x < 0), 1)
+
+
+def isposinf(input: Tensor) -> Tensor:
+    """Whether x is +infinity."""
+    return call(_ISPOSINF, input)
+
+
+def isneginf(input: Tensor) -> Tensor:
+    """Whether x is -infinity."""
+    return call(_ISNEGINF, input)
 
 
 def nan_to_num(

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.tape import apply
 from nbdl.backend.windows import Pairs, Sizes, window_count
+from nbdl.ops.batching import repeated
 from nbdl.ops.matmul import check_same_dtype
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.reduction import sum as sum_over
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
@@ -58,6 +60,31 @@ class _Bilinear(Primitive):
             parts.append(self(a, db))
         return (parts[0] + parts[1] if len(parts) == 2 else parts[0] if parts else None,)
 
+    def in_parts(self, count: int) -> _Bilinear:
+        """``count`` times as many groups of channels."""
+        stride, padding, dilation, groups = self.geometry
+        sizes = [value for key, value in self.params.items() if key in ("size", "kernel")]
+        return type(self).of(stride, padding, dilation, count * groups, *sizes)
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Examples with one weight are one batch, those with weights of their own are groups of channels."""
+        if not any(flags[1:]) and self.name != "convolution_weight":
+            x, size = values[0], level.size
+            n = x.array.shape[1]
+            y = self(x.reshape((size * n, *x.array.shape[2:])), *values[1:])
+            return y.reshape((size, n, *y.array.shape[1:]))
+        weights_at = {"convolution": (1, 2), "convolution_input": (1,)}.get(self.name, ())
+        operands = [
+            _rows_of_examples(x) if k in weights_at else _channels_of_examples(x)
+            for k, x in enumerate(repeated(values, flags, level))
+        ]
+        y = self.in_parts(level.size)(*operands)
+        shape = y.array.shape
+        if not weights_at:
+            return y.reshape((level.size, shape[0] // max(level.size, 1), *shape[1:]))
+        y = y.reshape((shape[0], level.size, shape[1] // max(level.size, 1), *shape[2:]))
+        return y.movedim(1, 0)
+
     def check_windows(self, size: Sizes, kernel: Sizes, windows: Sizes | None = None) -> Sizes:
         """The numbers of windows, which must be positive and, if given, equal to ``windows``.
 
@@ -86,6 +113,18 @@ class _Bilinear(Primitive):
                 f"output has {tuple(windows)}"
             )
         return counts
+
+
+def _channels_of_examples(x: Tensor) -> Tensor:
+    """(examples, N, C, ...) as (N, examples * C, ...)."""
+    size, n, channels, *rest = x.array.shape
+    return x.movedim(0, 1).reshape((n, size * channels, *rest))
+
+
+def _rows_of_examples(x: Tensor) -> Tensor:
+    """(examples, O, ...) as (examples * O, ...)."""
+    size, rows, *rest = x.array.shape
+    return x.reshape((size * rows, *rest))
 
 
 class Convolution(_Bilinear):

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.batching import Batch, apply_batched, level_of, lifted
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import Device, device_of, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import where
+from nbdl.ops.batching import one_by_one, over_leading_axes
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = ["clone", "cpu", "cuda", "to", "type_as"]
@@ -36,19 +39,26 @@ class Copy(LinearMap):
     def __init__(self, order: str):
         super().__init__(order=order)
 
+    batch = over_leading_axes
+
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient itself."""
         return gradients
 
 
+COPY = Copy.of("C")
+
+
 class Cast(LinearMap):
-    """Another dtype."""
+    """Another dtype; of a complex number cast to a real one its real part is left."""
 
     name = "cast"
 
     def __init__(self, dtype: np.dtype):
         super().__init__(dtype=dtype)
-        self.differentiable = dtypes.is_floating(dtype)
+        self.differentiable = dtypes.is_floating(dtype) or dtype.kind == "c"
+
+    batch = over_leading_axes
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Cast back."""
@@ -73,7 +83,11 @@ class Transfer(LinearMap):
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Copy the memory over, and record."""
         (x,) = inputs
+        if x.batch is not None:
+            return apply_batched(self, inputs, x.batch.level)
         return wrap(self, inputs, transfer(x.array, self.device))
+
+    batch = over_leading_axes
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Back to where the operand was."""
@@ -93,6 +107,18 @@ class ViewScatter(LinearMap):
     def __init__(self, views: tuple[View, ...], shape: tuple[int, ...]):
         super().__init__(views=views, shape=shape)
         self.views = views
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Every example in its place."""
+        window: Any = np.broadcast_to(np.empty(()), self.params["shape"])
+        views: list[View] = []
+        for view in self.views:
+            behind = view.behind(level.size, window.shape)
+            if not behind:
+                return one_by_one(self, values, flags, level)
+            views.extend(behind)
+            window = view.view(window)
+        return ViewScatter.of(tuple(views), (level.size, *self.params["shape"]))(*values)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The window on the gradient."""
@@ -150,6 +176,18 @@ def clone(x: Tensor) -> Tensor:
     return apply(Copy.of("K"), x)
 
 
+def writable_copy(x: Tensor, *others: Any) -> Tensor:
+    """A copy of ``x`` to be overwritten by values of ``others``: batched under vmap if one of them is."""
+    tensors = [other for other in others if isinstance(other, Tensor)]
+    level = level_of(tensors)
+    if level is None:
+        return clone(x)
+    operand = lifted(x, level)
+    values = [lifted(other, level).batch.value for other in tensors]  # type: ignore[union-attr]
+    copy = writable_copy(operand.batch.full(), *values)  # type: ignore[union-attr]
+    return wrap(COPY, (operand,), Batch(level, copy, True))
+
+
 def as_dtype(value: Any) -> np.dtype:
     """A dtype from a dtype, a NumPy type or a name (``bfloat16`` too).
 
@@ -162,8 +200,8 @@ def as_dtype(value: Any) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         raise TypeError(f"dtype: {value!r} is not a dtype") from None
-    if dtype.kind not in "bfiu" and not dtypes.is_bfloat16(dtype):
-        raise TypeError(f"dtype: tensors hold bools, integers and floats, not {dtype}")
+    if not (dtype.kind in "bfiu" or dtypes.is_bfloat16(dtype) or dtype.char in "FD"):
+        raise TypeError(f"dtype: tensors hold bools, integers, floats and complex numbers, not {dtype}")
     # Of native byte order, and the one object of this dtype: backends compare by identity.
     return np.dtype(dtype.type)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.tensor import Tensor
+from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend.device import current_device, device_of, module_for, transfer
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
@@ -101,11 +101,14 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
         raise TypeError(
             f"{caller}: could not make a tensor of {type(data).__name__} with elements of dtype {array.dtype}"
         )
-    if array.dtype.kind == "c":
-        raise TypeError(f"{caller}: tensors hold bools, integers and floats, not {array.dtype}")
     if wanted is None:
-        from_floats = not typed and (array.dtype == np.float64 or array.size == 0)
-        wanted = dtypes.get_default_dtype() if from_floats else as_dtype(array.dtype)
+        wanted = as_dtype(array.dtype)
+        if not typed and array.dtype.kind == "c":
+            wanted = dtypes.complex_of(dtypes.get_default_dtype())
+        elif not typed and (array.dtype == np.float64 or array.size == 0):
+            wanted = dtypes.get_default_dtype()
+    if array.dtype.kind == "c" and wanted.kind != "c":
+        raise TypeError(f"{caller}: complex numbers cannot be stored as {wanted}")
     with np.errstate(all="ignore"):
         return array.astype(wanted)
 
@@ -140,7 +143,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         if not isinstance(data, np.ndarray):
             data = transfer(data, current_device("cpu"))
     array = transfer(_to_array(data, dtype, "tensor"), current_device(device))
-    return Tensor(array, requires_grad)
+    return made(array, requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -198,7 +201,7 @@ def _filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requi
     wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
     shape = _shape(caller, size)
-    return Tensor(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
+    return made(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -235,11 +238,9 @@ def full(
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    if dtype is None:
-        dtype = (
-            np.bool_ if isinstance(fill_value, bool) else np.int64 if isinstance(fill_value, int) else None
-        )
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    if dtype is None and isinstance(fill_value, (bool, int, complex)):
+        dtype = result_type(fill_value)
     return _filled(
         "full",
         (tuple(size),) if isinstance(size, (tuple, list)) else (size,),
@@ -258,15 +259,17 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         TypeError: a size is no integer.
     """
     wanted = _dtype_or_default(dtype)
-    return Tensor(module_for(current_device(device)).empty(_shape("empty", size), wanted), requires_grad)
+    return made(module_for(current_device(device)).empty(_shape("empty", size), wanted), requires_grad)
 
 
 def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    if x.batch is not None:
+        return x.batch.with_value(_like(x.batch.value, value, dtype, device, False)).tensor()
     place = device_of(x.array) if device is None else current_device(device)
     wanted = x.array.dtype if dtype is None else as_dtype(dtype)
     xp = module_for(place)
     array = xp.zeros(x.array.shape, wanted) if value == 0 else xp.full(x.array.shape, value, wanted)
-    return Tensor(array, requires_grad)
+    return made(array, requires_grad)
 
 
 def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -288,14 +291,20 @@ def full_like(
 
 def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory with the shape, dtype and device of ``x``."""
+    if x.batch is not None:
+        return x.batch.with_value(empty_like(x.batch.value, dtype=dtype, device=device)).tensor()
     place = device_of(x.array) if device is None else current_device(device)
-    return Tensor(
+    return made(
         module_for(place).empty(x.array.shape, x.array.dtype if dtype is None else as_dtype(dtype)),
         requires_grad,
     )
 
 
 def _new(x: Tensor, size: tuple, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    if x.batch is not None:
+        rows = (x.batch.level.size,) if x.batch.is_batched else ()
+        sizes = (*rows, *_shape("new", size))
+        return x.batch.with_value(_new(x.batch.value, sizes, value, dtype, False)).tensor()
     wanted = x.array.dtype if dtype is None else as_dtype(dtype)
     return _filled("new", size, value, wanted, device_of(x.array), requires_grad)
 
@@ -354,7 +363,7 @@ def eye(
     """
     wanted = _dtype_or_default(dtype)
     rows, columns = _shape("eye", (n, n if m is None else m))
-    return Tensor(module_for(current_device(device)).eye(rows, columns, dtype=wanted), requires_grad)
+    return made(module_for(current_device(device)).eye(rows, columns, dtype=wanted), requires_grad)
 
 
 def arange(
@@ -388,8 +397,8 @@ def arange(
     count = max(0, math.ceil((end - start) / step))
     xp = module_for(current_device(device))
     if as_dtype(dtype).kind in "iub":
-        return Tensor(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
-    return Tensor((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
+        return made(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
+    return made((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
 
 
 def linspace(
@@ -409,7 +418,7 @@ def linspace(
     wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
     (count,) = _shape("linspace", (steps,))
-    return Tensor(xp.linspace(start, end, count).astype(wanted), requires_grad)
+    return made(xp.linspace(start, end, count).astype(wanted), requires_grad)
 
 
 def logspace(
@@ -430,7 +439,7 @@ def logspace(
     wanted = _dtype_or_default(dtype)
     xp = module_for(current_device(device))
     (count,) = _shape("logspace", (steps,))
-    return Tensor((float(base) ** xp.linspace(start, end, count)).astype(wanted), requires_grad)
+    return made((float(base) ** xp.linspace(start, end, count)).astype(wanted), requires_grad)
 
 
 def is_tensor(value: Any) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from nbdl.autograd.tape import wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.numpy.random import DROP
+from nbdl.ops.batching import common_seed, repeated
 from nbdl.ops.pointwise import Pointwise, scalar
 from nbdl.ops.primitive import Primitive
 from nbdl.random import Generator, default_generator
+
+if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
 
 _MASKED = Pointwise.of(DROP, 1 << 2)
 
@@ -20,6 +27,15 @@ class Dropout(Primitive):
 
     name = "dropout"
     differentiable = False
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """A mask for each example, or the same one for all."""
+        seed, (_, number, x, p) = common_seed(values, flags), values
+        (rows,) = repeated((x,), flags[2:3], level)
+        if level.randomness != "same":
+            return self(seed, number, rows, p)
+        _, kept = self(seed, number, rows.new_zeros(rows.array.shape[1:]), p)
+        return _MASKED(rows, kept, p), kept.expand(rows.array.shape)
 
 
 def dropout(x: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -37,4 +53,6 @@ def dropout(x: Tensor, p: float, *, generator: Generator | None = None) -> Tenso
         raise RuntimeError(f"dropout: the dtype of the input must be floating, got {x.dtype}")
     probability = scalar(float(p))
     y, kept = (generator or default_generator(x.device)).draw(Dropout.of(), x, probability)
+    if kept.batch is not None:
+        return _MASKED(x, kept, probability)
     return wrap(_MASKED, (x, kept, probability), y.array)

@@ -7,14 +7,16 @@ asked for rarely and need only be right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nbdl.autograd.batching import Batch, lifted
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import enter_level, exit_level, with_tangent
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.shape import Reshape
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
@@ -25,6 +27,12 @@ class Fused(Primitive):
     def compose(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs, composed of other operations."""
         raise NotImplementedError
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """The composition, each operation by its own rule."""
+        operands = [Batch(level, x, flag).tensor() for x, flag in zip(values, flags, strict=True)]
+        results = [lifted(y, level).batch.full() for y in self.compose(*operands)]  # type: ignore[union-attr]
+        return tuple(results) if len(results) > 1 else results[0]
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """A backward pass through the composition."""

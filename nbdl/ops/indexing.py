@@ -15,6 +15,7 @@ import numpy as np
 from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import tensor
 from nbdl.ops.selecting import Index, IndexPut, masked_fill_, nonzero
 from nbdl.ops.shape import Slice
@@ -223,4 +224,4 @@ def index_put_(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bo
 
 def index_put(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of ``x`` with ``values`` written, or added, at ``x[indices]``."""
-    return index_put_(x.clone(), indices, values, accumulate)
+    return index_put_(writable_copy(x, values, *indices), indices, values, accumulate)

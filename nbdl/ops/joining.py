@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.batching import apply_batched
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
+from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, normalize_axis
 from nbdl.ops.shape import Slice, narrow, unsqueeze
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = [
-    "cat", "chunk", "concat", "concatenate", "dstack", "hstack", "split", "stack", "tensor_split", "unbind",
+    "cat", "chunk", "concat", "concatenate", "dstack", "hstack", "split",
+    "split_with_sizes", "stack", "tensor_split", "unbind",
     "vstack",
 ]  # fmt: skip
 
@@ -44,6 +48,12 @@ class Concatenate(Primitive):
         super().__init__(axis=axis)
         self.axis, self.sizes = axis, sizes
         self.label = "cat"
+
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Joined along the next axis."""
+        return Concatenate.of(self.axis + 1, self.sizes)
 
     def check(self, *arrays: Any) -> None:
         """All axes but one must agree."""
@@ -95,6 +105,10 @@ class Pad(LinearMap):
         super().__init__(widths=widths, value=value)
         self.widths = widths
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """A frame around every example."""
+        return Pad.of(((0, 0), *self.widths), self.params["value"])(*values)
+
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient inside the frame."""
         window = tuple((before, before + n, None) for n, (before, _) in zip(node.shape(0), self.widths))
@@ -132,10 +146,17 @@ class Split(View):
         """The windows."""
         return tuple([window.view(array) for window in self.windows])
 
+    def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
+        """Windows along the next axis."""
+        return (Split.of(self.axis + 1, self.params["sizes"], self.drop),)
+
     def __call__(self, *inputs: Tensor) -> Any:
         """Make the views, and record. To in-place changes each one looks like a slice."""
         (x,) = inputs
-        results = wrap(self, inputs, self.view(x.array))
+        if x.batch is not None:
+            results = apply_batched(self, inputs, x.batch.level)
+        else:
+            results = wrap(self, inputs, self.view(x.array))
         base, primitives = x.view_of or (x, ())
         for result, window in zip(results, self.windows):
             result.view_of = (base, (*primitives, window))
@@ -234,7 +255,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -
                 f"{list(tensor.array.shape)} at entry {k}"
             )
     position = normalize_axis("stack", dim if axis is None else axis, len(shape) + 1)
-    return cat([unsqueeze(tensor, position) for tensor in found], position)
+    if position == len(shape):
+        return cat([unsqueeze(tensor, position) for tensor in found], position)
+    return cat(found, position).reshape((*shape[:position], len(found), *shape[position:]))
 
 
 def at_least(x: Tensor, ndim: int) -> Tensor:
@@ -294,6 +317,11 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
         raise RuntimeError(f"split: split_size must be positive, got {size}")
     count = math.ceil(n / size) if n else 1
     return Split.of(axis, (*(size,) * (count - 1), n - size * (count - 1)))(x)
+
+
+def split_with_sizes(x: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of consecutive pieces of the given lengths; see :func:`split`."""
+    return split(x, tuple(split_sizes), dim)
 
 
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:

@@ -6,14 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
-from nbdl.ops.primitive import Primitive, broadcast_error
+from nbdl.ops.batching import aligned
+from nbdl.ops.fused import Fused
+from nbdl.ops.pointwise import conjugated
+from nbdl.ops.primitive import EVERYTHING, Primitive, broadcast_error
 from nbdl.ops.reduction import IDENTITY, Reduce, sum_to
 from nbdl.ops.shape import reshape, transpose, unsqueeze
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = ["bmm", "dot", "linear", "matmul", "mm", "mv"]
@@ -52,12 +57,31 @@ class MatMul(Primitive):
             if m != n and 1 not in (m, n):
                 raise broadcast_error("matmul", (a.shape[:-2], b.shape[:-2]))
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Products that broadcast; examples that are rows of one matrix product stay one."""
+        a, b = values
+        ranks_a, ranks_b = a.array.ndim - flags[0], b.array.ndim - flags[1]
+        if not flags[1] and ranks_b == 2 and ranks_a == 1:  # (k,) @ (k, n)
+            return self(a, b)
+        if not flags[0] and ranks_a == 2 and ranks_b == 1:  # (m, k) @ (k,)
+            return MatMul.of(False, not self.transpose_a)(b, a)
+        if ranks_a == 1:
+            a = unsqueeze(a, -2)
+        if ranks_b == 1:
+            b = unsqueeze(b, -1)
+        product = self(*aligned((a, b), flags))
+        if ranks_b == 1:
+            product = product.squeeze(-1)
+        return product.squeeze(-1 if ranks_b == 1 else -2) if ranks_a == 1 else product
+
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """Each operand is needed for the gradient of the other."""
         return _OTHER_OPERAND[needs & 3]
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """g @ b^T and a^T @ g, transposed where the operand was."""
+        if conjugate and node.specs[0][1].kind == "c":
+            return conjugated(self.vjp, node, gradients)
         (g,) = gradients
         assert g is not None
         ta, tb = self.transpose_a, self.transpose_b
@@ -95,9 +119,10 @@ class MatMul(Primitive):
         return (left + right if left is not None and right is not None else left if right is None else right,)
 
 
-# What is saved for a product of two operands, by which of them need gradients: each for the other.
+# What is saved for a product of two operands, by which of them need gradients: each for the other; everything
+# if both do, since a bias beside them costs nothing.
 _OTHER_OPERAND: tuple[tuple[frozenset[int] | None, bool], ...] = (
-    (None, False), (frozenset((1,)), False), (frozenset((0,)), False), (frozenset((0, 1)), False),
+    (None, False), (frozenset((1,)), False), (frozenset((0,)), False), (EVERYTHING, False),
 )  # fmt: skip
 
 
@@ -146,27 +171,28 @@ class LinearLayer(Primitive):
             )
         check_same_dtype("linear", arrays)
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """One product if the weight is the same in all examples, else one for each."""
+        if not any(flags[1:]):
+            return self(*values)
+        x, weight = values[:2]
+        product = _WITH_TRANSPOSED.batch((x, weight), flags[:2], level) if any(flags[:2]) else self(x, weight)
+        if len(values) == 2:
+            return product
+        product, bias = aligned((product, values[2]), (any(flags[:2]), flags[2]))
+        return product + bias
+
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """The input for the weight's gradient, the weight for the input's."""
         return _OTHER_OPERAND[needs & 3]
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """g @ weight, g^T @ x, and g summed over the rows."""
+        if conjugate and node.specs[0][1].kind == "c":
+            return conjugated(self.vjp, node, gradients)
         (g,) = gradients
         assert g is not None
-        gx = apply(MATMUL, g, node.input(1)) if node.needs & 1 else None
-        gw = None
-        if node.needs & 2:
-            x = node.input(0)
-            gw = (
-                apply(_MATMUL_TN, _rows(g), _rows(x))
-                if x.array.ndim > 1
-                else unsqueeze(g, 1) * unsqueeze(x, 0)
-            )
-        gb = None
-        if node.needs & 4:
-            gb = apply(_SUM_OF_ROWS, g) if g.array.ndim == 2 else sum_to(g, node.shape(2))
-        return (gx, gw, gb)[: len(node.edges)]
+        return linear_vjp(node, g)
 
     def jvp(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
@@ -185,6 +211,64 @@ class LinearLayer(Primitive):
         return (total,)
 
 
+class LinearGradients(Fused):
+    """The gradients of :class:`LinearLayer` in one call.
+
+    Operands: the gradient of the result, (rows, out); weight if that of the input is needed; the input if
+    that of the weight is. Outputs: the gradients that are needed, at least two, of input, weight and bias.
+
+    Args:
+        needs: bit k is set where operand k of the layer needs a gradient.
+    """
+
+    name = "linear_gradients"
+
+    def __init__(self, needs: int):
+        super().__init__(needs=needs)
+        self.needs = needs
+
+    def compose(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """g @ weight, g^T @ x, and g summed over the rows."""
+        return linear_gradients(self.needs, inputs)
+
+
+def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of the operands of a node that begins with a linear layer, from that of the layer."""
+    needs, modes = node.needs, mode.__dict__
+    operands = [g]
+    if needs & 1:
+        operands.append(node.input(1))
+    if needs & 2:
+        operands.append(node.input(0))
+    rule = _LINEAR_GRADIENTS.get(needs)
+    is_watched = modes["grad"] or modes["dual_level"] or modes["recorder"] is not None
+    found: tuple[Tensor | None, ...]
+    if rule is None or is_watched or g.array.ndim != 2:
+        found = linear_gradients(needs, operands)
+    else:
+        found = apply(rule, *operands)
+    if not needs & 1:
+        found = (None, *found)
+    return found if needs & 2 else (*found[:1], None, *found[1:])
+
+
+def linear_gradients(needs: int, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What :class:`LinearGradients` computes in several calls, for operands of any rank."""
+    g = operands[0]
+    found: list[Tensor] = []
+    if needs & 1:
+        found.append(apply(MATMUL, g, operands[1]))
+    if needs & 2:
+        x = operands[-1]
+        if x.array.ndim > 1:
+            found.append(apply(_MATMUL_TN, _rows(g), _rows(x)))
+        else:
+            found.append(unsqueeze(g, 1) * unsqueeze(x, 0))
+    if needs & 4:
+        found.append(apply(_SUM_OF_ROWS, _rows(g)) if g.array.ndim > 1 else g)
+    return tuple(found)
+
+
 def check_same_dtype(label: str, arrays: Sequence[Any]) -> None:
     """Raise unless all arrays have one dtype, which is not bool."""
     kinds = {array.dtype for array in arrays}
@@ -198,8 +282,10 @@ def check_same_dtype(label: str, arrays: Sequence[Any]) -> None:
 
 MATMUL = MatMul.of(False, False)
 _MATMUL_TN = MatMul.of(True, False)
+_WITH_TRANSPOSED = MatMul.of(False, True)
 _SUM_OF_ROWS = Reduce.of(IDENTITY, "sum", (0,), False)
 LINEAR = LinearLayer.of()
+_LINEAR_GRADIENTS = {needs: LinearGradients.of(needs) for needs in (3, 5, 6, 7)}
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -268,11 +354,11 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
     return apply(MATMUL, x, y)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``.
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``input @ weight.T + bias``.
 
     Args:
-        x: (..., in).
+        input: (..., in).
         weight: (out, in).
         bias: (out,) or None.
 
@@ -282,4 +368,4 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: shapes or dtypes do not fit.
     """
-    return apply(LINEAR, x, weight) if bias is None else apply(LINEAR, x, weight, bias)
+    return apply(LINEAR, input, weight) if bias is None else apply(LINEAR, input, weight, bias)

@@ -14,11 +14,20 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops import (
     arithmetic,
+    attributes,
+    buffers,
+    complex_numbers,
     copying,
+    counting,
     creation,
     indexing,
     inplace,
     joining,
+    layout,
+    matrix_aliases,
+    numbers,
+    products,
+    quantiles,
     random,
     rearranging,
     reduction,
@@ -27,10 +36,13 @@ from nbdl.ops import (
     selecting,
     shape,
     sorting,
+    special_functions,
     statistics,
     triangular,
+    window_scattering,
 )
 from nbdl.ops.matmul import bmm, dot, matmul, mm, mv
+from nbdl.ops.softmax import log_softmax, softmax
 
 
 def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor]:
@@ -40,7 +52,7 @@ def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor
     def method(self: Tensor, other: Any) -> Tensor:
         if primitive is not None and isinstance(other, Tensor):
             return apply(primitive, self, other)
-        if not isinstance(other, (Tensor, int, float)) and not hasattr(other, "__array__"):
+        if not isinstance(other, (Tensor, int, float, complex)) and not hasattr(other, "__array__"):
             return NotImplemented
         return function(self, other)
 
@@ -68,6 +80,11 @@ def _all_axes_reversed(self: Tensor) -> Tensor:
 def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
     """``self`` where ``condition`` holds, else ``other``."""
     return arithmetic.where(condition, self, other)
+
+
+def _polygamma(self: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma."""
+    return arithmetic.polygamma(n, self)
 
 
 def _cast(dtype: str) -> Callable[[Tensor], Tensor]:
@@ -151,6 +168,8 @@ class Operations:
     cbrt = arithmetic.cbrt
     ceil = arithmetic.ceil
     clamp = arithmetic.clamp
+    clamp_max = arithmetic.clamp_max
+    clamp_min = arithmetic.clamp_min
     clip = arithmetic.clip
     copysign = arithmetic.copysign
     cos = arithmetic.cos
@@ -186,6 +205,8 @@ class Operations:
     isfinite = arithmetic.isfinite
     isinf = arithmetic.isinf
     isnan = arithmetic.isnan
+    isneginf = arithmetic.isneginf
+    isposinf = arithmetic.isposinf
     le = arithmetic.le
     lerp = arithmetic.lerp
     less = arithmetic.less
@@ -213,6 +234,7 @@ class Operations:
     negative = arithmetic.negative
     nextafter = arithmetic.nextafter
     not_equal = arithmetic.not_equal
+    positive = arithmetic.positive
     pow = arithmetic.pow
     rad2deg = arithmetic.rad2deg
     reciprocal = arithmetic.reciprocal
@@ -236,7 +258,26 @@ class Operations:
     trunc = arithmetic.trunc
     xlog1py = arithmetic.xlog1py
     xlogy = arithmetic.xlogy
+    frexp = numbers.frexp
+    gcd = numbers.gcd
+    lcm = numbers.lcm
+    ldexp = numbers.ldexp
+    polygamma = _polygamma
     where = _where
+
+    # complex numbers
+    adjoint = complex_numbers.adjoint
+    angle = complex_numbers.angle
+    conj = complex_numbers.conj
+    conj_physical = complex_numbers.conj_physical
+    imag = property(complex_numbers.imag, doc="The imaginary parts, a view.")
+    is_conj = complex_numbers.is_conj
+    isreal = complex_numbers.isreal
+    real = property(complex_numbers.real, doc="The real parts, a view; itself if it is real.")
+    resolve_conj = complex_numbers.resolve_conj
+    sgn = complex_numbers.sgn
+    H = property(complex_numbers.adjoint, doc="The conjugate of a matrix with its axes exchanged.")
+    mH = property(complex_numbers.adjoint, doc="The conjugates of matrices with their two axes exchanged.")
 
     # reductions
     all = reduction.all
@@ -267,6 +308,16 @@ class Operations:
     unflatten = shape.unflatten
     unsqueeze = shape.unsqueeze
     view = shape.view
+    as_strided = layout.as_strided
+    expand_as = layout.expand_as
+    moveaxis = layout.moveaxis
+    narrow_copy = layout.narrow_copy
+    reshape_as = layout.reshape_as
+    sum_to_size = layout.sum_to_size
+    swapaxes = layout.swapaxes
+    swapdims = layout.swapdims
+    unfold = layout.unfold
+    view_as = layout.view_as
 
     # copies, dtypes, devices
     clone = copying.clone
@@ -276,6 +327,8 @@ class Operations:
     type_as = copying.type_as
     float = _cast("float32")
     double = _cast("float64")
+    cfloat = _cast("complex64")
+    cdouble = _cast("complex128")
     half = _cast("float16")
     bfloat16 = _cast("bfloat16")
     long = _cast("int64")
@@ -285,9 +338,32 @@ class Operations:
     byte = _cast("uint8")
     bool = _cast("bool")
 
+    # what they are
+    apply_ = attributes.apply_
+    const_data_ptr = Tensor.data_ptr
+    get_device = attributes.get_device
+    is_cpu = property(lambda self: not self.is_cuda, doc="Whether it lives in the memory of the host.")
+    is_distributed = is_pinned = is_shared = attributes.never
+    is_meta = is_quantized = is_sparse = property(attributes.never, doc="False.")
+    is_neg = buffers.is_neg
+    is_nonzero = buffers.is_nonzero
+    is_same_size = buffers.is_same_size
+    is_set_to = attributes.is_set_to
+    is_signed = buffers.is_signed
+    map_ = attributes.map_
+    ndimension = attributes.ndimension
+    nelement = attributes.nelement
+    pin_memory = attributes.pin_memory
+    resolve_neg = buffers.resolve_neg
+    share_memory_ = attributes.share_memory_
+    storage_offset = attributes.storage_offset
+    type = attributes.type_
+
     # new tensors like this one
     empty_like = creation.empty_like
     full_like = creation.full_like
+    new_empty = buffers.new_empty
+    new_empty_strided = buffers.new_empty_strided
     new_full = creation.new_full
     new_ones = creation.new_ones
     new_tensor = creation.new_tensor
@@ -298,7 +374,11 @@ class Operations:
     # joining
     chunk = joining.chunk
     split = joining.split
+    split_with_sizes = joining.split_with_sizes
     tensor_split = joining.tensor_split
+    dsplit = layout.dsplit
+    hsplit = layout.hsplit
+    vsplit = layout.vsplit
     unbind = joining.unbind
 
     # rearranging
@@ -330,16 +410,24 @@ class Operations:
     masked_scatter_ = selecting.masked_scatter_
     masked_select = selecting.masked_select
     nonzero = selecting.nonzero
+    nonzero_static = selecting.nonzero_static
     take = selecting.take
 
     # scattering
+    diagonal_scatter = window_scattering.diagonal_scatter
     gather = scattering.gather
+    index_reduce = scattering.index_reduce
+    index_reduce_ = scattering.index_reduce_
+    put = scattering.put
+    put_ = scattering.put_
     scatter = scattering.scatter
     scatter_ = scattering.scatter_
     scatter_add = scattering.scatter_add
     scatter_add_ = scattering.scatter_add_
     scatter_reduce = scattering.scatter_reduce
     scatter_reduce_ = scattering.scatter_reduce_
+    select_scatter = window_scattering.select_scatter
+    slice_scatter = window_scattering.slice_scatter
     take_along_dim = scattering.take_along_dim
 
     # triangles and diagonals
@@ -355,12 +443,22 @@ class Operations:
     cummax = scanning.cummax
     cummin = scanning.cummin
     cumprod = scanning.cumprod
+    cumprod_ = scanning.cumprod_
     cumsum = scanning.cumsum
+    cumsum_ = scanning.cumsum_
     diff = scanning.diff
     logcumsumexp = scanning.logcumsumexp
 
+    # softmax
+    log_softmax = log_softmax
+    softmax = softmax
+
     # sorting
     argsort = sorting.argsort
+    bincount = counting.bincount
+    histc = counting.histc
+    histogram = counting.histogram
+    isin = counting.isin
     kthvalue = sorting.kthvalue
     max = sorting.max
     median = sorting.median
@@ -376,6 +474,11 @@ class Operations:
     # statistics
     aminmax = statistics.aminmax
     count_nonzero = statistics.count_nonzero
+    corrcoef = statistics.corrcoef
+    cov = statistics.cov
+    nanquantile = quantiles.nanquantile
+    quantile = quantiles.quantile
+    renorm = statistics.renorm
     logsumexp = statistics.logsumexp
     nanmean = statistics.nanmean
     nansum = statistics.nansum
@@ -401,53 +504,171 @@ class Operations:
     matmul = matmul
     mm = mm
     mv = mv
+    addbmm = products.addbmm
+    addmm = products.addmm
+    addmv = products.addmv
+    addr = products.addr
+    baddbmm = products.baddbmm
+    cross = products.cross
+    dist = products.dist
+    ger = products.ger
+    inner = products.inner
+    kron = products.kron
+    outer = products.outer
+    trace = products.trace
+    vdot = products.vdot
+
+    # special functions
+    i0 = special_functions.i0
+    igamma = special_functions.igamma
+    igammac = special_functions.igammac
+    mvlgamma = special_functions.mvlgamma
+
+    # linear algebra
+    cholesky = matrix_aliases.cholesky
+    cholesky_inverse = matrix_aliases.cholesky_inverse
+    cholesky_solve = matrix_aliases.cholesky_solve
+    det = matrix_aliases.det
+    geqrf = matrix_aliases.geqrf
+    inverse = matrix_aliases.inverse
+    logdet = matrix_aliases.logdet
+    lu_solve = matrix_aliases.lu_solve
+    matrix_exp = matrix_aliases.matrix_exp
+    matrix_power = matrix_aliases.matrix_power
+    orgqr = matrix_aliases.orgqr
+    ormqr = matrix_aliases.ormqr
+    pinverse = matrix_aliases.pinverse
+    qr = matrix_aliases.qr
+    slogdet = matrix_aliases.slogdet
+    svd = matrix_aliases.svd
+    triangular_solve = matrix_aliases.triangular_solve
 
     # in place
     abs_ = inplace.abs_
+    absolute_ = inplace.absolute_
+    acos_ = inplace.acos_
+    acosh_ = inplace.acosh_
     add_ = inplace.add_
+    addbmm_ = inplace.addbmm_
     addcdiv_ = inplace.addcdiv_
     addcmul_ = inplace.addcmul_
+    addmm_ = inplace.addmm_
+    addmv_ = inplace.addmv_
+    addr_ = inplace.addr_
+    arccos_ = inplace.arccos_
+    arccosh_ = inplace.arccosh_
+    arcsin_ = inplace.arcsin_
+    arcsinh_ = inplace.arcsinh_
+    arctan2_ = inplace.arctan2_
+    arctan_ = inplace.arctan_
+    arctanh_ = inplace.arctanh_
+    asin_ = inplace.asin_
+    asinh_ = inplace.asinh_
     atan2_ = inplace.atan2_
+    atan_ = inplace.atan_
+    atanh_ = inplace.atanh_
+    baddbmm_ = inplace.baddbmm_
     bitwise_and_ = inplace.bitwise_and_
+    bitwise_left_shift_ = inplace.bitwise_left_shift_
+    bitwise_not_ = inplace.bitwise_not_
     bitwise_or_ = inplace.bitwise_or_
+    bitwise_right_shift_ = inplace.bitwise_right_shift_
     bitwise_xor_ = inplace.bitwise_xor_
     ceil_ = inplace.ceil_
     clamp_ = inplace.clamp_
+    clamp_max_ = inplace.clamp_max_
+    clamp_min_ = inplace.clamp_min_
     clip_ = inplace.clip_
+    conj_physical_ = inplace.conj_physical_
     copy_ = inplace.copy_
+    copysign_ = inplace.copysign_
     cos_ = inplace.cos_
+    cosh_ = inplace.cosh_
+    deg2rad_ = inplace.deg2rad_
+    digamma_ = inplace.digamma_
     div_ = inplace.div_
     divide_ = inplace.divide_
+    eq_ = inplace.eq_
     erf_ = inplace.erf_
+    erfc_ = inplace.erfc_
+    erfinv_ = inplace.erfinv_
+    exp2_ = inplace.exp2_
     exp_ = inplace.exp_
     expm1_ = inplace.expm1_
     fill_ = inplace.fill_
+    fill_diagonal_ = inplace.fill_diagonal_
+    fix_ = inplace.fix_
+    float_power_ = inplace.float_power_
     floor_ = inplace.floor_
     floor_divide_ = inplace.floor_divide_
     fmod_ = inplace.fmod_
+    frac_ = inplace.frac_
+    gcd_ = inplace.gcd_
+    ge_ = inplace.ge_
+    greater_ = inplace.greater_
+    greater_equal_ = inplace.greater_equal_
+    gt_ = inplace.gt_
+    heaviside_ = inplace.heaviside_
+    hypot_ = inplace.hypot_
+    i0_ = inplace.i0_
+    igamma_ = inplace.igamma_
+    igammac_ = inplace.igammac_
+    lcm_ = inplace.lcm_
+    ldexp_ = inplace.ldexp_
+    le_ = inplace.le_
     lerp_ = inplace.lerp_
+    less_ = inplace.less_
+    less_equal_ = inplace.less_equal_
+    lgamma_ = inplace.lgamma_
+    log10_ = inplace.log10_
     log1p_ = inplace.log1p_
+    log2_ = inplace.log2_
     log_ = inplace.log_
+    logical_and_ = inplace.logical_and_
     logical_not_ = inplace.logical_not_
+    logical_or_ = inplace.logical_or_
+    logical_xor_ = inplace.logical_xor_
+    logit_ = inplace.logit_
+    lt_ = inplace.lt_
     mul_ = inplace.mul_
     multiply_ = inplace.multiply_
+    mvlgamma_ = inplace.mvlgamma_
+    nan_to_num_ = inplace.nan_to_num_
+    ne_ = inplace.ne_
     neg_ = inplace.neg_
+    negative_ = inplace.negative_
+    nextafter_ = inplace.nextafter_
+    not_equal_ = inplace.not_equal_
+    polygamma_ = inplace.polygamma_
     pow_ = inplace.pow_
+    rad2deg_ = inplace.rad2deg_
     reciprocal_ = inplace.reciprocal_
     relu_ = inplace.relu_
     remainder_ = inplace.remainder_
+    renorm_ = inplace.renorm_
     round_ = inplace.round_
     rsqrt_ = inplace.rsqrt_
+    sgn_ = inplace.sgn_
     sigmoid_ = inplace.sigmoid_
     sign_ = inplace.sign_
     sin_ = inplace.sin_
+    sinc_ = inplace.sinc_
+    sinh_ = inplace.sinh_
     sqrt_ = inplace.sqrt_
     square_ = inplace.square_
+    squeeze_ = inplace.squeeze_
     sub_ = inplace.sub_
     subtract_ = inplace.subtract_
+    swapaxes_ = inplace.swapaxes_
+    swapdims_ = inplace.swapdims_
+    t_ = inplace.t_
     tan_ = inplace.tan_
     tanh_ = inplace.tanh_
+    transpose_ = inplace.transpose_
+    true_divide_ = inplace.true_divide_
     trunc_ = inplace.trunc_
+    unsqueeze_ = inplace.unsqueeze_
+    xlogy_ = inplace.xlogy_
     zero_ = inplace.zero_
 
 

@@ -16,6 +16,7 @@ from nbdl.ops.primitive import check_broadcast
 from nbdl.ops.reduction import SQUARED_DIFFERENCE, Reduce, sum_to
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
@@ -56,6 +57,11 @@ class _OverAxes(Fused):
     def __init__(self, axes: tuple[int, ...], eps: float, centred: bool, has_weight: bool):
         super().__init__(axes=axes, eps=eps, centred=centred, has_weight=has_weight)
         self.axes, self.eps, self.centred, self.has_weight = axes, eps, centred, has_weight
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> tuple[Tensor, ...]:
+        """As compositions are batched; a tuple of one if there is one output, as the backends give."""
+        results = super().batch(values, flags, level)
+        return results if isinstance(results, tuple) else (results,)
 
     def normalized(self, x: Tensor, *statistics: Tensor) -> Tensor:
         """(x - mean) / sqrt(variance + eps)."""

@@ -13,9 +13,11 @@ from nbdl.formula import FUNCTIONS, Expr, Formula
 from nbdl.formula import dtypes as rules
 from nbdl.formula.formula import Term
 from nbdl.formula.printers import is_truth_value
+from nbdl.ops.batching import aligned
 from nbdl.ops.primitive import Primitive, bits_of, check_broadcast, summed_axes
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = ["pointwise"]
@@ -60,18 +62,23 @@ class Pointwise(Primitive):
             found = self._saves[needs] = (rule.saved_inputs or None, rule.saves_output)
         return found
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """Every example broadcasts by itself."""
+        return self(*aligned(of_dtypes_of_examples(self, values, flags), flags))
+
     def is_differentiable_output(self, k: int) -> bool:
         """Truth values have no derivative."""
         return not is_truth_value(self.formula.outputs[k])
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> list[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """One derivative formula an operand, summed over the axes that broadcasting had added."""
-        given = 1 if len(gradients) == 1 else bits_of(gradients)
-        rule = self._vjps.get((node.needs, given))
+        if conjugate and node.specs[0][1].kind == "c":
+            return conjugated(self.vjp, node, gradients)
+        key = (node.needs, 1 if len(gradients) == 1 else bits_of(gradients))
+        rule = self._vjps.get(key)
         if rule is None:
-            rule = self._vjps[node.needs, given] = self._vjp_rule(node.needs, given)
+            rule = self._vjps[key] = self._vjp_rule(*key)
         full = node.specs[0][0]
-        outputs: tuple[Tensor, ...] | None = None
         results: list[Tensor | None] = [None] * self.formula.arity
         for k, derivative in rule:
             if derivative is None:
@@ -84,8 +91,7 @@ class Pointwise(Primitive):
                 elif kind == "x":
                     operands.append(node.input(index))
                 else:
-                    outputs = outputs or node.outputs
-                    operands.append(outputs[index])
+                    operands.append(node.output(index))
             shape = node.shape(k)
             if shape == full and derivative.primitive is not None:
                 results[k] = apply(derivative.primitive, *operands)
@@ -119,6 +125,36 @@ class Pointwise(Primitive):
             tangent = tangent.expand(output.array.shape)  # type: ignore[union-attr]
             results.append(tangent if tangent.dtype == output.dtype else tangent.to(output.dtype))
         return results
+
+
+def of_dtypes_of_examples(primitive: Any, values: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor]:
+    """Operands of a formula in dtypes that promote as those of one example.
+
+    A tensor without axes does not widen the dtype of one that has some; with the batch axis it would.
+    """
+    operands = list(values)
+    found = {x.array.dtype for x in operands}
+    ranks = [x.array.ndim - is_batched for x, is_batched in zip(values, flags, strict=True)]
+    if len(found) == 1 or min(ranks) > 0:
+        return operands
+    weak = primitive.weak
+    priorities = tuple([0 if weak >> k & 1 else 2 if rank else 1 for k, rank in enumerate(ranks)])
+    common, _, _ = rules.arithmetic(primitive.formula, tuple([x.array.dtype for x in operands]), priorities)
+    return [
+        x if weak >> k & 1 or x.array.dtype == rules.BOOL else x.to(common) for k, x in enumerate(operands)
+    ]
+
+
+def conjugated(
+    rule: Callable[..., Sequence[Tensor | None]], node: Node, gradients: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients of an operation that is holomorphic, from a rule that multiplies by its derivative.
+
+    A gradient of a complex z = x + iy is dL/dx + i dL/dy, as in PyTorch; so w = f(z) takes g to
+    g * conj(f'(z)) = conj(conj(g) * f'(z)). The gradient of a real operand is the real part of that.
+    """
+    results = rule(node, *[None if g is None else g.conj() for g in gradients], conjugate=False)
+    return [None if result is None else result.conj() for result in results]
 
 
 def weak_sources(term: Term, weak: int) -> int:
@@ -170,15 +206,24 @@ def sum_derivative_to(
 _scalars: dict[tuple[type, Any], Tensor] = {}
 
 
-def scalar(value: bool | int | float) -> Tensor:
+def scalar(value: bool | int | float | complex) -> Tensor:
     """A Python number as a 0-d tensor; small, so common ones are kept."""
+    if isinstance(value, complex):  # its zeros have signs of their own
+        return Tensor(_constant(value))
     key = (type(value), value)
     tensor = _scalars.get(key)
     if tensor is None or value != value or value == 0:  # NaN is not equal to itself, -0.0 is equal to 0.0
-        tensor = Tensor(np.array(value))
+        tensor = Tensor(_constant(value))
         if len(_scalars) < 1024:
             _scalars[key] = tensor
     return tensor
+
+
+def _constant(value: bool | int | float | complex) -> np.ndarray:
+    """A 0-d array that nobody can change, so that a program may make a literal of it."""
+    array = np.array(value)
+    array.flags.writeable = False
+    return array
 
 
 def operand(label: str, position: int, value: Any) -> tuple[Tensor, bool]:
@@ -189,7 +234,7 @@ def operand(label: str, position: int, value: Any) -> tuple[Tensor, bool]:
     """
     if isinstance(value, Tensor):
         return value, False
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, (bool, int, float, complex)):
         return scalar(value), True
     if isinstance(value, np.ndarray):
         return Tensor(value), False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbdl.autograd.tape import apply
 from nbdl.backend.windows import Sizes, window_counts
+from nbdl.ops.batching import over_merged_axes
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ class _Maximum(Primitive):
 
     saved = NOTHING
     saves_output = True
+
+    batch = over_merged_axes
 
     def is_differentiable_output(self, k: int) -> bool:
         """Positions are integers."""
@@ -70,6 +73,8 @@ class WindowGather(LinearMap):
 
     name = "window_gather"
 
+    batch = over_merged_axes
+
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """The positions."""
         return frozenset((1,)), False
@@ -83,6 +88,8 @@ class WindowScatter(LinearMap):
     """``window_scatter(y, indices)``: elements added to zeros at positions in the flattened ``size``."""
 
     name = "window_scatter"
+
+    batch = over_merged_axes
 
     def __init__(self, size: Sizes):
         super().__init__(size=size)
@@ -110,6 +117,8 @@ class AvgPool(LinearMap):
     """
 
     name = "avg_pool"
+
+    batch = over_merged_axes
 
     def __init__(
         self,
@@ -140,6 +149,8 @@ class AvgPoolInput(LinearMap):
     """The transpose of :class:`AvgPool`, with the same parameters."""
 
     name = "avg_pool_input"
+
+    batch = over_merged_axes
 
     def __init__(
         self,

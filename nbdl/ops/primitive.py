@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from nbdl.autograd.batching import apply_batched
 from nbdl.autograd.tape import apply, wrap
+from nbdl.ops.batching import one_by_one
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
@@ -36,26 +39,30 @@ class Primitive:
         saved: which operands the vjp reads (indices).
         saves_output: whether the vjp reads the outputs.
         differentiable: False if no output has a derivative (argmax, comparisons).
+        has_static_shape: False if the shape of the result depends on values (nonzero, unique).
         plans: tables of what the Numba backend has planned for this primitive.
-        find_plan: finds the plan for operands, or None; the first thing that backend asks.
+        run_plan: runs the plan for operands, or returns None; the first thing that backend does.
+        find_plan: finds that plan, or None.
     """
 
     name: ClassVar[str] = ""
     saved: ClassVar[frozenset[int]] = EVERYTHING
     saves_output: ClassVar[bool] = False
     differentiable: bool = True
+    has_static_shape: ClassVar[bool] = True
     of: ClassVar[Callable[..., Any]]
 
     def __init__(self, **params: Any):
         self.params = params
         self.label = self.name
         self.plans: dict[Any, Any] = {}
+        self.run_plan: Callable[..., Any] = _no_plan
         self.find_plan: Callable[..., Any] = _no_plan
 
     def forget_plans(self) -> None:
         """Drop what backends prepared."""
         self.plans.clear()
-        self.find_plan = _no_plan
+        self.run_plan = self.find_plan = _no_plan
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -69,8 +76,11 @@ class Primitive:
     def check(self, *arrays: Any) -> None:
         """The shape and dtype rule: raise the error that explains what does not fit.
 
-        Called before a backend plans for new shapes, and when NumPy failed.
+        Called before a backend plans for new shapes, and when a backend failed.
         """
+
+    def check_values(self, *arrays: Any) -> None:
+        """The rule for elements, such as indices that must lie inside; called when a backend failed."""
 
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """Which operands (None: none), and whether the outputs, are kept for a vjp.
@@ -99,6 +109,20 @@ class Primitive:
         """Tangents of the outputs from the tangents of the operands (None: zero)."""
         raise RuntimeError(f"forward derivative for {self.label} is not implemented")
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """The outputs for many examples, along axis 0; written with operations. This default is a loop.
+
+        Args:
+            values: the operands.
+            flags: which of them have the examples along axis 0; the others are the same in all examples.
+            level: the vmap.
+        """
+        return one_by_one(self, values, flags, level)
+
+    def shifted(self) -> Primitive:
+        """The same operation along the axes behind those of this one."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         params = ", ".join(f"{key}={value!r}" for key, value in self.params.items())
         return f"{self.label}({params})"
@@ -125,10 +149,27 @@ class View(LinearMap):
         """The window on ``array``."""
         raise NotImplementedError
 
+    def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
+        """Views of an array of shape (size, *shape) that are this one for every example; () if unknown."""
+        return ()
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """The same window on every example."""
+        (value,) = values
+        views = self.behind(level.size, value.array.shape[1:])
+        if not views:
+            return one_by_one(self, values, flags, level)
+        for primitive in views:
+            value = primitive(value)
+        return value
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Make the view, and record."""
         (x,) = inputs
-        out = wrap(self, inputs, self.view(x.array))
+        if x.batch is not None:
+            out = apply_batched(self, inputs, x.batch.level)
+        else:
+            out = wrap(self, inputs, self.view(x.array))
         base, primitives = x.view_of or (x, ())
         out.view_of = (base, (*primitives, self))
         storage = base.storage
@@ -159,6 +200,8 @@ def check_broadcast(label: str, arrays: Sequence[Any]) -> tuple[int, ...]:
         RuntimeError: the shapes do not fit.
     """
     shapes = [array.shape for array in arrays]
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:

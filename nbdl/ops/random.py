@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import current_device, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
+from nbdl.ops.batching import common_seed, one_by_one, with_rank
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.sorting import searchsorted
 from nbdl.random import Generator, default_generator
+
+if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
 
 __all__ = [
     "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial",
@@ -43,6 +47,18 @@ class _Draw(Primitive):
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         super().__init__(shape=shape, dtype=dtype)
+        self.shape, self.dtype = shape, dtype
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Numbers for each example, or the same ones by one draw after the other with the same counter."""
+        if level.randomness == "same":
+            return one_by_one(self, values, flags, level)
+        full = (level.size, *self.shape)
+        parameters = [
+            with_rank(x, len(full)) if is_batched else x
+            for x, is_batched in zip(values[2:], flags[2:], strict=True)
+        ]
+        return type(self).of(full, self.dtype)(common_seed(values, flags), values[1], *parameters)
 
 
 class RandomUniform(_Draw):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,13 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
-from nbdl.ops.joining import at_least, cat, split_axis, tensor_list
+from nbdl.ops.joining import at_least, cat, pad_constant, split_axis, stack, tensor_list
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
 from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
 
 __all__ = [
-    "broadcast_tensors", "flip", "fliplr", "flipud", "meshgrid", "repeat", "repeat_interleave", "roll",
-    "rot90", "tile",
+    "block_diag", "broadcast_tensors", "cartesian_prod", "combinations", "flip", "fliplr", "flipud",
+    "meshgrid", "repeat", "repeat_interleave", "roll", "rot90", "tile",
 ]  # fmt: skip
 
 
@@ -186,3 +187,63 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         grid = reshape(vector, [n if axis == k else 1 for axis, n in enumerate(shape)]).expand(shape)
         grids.append(movedim(grid, 0, 1) if indexing == "xy" and len(shape) > 1 else grid)
     return tuple(grids)
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All combinations of one element from each vector, as rows in lexicographic order.
+
+    Raises:
+        RuntimeError: an operand is no vector.
+    """
+    found = tensor_list("cartesian_prod", tensors)
+    for k, tensor in enumerate(found):
+        if tensor.array.ndim != 1:
+            raise RuntimeError(
+                f"cartesian_prod: expected vectors, got shape {list(tensor.array.shape)} at position {k}"
+            )
+    if len(found) == 1:
+        return found[0]
+    return stack([grid.reshape(-1) for grid in meshgrid(*found)], 1)
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All selections of ``r`` elements of a vector in their order, as rows.
+
+    Args:
+        input: the vector.
+        r: how many are selected.
+        with_replacement: whether an element may be selected more than once.
+
+    Raises:
+        RuntimeError: ``input`` is no vector, or ``r`` negative.
+    """
+    if input.array.ndim != 1:
+        raise RuntimeError(f"combinations: expected a 1-D vector, got shape {list(input.array.shape)}")
+    if r < 0:
+        raise RuntimeError(f"combinations: r must be non-negative, got {r}")
+    if r == 0:
+        return input.new_zeros(0)
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    chosen = np.array(list(choose(range(input.array.size), r)), np.int64).reshape(-1, r)
+    return input.index_select(0, input.new_tensor(chosen.reshape(-1), dtype=np.int64)).reshape(chosen.shape)
+
+
+def block_diag(*tensors: Tensor) -> Tensor:
+    """Matrices along the diagonal of a larger one, zeros elsewhere; vectors are rows.
+
+    Raises:
+        RuntimeError: an operand has more than two axes.
+    """
+    found = [at_least(tensor, 2) for tensor in tensor_list("block_diag", tensors)]
+    for k, block in enumerate(found):
+        if block.array.ndim > 2:
+            raise RuntimeError(
+                f"block_diag: expected tensors of at most 2 dimensions, got shape "
+                f"{list(block.array.shape)} at position {k}"
+            )
+    width, before, rows = sum(block.array.shape[1] for block in found), 0, []
+    for block in found:
+        n = block.array.shape[1]
+        rows.append(pad_constant(block, [(0, 0), (before, width - before - n)]))
+        before += n
+    return cat(rows, 0)

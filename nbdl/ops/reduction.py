@@ -11,15 +11,18 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula, var
+from nbdl.formula import IDENTITY, Formula, var
 from nbdl.formula import dtypes as rules
 from nbdl.formula.expr import substitute
 from nbdl.formula.formula import Source, Term
 from nbdl.formula.functions import equal, square, where
+from nbdl.ops.batching import aligned
 from nbdl.ops.pointwise import (
     Derivative,
     Pointwise,
     call,
+    conjugated,
+    of_dtypes_of_examples,
     scalar,
     sum_derivative_to,
     weak_sources,
@@ -37,11 +40,11 @@ from nbdl.ops.primitive import (
 )
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "mean", "prod", "sum"]
 
-IDENTITY = Formula("identity", lambda x: x, 1)
 _CHOSEN = Formula("chosen", lambda x, y, g: where(equal(x, y), g, 0), 3)
 SQUARED_DIFFERENCE = Formula("squared_difference", lambda x, y: square(x - y), 2)
 
@@ -67,6 +70,7 @@ class Reduce(Primitive):
         self.label = kind if formula.is_identity else f"{kind}_{formula.name}"
         self.differentiable = kind not in ("any", "all")
         self._vjps: dict[int, list[tuple[int, Derivative | None]]] = {}
+        self._share = 0, scalar(1.0)  # one over the last count of elements
 
     def check(self, *arrays: Any) -> None:
         """Operands must broadcast; the maximum of nothing is undefined; means are of floats."""
@@ -91,52 +95,68 @@ class Reduce(Primitive):
             return None if shape_only else EVERYTHING, False
         return frozenset((0,)), True
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """The same axes, one further."""
+        axes = tuple([axis + 1 for axis in self.axes])
+        operands = aligned(of_dtypes_of_examples(self, values, flags), flags)
+        return Reduce.of(self.formula, self.kind, axes, self.keepdims, self.weak)(*operands)
+
     def _kept(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """A tensor of the result's shape that broadcasts with the operand: the reduced axes put back."""
         if self.keepdims or tensor.array.ndim == 0:
             return tensor
         return tensor.reshape(tuple(1 if axis in self.axes else n for axis, n in enumerate(shape)))
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """Sum: the gradient spread out. Extrema: shared among ties. Product: times that of the others."""
+        if conjugate and node.specs[0][1].kind == "c":
+            return conjugated(self.vjp, node, gradients)
         (gradient,) = gradients
         assert gradient is not None
-        if self.kind not in ("sum", "mean"):
-            x, y = node.input(0), self._kept(node.output(), node.shape(0))
-            gradient = self._kept(gradient, node.shape(0))
-            if self.kind == "prod":
-                return (product_of_others(x, self.axes) * gradient,)
-            ties = call(_CHOSEN, x, y, scalar(1.0)).sum(self.axes, keepdim=True)
-            return (call(_CHOSEN, x, y, gradient / ties),)
-        return self._sum_vjp(node, gradient)
+        if self.kind in ("sum", "mean"):
+            return self._sum_vjp(node, gradient)
+        x, y = node.input(0), self._kept(node.output(), node.shape(0))
+        gradient = self._kept(gradient, node.shape(0))
+        if self.kind == "prod":
+            return (product_of_others(x, self.axes) * gradient,)
+        ties = call(_CHOSEN, x, y, scalar(1.0)).sum(self.axes, keepdim=True)
+        return (call(_CHOSEN, x, y, gradient / ties),)
 
     def _sum_vjp(self, node: Node, gradient: Tensor) -> list[Tensor | None]:
         """The derivative of the formula times the gradient, spread over the reduced axes."""
-        full = self._operand_shape(node)
-        gradient = self._kept(gradient, full)
         rule = self._vjps.get(node.needs)
         if rule is None:
             rule = self._vjps[node.needs] = self._vjp_rule(node.needs)
-        share: Any = None
-        if self.kind == "mean":
-            share = scalar(1.0 / max(1, math.prod(full[axis] for axis in self.axes)))
+        full = node.shape(0) if len(node.edges) == 1 else _broadcast(node.saved)  # type: ignore[arg-type]
+        gradient = self._kept(gradient, full)
         results: list[Tensor | None] = [None] * self.formula.arity
         for k, derivative in rule:
             if derivative is None:
                 results[k] = zeros_of(node, k, (gradient,))
                 continue
-            sources = derivative.term.sources
-            operands = [
-                gradient if kind == "g" else share if kind == "s" else node.input(index)
-                for kind, index in sources
-            ]
-            if not any_has_shape(operands, full):  # the term lost an axis that only another operand had
-                operands = [
-                    op.expand(full) if kind == "g" else op
-                    for op, (kind, _) in zip(operands, sources, strict=True)
-                ]
+            operands: list[Tensor] = []
+            is_full = False
+            for kind, index in derivative.term.sources:
+                if kind == "x":
+                    operand = node.input(index)
+                else:
+                    operand = gradient if kind == "g" else self._share_of(node, full)
+                operands.append(operand)
+                is_full = is_full or operand.array.shape == full
+            if not is_full and _broadcast(operands) != full:
+                # The term lost an axis that only another operand had.
+                operands = [operand.expand(full) if operand is gradient else operand for operand in operands]
             results[k] = sum_derivative_to(derivative, operands, full, node.shape(k))
         return results
+
+    def _share_of(self, node: Node, full: tuple[int, ...]) -> Tensor:
+        """One over the number of elements of a mean."""
+        count = math.prod(full) // max(1, math.prod(node.specs[0][0]))
+        known, share = self._share
+        if known != count:
+            share = scalar(1.0 / max(1, count))
+            self._share = count, share
+        return share
 
     def _vjp_rule(self, needs: int) -> list[tuple[int, Derivative | None]]:
         """The needed operands with their derivatives; None for one that is zero.
@@ -157,13 +177,6 @@ class Reduce(Primitive):
                 term, weak = Term(formula, (*term.sources, Source("s", 0))), weak | 1 << count
             rule.append((k, None if term is None else Derivative.of(term, weak)))
         return rule
-
-    def _operand_shape(self, node: Node) -> tuple[int, ...]:
-        """The shape the operands broadcast to."""
-        if len(node.edges) == 1:
-            return node.shape(0)
-        assert node.saved is not None
-        return _broadcast_shapes([tensor.array.shape for tensor in node.saved])
 
     def jvp(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
@@ -187,7 +200,7 @@ class Reduce(Primitive):
             # The formula's own value was not kept: compute it.
             pool["y"] = (Pointwise.of(self.formula, self.weak)(*inputs),)
         operands = [pool[kind][index] for kind, index in term.sources]
-        full = _broadcast_shapes([x.array.shape for x in inputs])
+        full = _broadcast(inputs)
         if _broadcast(operands) != full:
             operands[0] = operands[0].expand(full)
         return (
@@ -215,23 +228,12 @@ def _without_output(term: Term, formula: Formula) -> Term:
     )
 
 
-def _broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    first = shapes[0]
-    if builtins.all(shape == first for shape in shapes):
-        return tuple(first)
-    return np.broadcast_shapes(*shapes)
-
-
-def any_has_shape(tensors: Sequence[Tensor | None], shape: tuple[int, ...]) -> bool:
-    """Whether operands broadcast to ``shape``: quickly, if one of them has it."""
-    for tensor in tensors:
-        if tensor is not None and tensor.array.shape == shape:
-            return True
-    return _broadcast([tensor for tensor in tensors if tensor is not None]) == shape
-
-
 def _broadcast(tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    return _broadcast_shapes([tensor.array.shape for tensor in tensors])
+    shape = tensors[0].array.shape
+    for tensor in tensors:
+        if tensor.array.shape != shape:
+            return np.broadcast_shapes(*[tensor.array.shape for tensor in tensors])
+    return shape
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -272,6 +274,15 @@ class ArgReduce(Primitive):
         super().__init__(kind=kind, axis=axis, keepdims=keepdims)
         self.label = kind
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Along the next axis; without an axis, in the flattened example."""
+        (x,), axis, keepdims = values, self.params["axis"], self.params["keepdims"]
+        if axis is not None and x.array.ndim > 1:
+            return ArgReduce.of(self.label, axis + 1, keepdims)(x)
+        count = math.prod(x.array.shape[1:])
+        found = ArgReduce.of(self.label, 1, False)(x.reshape((level.size, count)))
+        return found.reshape((level.size, *[1] * (x.array.ndim - 1))) if keepdims else found
+
     def check(self, *arrays: Any) -> None:
         """There must be something to choose from."""
         (x,) = arrays
@@ -296,6 +307,8 @@ def _reduce(
         raise TypeError(f"{kind}(): argument 1 must be a tensor, got {type(x).__name__}")
     if dtype is not None and x.array.dtype != dtype:
         x = x.to(dtype)
+    if x.array.dtype.kind == "c" and kind in ("max", "min"):
+        raise TypeError(f"{kind}: complex numbers have no order, got {x.dtype}")
     return apply(
         Reduce.of(IDENTITY, kind, _axes(kind, x, dim, axis), keepdim if keepdims is None else keepdims), x
     )

@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
+from nbdl.ops.batching import along_shifted_axis
+from nbdl.ops.copying import as_dtype
 from nbdl.ops.joining import Pad, cat
-from nbdl.ops.pointwise import call
+from nbdl.ops.pointwise import call, conjugated
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.rearranging import broadcast_tensors
 from nbdl.ops.shape import narrow
@@ -19,7 +22,9 @@ from nbdl.ops.shape import narrow
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
-__all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "linear_scan", "logcumsumexp"]
+__all__ = [
+    "cummax", "cummin", "cumprod", "cumprod_", "cumsum", "cumsum_", "diff", "linear_scan", "logcumsumexp",
+]  # fmt: skip
 
 # exp(x - y), and 1 where both are the same infinity.
 _RATIO = Formula("exp_difference", lambda x, y: where(equal(x, y), 1, exp(x - y)), 2)
@@ -54,13 +59,19 @@ class Scan(Primitive):
         self.kind, self.axis, self.reverse = kind, axis, reverse
         self.label = "logcumsumexp" if kind == "logsumexp" else f"cum{kind}"
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return Scan.of(self.kind, self.axis + 1, self.reverse)
+
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """A sum needs nothing."""
         if self.kind == "sum":
             return None, False
         return frozenset((0,)), self.kind == "logsumexp"
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """The transposed scan runs the other way.
 
         Element i reaches output j >= i, by the product of what is accumulated between them. Hence all
@@ -71,6 +82,8 @@ class Scan(Primitive):
         assert gradient is not None
         if self.kind == "sum":
             return (Scan.of("sum", self.axis, not self.reverse)(gradient),)
+        if conjugate and gradient.is_complex():
+            return conjugated(self.vjp, node, gradients)
         x = node.input(0)
         y = node.output() if self.kind == "logsumexp" else None
         factors = _next(self._factors(x, y), self.axis, self.reverse)
@@ -117,6 +130,12 @@ class LinearScan(Primitive):
         super().__init__(axis=axis, reverse=reverse)
         self.axis, self.reverse = axis, reverse
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return LinearScan.of(self.axis + 1, self.reverse)
+
     def check(self, *arrays: Any) -> None:
         """Operands are alike."""
         a, b = arrays
@@ -127,9 +146,11 @@ class LinearScan(Primitive):
                 f"{b.dtype} {tuple(b.shape)}"
             )
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """With s[t] = g[t] + a[t+1] * s[t+1]: s for b, and s[t] * y[t-1] for a."""
         (gradient,) = gradients
+        if conjugate and gradient.is_complex():  # type: ignore[union-attr]
+            return conjugated(self.vjp, node, gradients)
         factors = _next(node.input(0), self.axis, self.reverse)
         received = LinearScan.of(self.axis, not self.reverse)(factors, gradient)
         if not node.needs_grad(0):
@@ -156,6 +177,12 @@ class ArgScan(Primitive):
     def __init__(self, kind: str, axis: int):
         super().__init__(kind=kind, axis=axis)
         self.label = f"cum{kind}"
+
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return ArgScan.of(self.params["kind"], self.params["axis"] + 1)
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -196,6 +223,24 @@ def cumsum(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | 
 def cumprod(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
     """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0."""
     return _scan("prod", "cumprod", x, dim, dtype, axis)
+
+
+def _scan_in_place(kind: str, x: Tensor, dim: int | None, dtype: Any, axis: int | None) -> Tensor:
+    label = f"cum{kind}_"
+    position = _axis(label, x, dim, axis)
+    if dtype is not None and as_dtype(dtype) != x.dtype:
+        raise RuntimeError(f"{label}: dtype must be that of the tensor, {x.dtype}, got {dtype}")
+    return apply_in_place(Scan.of(kind, position), x) if x.array.ndim else x
+
+
+def cumsum_(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+    """:func:`cumsum` in place."""
+    return _scan_in_place("sum", x, dim, dtype, axis)
+
+
+def cumprod_(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+    """:func:`cumprod` in place."""
+    return _scan_in_place("prod", x, dim, dtype, axis)
 
 
 def logcumsumexp(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:

@@ -13,17 +13,20 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, where
+from nbdl.ops.batching import along_shifted_axis, repeated
+from nbdl.ops.copying import writable_copy
 from nbdl.ops.joining import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
-from nbdl.ops.selecting import check_range
+from nbdl.ops.selecting import IndexPut, check_range, vector_index
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = [
-    "gather", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_",
-    "take_along_dim",
+    "gather", "index_reduce", "index_reduce_", "put", "put_", "scatter", "scatter_", "scatter_add",
+    "scatter_add_", "scatter_reduce", "scatter_reduce_", "take_along_dim",
 ]  # fmt: skip
 
 _IS_ZERO = Formula("is_zero", lambda x: where(equal(x, 0), 1, 0), 1)
@@ -49,10 +52,21 @@ class Gather(LinearMap):
         super().__init__(axis=axis)
         self.axis = axis
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return Gather.of(self.axis + 1)
+
     def check(self, *arrays: Any) -> None:
-        """The index is not longer along the other axes, and lies inside."""
+        """The index is not longer along the other axes."""
         x, index = arrays
-        _check_index(self.label, x, index, self.axis, x.shape)
+        _check_index(self.label, x, index, self.axis)
+
+    def check_values(self, *arrays: Any) -> None:
+        """The index lies inside."""
+        x, index = arrays
+        _check_range(self.label, x, index, self.axis)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient added up where the elements came from."""
@@ -77,10 +91,21 @@ class Scatter(Primitive):
         self.axis, self.kind = axis, kind
         self.label = "scatter" if kind == "set" else f"scatter_{kind}"
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Along the next axis, from sources as large as the index."""
+        x, index, source = repeated(values, flags, level)
+        if source.array.ndim == 1 and index.array.ndim > 1:
+            source = source.reshape((level.size, *[1] * (index.array.ndim - 1))).expand(index.array.shape)
+        return along_shifted_axis(self, (x, index, source), (True,) * 3, level)
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return Scatter.of(self.axis + 1, self.kind)
+
     def check(self, *arrays: Any) -> None:
-        """The index is not longer than the source, nor than operand 0 along other axes, and lies inside."""
+        """The index is not longer than the source, nor than operand 0 along other axes."""
         x, index, source = arrays
-        _check_index(self.label, x, index, self.axis, x.shape)
+        _check_index(self.label, x, index, self.axis)
         if source.ndim and (
             source.ndim != index.ndim or any(n > m for n, m in zip(index.shape, source.shape))
         ):
@@ -93,6 +118,11 @@ class Scatter(Primitive):
                 f"{self.label}: expected self.dtype to be equal to src.dtype, got {x.dtype} and "
                 f"{source.dtype}"
             )
+
+    def check_values(self, *arrays: Any) -> None:
+        """The index lies inside."""
+        x, index, _ = arrays
+        _check_range(self.label, x, index, self.axis)
 
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """The index; for products and extrema the operands, for extrema the result."""
@@ -176,13 +206,16 @@ def _like_source(inside: Tensor, shape: tuple[int, ...]) -> Tensor:
     return pad_constant(inside, [(0, n - m) for n, m in zip(shape, inside.array.shape)])
 
 
-def _check_index(label: str, x: Any, index: Any, axis: int, bounds: tuple[int, ...]) -> None:
-    if any(n > m for k, (n, m) in enumerate(zip(index.shape, bounds)) if k != axis):
+def _check_index(label: str, x: Any, index: Any, axis: int) -> None:
+    if any(n > m for k, (n, m) in enumerate(zip(index.shape, x.shape)) if k != axis):
         raise RuntimeError(
             f"{label}: size does not match: expected index {list(index.shape)} to be no larger than self "
             f"{list(x.shape)} "
             f"apart from dimension {axis}"
         )
+
+
+def _check_range(label: str, x: Any, index: Any, axis: int) -> None:
     check_range(label, index, axis, x.shape[axis] if x.ndim else 1, RuntimeError)
 
 
@@ -198,7 +231,7 @@ def _index_of(label: str, x: Tensor, index: Any) -> Tensor:
         )
     if index.array.dtype.kind not in "iu":
         raise RuntimeError(f"{label}: expected dtype int64 for index, got {index.dtype}")
-    return index.to(np.int64)
+    return index if index.array.dtype == np.int64 else index.to(np.int64)
 
 
 def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -265,7 +298,7 @@ def scatter(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None 
     Raises:
         RuntimeError: shapes or dtypes do not fit, or an index is out of range.
     """
-    return scatter_(x.clone(), dim, index, src, reduce=reduce)
+    return scatter_(writable_copy(x, index, src), dim, index, src, reduce=reduce)
 
 
 def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -275,7 +308,7 @@ def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of ``x`` with ``src`` added at [i, index[i, j, k], k] for dim 1; equal indices add up."""
-    return scatter_add_(x.clone(), dim, index, src)
+    return scatter_add_(writable_copy(x, index, src), dim, index, src)
 
 
 def _neutral(kind: str, dtype: np.dtype) -> float | int:
@@ -313,7 +346,7 @@ def scatter_reduce(
         )
     kind = kinds[reduce]
     start = x if include_self else scatter(x, dim, index, _neutral(kind, x.array.dtype))
-    total = _scatter_("scatter_reduce", kind, start.clone(), dim, index, src)
+    total = _scatter_("scatter_reduce", kind, writable_copy(start, index, src), dim, index, src)
     if reduce != "mean":
         return total
     ones = src.detach().ones_like()
@@ -326,3 +359,72 @@ def scatter_reduce_(
 ) -> Tensor:
     """Combine all elements of ``src`` with the same index into ``x``; see :func:`scatter_reduce`."""
     return x.copy_(scatter_reduce(x, dim, index, src, reduce, include_self=include_self))
+
+
+def index_reduce(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """A copy of ``x`` with slices of ``source`` combined into the positions ``index`` of one axis.
+
+    Args:
+        x: the tensor.
+        dim: the axis.
+        index: vector of integers, a position for each slice of ``source``.
+        source: of the shape of ``x``, with len(index) positions along ``dim``.
+        reduce: ``prod``, ``mean``, ``amax`` or ``amin``.
+        include_self: whether the elements of ``x`` take part.
+
+    Raises:
+        RuntimeError: ``reduce`` is none of the above, or a shape does not fit.
+        IndexError: the index is no vector of integers.
+    """
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"index_reduce: reduce argument must be prod, mean, amax or amin, got {reduce!r}")
+    axis, positions = vector_index("index_reduce", x, dim, index)
+    wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
+    if source.array.shape != wanted:
+        raise RuntimeError(
+            f"index_reduce: source must have shape {list(wanted)}, got {list(source.array.shape)}"
+        )
+    along = [-1 if k == axis else 1 for k in range(x.array.ndim)]
+    places = positions.reshape(along).expand(wanted)
+    return scatter_reduce(x, axis, places, source, reduce, include_self=include_self)
+
+
+def index_reduce_(
+    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """Combine slices of ``source`` into positions of one axis of ``x``; see :func:`index_reduce`."""
+    return x.copy_(index_reduce(x, dim, index, source, reduce, include_self=include_self))
+
+
+def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``x`` with ``source`` written, or added, at places of the flattened tensor.
+
+    Args:
+        x: the tensor.
+        index: integers of any shape.
+        source: as many elements, of the dtype of ``x``.
+        accumulate: add; equal places add up.
+
+    Raises:
+        IndexError: an index is out of range, or no integer.
+        RuntimeError: numbers of elements, or dtypes, differ.
+    """
+    if index.array.dtype.kind not in "iu":
+        raise IndexError(f"put: expected an integer index, got {index.dtype}")
+    if index.array.size != source.array.size or source.dtype != x.dtype:
+        raise RuntimeError(
+            f"put: expected source to have as many elements as index and the dtype of self, "
+            f"{index.array.size} of {x.dtype}, got {source.array.size} of {source.dtype}"
+        )
+    flat = writable_copy(x, index, source).reshape(x.array.size)
+    if index.array.size:
+        places, values = index.to(np.int64).reshape(index.array.size), source.reshape(source.array.size)
+        apply_in_place(IndexPut.of((0,), bool(accumulate)), flat, values, places)
+    return flat.reshape(x.array.shape)
+
+
+def put_(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Write, or add, ``source`` at places of the flattened ``x``; see :func:`put`."""
+    return x.copy_(put(x, index, source, accumulate))

@@ -13,18 +13,29 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula.functions import where
 from nbdl.ops.arithmetic import multiply
+from nbdl.ops.batching import aligned, repeated
+from nbdl.ops.copying import writable_copy
+from nbdl.ops.creation import arange
+from nbdl.ops.joining import stack
 from nbdl.ops.pointwise import Pointwise, call, operand
-from nbdl.ops.primitive import LinearMap, Primitive, check_broadcast, normalize_axis
+from nbdl.ops.primitive import (
+    LinearMap,
+    Primitive,
+    check_broadcast,
+    inverse_permutation,
+    normalize_axis,
+)
 from nbdl.ops.reduction import sum_to
 from nbdl.ops.shape import select
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = [
     "argwhere", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_",
     "index_select", "masked_fill", "masked_fill_", "masked_scatter", "masked_scatter_", "masked_select",
-    "nonzero", "take", "take_rows",
+    "nonzero", "nonzero_static", "take", "take_rows", "unravel_index",
 ]  # fmt: skip
 
 _MASKED_FILL = Formula("masked_fill", lambda x, mask, value: where(mask, value, x), 3)
@@ -57,10 +68,27 @@ class Index(LinearMap):
         super().__init__(axes=axes)
         self.axes = axes
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """One more axis to index, by the number of the example, unless the index is the same in all."""
+        x, *indices = values
+        rank = x.array.ndim - flags[0]
+        if not any(flags[1:]) and _together(self.axes):
+            return Index.of(tuple([axis + 1 for axis in self.axes]))(x, *indices)
+        (x,) = repeated((x,), flags[:1], level)
+        places = _places_of_examples(indices, flags[1:], level)
+        picked = Index.of(tuple(range(len(self.axes) + 1)))(_indexed_first(x, self.axes), *places)
+        # (examples, index axes, rest): put the index axes where one example has them.
+        return _indices_moved(picked, rank - len(self.axes), self.axes, back=True)
+
     def check(self, *arrays: Any) -> None:
-        """Indices broadcast with each other and lie inside their axes."""
+        """Indices broadcast with each other."""
         x, *indices = arrays
         _check_indices(self.label, x, indices, self.axes)
+
+    def check_values(self, *arrays: Any) -> None:
+        """Indices lie inside their axes."""
+        x, *indices = arrays
+        _check_ranges(self.label, x, indices, self.axes)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient added up where the elements came from."""
@@ -82,6 +110,20 @@ class IndexPut(Primitive):
         super().__init__(axes=axes, accumulate=accumulate)
         self.axes, self.accumulate = axes, accumulate
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """One more axis to index, by the number of the example."""
+        x, source, *indices = values
+        (x,) = repeated((x,), flags[:1], level)
+        places = _places_of_examples(indices, flags[2:], level)
+        rest = x.array.ndim - 1 - len(self.axes)
+        indexed = np.broadcast_shapes(*[place.array.shape for place in places])
+        selected = (level.size, *_selected_shape(x.array.shape[1:], indexed[1:], self.axes))
+        source = aligned((source, x.new_zeros(selected)), (flags[1], True))[0].expand(selected)
+        moved = _indices_moved(source, rest, self.axes, back=False)
+        first = _indexed_first(x, self.axes)
+        put = IndexPut.of(tuple(range(len(self.axes) + 1)), self.accumulate)
+        return put(first, moved, *places).permute(inverse_permutation(_order(x, self.axes)))
+
     def check(self, *arrays: Any) -> None:
         """Values broadcast to what the indices select."""
         x, values, *indices = arrays
@@ -97,6 +139,11 @@ class IndexPut(Primitive):
                 "broadcast to "
                 f"indexing result of shape {list(selected)}"
             )
+
+    def check_values(self, *arrays: Any) -> None:
+        """Indices lie inside their axes."""
+        x, _, *indices = arrays
+        _check_ranges(self.label, x, indices, self.axes)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """For operand 0 the gradient outside the places (everywhere if added), for the values at them."""
@@ -123,6 +170,7 @@ class Nonzero(Primitive):
     """The indices of the elements that are not zero; the shape of the result depends on the data."""
 
     name = "nonzero"
+    has_static_shape = False
     differentiable = False
 
 
@@ -130,7 +178,7 @@ def _check_indices(label: str, x: Any, indices: Sequence[Any], axes: Sequence[in
     """The shape that index arrays broadcast to.
 
     Raises:
-        IndexError: they do not, one lies outside its axis, or the tensor does not have that axis.
+        IndexError: they do not, or the tensor does not have that axis.
     """
     if max(axes) >= x.ndim:
         raise IndexError(f"{label}: too many indices for tensor of dimension {x.ndim}")
@@ -142,16 +190,49 @@ def _check_indices(label: str, x: Any, indices: Sequence[Any], axes: Sequence[in
             f"{label}: shape mismatch: indexing tensors could not be broadcast together with shapes "
             + ", ".join(str(list(shape)) for shape in shapes)
         ) from None
+    return shape
+
+
+def _check_ranges(label: str, x: Any, indices: Sequence[Any], axes: Sequence[int]) -> None:
     for array, axis in zip(indices, axes):
         check_range(label, array, axis, x.shape[axis])
-    return shape
+
+
+def _together(axes: Sequence[int]) -> bool:
+    """Whether what indices select stands in the place of the axes; else it stands in front."""
+    return axes[-1] - axes[0] == len(axes) - 1
+
+
+def _order(x: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    """The batch axis, then the indexed ones of an example, then the rest."""
+    indexed = [axis + 1 for axis in axes]
+    return (0, *indexed, *[axis for axis in range(1, x.array.ndim) if axis not in indexed])
+
+
+def _indexed_first(x: Tensor, axes: Sequence[int]) -> Tensor:
+    return x.permute(_order(x, axes))
+
+
+def _places_of_examples(indices: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> list[Tensor]:
+    """Indices that broadcast, with the examples along axis 0, after the one that counts them."""
+    rank = max(x.array.ndim - is_batched for x, is_batched in zip(indices, flags, strict=True))
+    numbers = arange(level.size, device=indices[0].device).reshape((level.size, *[1] * rank))
+    return aligned((numbers, *indices), (True, *flags))
+
+
+def _indices_moved(x: Tensor, rest: int, axes: Sequence[int], back: bool) -> Tensor:
+    """Between (examples, index axes, rest) and the order in which one example has the last two."""
+    place = axes[0] if _together(axes) else 0
+    count = x.array.ndim - 1 - rest
+    first = tuple(range(1, 1 + count))
+    there = tuple([axis + place for axis in first])
+    return x.movedim(first, there) if back else x.movedim(there, first)
 
 
 def _selected_shape(shape: tuple[int, ...], indexed: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
     """The shape of what indices of shape ``indexed`` select."""
     rest = [n for axis, n in enumerate(shape) if axis not in axes]
-    together = axes[-1] - axes[0] == len(axes) - 1
-    place = axes[0] if together else 0
+    place = axes[0] if _together(axes) else 0
     return (*rest[:place], *indexed, *rest[place:])
 
 
@@ -172,13 +253,60 @@ def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
     return tuple([select(found, 1, axis) for axis in range(x.array.ndim)]) if as_tuple else found
 
 
+def nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+    """The indices of the first ``size`` elements that are not zero: a shape that does not depend on the data.
+
+    Args:
+        x: the tensor.
+        size: rows of the result.
+        fill_value: fills the rows that are left over.
+
+    Returns:
+        int64 of shape (size, ndim).
+
+    Raises:
+        RuntimeError: ``size`` is negative.
+    """
+    if size < 0:
+        raise RuntimeError(f"nonzero_static: size must be non-negative, got {size}")
+    n = x.array.size
+    found = x.detach().reshape(n).ne(0)
+    rank = found.cumsum(0) - 1
+    # What is not wanted goes to one place behind the result.
+    row = call(_CHOOSE, found.logical_and(rank.lt(size)), rank, size)
+    places = x.new_full((size + 1,), n, dtype=np.int64)
+    apply_in_place(IndexPut.of((0,), False), places, arange(n, device=x.device), row)
+    places = places[:size]
+    columns = [call(_CHOOSE, places.lt(n), part, fill_value) for part in unravel_index(places, x.array.shape)]
+    return stack(columns, 1) if columns else x.new_zeros((size, 0), dtype=np.int64)
+
+
+def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
+    """Indices of the flattened array as one index tensor an axis of ``shape``.
+
+    Raises:
+        ValueError: a length is negative.
+        TypeError: the indices are no integers.
+    """
+    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"unravel_index: shape must not have negative lengths, got {list(lengths)}")
+    if indices.array.dtype.kind not in "iu":
+        raise TypeError(f"unravel_index: expected integer indices, got {indices.dtype}")
+    rest, parts = indices, []
+    for n in reversed(lengths):
+        parts.append(rest % max(n, 1))
+        rest = rest // max(n, 1)
+    return tuple(reversed(parts))
+
+
 def argwhere(x: Tensor) -> Tensor:
     """The indices of the elements that are not zero, one row each."""
     return nonzero(x)
 
 
 # ------------------------------------------------------------------------------------------- along one axis
-def _vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
+def vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
     """The axis, and the index as an int64 vector.
 
     Raises:
@@ -190,7 +318,10 @@ def _vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, 
         raise IndexError(f"{label}: expected an integer index, got {index.dtype}")
     if index.array.ndim > 1:
         raise IndexError(f"{label}: index is supposed to be a vector, got shape {list(index.array.shape)}")
-    return normalize_axis(label, dim, x.array.ndim), index.to(np.int64).reshape(-1)
+    axis = normalize_axis(label, dim, x.array.ndim)
+    if index.array.ndim != 1:
+        index = index.reshape(-1)
+    return axis, index if index.array.dtype == np.int64 else index.to(np.int64)
 
 
 def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -204,7 +335,7 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     Raises:
         IndexError: a position is out of range.
     """
-    axis, positions = _vector_index("index_select", x, dim, index)
+    axis, positions = vector_index("index_select", x, dim, index)
     if x.array.ndim == 0:
         return apply(Index.of((0,)), x.reshape(1), positions).reshape(())
     return apply(Index.of((axis,)), x, positions)
@@ -222,7 +353,7 @@ def take_rows(x: Tensor, index: Tensor) -> Tensor:
 
 def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool) -> Tensor:
     """``x`` itself, with ``source`` written or added to positions of one axis."""
-    axis, positions = _vector_index(label, x, dim, index)
+    axis, positions = vector_index(label, x, dim, index)
     wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
     if source.array.ndim and source.array.shape != wanted:
         raise RuntimeError(f"{label}: source must have shape {list(wanted)}, got {list(source.array.shape)}")
@@ -238,7 +369,7 @@ def index_add_(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: flo
 
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """A copy of ``x`` with ``alpha * source`` added to the positions ``index`` of one axis."""
-    return index_add_(x.clone(), dim, index, source, alpha=alpha)
+    return index_add_(writable_copy(x, index, source), dim, index, source, alpha=alpha)
 
 
 def index_copy_(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
@@ -248,7 +379,7 @@ def index_copy_(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
 
 def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of ``x`` with the positions ``index`` of one axis overwritten."""
-    return index_copy_(x.clone(), dim, index, source)
+    return index_copy_(writable_copy(x, index, source), dim, index, source)
 
 
 def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
@@ -261,7 +392,7 @@ def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 
 def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of ``x`` with the positions ``index`` of one axis set to a number."""
-    return index_fill_(x.clone(), dim, index, value)
+    return index_fill_(writable_copy(x, index, value), dim, index, value)
 
 
 # ---------------------------------------------------------------------------------------------------- masks
@@ -304,9 +435,9 @@ def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
 def masked_select(x: Tensor, mask: Tensor) -> Tensor:
     """The elements where ``mask`` holds, both broadcast, in one vector."""
     values, chosen = _broadcast_mask("masked_select", x, mask)
-    if not chosen.array.ndim:
-        values, chosen = values.reshape(1), chosen.reshape(1)
-    return apply(Index.of(tuple(range(values.array.ndim))), values, *nonzero(chosen, as_tuple=True))
+    size = values.array.size
+    (places,) = nonzero(chosen.reshape(size), as_tuple=True)
+    return apply(Index.of((0,)), values.reshape(size), places)
 
 
 def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:

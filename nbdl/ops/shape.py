@@ -37,6 +37,10 @@ class Reshape(View):
         """The reshaped window."""
         return array.reshape(self.shape)
 
+    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
+        """The other axes reshaped."""
+        return (Reshape.of((size, *self.shape)),)
+
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Reshaped back."""
         return (reshape(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
@@ -54,6 +58,10 @@ class Permute(View):
     def view(self, array: Any) -> Any:
         """The transposed window."""
         return array.transpose(self.axes)
+
+    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
+        """The other axes permuted."""
+        return (Permute.of((0, *[axis + 1 for axis in self.axes])),)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The inverse order."""
@@ -84,6 +92,12 @@ class Expand(View):
             array, self.shape, strides
         )  # NumPy's broadcast_to is read-only
 
+    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
+        """New axes go behind the first."""
+        new = len(self.shape) - len(shape)
+        rows = Expand.of((size, *self.shape))
+        return (Slice.of(((None, None, None), *[None] * new)), rows) if new else (rows,)
+
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Summed over what was repeated."""
         return (sum_to(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
@@ -107,6 +121,10 @@ class Slice(View):
     def view(self, array: Any) -> Any:
         """The window; also for a 0-d result."""
         return array[self.index]
+
+    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
+        """The other axes indexed."""
+        return (Slice.of(((None, None, None), *self.params["index"])),)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient in its place among zeros."""
@@ -137,6 +155,11 @@ class Diagonal(View):
         step = moved.strides[-2] + moved.strides[-1]
         shape, strides = (*moved.shape[:-2], count), (*moved.strides[:-2], step)
         return np.lib.stride_tricks.as_strided(moved, shape, strides)
+
+    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
+        """The diagonal of the next axes."""
+        offset, a, b = self.params["offset"], self.params["axis1"], self.params["axis2"]
+        return (Diagonal.of(offset, a + 1, b + 1),)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The gradient on the diagonal of a zero matrix."""

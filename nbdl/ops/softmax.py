@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
 from nbdl.ops.arithmetic import formula_of
+from nbdl.ops.batching import along_shifted_axis, over_merged_axes
 from nbdl.ops.fused import Fused
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import NOTHING, Primitive, normalize_axis
@@ -42,6 +43,12 @@ class _Exponential(Primitive):
     def __init__(self, axis: int):
         super().__init__(axis=axis)
         self.axis = axis
+
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return type(self).of(self.axis + 1)
 
     def check(self, *arrays: Any) -> None:
         """Only floats have exponentials."""
@@ -93,6 +100,12 @@ class SoftmaxInput(Fused):
         super().__init__(axis=axis)
         self.axis = axis
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return SoftmaxInput.of(self.axis + 1)
+
     def compose(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """y * (g - sum(g * y))."""
         y, g = inputs
@@ -107,6 +120,12 @@ class LogSoftmaxInput(Fused):
     def __init__(self, axis: int):
         super().__init__(axis=axis)
         self.axis = axis
+
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return LogSoftmaxInput.of(self.axis + 1)
 
     def compose(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """g - exp(y) * sum(g)."""
@@ -127,6 +146,8 @@ class CrossEntropy(Primitive):
 
     def __init__(self, ignore_index: int):
         super().__init__(ignore_index=ignore_index)
+
+    batch = over_merged_axes
 
     def check(self, *arrays: Any) -> None:
         """logits (N, C, ...), target (N, ...), integers."""
@@ -172,6 +193,8 @@ class CrossEntropyInput(Primitive):
     def __init__(self, ignore_index: int):
         super().__init__(ignore_index=ignore_index)
         self.ignored = ignore_index
+
+    batch = over_merged_axes
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The product rule."""

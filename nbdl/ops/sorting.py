@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,12 +12,16 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
 from nbdl.ops import arithmetic, reduction
+from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.creation import result_type
 from nbdl.ops.joining import pad_constant
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import ArgReduce
 from nbdl.ops.scanning import ValuesIndices
 from nbdl.ops.shape import movedim
+
+if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
 
 __all__ = [
     "argsort", "bucketize", "kthvalue", "max", "median", "min", "mode", "msort", "nanmedian", "searchsorted",
@@ -32,6 +38,12 @@ class Argsort(Primitive):
     def __init__(self, axis: int, descending: bool):
         super().__init__(axis=axis, descending=descending)
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return Argsort.of(self.params["axis"] + 1, self.params["descending"])
+
 
 class ArgTopK(Primitive):
     """The places of the ``k`` largest or smallest elements along an axis, best first."""
@@ -42,6 +54,12 @@ class ArgTopK(Primitive):
     def __init__(self, k: int, axis: int, largest: bool):
         super().__init__(k=k, axis=axis, largest=largest)
 
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return ArgTopK.of(self.params["k"], self.params["axis"] + 1, self.params["largest"])
+
 
 class SearchSorted(Primitive):
     """The places of values in rising boundaries."""
@@ -51,6 +69,17 @@ class SearchSorted(Primitive):
 
     def __init__(self, right: bool):
         super().__init__(right=right)
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """Boundaries for each example, or the same ones for all values."""
+        boundaries, wanted = values
+        if not flags[0] and boundaries.array.ndim == 1:
+            return self(boundaries, wanted)
+        boundaries, wanted = repeated(values, flags, level)
+        if boundaries.array.ndim > 2:
+            return self(boundaries, wanted)
+        rows = wanted.reshape((level.size, math.prod(wanted.array.shape[1:])))
+        return self(boundaries, rows).reshape(wanted.array.shape)
 
     def check(self, *arrays: Any) -> None:
         """Boundaries are a vector, or share all axes but the last with the values."""
@@ -67,6 +96,7 @@ class Unique(Primitive):
     """The different elements, the place of every element among them, and their counts."""
 
     name = "unique"
+    has_static_shape = False
     differentiable = False
 
     def __init__(self, axis: int | None):

@@ -17,8 +17,8 @@ from nbdl.ops.reduction import IDENTITY, SQUARED_DIFFERENCE, Reduce, amax, amin,
 from nbdl.ops.shape import reshape
 
 __all__ = [
-    "aminmax", "count_nonzero", "logsumexp", "nanmean", "nansum", "norm", "std", "std_mean", "var",
-    "var_mean",
+    "aminmax", "corrcoef", "count_nonzero", "cov", "logsumexp", "nanmean", "nansum", "norm", "renorm", "std",
+    "std_mean", "var", "var_mean",
 ]  # fmt: skip
 
 _FINITE_OR_ZERO = Formula("finite_or_zero", lambda x: where(isfinite(x), x, 0), 1)
@@ -190,6 +190,8 @@ def norm(
     """
     if dtype is not None:
         x = x.to(dtype)
+    if isinstance(x, Tensor) and x.is_complex():
+        x = x.abs()
     _require_floats("norm", x)
     if isinstance(p, str) and p != "fro":
         raise ValueError(f"norm: p must be a number or 'fro', got {p!r}")
@@ -204,6 +206,93 @@ def norm(
     if order == 2:
         return call(_ROOT, _reduced(_SQUARE, x, axes, keep))
     return call(_POWER_ROOT, _reduced(_ABS_POWER, x, axes, keep, scalar(order), weak=2), 1 / order)
+
+
+def cov(
+    input: Tensor, *, correction: int = 1, fweights: Tensor | None = None, aweights: Tensor | None = None
+) -> Tensor:
+    """The covariance matrix of variables, one a row, of which the columns are observations.
+
+    Args:
+        input: (variables, observations), or one variable's observations.
+        correction: the sum of weights less it divides.
+        fweights: how often each observation counts, integers.
+        aweights: how much each observation counts, floats.
+
+    Raises:
+        RuntimeError: more than 2 axes, bools, or weights that do not fit.
+    """
+    if input.array.ndim > 2:
+        raise RuntimeError(f"cov: expected input to have two or fewer dimensions but got {input.array.ndim}")
+    if input.dtype == dtypes.BOOL:
+        raise RuntimeError("cov: bool dtype is not supported for input")
+    x = input if input.array.ndim == 2 else input.reshape(1, -1)
+    if dtypes.category(x.dtype) < 2:
+        x = x.to(dtypes.get_default_dtype())
+    count = x.array.shape[1]
+    weights = None
+    for label, given, kinds in (("fweights", fweights, "iu"), ("aweights", aweights, "f")):
+        if given is not None:
+            if tuple(given.array.shape) != (count,) or given.dtype.kind not in kinds:
+                raise RuntimeError(
+                    f"cov: {label} must be {'integers' if kinds == 'iu' else 'floats'} of shape ({count},), "
+                    f"got {given.dtype} of shape {tuple(given.array.shape)}"
+                )
+            weights = given if weights is None else weights * given
+    if weights is None:
+        total: Any = count
+        centred = weighted = x - x.mean(1, keepdim=True)
+    else:
+        total = weights.sum()
+        centred = x - (x * weights).sum(1, keepdim=True) / total
+        weighted = centred * weights
+    if aweights is not None and correction:
+        total = total - correction * (weights * aweights).sum() / total
+    else:
+        total = total - correction
+    freedom = builtins.max(total, 0) if weights is None else total.clamp(min=0)
+    # 0-d for one variable, as the variance is
+    return (weighted @ centred.conj().transpose(0, 1) / freedom).squeeze()
+
+
+def corrcoef(input: Tensor) -> Tensor:
+    """Pearson's correlation coefficients of variables, one a row, in [-1, 1]; a number for one variable.
+
+    Raises:
+        RuntimeError: more than 2 axes, or bools.
+    """
+    if input.array.ndim > 2:
+        raise RuntimeError(
+            f"corrcoef: expected input to have two or fewer dimensions but got {input.array.ndim}"
+        )
+    covariance = cov(input)
+    if covariance.array.ndim == 0:
+        return covariance / covariance
+    deviations = covariance.diagonal().real.sqrt()
+    result = covariance / deviations.unsqueeze(1) / deviations.unsqueeze(0)
+    if result.is_complex():
+        return result
+    return result.clamp(-1, 1)
+
+
+_SHRUNK = Formula("renorm", lambda size, most: where(size > most, most / (size + 1e-7), 1), 2)
+
+
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """The slices along ``dim``, those with a p-norm above ``maxnorm`` scaled down to it.
+
+    Raises:
+        RuntimeError: fewer than 2 axes, or a negative ``maxnorm`` or not positive ``p``.
+        IndexError: the axis is out of range.
+    """
+    if input.array.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.array.ndim} dimensions")
+    if p <= 0 or maxnorm < 0:
+        raise RuntimeError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
+    axis = normalize_axes("renorm", dim, input.array.ndim)[0]
+    others = tuple([k for k in range(input.array.ndim) if k != axis])
+    size = norm(input.abs() if input.is_complex() else input, p, others, True)
+    return input * call(_SHRUNK, size, maxnorm)
 
 
 def count_nonzero(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:

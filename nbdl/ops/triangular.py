@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.batching import refuse_read
 from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tape import apply
-from nbdl.autograd.tensor import Tensor
+from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend.device import device_of, module_for
 from nbdl.formula import Formula
 from nbdl.formula.functions import where
@@ -31,7 +32,7 @@ def _below(label: str, x: Tensor, diagonal: int) -> Tensor:
     if x.array.ndim < 2:
         raise RuntimeError(f"{label}: input tensor must have at least 2 dimensions, got {x.array.ndim}")
     rows, columns = x.array.shape[-2:]
-    return Tensor(module_for(device_of(x.array)).tri(rows, columns, diagonal, dtype=bool))
+    return made(module_for(device_of(x.array)).tri(rows, columns, diagonal, dtype=bool))
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
@@ -138,8 +139,9 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not index.array.size:
             raise RuntimeError("one_hot: can not infer total number of classes from empty tensor")
+        refuse_read(index, "the largest class (one_hot)")
         num_classes = int(index.array.max()) + 1
-    if isinstance(index.array, np.ndarray) and index.array.size:
+    if isinstance(index.array, np.ndarray) and index.array.size and index.batch is None:
         low, high = int(index.array.min()), int(index.array.max())
         if low < 0 or high >= num_classes:
             raise RuntimeError(

@@ -42,6 +42,11 @@ def _amsgrad(p: Expr, g: Expr, m: Expr, v: Expr, largest: Expr, *scalars: Expr) 
 
 _ADAM = Formula("adam", _adam, 12)
 _AMSGRAD = Formula("adam_amsgrad", _amsgrad, 13)
+# By whether it is amsgrad: the formula, and the names of the state in its order.
+_RULES = (
+    (_ADAM, ("exp_avg", "exp_avg_sq")),
+    (_AMSGRAD, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+)
 
 
 class Adam(Optimizer):
@@ -127,18 +132,24 @@ class Adam(Optimizer):
     def update_group(
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scalars: dict[str, np.ndarray]
     ) -> None:
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
+        rule, names = _RULES[bool(group["amsgrad"])]
         steps, states = [], []
         for param in params:
             state = self.state[param]
-            if "step" not in state:
-                state["step"] = zeros((), dtype=np.float64, device="cpu")
-            for name in names:
-                if name not in state:
-                    state[name] = param.detach().zeros_like()
+            if len(state) <= len(names):
+                _start(state, names, param)
             steps.append(state["step"])
             states.append([state[name] for name in names])
-        update(_AMSGRAD if group["amsgrad"] else _ADAM, params, grads, states, list(scalars.values()), steps)
+        update(rule, params, grads, states, list(scalars.values()), steps)
+
+
+def _start(state: dict[str, Any], names: tuple[str, ...], param: Tensor) -> None:
+    """Adds what is missing in the state of ``param``: zeros."""
+    if "step" not in state:
+        state["step"] = zeros((), dtype=np.float64, device="cpu")
+    for name in names:
+        if name not in state:
+            state[name] = param.detach().zeros_like()
 
 
 class AdamW(Adam):

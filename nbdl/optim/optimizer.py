@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +25,9 @@ from nbdl.ops.pointwise import Pointwise
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
-_COUNT = Formula("count", lambda step: step + 1, 1)
+COUNT = Formula("count", lambda step: step + 1, 1)
+_COUNTING = Pointwise.of(COUNT)
+_array_of = attrgetter("array")
 
 
 class Optimizer:
@@ -40,18 +44,21 @@ class Optimizer:
     Attributes:
         param_groups: the groups; their values may be changed at any time.
         state: what is remembered of each parameter, by parameter.
+        counters: names of the state that is kept as a 0-d float64 tensor on the host.
 
     Raises:
         TypeError: something given is no tensor, or ``params`` is a single tensor.
         ValueError: there is no parameter, one is no leaf, or stands in several groups.
     """
 
+    counters: ClassVar[tuple[str, ...]] = ("step",)
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._step_pre_hooks, self._step_post_hooks = Hooks(), Hooks()
-        self._scalars: dict[int, tuple[dict[str, float], dict[str, np.ndarray]]] = {}
+        self._scalars: dict[int, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
                 f"{type(self).__name__}: params argument given to the optimizer should be an iterable of "
@@ -113,9 +120,13 @@ class Optimizer:
     # ----------------------------------------------------------------------------------------------- steps
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros."""
+        forgets = set_to_none and mode.recorder is None
         for group in self.param_groups:
             for tensor in group["params"]:
-                reset_gradient(tensor, set_to_none)
+                if forgets:
+                    tensor.grad = None
+                else:
+                    reset_gradient(tensor, set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
@@ -128,6 +139,8 @@ class Optimizer:
         """
         args: tuple[Any, ...] = () if closure is None else (closure,)
         kwargs: dict[str, Any] = {}
+        if not (self._step_pre_hooks or self._step_post_hooks):
+            return self.take_step(*args)
         for hook in list(self._step_pre_hooks.values()):
             replaced = hook(self, args, kwargs)
             if replaced is not None:
@@ -173,15 +186,17 @@ class Optimizer:
 
         The arrays stay the same and get the values of now, so that kernels may read them by address.
         """
-        values = {name: float(value) for name, value in self.hyperparameters(group).items()}
-        known = self._scalars.get(index)
-        if known is None or known[1].keys() != values.keys():
-            known = self._scalars[index] = ({}, {name: np.empty((), np.float64) for name in values})
-        written, arrays = known
+        if mode.recorder is not None:
+            mode.recorder.before_replay(functools.partial(self.scalars, index, group))
+        values = self.hyperparameters(group)
+        written, arrays = self._scalars.get(index, (None, {}))
         if written != values:
-            for name, value in values.items():
+            if arrays.keys() != values.keys():
+                arrays = {name: np.empty((), np.float64) for name in values}
+            numbers = {name: float(value) for name, value in values.items()}
+            for name, value in numbers.items():
                 arrays[name][...] = value
-            self._scalars[index] = (values, arrays)
+            self._scalars[index] = (numbers, arrays)
         return arrays
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
@@ -242,7 +257,10 @@ class Optimizer:
         for number, entries in state_dict["state"].items():
             if number in tensor_of:
                 tensor = tensor_of[number]
-                self.state[tensor] = {name: _restored(name, value, tensor) for name, value in entries.items()}
+                self.state[tensor] = {
+                    name: _counter(value) if name in self.counters else _restored(value, tensor)
+                    for name, value in entries.items()
+                }
         for group, saved in zip(self.param_groups, saved_groups, strict=True):
             params = group["params"]
             group.update(copy.deepcopy({key: value for key, value in saved.items() if key != "params"}))
@@ -278,26 +296,34 @@ def update(
         RuntimeError: a gradient has another shape than its parameter.
     """
     backend = mode.backend or registry.cpu or registry.select()
-    # Parameter, gradient, state; the scalars after them do not decide the dtype.
-    n_arrays = 1 + len(rule.outputs)
-    rows = []
+    rows, counts = [], []
     for k, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        array = param.array
-        if grad.array.shape != array.shape:
+        row = [param.array, grad.array]
+        if row[0].shape != row[1].shape:
             raise RuntimeError(
                 f"{rule.name}: the gradient of a parameter of shape {tuple(param.shape)} has shape "
                 f"{tuple(grad.shape)}"
             )
-        row = [array, grad.array]
         if states:
-            row += [tensor.array for tensor in states[k]]
+            row += map(_array_of, states[k])
         if steps:
             row.append(steps[k].array)
-        rows.append([*row, *scalars])
-    if steps:
-        backend.overwrite(Pointwise.of(_COUNT), [[step.array] for step in steps], (0,))
-    backend.overwrite(Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), rows, (0, *range(2, n_arrays)))
+            counts.append(row[-1:])
+        row += scalars
+        rows.append(row)
+    if counts:
+        backend.overwrite(_COUNTING, counts, (0,))
+    primitive, positions = _overwriting(rule)
+    backend.overwrite(primitive, rows, positions)
     mark_changed(params)
+
+
+@functools.lru_cache(maxsize=256)
+def _overwriting(rule: Formula) -> tuple[Pointwise, tuple[int, ...]]:
+    """The primitive that computes an update rule, and the positions of what it overwrites."""
+    # Parameter, gradient, state; the scalars after them do not decide the dtype.
+    n_arrays = 1 + len(rule.outputs)
+    return Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), (0, *range(2, n_arrays))
 
 
 def check_at_least_zero(label: str, description: str, value: Any) -> None:
@@ -347,12 +373,16 @@ def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
     return names, tensors
 
 
-def _restored(name: str, value: Any, param: Tensor) -> Any:
-    """A copy of a state entry; step counts are kept in float64, the rest in the parameter's dtype."""
+def _counter(value: Any) -> Tensor:
+    """A copy of a step count, which may come as a number, as a 0-d float64 tensor on the host."""
+    array = value.detach().cpu().array if isinstance(value, Tensor) else np.asarray(value)
+    return Tensor(array.astype(np.float64))
+
+
+def _restored(value: Any, param: Tensor) -> Any:
+    """A copy of a state entry, in the parameter's dtype."""
     if not isinstance(value, Tensor) and not hasattr(value, "__array__"):
         return copy.deepcopy(value)
     tensor = value.detach() if isinstance(value, Tensor) else from_numpy(np.asarray(value))
-    if name == "step":
-        return tensor.to(dtype=np.float64, device="cpu", copy=True)
     dtype = param.dtype if tensor.is_floating_point() else None
     return tensor.to(dtype=dtype, device=param.device, copy=True)

@@ -42,9 +42,13 @@ CASES = [
     (
         lambda: nbdl.tensor([1, 2], requires_grad=True),
         RuntimeError,
-        "only tensors of floating point dtype.*int64",
+        "only tensors of floating point and complex dtype.*int64",
     ),
-    (lambda: nbdl.tensor([1, 2]).requires_grad_(), RuntimeError, "only tensors of floating point dtype"),
+    (
+        lambda: nbdl.tensor([1, 2]).requires_grad_(),
+        RuntimeError,
+        "only tensors of floating point and complex dtype",
+    ),
     (lambda: (x * 2).requires_grad_(False), RuntimeError, "only change requires_grad flags of leaf"),
     (lambda: c.register_hook(print), RuntimeError, "doesn't require gradient"),
     (lambda: (x * 2).register_post_accumulate_grad_hook(print), RuntimeError, "need a leaf tensor"),

@@ -320,10 +320,10 @@ class ufunc:
 
 _UFUNCS = [
     "absolute", "add", "arctan2", "bitwise_and", "bitwise_or", "ceil", "cos", "cosh", "divide", "equal",
-    "exp", "expm1", "floor", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal",
-    "log", "log1p", "logaddexp", "logical_and", "logical_not", "logical_or", "maximum", "minimum",
-    "multiply", "negative", "not_equal", "power", "reciprocal", "rint", "sign", "signbit", "sin", "sinh",
-    "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal", "isfinite", "isinf", "isnan",
+    "lcm", "less", "less_equal", "log", "log1p", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "rint", "sign",
+    "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
 ]  # fmt: skip
 _FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",

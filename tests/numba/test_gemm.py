@@ -233,7 +233,7 @@ def make_square_rows():
     def square_rows(args, lo, hi, task):
         columns = load_int64(args, 1)
         values = float32_at(load_int64(args, 0) + lo * columns * 4, (hi - lo) * columns)
-        for k in range(len(values)):
+        for k in range((hi - lo) * columns):
             values[k] *= values[k]
 
     return square_rows

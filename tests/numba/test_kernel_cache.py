@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nbdl import config
 from nbdl.backend.numba import compiler
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.kernels.cpu import memory
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import array_at, int64_at, load_int64
 
 CALL = ctypes.PYFUNCTYPE(None, *[ctypes.c_int64] * 4)
@@ -95,6 +97,62 @@ def test_words_and_stack():
     words = np.array([7, -(2**40) + 5], np.int64)
     assert swap_words(words.ctypes.data) == 7
     assert words.tolist() == [-(2**40) + 5, 7]
+
+
+# ---- frontend.py ----
+
+
+@pytest.mark.parametrize("options", [{}, {"inlined": True}, {"inlined": False}, {"noalias": True}], ids=str)
+def test_subroutines_serve_kernels_and_numba_code(cache, options):
+    @subroutine(**options)
+    def half(x):
+        return x // 2
+
+    @subroutine
+    def quarter(x):
+        return half(half(x))
+
+    def make():
+        def kernel(args, lo, hi, task):
+            int64_at(args, 1)[0] = quarter(37)
+
+        return kernel
+
+    @numba.njit
+    def eighth(x):
+        return half(quarter(x))
+
+    assert constant_of(compile_kernel("quarter", make, f"quarter {options}")) == 9
+    assert (eighth(80), eighth(-9.0)) == (10, -2.0)  # compiled for each types
+
+
+def test_subroutines_divide_by_zero_without_an_exception(cache):
+    @subroutine
+    def quotient(x, y):
+        return x / y
+
+    def make():
+        def kernel(args, lo, hi, task):
+            int64_at(args, 1)[0] = 6 if quotient(1.0, 0.0) > 1e300 else 7
+
+        return kernel
+
+    assert constant_of(compile_kernel("quotient", make, "quotient")) == 6
+
+
+def test_errors_of_subroutines_name_them(cache):
+    @subroutine
+    def wrong(x):
+        return x.no_such_attribute
+
+    def make():
+        def kernel(args, lo, hi, task):
+            wrong(args)
+
+        return kernel
+
+    with pytest.raises(numba.core.errors.TypingError, match="no_such_attribute"):
+        compile_kernel("wrong", make, "wrong")
 
 
 # ---- compiler.py ----
@@ -246,5 +304,28 @@ def test_processes_share_a_folder(tmp_path):
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in both] == ["launch\n", "launch\n"]
     assert [process.returncode for process in both] == [0, 0]
-    suffixes = sorted(path.suffix for path in tmp_path.rglob("*") if path.is_file())
-    assert suffixes == [".o"] * 4 + [".txt"] * 4
+    names = {suffix: sorted(path.stem for path in tmp_path.rglob(f"*{suffix}")) for suffix in (".o", ".txt")}
+    assert names[".o"] == names[".txt"] != []
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) == 2 * len(names[".o"])
+
+
+@pytest.mark.parametrize("days", [29, 31])
+def test_a_new_folder_replaces_those_long_unused(cache, days):
+    old, other = cache / "cpu-0123456789abcdef", cache / "settings"
+    for folder in (old, other):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+        os.utime(folder, times=(time.time() - days * 86400,) * 2)
+    compile_kernel("eleven", make_constant(11), "11")
+    assert old.exists() == (days == 29)
+    assert (other / "file").exists()
+
+
+def test_use_keeps_a_folder(cache, monkeypatch):
+    compile_kernel("twelve", make_constant(12), "12")
+    (folder,) = cache.iterdir()
+    os.utime(folder, times=(0, 0))
+    monkeypatch.setattr(compiler, "_addresses", {})
+    compiler._open_folder.cache_clear()
+    compile_kernel("twelve", never, "12")
+    assert time.time() - folder.stat().st_mtime < 86400

@@ -14,7 +14,6 @@ import nbdl
 from nbdl.autograd import gradcheck, gradgradcheck
 from nbdl.backend import registry
 from nbdl.backend.numba import random as planners
-from nbdl.backend.numba import threads
 from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu.random import CHUNK
 from nbdl.nn import functional as F
@@ -28,17 +27,7 @@ SEEDS = [(0, 0), (1, 7), (-1, -1), (2**40 + 3, 2**33 + 5)]  # and numbers of dra
 # Shorter than a block, whole and broken blocks and chunks, several axes
 SHAPES = [(), (1,), (3,), (64,), (CHUNK - 1,), (CHUNK + 1,), (5, CHUNK), (3, 5, 7), (4, 0)]
 
-
-@pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"], autouse=True)
-def num_threads(request, monkeypatch):
-    """Splits all but the smallest draws, so that tasks begin inside a draw."""
-    monkeypatch.setattr(planners, "tasks_for", lambda work, rows: max(1, min(request.param, rows)))
-    NUMBA._forget_plans()
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
-    NUMBA._forget_plans()
+pytestmark = pytest.mark.usefixtures("num_threads")
 
 
 def word(value: int) -> np.ndarray:

@@ -31,6 +31,13 @@ def make_add() -> Callable[..., Any]:
     return add
 
 
+def make_nothing() -> Callable[..., Any]:
+    def nothing(args, lo, hi, task):
+        pass
+
+    return nothing
+
+
 def make_record_task() -> Callable[..., Any]:
     """out[row] += 1 + task, so that a row left out, done twice or done by a wrong task shows."""
 
@@ -51,9 +58,9 @@ def add_plan(n: int = 64, tasks: int = 1) -> Plan:
 def entry_points(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> native.Runtime:
     """The builtins, and what stands in for them on an interpreter of unknown layout."""
     if request.param == "python":
-        python = native.Runtime(native.launch_in_python, native.launch_many_in_python, None)
+        python = native.Runtime(native.launch_in_python, {})
         monkeypatch.setattr(launch, "runtime", lambda: python)
-    assert (launch.runtime().make_find is None) == (request.param == "python")
+    assert bool(launch.runtime().makers) == (request.param == "native")
     return launch.runtime()
 
 
@@ -147,16 +154,69 @@ def test_launch_adds(entry_points):
     np.testing.assert_array_equal(out, 4 * x)
 
 
-def test_launch_many_checks_all_then_runs_in_order(entry_points):
-    plan = add_plan()
-    x, y, z = (np.full(64, value, np.float32) for value in (1, 0, 0))
-    entry_points.launch_many(plan.block, x, x, y, plan.block, y, x, z)
-    assert (y == 2).all()
-    assert (z == 3).all()
-    with pytest.raises(TypeError, match=r"launch_many: operand 1 must be a numpy\.ndarray, got float"):
-        entry_points.launch_many(plan.block, x, x, x, plan.block, x, 1.0, x)
-    assert (x == 1).all()
-    assert entry_points.launch_many() is None
+def test_run_plan_allocates_and_launches(entry_points):
+    table, plan = PlanTable(), add_plan()
+    x = np.arange(64, dtype=np.float32)
+    assert table.run_plan([x, x]) is None
+    table.add(plan, (x, x))
+    out = table.run_plan([x, 3 * x])
+    assert type(out) is np.ndarray
+    np.testing.assert_array_equal(out, 4 * x)
+    assert table.run_plan([x, x]) is not table.run_plan([x, x])
+    assert table.run_plan([x]) is table.run_plan([x, 1.0]) is table.run_plan([x, x[::-1]]) is None
+    stand_in = object()
+    table.add(stand_in, (x,))
+    assert table.find(x) is stand_in
+    assert table.run_plan([x]) is None
+
+
+OUTPUTS = [
+    ([OutputSpec((2, 3), np.dtype("f8"))], [(2, 3)], [(24, 8)]),
+    ([OutputSpec((2, 3, 4), np.dtype("f4"), (2, 0, 1))], [(2, 3, 4)], [(4, 32, 8)]),
+    ([OutputSpec((), np.dtype("?")), OutputSpec((1, 2), np.dtype("i1"))], [(), (1, 2)], [(), (2, 1)]),
+    ([OutputSpec((512, 512, 2), np.dtype("f4"), (1, 0, 2))], [(512, 512, 2)], [(8, 4096, 4)]),
+    ([OutputSpec((1 << 20,), np.dtype("i1")), OutputSpec((), np.dtype("i1"))], [(1 << 20,), ()], [(1,), ()]),
+    ([], [], []),
+]
+
+
+@pytest.mark.parametrize(("outputs", "shapes", "strides"), OUTPUTS)
+def test_run_plan_allocates_all_outputs(entry_points, outputs, shapes, strides):
+    kernel = compile_kernel("test_nothing", make_nothing, "tests nothing")
+    table, x = PlanTable(), np.zeros(3)
+    table.add(Plan(kernel, inputs=1, outputs=outputs, rows=1), (x,))
+    result = table.run_plan([x])
+    arrays = [result] if len(outputs) == 1 else list(result)
+    assert type(result) is (np.ndarray if len(outputs) == 1 else tuple)
+    assert [(array.shape, array.strides) for array in arrays] == list(zip(shapes, strides, strict=True))
+    assert [array.dtype for array in arrays] == [output.dtype for output in outputs]
+    assert all(array.flags.writeable and array.flags.aligned for array in arrays)
+
+
+def test_run_plan_allocates_as_it_is_told(entry_points):
+    table, plan, x = PlanTable(), add_plan(), np.ones(64, np.float32)
+    plan.allocate_by(lambda: (np.empty(64, np.float32),))
+    table.add(plan, (x, x))
+    (result,) = table.run_plan([x, x])
+    np.testing.assert_array_equal(result, 2 * x)
+
+
+def test_run_rows_overwrites_until_a_row_without_plan(entry_points):
+    table = PlanTable((0,))
+    x, y, z = (np.full(64, value, np.float32) for value in (1, 2, 3))
+    assert table.run_rows([x, x]) == 0
+    table.add(add_plan(), (x, x, x))
+    assert table.run_rows() == 0
+    assert table.run_rows([x, y], (y, y), [z, x]) == 3
+    assert (x == 3).all()
+    assert (y == 4).all()
+    assert (z == 6).all()
+    strangers: list[Any] = [[x], [x, 1.0], [x, y[:3]], [READ_ONLY, x]]
+    if entry_points.makers:  # these lie in memory otherwise, or are too long
+        strangers += [[], x, None, [x] * 40]
+    for stranger in strangers:
+        assert table.run_rows([x, READ_ONLY], stranger, [x, y]) == 1
+    assert (x == 3).all()
 
 
 READ_ONLY = np.zeros(64, np.float32)
@@ -172,8 +232,8 @@ X = np.zeros(64, np.float32)
         ((np.zeros((), np.int64), X, X, X), TypeError, "block of a plan"),
         ((np.zeros(20, np.int64), X, X, X), TypeError, "block of a plan"),
         ((np.zeros(2, np.int64), X, X, X), TypeError, "block of a plan"),
-        (("block", X, X), TypeError, "expected 3 arrays.*got 2"),
-        (("block", X, X, X, X), TypeError, "expected 3 arrays, got 4"),
+        (("block", X, X), TypeError, "expected 3 arrays after the block, got 2"),
+        (("block", X, X, X, X), TypeError, "expected 3 arrays after the block, got 4"),
         (("block", X, [1], X), TypeError, "operand 1 must be a numpy.ndarray, got list"),
         (("block", X, X, X.view(np.matrix)), TypeError, "operand 2 must be a numpy.ndarray, got matrix"),
         (("block", X, X, READ_ONLY), ValueError, "operand 2 is an output .* read-only"),
@@ -184,37 +244,44 @@ def test_launch_errors(entry_points, arguments, error, message):
     arguments = [plan.block if isinstance(item, str) else item for item in arguments]
     with pytest.raises(error, match=message):
         entry_points.launch(*arguments)
-    if len(arguments) not in (0, 5):  # none is fine for launch_many, and a fifth begins the next call
-        with pytest.raises(error, match=message.replace("launch:", "launch_many:")):
-            entry_points.launch_many(*arguments)
 
 
 def test_references_are_balanced():
-    table, plan = PlanTable(), add_plan()
     x = np.zeros(64, np.float32)
-    table.add(plan, (x,))
-    block, find = plan.block, table.find
-    counted = (plan, block, x)
+    plain, rows, pooled = PlanTable(), PlanTable((0,)), PlanTable()
+    plan, row_plan = add_plan(), add_plan()
+    nothing = compile_kernel("test_nothing", make_nothing, "tests nothing")
+    outputs = (OutputSpec((1 << 20,), np.dtype("f4")), OutputSpec((2,), np.dtype("f4")))
+    pooled_plan = Plan(nothing, inputs=1, outputs=outputs, rows=1)
+    pair_plan = Plan(nothing, inputs=3, outputs=(outputs[1], outputs[1]), rows=1)
+    plain.add(plan, (x, x))
+    plain.add(pair_plan, (x, x, x))
+    rows.add(row_plan, (x, x, x))
+    pooled.add(pooled_plan, (x,))
+    row = [x, x]
+    counted = (plan, row_plan, pooled_plan, pair_plan, plan.block, x, x.dtype, row, pooled_plan.allocate)
     before = [sys.getrefcount(item) for item in counted]
     for _ in range(100):
-        find(x), find(block)
-        launch.launch(block, x, x, x)
-        launch.launch_many(block, x, x, x)
+        plain.find(x, x), plain.find(plan.block)
+        plain.run_plan([x, x]), plain.run_plan([x, x, x]), plain.run_plan([x]), pooled.run_plan([x])
+        rows.run_rows(row, row), rows.run_rows(row, None)
+        launch.launch(plan.block, x, x, x)
         with pytest.raises(TypeError):
-            launch.launch(block, x)
+            launch.launch(plan.block, x)
     assert [sys.getrefcount(item) for item in counted] == before
 
 
-@pytest.mark.parametrize(
-    ("outputs", "shapes", "strides"),
-    [
-        ([OutputSpec((2, 3), np.dtype("f8"))], [(2, 3)], [(24, 8)]),
-        ([OutputSpec((2, 3, 4), np.dtype("f4"), (2, 0, 1))], [(2, 3, 4)], [(4, 32, 8)]),
-        ([OutputSpec((), np.dtype("?")), OutputSpec((1, 2), np.dtype("i1"))], [(), (1, 2)], [(), (2, 1)]),
-        ([OutputSpec((512, 512, 2), np.dtype("f4"), (1, 0, 2))], [(512, 512, 2)], [(8, 4096, 4)]),
-        ([], [], []),
-    ],
-)
+def test_no_memory_left(entry_points):
+    nothing = compile_kernel("test_nothing", make_nothing, "tests nothing")
+    table, x = PlanTable(), np.zeros(3)
+    for k, outputs in enumerate(([1 << 55], [2, 1 << 55])):
+        specs = [OutputSpec((n,), np.dtype("f8")) for n in outputs]
+        table.add(Plan(nothing, inputs=k, outputs=specs, rows=1), (x,) * k)
+        with pytest.raises(MemoryError):
+            table.run_plan([x] * k)
+
+
+@pytest.mark.parametrize(("outputs", "shapes", "strides"), OUTPUTS)
 def test_allocate(outputs, shapes, strides):
     plan = Plan(0, inputs=0, outputs=outputs, rows=0)
     allocated = plan.allocate()
@@ -330,10 +397,10 @@ import os, numpy as np
 from nbdl.backend.numba import pool, threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan, launch
-from nbdl.kernels.cpu.memory import int64_at, load_int64
+from nbdl.kernels.cpu.memory import array_at, load_int64
 def make():
     def ones(args, lo, hi, task):
-        int64_at(load_int64(args, 0) + 8 * lo, hi - lo)[:] = 1
+        array_at(load_int64(args, 0) + 8 * lo, hi - lo, np.int64)[:] = 1
     return ones
 def check():
     spec = OutputSpec((1 << 18,), np.dtype("i8"))

@@ -69,6 +69,7 @@ class CupyBackend(NumpyBackend):
             return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
         except (ValueError, IndexError, TypeError):
             primitive.check(*arrays)  # says what is wrong in the terms of the operation
+            primitive.check_values(*arrays)
             raise
 
     # ------------------------------------------------------------------------------------------ own kernels

@@ -73,6 +73,8 @@ def plan_pointwise(
         TypeError: the formula is not defined for the dtypes.
     """
     kinds = tuple(spec.dtype for spec in inputs)
+    if any(dtype.kind == "c" for dtype in kinds):
+        raise TypeError(f"{formula.name}: complex numbers are not supported by the cupy backend")
     _, computed, wanted = dtypes.arithmetic(formula, kinds, dtypes.priorities(inputs, weak))
     shape = np.broadcast_shapes(*[spec.shape for spec in inputs])
     steps = strides_of(formula.name, [*inputs, *(outputs or ())], shape)

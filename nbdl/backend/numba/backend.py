@@ -13,14 +13,18 @@ from weakref import WeakSet
 import numpy as np
 
 from nbdl.backend.numba import pool
+from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
+from nbdl.backend.numba.attention import plan_attention, plan_attention_input
 from nbdl.backend.numba.convolution import plan_convolution, plan_convolution_input, plan_convolution_weight
 from nbdl.backend.numba.copying import plan_copy
-from nbdl.backend.numba.indexing import plan_index_put
-from nbdl.backend.numba.launch import Plan, PlanTable, launch, launch_many
-from nbdl.backend.numba.matmul import plan_linear, plan_matmul
+from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
+from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
+from nbdl.backend.numba.launch import Plan, PlanTable, launch
+from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_matmul
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
 from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
+from nbdl.backend.numba.quasi_newton import plan_two_loop
 from nbdl.backend.numba.random import (
     plan_dropout,
     plan_random_bernoulli,
@@ -28,7 +32,9 @@ from nbdl.backend.numba.random import (
     plan_random_normal,
     plan_random_uniform,
 )
+from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
     plan_cross_entropy_input,
@@ -37,7 +43,10 @@ from nbdl.backend.numba.softmax import (
     plan_softmax,
     plan_softmax_input,
 )
+from nbdl.backend.numba.sorting import plan_argsort, plan_argtopk, plan_searchsorted
 from nbdl.backend.numpy import NumpyBackend
+from nbdl.backend.numpy.precision import narrowed, widened
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
 if TYPE_CHECKING:
@@ -66,6 +75,9 @@ PLANNERS: dict[str, Planner] = {
     "reduce": plan_reduce,
     "matmul": _plan_matmul,
     "linear": plan_linear,
+    "linear_gradients": plan_linear_gradients,
+    "activated_linear": plan_activated_linear,
+    "activated_linear_gradients": plan_activated_linear_gradients,
     "copy": plan_copy,
     "convolution": plan_convolution,
     "convolution_input": plan_convolution_input,
@@ -80,14 +92,32 @@ PLANNERS: dict[str, Planner] = {
     "log_softmax_input": plan_log_softmax_input,
     "cross_entropy": plan_cross_entropy,
     "cross_entropy_input": plan_cross_entropy_input,
+    "attention": plan_attention,
+    "attention_input": plan_attention_input,
     "normalize": plan_normalize,
     "normalize_input": plan_normalize_input,
+    "recurrent": plan_recurrent,
+    "recurrent_input": plan_recurrent_input,
     "random_uniform": plan_random_uniform,
     "random_normal": plan_random_normal,
     "random_integers": plan_random_integers,
     "random_bernoulli": plan_random_bernoulli,
     "dropout": plan_dropout,
+    "index": plan_index,
     "index_put": plan_index_put,
+    "gather": plan_gather,
+    "scatter": plan_scatter,
+    "two_loop": plan_two_loop,
+    "concatenate": plan_concatenate,
+    "pad": plan_pad,
+    "view_scatter": plan_view_scatter,
+    "scan": plan_scan,
+    "argscan": plan_argscan,
+    "linear_scan": plan_linear_scan,
+    "argreduce": plan_argreduce,
+    "argsort": plan_argsort,
+    "argtopk": plan_argtopk,
+    "searchsorted": plan_searchsorted,
 }
 
 
@@ -105,6 +135,7 @@ class NumbaBackend(NumpyBackend):
 
     def __init__(self) -> None:
         self._planned: WeakSet[Primitive] = WeakSet()
+        self._products: dict[tuple[bool, bool], PlanTable] = {}  # of half precision, by what is transposed
         dtypes.when_default_changes(self._forget_plans)
 
     def _forget_plans(self) -> None:
@@ -115,17 +146,19 @@ class NumbaBackend(NumpyBackend):
         """Run ``primitive``: launch the plan for operands like these, which is made at the first time."""
         if out is not None:
             return self._execute_into(primitive, arrays, out)
+        try:
+            result = primitive.run_plan(arrays)
+        except IndexError:
+            primitive.check_values(*arrays)  # says which index, in the terms of the operation
+            raise
+        if result is not None:
+            return result
         plan = primitive.find_plan(*arrays)
         if plan is None:
             plan = self._plan(primitive, arrays, None)
         if plan is _NUMPY:
             return super().execute(primitive, arrays)
-        result = plan.allocate()
-        if type(result) is tuple:
-            launch(plan.block, *arrays, *result)
-        else:
-            launch(plan.block, *arrays, result)
-        return result
+        return self.execute(primitive, arrays)
 
     def _execute_into(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         outs = out if type(out) is tuple else (out,)
@@ -141,27 +174,46 @@ class NumbaBackend(NumpyBackend):
             if k is None and any(np.may_share_memory(array, x) for x in arrays):
                 arrays = [x.copy() if np.may_share_memory(array, x) else x for x in arrays]
                 return self._execute_into(primitive, arrays, out)
-        launch(plan.block, *arrays, *outs)
+        try:
+            launch(plan.block, *arrays, *outs)
+        except IndexError:
+            primitive.check_values(*arrays)
+            raise
         return out
 
     def overwrite(
         self, primitive: Primitive, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]
     ) -> None:
-        """As NumPy's, all rows in one launch."""
-        table = primitive.plans.get(positions)
-        launches: list[Any] = []
-        for row in rows:
-            operands = [*row, *[row[position] for position in positions]]
-            plan = None if table is None else table.find(*operands)
-            if plan is None:
-                plan = self._plan(primitive, row, tuple(operands[len(row) :]))
-                table = primitive.plans.get(positions)
-            if plan is _NUMPY:
-                super().overwrite(primitive, [row], positions)
-            else:
-                launches.append(plan.block)
-                launches += operands
-        launch_many(*launches)
+        """As NumPy's; rows that were seen before, one like the other, in one call of machine code."""
+        done = 0
+        while done < len(rows):
+            table = primitive.plans.get(positions)
+            done += 0 if table is None else table.run_rows(*rows[done:])
+            if done < len(rows):
+                super().overwrite(primitive, rows[done : done + 1], positions)
+                done += 1
+
+    def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
+        """The planner's answer; not kept."""
+        planner = PLANNERS.get(primitive.name)
+        return None if planner is None else planner(arrays, outs, **primitive.params)
+
+    def matmul(
+        self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
+    ) -> Any:
+        """As NumPy's; half precision by the kernel of float32, since NumPy's BLAS has threads of its own."""
+        wide = (widened(a), widened(b))
+        result = None
+        if wide[0] is not a and a.dtype == b.dtype:
+            table = self._products.setdefault((transpose_a, transpose_b), PlanTable())
+            result = table.run_plan(wide)
+            if result is None:
+                plan = _plan_matmul(wide, None, transpose_a=transpose_a, transpose_b=transpose_b)
+                table.add(plan or _NUMPY, wide)
+                result = table.run_plan(wide)
+        if result is None:
+            return super().matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b, out=out)
+        return delivered(narrowed(result, a.dtype), out)
 
     def concatenate(self, *arrays: Any, axis: int, out: Any = None) -> Any:
         """As NumPy's, which copies as fast as memory allows; large results come from the memory pool."""
@@ -182,9 +234,10 @@ class NumbaBackend(NumpyBackend):
         key = None if outs is None else tuple([_position(arrays, array) for array in outs])
         table = primitive.plans.get(key)
         if table is None:
-            table = primitive.plans[key] = PlanTable()
+            positions = () if key is None else tuple([k for k in key if k is not None])
+            table = primitive.plans[key] = PlanTable(positions)
             if key is None:
-                primitive.find_plan = table.find
+                primitive.run_plan, primitive.find_plan = table.run_plan, table.find
         table.add(plan, operands)
         self._planned.add(primitive)
         return plan

@@ -18,6 +18,7 @@ the code: sources, versions, CPU.
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import logging
 import os
@@ -26,7 +27,8 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -37,25 +39,19 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba.core import types
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.cpu import CPUTargetOptions
 from numba.core.registry import cpu_target
 
 from nbdl import config
 from nbdl.kernels import cpu as cpu_kernels
+from nbdl.kernels.cpu.frontend import FASTMATH, FASTMATH_REASSOC, CodeLibrary, compile_function
 
 __all__ = ["FASTMATH", "FASTMATH_REASSOC", "KERNEL", "Signature", "compile_kernel"]
 
 MAGIC = b"nbdl kernel 1\n"
 ENTRY = "nbdl_kernel"
-
-FASTMATH = frozenset({"nsz", "arcp", "contract"})
-"""The relaxations that every kernel may use: NaN and infinities keep their meaning."""
-
-FASTMATH_REASSOC = FASTMATH | {"reassoc"}
-"""For kernels whose sums may be taken in another order."""
+_OPTIMIZATION = 2  # LLVM's level; 3 compiles longer and gained nothing
+_UNUSED_SECONDS = 30 * 24 * 60 * 60  # after which a folder of the cache may go
 
 _log = logging.getLogger("nbdl")
 
@@ -137,48 +133,40 @@ def _load_or_compile(key: _Key, make: Callable[[], Callable[..., Any]]) -> int:
 # ---- Numba and LLVM ----
 
 
-class _ObjectLibrary(JITCodeLibrary):
-    """A code library that is optimised but not loaded into Numba's engine."""
+class _KernelLibrary(CodeLibrary):
+    """The code of a kernel, optimised together with all that it calls."""
 
-    def _finalize_final_module(self) -> None:
-        self._finalize_dynamic_globals()
-        self._verify_declare_only_symbols()
-        self._finalized = True
+    def _optimize_final_module(self) -> None:
+        _hide_all_but_entry(self._final_module)
+        passes, options = self._codegen._module_pass_manager(opt=_OPTIMIZATION)
+        passes.run(self._final_module, options)
 
 
 def _compile(function: Callable[..., Any], fastmath: Collection[str], signature: Signature) -> _Object:
-    typing_context, context = cpu_target.typing_context, cpu_target.target_context
-    codegen = context.codegen()
-    library = _ObjectLibrary(codegen, ENTRY)
-    result = compile_extra(
-        typing_context,
-        context,
-        function,
-        args=(types.int64,) * signature.arguments,
-        return_type=types.int64 if signature.returns else types.void,
-        flags=_flags(fastmath),
-        locals={},
-        library=library,
-    )
-    _add_entry(library, result, signature)
-    _hide_all_but_entry(library._final_module)
-    library.finalize()
-    module = library._final_module
-    return _Object(codegen._tm.emit_object(module), _imports(module))
+    library = _KernelLibrary.new(ENTRY)
+    arguments = (types.int64,) * signature.arguments
+    returns = types.int64 if signature.returns else types.void
+    with _collector_paused():
+        result = compile_function(function, arguments, returns, library, fastmath)
+        _add_entry(library, result, signature)
+        library.finalize()
+        module = library._final_module
+        return _Object(library.codegen._tm.emit_object(module), _imports(module))
 
 
-def _flags(fastmath: Collection[str]) -> Flags:
-    flags = Flags()
-    options = {"nopython": True, "error_model": "numpy", "fastmath": set(fastmath)}
-    CPUTargetOptions.parse_as_flags(flags, options)
-    flags.enable_pyobject = False
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.no_compile = True  # the entry is added first
-    return flags
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the garbage collector from walking the many objects of a compilation that are all in use."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def _add_entry(library: JITCodeLibrary, result: Any, signature: Signature) -> None:
+def _add_entry(library: CodeLibrary, result: Any, signature: Signature) -> None:
     """Adds the C entry: it calls the function in Numba's convention and drops the error status.
 
     Numba's own wrapper would report errors through Python, which takes the interpreter lock.
@@ -263,6 +251,7 @@ def _environment_name() -> str:
 def _read(file_name: str) -> _Object | None:
     """The kernel in the cache, or None where there is none or the file is damaged."""
     for folder in _folders():
+        _open_folder(folder)
         path = folder / f"{file_name}.o"
         try:
             data = path.read_bytes()
@@ -274,6 +263,20 @@ def _read(file_name: str) -> _Object | None:
             return _Object(code, tuple(imports.decode().split()))
         _log.warning("ignoring the damaged file %s of the kernel cache", path)
     return None
+
+
+@cache
+def _open_folder(folder: Path) -> None:
+    """Marks a folder as used; where it is to be new, those of other versions that nobody uses are removed."""
+    try:
+        if folder.exists():
+            os.utime(folder)
+            return
+        for other in folder.parent.glob("cpu-*"):
+            if other.stat().st_mtime < time.time() - _UNUSED_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)  # another process may be removing it too
+    except OSError as error:
+        _log.debug("cannot tidy up the kernel cache: %s", error)
 
 
 def _write(file_name: str, kernel: _Object, text: str) -> None:

@@ -34,6 +34,7 @@ from nbdl.backend.numba.convolution_geometry import (
     transposed_axis,
     weight_taps,
 )
+from nbdl.backend.numba.depthwise import FORWARD, INPUT, WEIGHT, is_depthwise, plan_depthwise
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
 from nbdl.backend.numba.loops import row_major
@@ -74,6 +75,10 @@ def plan_convolution(
     counts = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], *counts)
     job = forward_job(weight.shape[2:], stride, padding, dilation, counts)
+    if outputs is None:
+        result, spec = fresh_image(shape, x.dtype, channels_last=True)
+        if is_depthwise(image_of(x), result, groups):
+            return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
     return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias))
 
 
@@ -92,6 +97,11 @@ def plan_convolution_input(
         return None
     y, weight = inputs
     shape = (y.shape[0], weight.shape[1] * groups, *size)
+    if outputs is None:
+        result, spec = fresh_image(shape, y.dtype, channels_last=True)
+        if is_depthwise(result, image_of(y), groups):
+            job = forward_job(weight.shape[2:], stride, padding, dilation, y.shape[2:])
+            return plan_depthwise(INPUT, result, image_of(y), weight, job, spec)
     depth, height, width = (
         transposed_axis(*axis) for axis in axes_of_windows(weight.shape[2:], stride, padding, dilation, size)
     )
@@ -115,6 +125,8 @@ def plan_convolution_weight(
     x, y = inputs
     shape = (y.shape[1], x.shape[1] // groups, *kernel)
     job = forward_job(kernel, stride, padding, dilation, y.shape[2:])
+    if outputs is None and is_depthwise(image_of(x), image_of(y), groups):
+        return plan_depthwise(WEIGHT, image_of(x), image_of(y), shape, job, OutputSpec(shape, x.dtype))
     return _plan_weight(x, y, outputs, shape, job, groups)
 
 

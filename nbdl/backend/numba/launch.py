@@ -1,17 +1,16 @@
 """Plans: what an array operation has found out about its operands, kept so that the next call is short.
 
 The first call of an operation with operands of new shapes, strides or dtypes makes a `Plan`: the kernel, its
-argument block, the rows and tasks, the outputs. Later calls find it in the operation's `PlanTable`:
+argument block, the rows and tasks, the outputs. Later calls find it in the operation's `PlanTable`, allocate
+the outputs and launch the kernel, all in one builtin function in machine code (`nbdl.backend.numba.native`):
 
-    plan = table.find(x, y)
-    if plan is None:
-        plan = make_plan(x, y)
-        table.add(plan, (x, y))
-    out = plan.allocate()
-    launch(plan.block, x, y, out)
+    out = table.run_plan((x, y))
+    if out is None:
+        table.add(make_plan(x, y), (x, y))
+        out = table.run_plan((x, y))
 
-`find` and `launch` are builtin functions in machine code (`nbdl.backend.numba.native`); they are made when
-this module is imported, which takes a few milliseconds once the kernel cache has them.
+The same in steps is `plan = table.find(x, y)`, `out = plan.allocate()`, `launch(plan.block, x, y, out)`. The
+builtins are made when this module is imported, which takes a few milliseconds once the kernel cache has them.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ from nbdl.backend.numba import pool, threads
 from nbdl.backend.numba.native import Words, runtime, state
 from nbdl.kernels.cpu import launcher
 
-__all__ = ["OutputSpec", "Plan", "PlanTable", "clear_all_plans", "launch", "launch_many"]
+__all__ = ["OutputSpec", "Plan", "PlanTable", "clear_all_plans", "launch"]
 
 MAX_PLANS = 64
 
 launch = runtime().launch
-launch_many = runtime().launch_many
 
 
 class OutputSpec(NamedTuple):
@@ -74,7 +72,7 @@ class Plan:
         ValueError: A count is negative.
     """
 
-    __slots__ = ("__weakref__", "allocate", "block", "keep", "kernel", "outputs")
+    __slots__ = ("__weakref__", "_specs", "allocate", "block", "keep", "kernel", "outputs")
 
     kernel: int
     block: Words
@@ -98,7 +96,6 @@ class Plan:
         self.kernel = kernel
         self.outputs = tuple(outputs)
         self.keep = keep
-        self.allocate = _allocator(self.outputs)
         operands = inputs + len(self.outputs)
         tasks = max(1, min(tasks, rows))
         if tasks > 1:
@@ -109,8 +106,24 @@ class Plan:
         self.block[launcher.HEADER_TASKS] = tasks
         self.block[launcher.HEADER_OPERANDS] = operands
         self.block[launcher.HEADER_OUTPUTS] = len(self.outputs)
+        self._specs = np.array([word for output in self.outputs for word in _spec_words(output)], np.int64)
+        self.block[launcher.HEADER_SPECS] = self._specs.ctypes.data
+        if any(pool.keeps(output.shape, output.dtype) for output in self.outputs):
+            self.allocate_by(_allocator(self.outputs))
+        else:
+            self.allocate = _allocator(self.outputs)
         self.block[launcher.HEADER_MAGIC] = launcher.MAGIC
         self.block[launcher.HEADER_WORDS + operands :] = arguments
+
+    def allocate_by(self, allocate: Callable[[], Any]) -> None:
+        """Lets a function allocate the outputs: it returns an array, or a tuple of all."""
+        self.allocate = allocate
+        self.block[launcher.HEADER_ALLOCATE] = id(allocate)
+
+    @property
+    def operands(self) -> int:
+        """Number of inputs and outputs."""
+        return int(self.block[launcher.HEADER_OPERANDS])
 
     @property
     def rows(self) -> int:
@@ -146,30 +159,57 @@ def _output_allocator(output: OutputSpec) -> Callable[[], NDArray[Any]]:
     return lambda: allocate().transpose(axes)
 
 
+def _spec_words(output: OutputSpec) -> list[int]:
+    """What `nbdl.kernels.cpu.launcher` reads to allocate an output; `Plan.outputs` keeps the dtype alive."""
+    order = np.arange(len(output.shape)) if output.axes is None else np.argsort(output.axes)
+    strides, step = [0] * len(output.shape), output.dtype.itemsize
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= output.shape[axis]
+    return [id(output.dtype), len(output.shape), *output.shape, *strides]
+
+
 class PlanTable:
     """The plans of one operation, at most `MAX_PLANS`; the oldest gives way.
+
+    Args:
+        positions: For each output the operand that it overwrites; empty where outputs are new arrays.
 
     Attributes:
         find: `find(*operands) -> Plan | None`, the plan for operands of exactly these dtypes, shapes and
             strides, aligned or not as they were; None for anything else, such as an operand that is not
             exactly a numpy.ndarray.
+        run_plan: `run_plan(inputs)`, the outputs of the plan for a list or tuple of inputs, newly allocated:
+            an array, or a tuple if they are not just one; None if there is no plan with a kernel.
+        run_rows: `run_rows(*rows) -> int`, runs the plans for rows (lists or tuples) of operands, outputs
+            overwriting the operands at `positions`; how many, since it ends at the first row that has no plan
+            with a kernel or must not be overwritten.
     """
 
-    __slots__ = ("__weakref__", "_entries", "_memory", "_oldest", "find")
+    __slots__ = (
+        "__weakref__", "_entries", "_memory", "_oldest", "_positions", "find", "run_plan", "run_rows",
+    )  # fmt: skip
 
     find: Callable[..., Plan | None]
+    run_plan: Callable[..., Any]
+    run_rows: Callable[..., int]
 
-    def __init__(self) -> None:
-        self._memory = np.zeros(launcher.TABLE_PLANS + 2 * MAX_PLANS, np.int64)
+    def __init__(self, positions: tuple[int, ...] = ()) -> None:
+        self._memory = np.zeros(launcher.TABLE_PLANS + launcher.TABLE_PLAN_WORDS * MAX_PLANS, np.int64)
         self._memory[launcher.TABLE_STATE] = state().ctypes.data
+        self._positions = np.array([len(positions), *positions], np.int64)
+        self._memory[launcher.TABLE_POSITIONS] = self._positions.ctypes.data
         self._entries: list[tuple[Plan, Words, list[Any]]] = []
         self._oldest = 0
-        make_find = runtime().make_find
-        self.find = make_find(self._memory) if make_find else partial(_find_in_python, self._entries)
+        for name, function in _IN_PYTHON.items():
+            maker = runtime().makers.get(name)
+            setattr(self, name, maker(self._memory) if maker else partial(function, self._entries, positions))
         _tables.add(self)
 
-    def add(self, plan: Plan, operands: Sequence[NDArray[Any]]) -> None:
-        """Keeps a plan for operands like these.
+    def add(self, plan: Any, operands: Sequence[NDArray[Any]]) -> None:
+        """Keeps a plan for operands like these; outputs that are given come last.
+
+        Any other object may stand in for a plan where there is no kernel; `find` returns it.
 
         Raises:
             TypeError: An operand is not exactly a numpy.ndarray.
@@ -184,8 +224,9 @@ class PlanTable:
             else:
                 k = self._oldest
                 self._oldest = (k + 1) % MAX_PLANS
-            pair = launcher.TABLE_PLANS + 2 * k
-            self._memory[pair : pair + 2] = id(plan), signature.ctypes.data
+            words = launcher.TABLE_PLANS + launcher.TABLE_PLAN_WORDS * k
+            block = plan.block.ctypes.data if isinstance(plan, Plan) else 0
+            self._memory[words : words + launcher.TABLE_PLAN_WORDS] = id(plan), signature.ctypes.data, block
             self._memory[launcher.TABLE_COUNT] = len(self._entries)
             self._memory[launcher.TABLE_LAST] = k
             # Last, since a plan that gives way must live as long as the memory points to it
@@ -225,8 +266,39 @@ def _signature(operands: Sequence[NDArray[Any]]) -> list[int]:
     return words
 
 
-def _find_in_python(entries: list[tuple[Plan, Words, list[Any]]], *operands: Any) -> Plan | None:
+# ---- Where only Python can search ----
+
+_Entries = list[tuple[Plan, Words, list[Any]]]
+
+
+def _find_in_python(entries: _Entries, positions: Any, *operands: Any) -> Plan | None:
     if any(type(operand) is not np.ndarray for operand in operands):
         return None
     signature = _signature(operands)
     return next((plan for plan, known, _ in entries if known.tolist() == signature), None)
+
+
+def _run_plan_in_python(entries: _Entries, positions: Any, inputs: Sequence[Any]) -> Any:
+    plan = _find_in_python(entries, positions, *inputs)
+    if not isinstance(plan, Plan):
+        return None
+    outputs = plan.allocate()
+    launch(plan.block, *inputs, *(outputs if type(outputs) is tuple else (outputs,)))
+    return outputs
+
+
+def _run_rows_in_python(entries: _Entries, positions: tuple[int, ...], *rows: Sequence[Any]) -> int:
+    for done, row in enumerate(rows):
+        operands = [*row, *[row[position] for position in positions]]
+        plan = _find_in_python(entries, positions, *operands)
+        if not isinstance(plan, Plan) or not all(array.flags.writeable for array in operands[len(row) :]):
+            return done
+        launch(plan.block, *operands)
+    return len(rows)
+
+
+_IN_PYTHON: dict[str, Callable[..., Any]] = {
+    "find": _find_in_python,
+    "run_plan": _run_plan_in_python,
+    "run_rows": _run_rows_in_python,
+}

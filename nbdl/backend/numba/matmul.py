@@ -20,10 +20,13 @@ from numpy.typing import DTypeLike, NDArray
 from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.stages import plans_in_a_row, scratch_memory
+from nbdl.formula import IDENTITY
 from nbdl.kernels.cpu import gemm
 from nbdl.kernels.cpu.microkernel import make_tile_table, tile_shape, tile_table_words
 
-__all__ = ["plan_linear", "plan_matmul", "plan_product", "tile_table"]
+__all__ = ["plan_linear", "plan_linear_gradients", "plan_matmul", "plan_product", "tile_table"]
 
 Array = NDArray[Any]
 
@@ -50,6 +53,28 @@ def plan_linear(inputs: Sequence[Array], outs: Sequence[Array] | None = None) ->
     """
     x, weight, *bias = inputs
     return _plan_into(x, weight.T, bias[0] if bias else None, inputs, outs)
+
+
+def plan_linear_gradients(
+    inputs: Sequence[Array], outs: Sequence[Array] | None = None, *, needs: int
+) -> Plan | None:
+    """Plans the gradients of `linear`: the products and the sum in a row, as one plan."""
+    gradient = inputs[0]
+    if outs is not None:
+        return None
+    parts: list[tuple[Plan | None, tuple[int, ...]]] = []
+    remaining = iter(range(1, len(inputs)))
+    if needs & 1:
+        k = next(remaining)
+        parts.append((plan_product(gradient, inputs[k]), (0, k)))
+    if needs & 2:
+        k = next(remaining)
+        parts.append((plan_product(gradient.T, inputs[k]), (0, k)))
+    if needs & 4:
+        total = plan_reduce([gradient], None, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False, weak=0)
+        parts.append((total, (0,)))
+    plans = [(plan, positions) for plan, positions in parts if plan is not None]
+    return plans_in_a_row(plans, len(inputs)) if len(plans) == len(parts) else None
 
 
 def _plan_into(
@@ -110,7 +135,7 @@ def plan_product(
     tasks = _tasks(product, dtype.itemsize)
     rows, columns = _steps(product, tasks, tile_shape(dtype).lanes, whole_rows=epilogue is not None)
     units = product.matrices * -(-product.rows // rows) * -(-product.columns // columns)
-    tiles, scratch = tile_table(dtype), _scratch(tasks * gemm.scratch_bytes(dtype))
+    tiles, scratch = tile_table(dtype), scratch_memory(tasks * gemm.scratch_bytes(dtype))
     start = gemm.START_BIAS if bias is not None else gemm.START_C if accumulate else gemm.START_ZERO
     words = {
         gemm.START: start,
@@ -138,7 +163,7 @@ def plan_product(
     words |= {gemm.A_INNER: inner.a, gemm.B_INNER: inner.b, gemm.C_INNER: inner.c}
     inputs = 2 if bias is None else 3
     return Plan(
-        _kernel(dtype),
+        _kernel(dtype, product.is_gemv),
         inputs=inputs,
         outputs=(OutputSpec(shape, dtype),),
         arguments=[words.get(k, 0) for k in range(inputs + 1, gemm.WORDS)],
@@ -175,6 +200,10 @@ class _Product:
     c_column: int
     is_transposed: bool
     batch: tuple[_Axis, ...]
+
+    @property
+    def is_gemv(self) -> bool:
+        return gemm.is_gemv(self.columns, self.a_row, self.a_depth, self.b_depth, self.c_row)
 
     @property
     def matrices(self) -> int:
@@ -318,12 +347,13 @@ def _steps(product: _Product, tasks: int, lanes: int, whole_rows: bool) -> tuple
     return height, width
 
 
-# ---- Kernels and memory ----
+# ---- Kernels ----
 
 
 @cache
-def _kernel(dtype: np.dtype[Any]) -> int:
-    return compile_kernel(f"gemm_{dtype}", lambda: gemm.make_gemm(dtype), f"gemm {dtype}")
+def _kernel(dtype: np.dtype[Any], is_gemv: bool) -> int:
+    name, make = ("gemv", gemm.make_gemv) if is_gemv else ("gemm", gemm.make_gemm)
+    return compile_kernel(f"{name}_{dtype}", lambda: make(dtype), f"{name} {dtype}")
 
 
 @cache
@@ -339,16 +369,3 @@ def tile_table(dtype: DTypeLike) -> NDArray[np.int64]:
     fill = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(address)
     fill(table.ctypes.data, 0, 1, 0)
     return table
-
-
-_ALIGNMENT = 4096
-_scratch_memory: list[NDArray[np.uint8]] = []
-
-
-def _scratch(size: int) -> NDArray[np.uint8]:
-    """Scratch memory for all plans, which run one at a time; plans keep what they were given."""
-    if not _scratch_memory or _scratch_memory[0].size < size:
-        memory = np.empty(size + _ALIGNMENT, np.uint8)
-        offset = -memory.ctypes.data % _ALIGNMENT
-        _scratch_memory[:] = [memory[offset : offset + size]]
-    return _scratch_memory[0]

@@ -1,12 +1,11 @@
 """Builtin functions whose body is a Numba kernel, and the same functions in Python.
 
-A call from Python to `launch` or to a plan table's `find` must cost some tens of nanoseconds, less than the
-argument handling of any wrapper. So the C functions of `nbdl.kernels.cpu.launcher` are made into builtins
+A call from Python to `launch` or to a plan table's `run_plan` must cost some tens of nanoseconds, less than
+the argument handling of any wrapper. So the C functions of `nbdl.kernels.cpu.launcher` are made into builtins
 through CPython's C API (`PyCFunction_NewEx`, `METH_FASTCALL`) and get the object pointers themselves. They
-know where `numpy.ndarray` keeps its fields; `layout_is_known` compares that with real arrays, and where it
-does not hold (another interpreter, a free-threaded build) the Python functions of this module do the work.
-These are also what the builtins call when they meet an argument that they do not expect, so every error is
-raised here.
+know where `numpy.ndarray`, lists and tuples keep their fields; `layout_is_known` compares that with real
+objects, and where it does not hold (another interpreter, a free-threaded build) Python functions do the work.
+What the builtins do not expect is left to these as well, so every error is raised here.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +26,23 @@ from numpy.typing import NDArray
 from nbdl.backend.numba.compiler import KERNEL, Signature, compile_kernel
 from nbdl.kernels.cpu import launcher
 
-__all__ = ["Words", "launch_in_python", "launch_many_in_python", "layout_is_known", "runtime", "state"]
+__all__ = [
+    "Words",
+    "builtin",
+    "failure_address",
+    "launch_in_python",
+    "layout_is_known",
+    "run_block",
+    "runtime",
+    "state",
+    "store_word",
+]
 
 Words = NDArray[np.int64]
 
 _BUILTIN = Signature(arguments=3, returns=True)
 _METH_FASTCALL = 0x80
+_NEW_FROM_DESCR = 94  # its number in NumPy's C API, fixed like those of all functions
 
 _log = logging.getLogger("nbdl")
 
@@ -41,13 +52,12 @@ class Runtime(NamedTuple):
 
     Attributes:
         launch: `launch(block, *arrays)`, see `launch_in_python`.
-        launch_many: `launch_many(block, *arrays, block, *arrays, ...)`.
-        make_find: Makes `find` of a plan table out of the table's memory; None if only Python can search.
+        makers: By name (`find`, `run_plan`, `run_rows`), what makes the function of a plan table out of the
+            table's memory; empty if only Python can search.
     """
 
     launch: Callable[..., None]
-    launch_many: Callable[..., None]
-    make_find: Callable[[Words], Callable[..., Any]] | None
+    makers: dict[str, Callable[[Words], Callable[..., Any]]]
 
 
 @cache
@@ -60,12 +70,17 @@ def state() -> Words:
     return words
 
 
+def failure_address() -> int:
+    """Address of the word that a kernel sets to 1 at an index out of range; `launch` then raises."""
+    return state().ctypes.data + 8 * launcher.STATE_FAILED
+
+
 @cache
 def runtime() -> Runtime:
     """The entry points for this interpreter."""
     if not layout_is_known():
         _log.info("launching kernels from Python, since this interpreter's objects have another layout")
-        return Runtime(launch_in_python, launch_many_in_python, None)
+        return Runtime(launch_in_python, {})
     words = state()
     api = ctypes.pythonapi
     words[launcher.STATE_INCREF] = _address(api.Py_IncRef)
@@ -74,12 +89,13 @@ def runtime() -> Runtime:
     words[launcher.STATE_TUPLE_SET] = _address(api.PyTuple_SetItem)
     words[launcher.STATE_OBJECT_CALL] = _address(api.PyObject_Call)
     words[launcher.STATE_LAUNCH] = id(launch_in_python)
-    words[launcher.STATE_LAUNCH_MANY] = id(launch_many_in_python)
-    return Runtime(
-        launch=_builtin(launcher.launch)(words),
-        launch_many=_builtin(launcher.launch_many)(words),
-        make_find=_builtin(launcher.find),
-    )
+    words[launcher.STATE_CALL] = _address(api.PyObject_CallNoArgs)
+    words[launcher.STATE_NEW_INT] = _address(api.PyLong_FromLongLong)
+    words[launcher.STATE_NEW_ARRAY] = _new_array_address()
+    words[launcher.STATE_LIST], words[launcher.STATE_TUPLE] = id(list), id(tuple)
+    words[launcher.STATE_FAILURE] = id(_raise_failure)
+    entries = (launcher.find, launcher.run_plan, launcher.run_rows)
+    return Runtime(builtin(launcher.launch)(words), {entry.__name__: builtin(entry) for entry in entries})
 
 
 # ---- Builtins ----
@@ -103,7 +119,17 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def _builtin(function: Callable[..., int]) -> Callable[[Words], Callable[..., Any]]:
+def _new_array_address() -> int:
+    """Address of `PyArray_NewFromDescr`, found where NumPy keeps its C API for compiled extensions."""
+    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    core = import_module("numpy._core._multiarray_umath")
+    table = get_pointer(core._ARRAY_API, None)
+    return ctypes.c_int64.from_address(table + 8 * _NEW_FROM_DESCR).value
+
+
+def builtin(function: Callable[..., int]) -> Callable[[Words], Callable[..., Any]]:
     """Compiles an entry of the launcher; the result makes builtins bound to an array (C argument `self`)."""
     name = function.__name__
     address = compile_kernel(name, lambda: function, f"launcher.{name}", signature=_BUILTIN)
@@ -128,7 +154,17 @@ def layout_is_known() -> bool:
         np.zeros(17, np.int8)[1:9].view(np.int64),
     )
     arrays[1].flags.writeable = False
-    return type(arrays[0]).__basicsize__ >= 8 * 9 and all(_fields_agree(array) for array in arrays)
+    if type(arrays[0]).__basicsize__ < 8 * 9 or not all(_fields_agree(array) for array in arrays):
+        return False
+    return _items_agree((arrays[0], arrays[1])) and _items_agree([arrays[1], arrays[2]])
+
+
+def _items_agree(sequence: list[Any] | tuple[Any, ...]) -> bool:
+    start = id(sequence)
+    words = (ctypes.c_int64 * (launcher.SEQUENCE_ITEMS + 1)).from_address(start)
+    start = words[launcher.SEQUENCE_ITEMS] if type(sequence) is list else start + 8 * launcher.SEQUENCE_ITEMS
+    items = (ctypes.c_int64 * len(sequence)).from_address(start)
+    return words[launcher.SEQUENCE_LENGTH] == len(sequence) and list(items) == [id(x) for x in sequence]
 
 
 def _fields_agree(array: NDArray[Any]) -> bool:
@@ -169,35 +205,15 @@ def launch_in_python(block: Words, *arrays: NDArray[Any]) -> None:
     Raises:
         TypeError: `block` is no plan's block, or the arrays are too few, too many or not all numpy.ndarray.
         ValueError: An output is read-only.
+        IndexError: The kernel met an index out of range.
     """
-    _check("launch", block, arrays)
-    if len(arrays) != block[launcher.HEADER_OPERANDS]:
-        raise TypeError(f"launch: expected {block[launcher.HEADER_OPERANDS]} arrays, got {len(arrays)}")
+    _check(block, arrays)
     _bind_and_run(block, arrays)
+    if state()[launcher.STATE_FAILED]:
+        _raise_failure()
 
 
-def launch_many_in_python(*items: Any) -> None:
-    """Runs several plans in this order: `launch_many(block, *arrays, block, *arrays, ...)`.
-
-    All arguments are checked before the first plan runs.
-
-    Raises:
-        TypeError: As for `launch_in_python`.
-        ValueError: As for `launch_in_python`.
-    """
-    calls = []
-    start = 0
-    while start < len(items):
-        block, rest = items[start], items[start + 1 :]
-        _check("launch_many", block, rest)
-        operands = int(block[launcher.HEADER_OPERANDS])
-        calls.append((block, rest[:operands]))
-        start += 1 + operands
-    for block, arrays in calls:
-        _bind_and_run(block, arrays)
-
-
-def _check(function: str, block: Any, arrays: tuple[Any, ...]) -> None:
+def _check(block: Any, arrays: tuple[Any, ...]) -> None:
     if (
         type(block) is not np.ndarray
         or block.dtype != np.int64
@@ -205,20 +221,34 @@ def _check(function: str, block: Any, arrays: tuple[Any, ...]) -> None:
         or block.size < launcher.HEADER_WORDS
         or block[launcher.HEADER_MAGIC] != launcher.MAGIC
     ):
-        raise TypeError(f"{function}: expected the block of a plan, got {type(block).__name__}")
+        raise TypeError(f"launch: expected the block of a plan, got {type(block).__name__}")
     operands, outputs = int(block[launcher.HEADER_OPERANDS]), int(block[launcher.HEADER_OUTPUTS])
-    if len(arrays) < operands:
-        raise TypeError(f"{function}: expected {operands} arrays after the block, got {len(arrays)}")
-    for i, array in enumerate(arrays[:operands]):
+    if len(arrays) != operands:
+        raise TypeError(f"launch: expected {operands} arrays after the block, got {len(arrays)}")
+    for i, array in enumerate(arrays):
         if type(array) is not np.ndarray:
-            raise TypeError(f"{function}: operand {i} must be a numpy.ndarray, got {type(array).__name__}")
+            raise TypeError(f"launch: operand {i} must be a numpy.ndarray, got {type(array).__name__}")
         if i >= operands - outputs and not array.flags.writeable:
-            raise ValueError(
-                f"{function}: operand {i} is an output and must be writeable, got a read-only array"
-            )
+            raise ValueError(f"launch: operand {i} is an output and must be writeable, got a read-only array")
+
+
+def _raise_failure() -> None:
+    """Reports what a kernel could not, and clears the word."""
+    state()[launcher.STATE_FAILED] = 0
+    raise IndexError("launch: an index is out of range")
 
 
 def _bind_and_run(block: Words, arrays: tuple[NDArray[Any], ...]) -> None:
     addresses = [array.ctypes.data for array in arrays]
     block[launcher.HEADER_WORDS : launcher.HEADER_WORDS + len(addresses)] = addresses
+    run_block(block)
+
+
+def run_block(block: Words) -> None:
+    """Runs a plan whose operands' addresses are in its block."""
     _run()(state().ctypes.data, block.ctypes.data, 0, 0)
+
+
+def store_word(address: int, value: int) -> None:
+    """Writes an int64 to memory."""
+    ctypes.c_int64.from_address(address).value = value

@@ -137,7 +137,7 @@ def _as_tuple(plan: Plan) -> Plan:
     """The plan, whose result is a tuple even if there is only one."""
     if len(plan.outputs) == 1:
         allocate = plan.allocate
-        plan.allocate = lambda: (allocate(),)
+        plan.allocate_by(lambda: (allocate(),))
     return plan
 
 

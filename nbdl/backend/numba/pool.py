@@ -28,6 +28,7 @@ __all__ = [
     "clear",
     "default_pool",
     "empty",
+    "keeps",
     "set_limit",
     "statistics",
 ]
@@ -94,10 +95,9 @@ class MemoryPool:
     def allocator(self, shape: tuple[int, ...], dtype: DTypeLike) -> Callable[[], NDArray[Any]]:
         """Returns a function that does `empty(shape, dtype)`, for shapes that are wanted often."""
         dtype = np.dtype(dtype)
-        nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes < MIN_BYTES or dtype.hasobject:
+        if not keeps(shape, dtype):
             return partial(np.empty, shape, dtype)
-        size = _size_class(nbytes)
+        size = _size_class(math.prod(shape) * dtype.itemsize)
         # The interface has no name for dtypes of other packages (bfloat16): arrays of bytes, seen anew
         typestr = dtype.str if dtype.isbuiltin == 1 else f"|V{dtype.itemsize}"
 
@@ -192,6 +192,11 @@ def _new_block(size: int) -> _Block:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     address = memory.ctypes.data
     return _Block(memory, address + -address % _ALIGNMENT, size)
+
+
+def keeps(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of this kind come from a pool, and not from NumPy."""
+    return math.prod(shape) * dtype.itemsize >= MIN_BYTES and not dtype.hasobject
 
 
 def _size_class(nbytes: int) -> int:

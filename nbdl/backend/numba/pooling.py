@@ -51,11 +51,12 @@ def plan_max_pool(
     tables = _tap_tables(x.shape[2:], kernel, stride, padding, dilation, counts)
     if not _all_windows_meet_elements(tables):
         return None
-    words = _window_words(x.shape[2:], dilation, counts, tables)
+    lanes = _lane_table(x.shape[-1], kernel[-1], stride[-1], padding[-1], dilation[-1], counts[-1])
+    words = _window_words(x.shape[2:], dilation, counts, tables) | _lane_words(lanes, stride[-1])
     work = 2.0 * math.prod((*x.shape[:2], *counts, *kernel))
     positions = np.dtype(np.int64)
     return _plan_lines(
-        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=tables
+        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=(tables, lanes)
     )
 
 
@@ -76,12 +77,13 @@ def plan_avg_pool(
         return None
     size, dilation = x.shape[2:], (1,) * len(counts)
     tables = _tap_tables(size, kernel, stride, padding, dilation, counts)
-    words = _window_words(size, dilation, counts, tables)
+    lanes = _lane_table(size[-1], kernel[-1], stride[-1], padding[-1], 1, counts[-1])
+    words = _window_words(size, dilation, counts, tables) | _lane_words(lanes, stride[-1])
     divisors = _divisors(x.dtype, size, kernel, stride, padding, counts, count_include_pad, divisor)
     words[cpu.DIVISORS] = divisors.ctypes.data
     work = math.prod((*x.shape[:2], *counts)) * (3.0 + math.prod(kernel))
     return _plan_lines(
-        "avg_pool", cpu.make_avg_pool, x, counts, (x.dtype,), words, work, keep=(tables, divisors)
+        "avg_pool", cpu.make_avg_pool, x, counts, (x.dtype,), words, work, keep=(tables, lanes, divisors)
     )
 
 
@@ -172,6 +174,18 @@ def _window_words(size: Sizes, dilation: Sizes, counts: Sizes, tables: Sequence[
     return words | dict(enumerate([table.ctypes.data for table in tables], cpu.TAPS_DEPTH))
 
 
+def _lane_table(n: int, taps: int, stride: int, before: int, gap: int, count: int) -> NDArray[np.int64]:
+    """(first, number, position of the first) of the windows along an axis that meet it with each tap."""
+    offsets = np.arange(taps) * gap - before  # of window 0
+    first = np.clip(-(offsets // stride), 0, count)
+    last = np.clip((n - 1 - offsets) // stride + 1, first, count)
+    return np.stack([first, last - first, first * stride + offsets], 1).astype(np.int64)
+
+
+def _lane_words(lanes: NDArray[np.int64], stride: int) -> Words:
+    return {cpu.LANES_WIDTH: lanes.ctypes.data, cpu.KERNEL_WIDTH: len(lanes), cpu.STRIDE_WIDTH: stride}
+
+
 def _all_windows_meet_elements(tables: Sequence[NDArray[np.int64]]) -> bool:
     return all(table[:, 1].all() for table in tables)
 
@@ -213,6 +227,7 @@ def _plan_lines(
     chunk = source.channels if source.has_adjacent_channels else 1
     rows = source.batch * (source.channels // chunk) * result.size[0] * result.size[1]
     specs = [spec._replace(dtype=dtype) for dtype in dtypes]
+    words |= {cpu.X_LANE: words[cpu.STRIDE_WIDTH] * source.strides[-1]}
     return _plan(name, make, (x,), specs, source, result, chunk, words, rows, work, keep)
 
 

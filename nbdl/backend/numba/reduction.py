@@ -1,10 +1,11 @@
-"""Sums and means of formulas as compiled loops; extrema and the like are NumPy's, whose loops are as fast."""
+"""Reductions as compiled loops: sums and means of formulas; products, extrema, any and all of arrays."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,11 +24,46 @@ from nbdl.backend.numba.codegen import (
     row_offsets,
 )
 from nbdl.backend.numba.launch import OutputSpec, Plan
+from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import element_strides, memory_order, merge, row_major, tasks_for
 from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.formula import Formula, dtypes
 
 KEPT, REDUCED = 0, 1
+
+
+class _Rule(NamedTuple):
+    """How a kernel accumulates.
+
+    Attributes:
+        start: Code of the value before anything is accumulated.
+        step: Code of the new total, with places for the total and the next value.
+        accumulator: Dtype of the total; None: that of the result.
+    """
+
+    start: str
+    step: str
+    accumulator: np.dtype[Any] | None
+
+
+def _rule(kind: str, dtype: np.dtype[Any]) -> _Rule:
+    """The rule for a result of ``dtype``; float32 is summed and multiplied in float64."""
+    wide = np.dtype(np.float64) if dtype.kind == "f" else np.dtype(np.int64)
+    if kind in ("sum", "mean"):
+        return _Rule("0", "{total} + accumulate({value})", wide)
+    if kind == "prod":
+        return _Rule("1", "{total} * accumulate({value})", wide)
+    if kind in ("any", "all"):
+        symbol, start = ("|", "0") if kind == "any" else ("&", "1")
+        return _Rule(start, f"{{total}} {symbol} accumulate(truth({{value}}))", np.dtype(np.uint8))
+    rising = kind == "max"
+    if dtype.kind == "f":
+        start = "float('-inf')" if rising else "float('inf')"
+    else:
+        start = str(np.iinfo(dtype).min if rising else np.iinfo(dtype).max)
+    return _Rule(start, f"m.{kind}imum({{total}}, accumulate({{value}}))", None)
+
+
 # Columns that are accumulated together when rows are summed: their float64 sums stay in the L1 cache.
 TILE = 256
 
@@ -42,16 +78,16 @@ def plan_reduce(
     keepdims: bool,
     weak: int,
 ) -> Plan | None:
-    """A plan for the sum or mean of ``formula`` over ``axes``, or None where NumPy has to do it.
+    """A plan for the reduction of ``formula`` over ``axes``, or None where NumPy has to do it.
 
-    float32 is accumulated in float64, integers in int64.
+    Sums and products of float32 are accumulated in float64, those of integers in int64.
     """
     _, computed, (dtype,) = dtypes.arithmetic(
         formula, tuple([x.dtype for x in inputs]), dtypes.priorities(inputs, weak)
     )
     result = reduced_dtype(kind, dtype)
     shape = np.broadcast_shapes(*[x.shape for x in inputs])
-    if kind not in ("sum", "mean") or outputs is not None or dtype == dtypes.BOOL or math.prod(shape) == 0:
+    if math.prod(shape) == 0 or (dtype == dtypes.BOOL and kind in ("max", "min", "mean")):
         return None
     if not is_supported(formula, [*[x.dtype for x in inputs], computed, result]):
         return None
@@ -60,19 +96,34 @@ def plan_reduce(
         return None
     kept_shape = tuple(n for axis, n in enumerate(shape) if axis not in axes)
     out_shape = tuple(1 if axis in axes else n for axis, n in enumerate(shape)) if keepdims else kept_shape
+    written = _output_strides(outputs, out_shape, result)
+    if written is None:
+        return None
     # Loops in memory order, but kept axes of the output in their own order.
     order = memory_order(shape, strides)  # type: ignore[arg-type]
-    out_strides = iter(row_major(kept_shape))
-    by_axis = [0 if axis in axes else next(out_strides) for axis in range(len(shape))]
+    steps_of_kept = iter(
+        written if not keepdims else [written[k] for k in range(len(shape)) if k not in axes]
+    )
+    by_axis = [0 if axis in axes else next(steps_of_kept) for axis in range(len(shape))]
     groups = [REDUCED if axis in axes else KEPT for axis in order]
     dims = [shape[axis] for axis in order]
     steps = [[stride[axis] for axis in order] for stride in [*strides, by_axis]]  # type: ignore[index]
     nest, merged_groups = merge(dims, steps, groups)
     scale = 1.0 / math.prod(shape[axis] for axis in axes) if kind == "mean" else 1.0
-    return _plan(formula, inputs, nest, merged_groups, OutputSpec(out_shape, result), computed, scale)
+    return _plan(formula, kind, inputs, nest, merged_groups, OutputSpec(out_shape, result), computed, scale)
 
 
-def _plan(formula, inputs, nest, groups, spec, computed, scale) -> Plan:
+def _output_strides(
+    outputs: Sequence[np.ndarray] | None, shape: tuple[int, ...], dtype: np.dtype
+) -> Sequence[int] | None:
+    """Element strides of the output; None if kernels cannot write there."""
+    if outputs is None:
+        return row_major(shape)
+    (out,) = outputs
+    return element_strides(out, shape) if is_plain([out], dtype) else None
+
+
+def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
     """Kept loops outside, reduced loops inside; the innermost loop in memory stays innermost."""
     last = len(groups) - 1
     kept = [loop for loop in range(last) if groups[loop] == KEPT]
@@ -84,11 +135,12 @@ def _plan(formula, inputs, nest, groups, spec, computed, scale) -> Plan:
         Operand(name, dtype, _pattern(strides, name))
         for name, dtype, strides in zip(names, types, nest.strides, strict=True)
     )
-    accumulator = np.dtype(np.int64) if spec.dtype.kind in "iu" else np.dtype(np.float64)
+    rule = _rule(kind, spec.dtype)
     source = (columns_source if by_columns else rows_source)(
-        formula, operands, len(kept), len(reduced), computed
+        formula, rule, operands, len(kept), len(reduced), computed
     )
-    address = _kernel(formula.name, source, computed, accumulator)
+    name = f"{'sum' if kind == 'mean' else kind}_{formula.name}"
+    address = _kernel(name, source, computed, rule.accumulator or spec.dtype)
     n = nest.dims[last]
     tiles = -(-n // TILE) if by_columns else 1
     rows = math.prod(nest.dims[loop] for loop in kept) * tiles
@@ -124,7 +176,7 @@ def _pattern(strides: Sequence[int], name: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _kernel(name: str, source: str, computed: np.dtype, accumulator: np.dtype) -> int:
-    return build(f"sum_{name}", source, computed, accumulator, reassociate=True)
+    return build(name, source, computed, accumulator, reassociate=True)
 
 
 def _layout(count: int, kept: int, reduced: int) -> tuple[int, int, int, int, int]:
@@ -190,7 +242,7 @@ def _read_strided(writer: Writer, level: int, inputs: Sequence[Operand]) -> None
 
 
 def rows_source(
-    formula: Formula, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+    formula: Formula, rule: _Rule, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
 ) -> str:
     """A kernel whose innermost loop is reduced: one result a row."""
     count, inputs, output = len(operands), operands[:-1], operands[-1]
@@ -201,29 +253,29 @@ def rows_source(
     body = formula_body(formula, inputs, loaded, computed)
     writer.add(1, *body.before, "for row in range(lo, hi):")
     _offsets(writer, 2, "row", names, kept, kept_dims, kept_strides, "outer")
-    writer.add(2, "total = accumulate(0)", "for step in range(reduced):")
+    writer.add(2, f"total = accumulate({rule.start})", "for step in range(reduced):")
     _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
     _open_row(writer, 3, inputs, "0", "n")
     writer.add(3, "for j in range(n):")
     _read_strided(writer, 4, inputs)
-    writer.add(4, *body.inside, f"total += accumulate({body.results[0]})")
+    writer.add(4, *body.inside, f"total = {rule.step.format(total='total', value=body.results[0])}")
     place = f"y0_address + y0_outer * {output.dtype.itemsize}"
     writer.add(2, f"{accessor(output.dtype)}({place}, 1)[0] = {_scaled('total', output)}")
     return writer.text()
 
 
 def columns_source(
-    formula: Formula, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+    formula: Formula, rule: _Rule, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
 ) -> str:
     """A kernel whose innermost loop is kept: rows are added up, a tile of columns at a time."""
     count, inputs, output = len(operands), operands[:-1], operands[-1]
     facts, kept_dims, kept_strides, reduced_dims, reduced_strides = _layout(count, kept, reduced)
     names = [op.name for op in operands]
-    total = "int64_at" if output.dtype.kind in "iu" else "float64_at"
+    totals = accessor(rule.accumulator or output.dtype)
     writer = Writer()
     loaded = _prologue(writer, operands, facts)
     body = formula_body(formula, inputs, loaded, computed)
-    writer.add(1, *body.before, f"totals = {total}(stack_int64({TILE}), {TILE})")
+    writer.add(1, *body.before, f"totals = {totals}(stack_int64({TILE}), {TILE})")
     writer.add(
         1,
         "for unit in range(lo, hi):",
@@ -232,12 +284,13 @@ def columns_source(
     )
     writer.add(2, f"width = min({TILE}, n - first)")
     _offsets(writer, 2, "row", names, kept, kept_dims, kept_strides, "outer")
-    writer.add(2, "for j in range(width):", "    totals[j] = accumulate(0)", "for step in range(reduced):")
+    writer.add(2, "for j in range(width):", f"    totals[j] = accumulate({rule.start})")
+    writer.add(2, "for step in range(reduced):")
     _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
     _open_row(writer, 3, inputs, "first", "width")
     writer.add(3, "for j in range(width):")
     _read_strided(writer, 4, inputs)
-    writer.add(4, *body.inside, f"totals[j] += accumulate({body.results[0]})")
+    writer.add(4, *body.inside, f"totals[j] = {rule.step.format(total='totals[j]', value=body.results[0])}")
     size = output.dtype.itemsize
     if output.pattern == CONTIGUOUS:
         writer.add(2, f"y0 = {accessor(output.dtype)}(y0_address + (y0_outer + first) * {size}, width)")
@@ -253,4 +306,6 @@ def columns_source(
 
 
 def _scaled(code: str, output: Operand) -> str:
+    if output.dtype == bool:
+        return f"{code} != 0"
     return code if output.dtype.kind in "iu" else f"{code} * scale"

@@ -1,4 +1,4 @@
-"""Plans of several stages, and the scratch memory of kernels."""
+"""Plans of several stages or plans, and the scratch memory of kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.native import state
 from nbdl.kernels.cpu import stages as kernel
 
-__all__ = ["Stage", "scratch_memory", "staged_plan"]
+__all__ = ["Stage", "plans_in_a_row", "scratch_memory", "staged_plan"]
 
 _ALIGNMENT = 4096
 
@@ -65,6 +65,35 @@ def staged_plan(
 def block_words(words: dict[int, int], operands: int) -> list[int]:
     """The words of an argument block behind the addresses of its operands."""
     return [words.get(k, 0) for k in range(operands, 1 + max(words))]
+
+
+def plans_in_a_row(parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int) -> Plan:
+    """A plan that runs plans one after the other.
+
+    Args:
+        parts: The plans, each with the positions of its first operands among those of the whole; its last
+            ones are new outputs of the whole.
+        inputs: Number of input operands; with the outputs at most `MAX_OPERANDS`.
+    """
+    table = [state().ctypes.data, len(parts)]
+    outputs: list[OutputSpec] = []
+    for plan, positions in parts:
+        first = inputs + len(outputs)
+        outputs += plan.outputs[len(plan.outputs) + len(positions) - plan.operands :]
+        table += [plan.block.ctypes.data, *positions, *range(first, inputs + len(outputs))]
+    return Plan(
+        _run_plans(),
+        inputs=inputs,
+        outputs=outputs,
+        arguments=block_words(dict(enumerate(table, kernel.STATE)), inputs + len(outputs)),
+        rows=1,
+        keep=(state(), parts),
+    )
+
+
+@cache
+def _run_plans() -> int:
+    return compile_kernel("plans", lambda: kernel.run_plans, "plans in a row")
 
 
 @cache

@@ -13,20 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.numpy.attention import Attention
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.copying import Copying
 from nbdl.backend.numpy.custom import Custom
+from nbdl.backend.numpy.decompositions import Decompositions
 from nbdl.backend.numpy.elementwise import Elementwise
+from nbdl.backend.numpy.fourier import Fourier
 from nbdl.backend.numpy.indexing import Indexing
 from nbdl.backend.numpy.joining import Joining
 from nbdl.backend.numpy.linalg import LinearAlgebra
 from nbdl.backend.numpy.normalization import Normalization
 from nbdl.backend.numpy.pooling import Pooling
+from nbdl.backend.numpy.quasi_newton import QuasiNewton
 from nbdl.backend.numpy.random import Random
+from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.reduction import Reduction
+from nbdl.backend.numpy.rows import groups_of_rows, joined_rows
 from nbdl.backend.numpy.scanning import Scanning
 from nbdl.backend.numpy.softmax import Softmax
 from nbdl.backend.numpy.sorting import Sorting
+from nbdl.backend.numpy.special import Special
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -37,14 +44,20 @@ class NumpyBackend(
     Copying,
     Reduction,
     LinearAlgebra,
+    Decompositions,
+    Fourier,
+    Special,
     Convolution,
     Pooling,
     Softmax,
+    Attention,
     Normalization,
+    Recurrent,
     Indexing,
     Joining,
     Scanning,
     Sorting,
+    QuasiNewton,
     Random,
     Custom,
 ):
@@ -71,6 +84,7 @@ class NumpyBackend(
             return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
         except (ValueError, IndexError, TypeError):
             primitive.check(*arrays)  # says what is wrong in the terms of the operation
+            primitive.check_values(*arrays)
             raise
 
     def overwrite(
@@ -83,9 +97,36 @@ class NumpyBackend(
             rows: operands of the calls, for instance one row a parameter of an optimizer.
             positions: which operand each output overwrites.
         """
-        for row in rows:
-            outs = tuple([row[position] for position in positions])
-            self.execute(primitive, row, out=outs if len(outs) > 1 else outs[0])
+        for group in groups_of_rows(rows):
+            targets = {id(row[position]) for row in group for position in positions}
+            if len(group) > 1 and len(targets) == len(group) * len(positions):
+                self._overwrite_together(primitive, group, positions)
+                continue
+            for row in group:
+                outs = tuple([row[position] for position in positions])
+                self.execute(primitive, row, out=outs if len(outs) > 1 else outs[0])
+
+    def _overwrite_together(
+        self, primitive: Primitive, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]
+    ) -> None:
+        """Rows of small arrays as one row of long ones."""
+        results = self.execute(primitive, joined_rows(rows))
+        for position, result in zip(positions, results if type(results) is tuple else (results,)):
+            start = 0
+            for row in rows:
+                target = row[position]
+                target[...] = result[start : start + target.size].reshape(target.shape)
+                start += target.size
+
+    def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
+        """A kernel launch for operands like these, of which a program may make many in a row; None here.
+
+        Args:
+            primitive: what to compute.
+            arrays: operands of the right shapes, strides and dtypes; their values are not looked at.
+            outs: likewise the outputs; None if the plan may choose their layout.
+        """
+        return None
 
     def _elsewhere(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         """Arrays of another device: the backend of that device computes, if all of them are there."""

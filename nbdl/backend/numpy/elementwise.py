@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes, numpy_functions
 from nbdl.formula.expr import variables
 from nbdl.formula.printers import NumpyStatements
@@ -131,6 +132,8 @@ def _in_blocks(formula: Formula, inputs: tuple[Any, ...], weak: int, out: Any) -
 class Elementwise:
     """Pointwise primitives."""
 
+    xp: Any
+
     def pointwise(self, *inputs: Any, formula: Formula, weak: int = 0, out: Any = None) -> Any:
         """A formula on broadcast operands.
 
@@ -166,8 +169,23 @@ class Elementwise:
             results.append(array)
         return results[0] if len(results) == 1 else tuple(results)
 
+    def common_multiple(self, x: Any, y: Any, *, kind: str, out: Any = None) -> Any:
+        """``gcd`` or ``lcm`` of integers of one dtype."""
+        return delivered(self.xp.asarray(getattr(self.xp, kind)(x, y)), out)
+
+    def frexp(self, x: Any, *, out: Any = None) -> Any:
+        """Mantissas and exponents (int32)."""
+        mantissa, exponent = self.xp.frexp(x)
+        return delivered((self.xp.asarray(mantissa), self.xp.asarray(exponent, np.int32)), out)
+
+    def conjugate(self, x: Any, *, out: Any = None) -> Any:
+        """The complex conjugates."""
+        return np.asarray(np.conjugate(x, out=out))
+
     def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
-        """``x`` in another dtype, always a copy."""
+        """``x`` in another dtype, always a copy; of complex numbers the real part if that dtype is real."""
+        if x.dtype.kind == "c" and dtype.kind not in "cb":
+            x = x.real
         if out is not None:
             out[...] = x
             return out

@@ -36,7 +36,8 @@ class Indexing:
             out[...] = x
         key = _key(axes, indices)
         if accumulate:
-            self.xp.add.at(out, key, values)
+            with np.errstate(all="ignore"):
+                self.xp.add.at(out, key, values)
         else:
             out[key] = values
         return out
@@ -67,7 +68,8 @@ class Indexing:
         if kind == "set":
             out[key] = values
         else:
-            getattr(self.xp, _REDUCING[kind].__name__).at(out, key, values)
+            with np.errstate(all="ignore"):
+                getattr(self.xp, _REDUCING[kind].__name__).at(out, key, values)
         return out
 
     def nonzero(self, x: Any, *, out: Any = None) -> Any:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
-from nbdl.formula import dtypes
+from nbdl.formula import IDENTITY, Formula, dtypes
 
 
 class LinearAlgebra:
     """Matrix primitives."""
+
+    # Of the classes Elementwise and Reduction.
+    pointwise: Callable[..., Any]
+    reduce: Callable[..., Any]
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
@@ -51,3 +56,53 @@ class LinearAlgebra:
         if bias:
             result += bias[0]
         return result
+
+    def linear_gradients(self, gradient: Any, *operands: Any, needs: int, out: Any = None) -> Any:
+        """The gradients of ``linear``'s operands, of those that are needed.
+
+        Args:
+            gradient: (rows, out), of the result.
+            operands: weight (out, in) if the input's gradient is needed, x (rows, in) if the weight's is.
+            needs: bit 0 is set where the gradient of x is needed, bit 1: weight, bit 2: bias.
+            out: receives the results.
+        """
+        remaining = iter(operands)
+        results = []
+        if needs & 1:
+            results.append(self.matmul(gradient, next(remaining)))
+        if needs & 2:
+            results.append(self.matmul(gradient, next(remaining), transpose_a=True))
+        if needs & 4:
+            results.append(self.reduce(gradient, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False))
+        return delivered(tuple(results), out)
+
+    def activated_linear(self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None) -> Any:
+        """``activation(linear(x, weight, *bias))``.
+
+        Args:
+            x: (..., in).
+            weight: (out, in).
+            bias: (out,) or nothing.
+            activation: a formula of one operand.
+            out: (..., out), receives the result.
+        """
+        return self.pointwise(self.linear(x, weight, *bias), formula=activation, out=out)
+
+    def activated_linear_gradients(
+        self, gradient: Any, result: Any, *operands: Any, activation: Formula, needs: int, out: Any = None
+    ) -> Any:
+        """The gradient before the activation, then what :meth:`linear_gradients` makes of it.
+
+        Args:
+            gradient: (rows, out), of the result.
+            result: (rows, out).
+            operands: as in :meth:`linear_gradients`.
+            activation: a formula of one operand whose derivative is a function of its value.
+            needs: as in :meth:`linear_gradients`.
+            out: receives the results.
+        """
+        (term,) = activation.vjp(1).terms
+        assert term is not None
+        sources = [gradient if kind == "g" else result for kind, _ in term.sources]
+        slope = self.pointwise(*sources, formula=term.formula)
+        return delivered((slope, *self.linear_gradients(slope, *operands, needs=needs)), out)

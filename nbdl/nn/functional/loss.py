@@ -207,7 +207,7 @@ def gaussian_nll_loss(
     """
     if not isinstance(var, Tensor):
         var = input.new_full((), float(var))
-    if bool((var.detach() < 0).any()):
+    if var.batch is None and bool((var.detach() < 0).any()):
         raise ValueError("gaussian_nll_loss: var has negative entry/entries")
     shape = input.array.shape
     if var.array.ndim and var.array.shape != shape:
@@ -243,7 +243,7 @@ def binary_cross_entropy(
     """
     _require_same_shape("binary_cross_entropy", input, target)
     p = input.detach()
-    if bool(((p < 0) | (p > 1)).any()):
+    if p.batch is None and bool(((p < 0) | (p > 1)).any()):
         raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1")
     return _weighted(
         "binary_cross_entropy",

@@ -95,6 +95,45 @@ class Subset(Dataset[Sample]):
         return len(self.indices)
 
 
+class StackDataset(Dataset[Any]):
+    """Sample k is sample k of every dataset: a tuple, or a dict if they were given by name.
+
+    Args:
+        args: datasets of one length.
+        kwargs: the same by name; one or the other.
+
+    Raises:
+        ValueError: there is none, both forms are used, or the lengths differ.
+
+    Example:
+        >>> from nbdl.utils.data import StackDataset
+        >>> StackDataset(image=["a", "b"], label=[3, 4])[1]
+        {'image': 'b', 'label': 4}
+    """
+
+    datasets: tuple[Any, ...] | dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if bool(args) == bool(kwargs):
+            raise ValueError(
+                "StackDataset: expected datasets either as arguments or by name, got "
+                f"{len(args)} arguments and {len(kwargs)} names"
+            )
+        self.datasets = args or kwargs
+        lengths = [len(dataset) for dataset in args or kwargs.values()]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"StackDataset: size mismatch between datasets, got lengths {lengths}")
+        self._length = lengths[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple([dataset[index] for dataset in self.datasets])
+
+    def __len__(self) -> int:
+        return self._length
+
+
 class ConcatDataset(Dataset[Sample]):
     """Datasets one after the other.
 
@@ -150,12 +189,13 @@ class ChainDataset(IterableDataset[Sample]):
 def batch_getter(dataset: Any) -> Callable[[Sequence[int]], list[Tensor]] | None:
     """What gives a whole batch of ``dataset`` for its indices at once; None if nothing does.
 
-    A subclass with its own ``__getitem__`` has samples of its own, so it is left alone.
+    That is a method ``gather``, if it stands in the class whose ``__getitem__`` the dataset uses: a subclass
+    with its own ``__getitem__`` has samples of its own.
     """
-    read = type(dataset).__getitem__
-    if read is TensorDataset.__getitem__:
+    reader = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), object)
+    if "gather" in vars(reader):
         return dataset.gather
-    if read is Subset.__getitem__:
+    if reader is Subset:
         whole = batch_getter(dataset.dataset)
         if whole is not None:
             return lambda indices: whole([dataset.indices[k] for k in indices])

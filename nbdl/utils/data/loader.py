@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from nbdl.ops.random import randint
 from nbdl.utils.data.collate import default_collate, default_convert
-from nbdl.utils.data.dataset import IterableDataset, batch_getter
-from nbdl.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler, batched
+from nbdl.utils.data.dataset import IterableDataset
+from nbdl.utils.data.fetch import Fetcher
+from nbdl.utils.data.pool import WorkerIterator, WorkerPool
+from nbdl.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
 
 class DataLoader:
@@ -16,6 +20,12 @@ class DataLoader:
     With the default ``collate_fn``, a batch of a :class:`TensorDataset` (or of a part of one) is one
     fancy index for each tensor, not a stack of samples.
 
+    Workers are fresh processes that compute on the CPU: dataset, ``collate_fn`` and ``worker_init_fn`` are
+    pickled for them, and a program keeps what it runs under ``if __name__ == "__main__":``. Batch k comes
+    from worker k modulo their number, and worker k draws its random numbers (nbdl's, Python's and NumPy's)
+    from a seed that ``generator`` gives plus k, so that runs can be repeated. What a worker raises is raised
+    here, with its traceback; one that dies, or takes longer than ``timeout``, raises RuntimeError.
+
     Args:
         dataset: a dataset, a stream, or anything with ``__getitem__`` and ``__len__``.
         batch_size: samples a batch; None gives single samples.
@@ -23,11 +33,19 @@ class DataLoader:
         sampler: an order of your own, instead of ``shuffle``.
         batch_sampler: batches of indices of your own, instead of ``batch_size``, ``shuffle``, ``sampler`` and
             ``drop_last``.
-        num_workers: must be 0: samples are loaded by the process that asks for them.
+        num_workers: how many processes load batches; 0: the process that asks for them does.
         collate_fn: makes a batch of a list of samples.
-        pin_memory: accepted for compatibility; batches are made on the device of the dataset's tensors.
+        pin_memory: accepted for compatibility; transfers to a GPU do not need it.
         drop_last: leave out the last batch if it is shorter.
-        generator: where the random order comes from; default: the global generator.
+        timeout: seconds to wait for a batch of the workers; 0: as long as it takes.
+        worker_init_fn: called in each worker with its number, after it was seeded.
+        multiprocessing_context: how workers are started, a name or a context of :mod:`multiprocessing`.
+            Default: ``spawn``, since the threads of a process do not survive a fork.
+        generator: where the random order and the workers' seed come from; default: the global generator.
+        prefetch_factor: batches that each worker prepares ahead; default: 2.
+        persistent_workers: keep the workers from one epoch to the next.
+        pin_memory_device: accepted for compatibility.
+        in_order: give the batches of workers in the order of the sampler, not as they arrive.
 
     Raises:
         ValueError: options exclude each other, or have a value that is not allowed.
@@ -51,13 +69,26 @@ class DataLoader:
         collate_fn: Callable[[Any], Any] | None = None,
         pin_memory: bool = False,
         drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
         generator: Any = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ):
-        if num_workers != 0:
-            raise ValueError(
-                f"DataLoader: num_workers must be 0 (samples are loaded in this process), got {num_workers!r}"
-            )
-        self.dataset, self.generator, self.num_workers, self.pin_memory = dataset, generator, 0, pin_memory
+        _check_worker_options(
+            num_workers, timeout, prefetch_factor, persistent_workers, multiprocessing_context
+        )
+        self.dataset, self.generator, self.num_workers = dataset, generator, num_workers
+        self.pin_memory, self.pin_memory_device = pin_memory, pin_memory_device
+        self.timeout, self.worker_init_fn = timeout, worker_init_fn
+        self.multiprocessing_context = multiprocessing_context
+        self.prefetch_factor = 2 if prefetch_factor is None and num_workers else prefetch_factor
+        self.persistent_workers, self.in_order = persistent_workers, in_order
+        self._pool: WorkerPool | None = None
         self._is_stream = isinstance(dataset, IterableDataset)
         if self._is_stream:
             _exclude(
@@ -92,23 +123,32 @@ class DataLoader:
         self.collate_fn = collate_fn
 
     def __iter__(self) -> Iterator[Any]:
-        collate = self.collate_fn
-        if self._is_stream:
-            items = iter(self.dataset)
-            return map(
-                collate, items if self.batch_size is None else batched(items, self.batch_size, self.drop_last)
+        by_batch = self.batch_sampler is not None
+        indices = None if self._is_stream else iter(self.batch_sampler if by_batch else self.sampler)  # type: ignore[arg-type]
+        fetcher = Fetcher(self.dataset, self.collate_fn, self.batch_size, self.drop_last, by_batch)
+        if self.num_workers:
+            return WorkerIterator(
+                self._workers(fetcher),
+                indices,
+                self.prefetch_factor or 1,
+                self.timeout,
+                self.in_order,
+                self.persistent_workers,
             )
-        if self.batch_sampler is None:
-            return (collate(self.dataset[index]) for index in self.sampler)  # type: ignore[union-attr]
-        whole_batch = batch_getter(self.dataset) if collate is default_collate else None
-        if whole_batch is not None:
-            return map(whole_batch, self.batch_sampler)
-        return (collate(self._samples(indices)) for indices in self.batch_sampler)
+        return fetcher.batches_of_stream() if indices is None else map(fetcher.fetch, indices)
 
-    def _samples(self, indices: list[Any]) -> list[Any]:
-        if hasattr(self.dataset, "__getitems__"):
-            return self.dataset.__getitems__(indices)
-        return [self.dataset[index] for index in indices]
+    def _workers(self, fetcher: Fetcher) -> WorkerPool:
+        """New workers, or the persistent ones."""
+        if self._pool is not None and self._pool.is_alive:
+            return self._pool
+        context = self.multiprocessing_context
+        if context is None or isinstance(context, str):
+            context = multiprocessing.get_context(context or "spawn")
+        seed = int(randint(0, 2**62, (), generator=self.generator).item())
+        pool = WorkerPool(fetcher, self.num_workers, context, seed, self.worker_init_fn)
+        if self.persistent_workers:
+            self._pool = pool
+        return pool
 
     def __len__(self) -> int:
         """Number of batches.
@@ -122,6 +162,27 @@ class DataLoader:
                 return size
             return size // self.batch_size if self.drop_last else -(-size // self.batch_size)
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
+
+
+def _check_worker_options(
+    num_workers: Any, timeout: Any, prefetch_factor: Any, persistent_workers: bool, context: Any
+) -> None:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise ValueError(f"DataLoader: num_workers must be an integer of 0 or more, got {num_workers!r}")
+    if timeout < 0:
+        raise ValueError(f"DataLoader: timeout must be 0 or more, got {timeout!r}")
+    if prefetch_factor is not None and prefetch_factor < 1:
+        raise ValueError(f"DataLoader: prefetch_factor must be 1 or more, got {prefetch_factor!r}")
+    if num_workers:
+        return
+    for name, value in (
+        ("prefetch_factor", prefetch_factor),
+        ("persistent_workers", persistent_workers),
+        ("multiprocessing_context", context),
+        ("timeout", timeout),
+    ):
+        if value:
+            raise ValueError(f"DataLoader: {name}={value!r} needs num_workers of 1 or more, got 0")
 
 
 def _exclude(option: str, **others: Any) -> None:

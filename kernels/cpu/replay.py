@@ -1,0 +1,63 @@
+"""The driver of recorded programs: walks a table of plans, nothing of Python between two kernels.
+
+Words of the table (int64):
+
+    STATE    address of the launcher's state
+    ARRAYS   how many arrays a call binds (arguments, then results)
+    BLOCKS   how many plans run
+    then for each array the number of its uses, and for each use the address of the word of an argument block
+    and the byte offset in the array
+    then the addresses of the plans' blocks, in the order in which they run
+"""
+
+from __future__ import annotations
+
+from nbdl.kernels.cpu.frontend import subroutine
+from nbdl.kernels.cpu.launcher import (
+    ARRAY_DATA,
+    STATE_FAILED,
+    STATE_FAILURE,
+    STATE_LAUNCH,
+    STATE_NONE,
+    _call_python,
+    _is_array,
+    _new_reference,
+    run_block,
+)
+from nbdl.kernels.cpu.memory import load_int64, store_int64
+
+STATE = 0
+ARRAYS = 1
+BLOCKS = 2
+USES = 3
+
+
+@subroutine
+def bind(table: int, args: int) -> int:
+    """Writes the addresses of the arrays where they are used; gives the address of the list of blocks."""
+    word = table + 8 * USES
+    for k in range(load_int64(table, ARRAYS)):
+        data = load_int64(load_int64(args, k), ARRAY_DATA)
+        uses = load_int64(word, 0)
+        word += 8
+        for _ in range(uses):
+            store_int64(load_int64(word, 0), 0, data + load_int64(word, 1))
+            word += 16
+    return word
+
+
+def replay(self: int, args: int, nargs: int) -> int:
+    """`replay(*arrays) -> None`: binds the arrays and runs all plans; `self` is the array with the table."""
+    table = load_int64(self, ARRAY_DATA)
+    state = load_int64(table, STATE)
+    fits = nargs == load_int64(table, ARRAYS)
+    for k in range(nargs):
+        fits &= _is_array(state, load_int64(args, k))
+    if not fits:
+        return _call_python(state, STATE_LAUNCH, args, nargs)  # which raises TypeError
+    blocks = bind(table, args)
+    for k in range(load_int64(table, BLOCKS)):
+        run_block(state, load_int64(blocks, k))
+    if load_int64(state, STATE_FAILED):
+        return _call_python(state, STATE_FAILURE, args, 0)
+    return _new_reference(state, load_int64(state, STATE_NONE))

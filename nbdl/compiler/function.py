@@ -1,0 +1,373 @@
+"""``nbdl.compile``: a function that is recorded at its first call and replayed at later ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
+
+import numpy as np
+
+from nbdl.autograd.modes import mode
+from nbdl.autograd.tape import Node, OutputEdge, clock
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend import registry
+from nbdl.compiler.captured import Captured
+from nbdl.compiler.passes import PASSES, improve
+from nbdl.compiler.program import Program
+from nbdl.compiler.recorder import Leaf, Recorder, RecordingError
+from nbdl.compiler.replay import Replay
+from nbdl.compiler.report import Report
+from nbdl.formula.dtypes import when_default_changes
+from nbdl.func.tree import LEAF, Tree, flatten, unflatten
+
+if TYPE_CHECKING:
+    from nbdl.backend.numpy import NumpyBackend
+
+MAX_PROGRAMS = 64
+
+
+def compile(
+    function: Callable[..., Any] | None = None, *, without: Sequence[str] = ()
+) -> Compiled | Callable[[Callable[..., Any]], Compiled]:
+    """Make a function that runs as a recorded program.
+
+    The first call with arguments of some shapes and dtypes runs the function as it is and writes down the
+    array operations: those of a forward pass, of a backward pass, of an optimizer. Later calls run the
+    improved program, without any Python between its operations.
+
+    What Python does besides happens in the recorded call only. So
+
+    - tensors and modules that the function uses from outside stay the ones they were, and are read and
+      changed in place; parameters, optimizer state, running statistics, random numbers and learning rates
+      are all up to date at every call;
+    - Python numbers and strings that it uses from outside, or gets as arguments, are constants; another
+      value makes another program;
+    - reading a value into Python (``item()``, ``bool(tensor)``, ``numpy()``, printing) and shapes that depend
+      on values raise :class:`RecordingError`;
+    - results are new at each call and have no history; gradients that the function leaves in ``.grad`` stay
+      at their place in memory and are overwritten by the next call.
+
+    Args:
+        function: takes and returns tensors in nested tuples, lists and dicts; or a module. Without it, a
+            decorator is returned.
+        without: names of passes to leave out, see :data:`PASSES`.
+
+    Raises:
+        TypeError: ``function`` cannot be called.
+        ValueError: there is no such pass.
+
+    Example:
+        >>> import nbdl
+        >>> weight = nbdl.ones(3, requires_grad=True)
+        >>> optimizer = nbdl.optim.SGD([weight], lr=0.1)
+        >>> @nbdl.compile
+        ... def step(x):
+        ...     optimizer.zero_grad()
+        ...     loss = (weight * x).square().sum()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+        >>> [round(float(step(nbdl.ones(3))), 4) for _ in range(3)]
+        [3.0, 1.92, 1.2288]
+    """
+    if function is None:
+        return functools.partial(compile, without=without)  # type: ignore[return-value]
+    return Compiled(function, without)
+
+
+class Variant(NamedTuple):
+    """A program with what must hold for it, and what has to be done around it.
+
+    Attributes:
+        replay: the program.
+        tree: the nest of the results; ``leaves`` says what is in it: None stands for a tensor.
+        leaves: the results that are no tensors.
+        gradients: the leaves whose gradients it uses, with the gradients that they have afterwards.
+        refreshers: called before each replay.
+        storages: what it changes in place.
+    """
+
+    replay: Replay
+    tree: Tree
+    leaves: list[Any]
+    gradients: list[tuple[Leaf, Tensor | None]]
+    refreshers: list[Callable[[], Any]]
+    storages: list[Any]
+
+    def fits(self) -> bool:
+        """Whether the gradients that the program would find are those it was recorded with."""
+        for leaf, _ in self.gradients:
+            if leaf.reads and _memory_of(leaf.tensor.grad) is not _memory_of(leaf.before):
+                return False
+        return True
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        """Replay on these arrays."""
+        for refresh in self.refreshers:
+            refresh()
+        arrays = self.replay(*inputs)
+        if self.storages:
+            time = next(clock)
+            for storage in self.storages:
+                storage.changed = time
+                storage.version += 1
+        for leaf, gradient in self.gradients:
+            leaf.tensor.grad = gradient
+        if self.tree is LEAF and self.leaves[0] is None:
+            return Tensor(arrays[0])
+        results = iter(arrays)
+        leaves = [Tensor(next(results)) if leaf is None else leaf.value for leaf in self.leaves]
+        return unflatten(leaves, self.tree)
+
+
+def _memory_of(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.array
+
+
+class _Constant(NamedTuple):
+    """A result that is no tensor."""
+
+    value: Any
+
+
+class Compiled:
+    """A function that is recorded and replayed; made by :func:`compile`.
+
+    Args:
+        function: what to record.
+        without: names of passes to leave out.
+    """
+
+    def __init__(self, function: Callable[..., Any], without: Sequence[str] = ()):
+        if not callable(function):
+            raise TypeError(f"compile: expected a function or a module, got {type(function).__name__}")
+        for name in without:
+            if name not in PASSES:
+                raise ValueError(f"compile: without: unknown pass {name!r}; there are {', '.join(PASSES)}")
+        self.function = function
+        self._without = tuple(without)
+        self._captured = Captured(function)
+        self._variants: dict[Any, list[Variant]] = {}
+        _all.add(self)
+        self._failures: dict[Any, int] = {}
+        self._known_leaves: dict[int, Tensor] = {}
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program for these arguments; without one, record it."""
+        modes = mode.__dict__
+        if modes["recorder"] is not None or modes["dual_level"] or modes["anomaly"]:
+            return self.function(*args, **kwargs)  # part of another program, or Python has to look
+        arguments = Arguments(args, kwargs)
+        backend = modes["backend"] or registry.cpu or registry.select()
+        key = (self._captured.token(), backend, modes["grad"], modes["inference"], arguments.key)
+        for variant in self._variants.get(key, ()):
+            if variant.fits():
+                return variant.run(arguments.arrays)
+        return self._record(key, arguments)
+
+    def program(self, *args: Any, **kwargs: Any) -> Report:
+        """The program for these arguments, before and after it was improved, for reading.
+
+        Runs the function once.
+        """
+        arguments = Arguments(args, kwargs)
+        recording = _Recording(self.function, arguments, self._known_leaves.values(), False)
+        program = recording.program
+        return Report(program, improve(program, self._without), recording.backend)
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        self._variants.clear()
+        self._failures.clear()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
+
+    def _record(self, key: Any, arguments: Arguments) -> Any:
+        """Run the function, and keep its program."""
+        failures = self._failures.get(arguments.key, 0)
+        recording = _Recording(self.function, arguments, self._known_leaves.values(), failures > 0)
+        self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
+        if recording.escaped:
+            # The first call of an optimizer makes its state; a tensor that is kept each time is an error.
+            if failures:
+                raise RecordingError(
+                    "compile: the function keeps a tensor that it computed, beyond the call: "
+                    f"{recording.escaped}. A program would leave it as it is now; return the tensor, or "
+                    "write into a tensor from outside with copy_()."
+                )
+            self._failures[arguments.key] = failures + 1
+            return recording.result
+        self._failures.pop(arguments.key, None)
+        if sum(map(len, self._variants.values())) >= MAX_PROGRAMS:
+            self._variants.pop(next(iter(self._variants)))
+        if recording.backend.name == "numba":
+            _forget_when_threads_change()
+        replay = Replay(improve(recording.program, self._without), recording.backend)
+        variant = Variant(
+            replay,
+            recording.tree,
+            recording.constants,
+            [(leaf, leaf.tensor.grad) for leaf in recording.leaves],
+            recording.refreshers,
+            recording.storages,
+        )
+        self._variants.setdefault(self._key_now(key), []).insert(0, variant)
+        return recording.result
+
+    def _key_now(self, key: Any) -> Any:
+        """The key with the captured values of now: the function may have found them only by running."""
+        return (self._captured.token(), *key[1:])
+
+
+class Arguments:
+    """The arguments of a call.
+
+    Attributes:
+        arrays: of the tensors among them.
+        key: what else a program depends on: the nest, values of what is no tensor, shapes, strides, dtypes,
+            which of the arrays are the same, and which tensors require gradients.
+    """
+
+    __slots__ = ("args", "arrays", "key", "kwargs", "tensors")
+
+    def __init__(self, args: tuple, kwargs: dict[str, Any]):
+        self.args, self.kwargs = args, kwargs
+        leaves, tree = flatten((args, kwargs)) if kwargs or not _all_tensors(args) else (args, None)
+        arrays: list[Any] = []
+        statics: list[Any] = []
+        first: dict[int, int] = {}
+        for leaf in leaves:
+            array = leaf.array if isinstance(leaf, Tensor) else leaf if isinstance(leaf, np.ndarray) else None
+            if array is None:
+                statics.append(_checked_static(leaf))
+            elif type(leaf) is not np.ndarray and leaf.requires_grad:
+                statics.append(id(array))  # gradients flow to it: it is this tensor, and no other
+            elif id(array) in first:
+                statics.append(("same as", first[id(array)]))
+            else:
+                first[id(array)] = len(arrays)
+                statics.append((array.shape, array.strides, array.dtype))
+                arrays.append(array)
+        self.arrays = arrays
+        self.key = (tree, tuple(statics))
+
+
+def _all_tensors(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, Tensor) for value in values)
+
+
+def _checked_static(value: Any) -> Any:
+    """A value that is no tensor, as a part of a key; 1, 1.0 and True differ.
+
+    Raises:
+        TypeError: it cannot be compared.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"compile: an argument of type {type(value).__name__} is neither a tensor nor hashable; pass "
+            "tensors, numbers, strings, and tuples, lists or dicts of them"
+        ) from None
+    return type(value), value
+
+
+_all: WeakSet[Compiled] = WeakSet()
+
+
+def forget_programs() -> None:
+    """Have all compiled functions record again, because something changed that every program depends on."""
+    for compiled in list(_all):
+        compiled.clear()
+
+
+when_default_changes(forget_programs)
+
+
+@functools.cache
+def _forget_when_threads_change() -> None:
+    from nbdl.backend.numba import threads
+
+    threads.on_change(forget_programs)
+
+
+class _Recording:
+    """One run of a function under a recorder."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Arguments, leaves: Any, with_lines: bool):
+        self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
+        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
+        previous = mode.backend
+        mode.backend, mode.recorder = recorder, recorder  # type: ignore[assignment]
+        try:
+            result = function(*arguments.args, **arguments.kwargs)
+            found, self.tree = flatten(result)
+            del result
+            _check_results(found)
+        finally:
+            mode.backend, mode.recorder = previous, None
+        self.constants = [None if isinstance(leaf, Tensor) else _Constant(leaf) for leaf in found]
+        found = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in found]
+        self.result = unflatten(found, self.tree)
+        arrays = [leaf.array for leaf in found if isinstance(leaf, Tensor)]
+        recorder.forget_local_leaves()
+        self.leaves = list(recorder.leaves.values())
+        for leaf in self.leaves:
+            if leaf.tensor.grad is not None and leaf.tensor.grad.edge is not None:
+                leaf.tensor.grad = leaf.tensor.grad.detach()
+        self.refreshers = recorder.refreshers
+        self.storages = list(recorder.storages.values())
+        lines = [call.line for call in recorder.calls] if with_lines else []
+        self.program: Program = recorder.program(arrays)
+        del arrays
+        kept = recorder.escaped(self.program)
+        self.escaped = _describe(kept, self.program, lines) if kept else ""
+
+
+def _can_go_back(tensor: Tensor) -> bool:
+    """Whether a backward pass from here would find all saved values: nothing of the history was freed."""
+    seen: set[int] = set()
+    pending: list[Any] = [tensor.edge]
+    while pending:
+        edge = pending.pop()
+        node = edge.node if isinstance(edge, OutputEdge) else edge
+        if not isinstance(node, Node) or id(node) in seen:
+            continue
+        if node.saved is None:
+            return False
+        seen.add(id(node))
+        pending.extend(node.edges)
+    return True
+
+
+def _check_results(results: Sequence[Any]) -> None:
+    """A result must not be in need of a history, which replays do not make.
+
+    Raises:
+        RecordingError: a backward pass could start from one.
+    """
+    for tensor in results:
+        if isinstance(tensor, Tensor) and tensor.edge is not None and _can_go_back(tensor):
+            raise RecordingError(
+                f"compile: a result of shape {list(tensor.shape)} requires gradients, which could not flow "
+                "back through a program. Compile the whole step (forward, backward and optimizer), or call "
+                "the function under no_grad(), or return the tensor's detach()."
+            )
+
+
+def _describe(kept: Sequence[Any], program: Program, lines: Sequence[str | None]) -> str:
+    """What was kept, and where it was made."""
+    for k, operation in enumerate(program.operations):
+        if any(window.buffer in kept for window in operation.outputs):
+            where = f" at {lines[k]}" if k < len(lines) and len(lines) == len(program.operations) else ""
+            shape = list(operation.outputs[0].shape)
+            return f"the result of {operation.primitive.label}, of shape {shape}{where}"
+    return "a tensor"

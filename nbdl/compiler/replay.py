@@ -1,0 +1,200 @@
+"""Replaying: a program with memory and kernels, ready to run as often as it is called.
+
+What the backend has kernels for becomes plans, which run one after the other without Python between them;
+the rest, on the NumPy backend everything, is a list of calls with ``out=``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.compiler.arrays import Memory, view_at
+from nbdl.compiler.memory import plan_memory
+from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
+from nbdl.compiler.recorder import address_of, extent_of
+from nbdl.ops.pointwise import Pointwise
+
+if TYPE_CHECKING:
+    from nbdl.backend.numba.launch import Plan
+    from nbdl.backend.numba.replay import Place
+    from nbdl.backend.numpy import NumpyBackend
+
+# Runs a part of the program on the arrays of a call: those of the arguments, then those of the results.
+Step = Callable[..., Any]
+
+
+class Replay:
+    """A program that can be called.
+
+    Args:
+        program: what to run; the arrays of its inputs are used to make plans, and let go.
+        backend: what computes.
+
+    Attributes:
+        steps: the parts that a call runs.
+        memory: where the temporaries lie.
+    """
+
+    def __init__(self, program: Program, backend: NumpyBackend):
+        self._program, self._backend = program, backend
+        self.memory = Memory(plan_memory(program), backend.xp)
+        self._results = list(
+            dict.fromkeys(window.buffer for window in program.outputs if window.buffer.kind == OUTPUT)
+        )
+        self._bound: dict[Buffer, int] = {
+            buffer: k for k, buffer in enumerate([*program.inputs, *self._results])
+        }
+        self._lock = threading.Lock()
+        self._sequels: list[Any] = []  # own the memory that their `run` reads
+        self.steps = self._lower()
+        self._allocators = [self._allocator(buffer) for buffer in self._results]
+        self._views = [self._result_view(window) for window in program.outputs]
+        for buffer in self._bound:
+            buffer.array = None
+        self.memory.forget_samples()
+
+    def __call__(self, *inputs: Any) -> list[Any]:
+        """Run on these arrays; the arrays of the results."""
+        arrays = [*inputs, *[allocate() for allocate in self._allocators]]
+        if self._sequels and len(self.steps) == 1:
+            self.steps[0](*arrays)  # one builtin, during which the interpreter lock is held
+        else:
+            with self._lock:  # the temporaries are shared by all calls
+                for step in self.steps:
+                    step(*arrays)
+        return [view(arrays) for view in self._views]
+
+    # --------------------------------------------------------------------------------------------- results
+    def _allocator(self, buffer: Buffer) -> Callable[[], Any]:
+        """Fresh memory for a result: of its shape if one window is all of it, else bytes."""
+        window = self._whole(buffer)
+        if window is None:
+            return lambda: self.memory.new(buffer)
+        shape, dtype, xp = window.shape, window.dtype, self._backend.xp
+        return lambda: xp.empty(shape, dtype)
+
+    def _whole(self, buffer: Buffer) -> Window | None:
+        """The one window through which a result is returned, if it is the whole buffer in C order."""
+        windows = [window for window in self._program.outputs if window.buffer is buffer]
+        first = windows[0]
+        contiguous = np.empty((0,), first.dtype).itemsize
+        for n, step in zip(reversed(first.shape), reversed(first.strides), strict=True):
+            if n != 1 and step != contiguous:
+                return None
+            contiguous *= n
+        whole = first.offset == 0 and first.nbytes == buffer.nbytes and first.size > 0
+        return first if whole and all(window == first for window in windows) else None
+
+    def _result_view(self, window: Window) -> Callable[[list[Any]], Any]:
+        buffer = window.buffer
+        if buffer.kind != OUTPUT:
+            array = self.memory.array(window)  # memory from outside, such as a parameter
+            return lambda arrays: array
+        k = self._bound[buffer]
+        if self._whole(buffer) is not None:
+            return lambda arrays: arrays[k]
+        return lambda arrays: view_at(arrays[k], address_of(arrays[k]), window)
+
+    # ------------------------------------------------------------------------------------------- operations
+    def _lower(self) -> list[Step]:
+        steps: list[Step] = []
+        planned: list[tuple[Plan, list[Place]]] = []
+
+        def flush() -> None:
+            if planned:
+                from nbdl.backend.numba.replay import Sequel
+
+                sequel = Sequel(planned, len(self._bound))
+                self._sequels.append(sequel)
+                steps.append(sequel.run)
+                planned.clear()
+
+        for operation in self._program.operations:
+            plan = self._plan(operation)
+            if plan is None:
+                flush()
+                steps.append(self._host_call(operation))
+            else:
+                planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
+        flush()
+        return steps
+
+    def _plan(self, operation: Operation) -> Plan | None:
+        """The backend's plan for an operation, if its results then lie where the program wants them."""
+        inputs = [self.memory.array(window) for window in operation.inputs]
+        outputs = tuple(self.memory.array(window) for window in operation.outputs)
+        if operation.into or isinstance(operation.primitive, Pointwise):
+            if _overlap_partly(inputs, outputs):
+                return None
+            return self._backend.plan_for(operation.primitive, inputs, outputs)
+        plan = self._backend.plan_for(operation.primitive, inputs, None)
+        if plan is not None and all(map(_lies_like, plan.outputs, outputs)):
+            return plan
+        return self._backend.plan_for(operation.primitive, inputs, outputs)
+
+    def _place(self, window: Window) -> Place:
+        from nbdl.backend.numba.replay import Place
+
+        if window.buffer in self._bound:
+            return Place(self._bound[window.buffer], window.offset - self._start(window.buffer))
+        return Place(None, address_of(self.memory.array(window)))
+
+    def _start(self, buffer: Buffer) -> int:
+        """Offset in the buffer of the first element of the call's array."""
+        if buffer.kind == INPUT:
+            return address_of(buffer.array) - extent_of(buffer.array)[0]
+        return 0
+
+    def _host_call(self, operation: Operation) -> Step:
+        """A call of the backend from Python."""
+        primitive, backend = operation.primitive, self._backend
+        reads = [self._reader(window) for window in operation.inputs]
+        writes = [self._reader(window) for window in operation.outputs]
+
+        def step(*arrays: Any) -> None:
+            outs = tuple([read(arrays) for read in writes])
+            backend.execute(
+                primitive, [read(arrays) for read in reads], out=outs if len(outs) > 1 else outs[0]
+            )
+
+        return step
+
+    def _reader(self, window: Window) -> Callable[[Sequence[Any]], Any]:
+        """The array of a window, given the arrays of a call."""
+        buffer = window.buffer
+        if buffer not in self._bound:
+            array = self.memory.array(window)
+            return lambda arrays: array
+        k, start = self._bound[buffer], self._start(buffer)
+        whole = buffer.kind == INPUT and window.shape == buffer.array.shape
+        if whole and window.strides == buffer.array.strides and window.dtype == buffer.array.dtype:
+            return lambda arrays: arrays[k]
+        return lambda arrays: view_at(arrays[k], address_of(arrays[k]) - start, window)
+
+
+def _overlap_partly(inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
+    """Whether an output shares memory with an input without being it."""
+    return any(x is not out and _share_memory(x, out) for x in inputs for out in outputs)
+
+
+def _share_memory(a: Any, b: Any) -> bool:
+    (first, behind_first), (second, behind_second) = extent_of(a), extent_of(b)
+    return first < behind_second and second < behind_first
+
+
+def _lies_like(spec: Any, out: Any) -> bool:
+    """Whether an output that a plan would allocate has the layout of ``out``."""
+    shape, dtype, axes = spec
+    if tuple(shape) != out.shape or dtype != out.dtype:
+        return False
+    order = range(len(shape)) if axes is None else np.argsort(axes)
+    expected = out.itemsize
+    for axis in reversed(list(order)):
+        if out.shape[axis] != 1 and out.strides[axis] != expected:
+            return False
+        expected *= out.shape[axis]
+    return True

@@ -1,0 +1,224 @@
+"""Counts: histograms, occurrences of integers, membership."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbdl.autograd.batching import refuse_read
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import equal, where
+from nbdl.ops import arithmetic
+from nbdl.ops.creation import arange, tensor
+from nbdl.ops.pointwise import call
+from nbdl.ops.scattering import scatter_add
+from nbdl.ops.sorting import searchsorted, sort
+
+__all__ = ["bincount", "histc", "histogram", "isin"]
+
+# Bounds that coincide are moved apart, by `margin` on either side.
+_LOWER = Formula("lower_bound", lambda low, high, margin: where(equal(low, high), low - margin, low), 3)
+_UPPER = Formula("upper_bound", lambda low, high, margin: where(equal(low, high), high + margin, high), 3)
+# From both ends, so that the last edge is the bound itself.
+_EDGE = Formula(
+    "edge",
+    lambda k, low, high, bins: where(
+        k * 2 < bins + 1, low + k * ((high - low) / bins), high - (bins - k) * ((high - low) / bins)
+    ),
+    4,
+)
+
+
+class Histogram(NamedTuple):
+    """Counts of bins, and their edges."""
+
+    hist: Tensor
+    bin_edges: Tensor
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each integer occurs.
+
+    Args:
+        input: vector of integers that are not negative.
+        weights: vector of what each one counts.
+        minlength: least length of the result.
+
+    Returns:
+        Vector of length max(input) + 1 or more: int64, or the sums of the weights (in float64 if they are no
+        floats).
+
+    Raises:
+        RuntimeError: an integer is negative, shapes differ, or there are no integers in ``input``.
+    """
+    if input.array.ndim != 1 or input.array.dtype.kind not in "iu":
+        raise RuntimeError(
+            "bincount: only supports 1-d non-negative integral inputs, got "
+            f"{input.dtype} of shape {list(input.array.shape)}"
+        )
+    if minlength < 0:
+        raise RuntimeError(f"bincount: minlength should be >= 0, got {minlength}")
+    if weights is not None and weights.array.shape != input.array.shape:
+        raise RuntimeError(
+            f"bincount: weights should be 1-d and have the same length as input, got shape "
+            f"{list(weights.array.shape)} for {list(input.array.shape)}"
+        )
+    n = input.array.size
+    refuse_read(input, "the extrema (bincount)")
+    low, high = (int(input.array.min()), int(input.array.max())) if n else (0, -1)
+    if low < 0:
+        raise RuntimeError(f"bincount: only supports 1-d non-negative integral inputs, got {low}")
+    if weights is None:
+        weights = input.ones_like(dtype=np.int64)
+    elif not weights.is_floating_point():
+        weights = weights.to(np.float64)
+    zeros = weights.new_zeros(max(high + 1, minlength))
+    return scatter_add(zeros, 0, input.to(np.int64), weights) if n else zeros
+
+
+def _bounds(x: Tensor, given: Sequence[float] | None, margin: float) -> tuple[Tensor, Tensor]:
+    """The range of a histogram, of the data (0 to 1 for none) if it is not given; 0-d tensors that differ."""
+    if given is None:
+        first, last = (x.amin(), x.amax()) if x.array.size else (x.new_tensor(0.0), x.new_tensor(1.0))
+    else:
+        first, last = x.new_tensor(given[0]), x.new_tensor(given[1])
+    return call(_LOWER, first, last, margin), call(_UPPER, first, last, margin)
+
+
+def _check_bounds(label: str, low: float, high: float) -> None:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise RuntimeError(f"{label}: range of [{low}, {high}] is not finite")
+    if low > high:
+        raise RuntimeError(f"{label}: max must be larger than min, got range [{low}, {high}]")
+
+
+def _edges(low: Tensor, high: Tensor, bins: int) -> Tensor:
+    """The edges of ``bins`` bins of equal width."""
+    places = arange(bins + 1, dtype=low.dtype, device=low.device)
+    return call(_EDGE, places, low, high, float(bins))
+
+
+def _counts(x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
+    """What lies in each bin; a bin has its lower edge, the last one both."""
+    bins = edges.array.size - 1
+    flat = x.reshape(-1)
+    weights = flat.ones_like() if weight is None else weight.reshape(-1)
+    places = searchsorted(edges, flat, right=True) - 1
+    last = arithmetic.eq(flat, edges[-1])
+    places = arithmetic.where(last, bins - 1, places)
+    inside = arithmetic.logical_and(places >= 0, places < bins)
+    counted = arithmetic.where(inside, weights, weights.zeros_like())
+    return scatter_add(counted.new_zeros(bins), 0, arithmetic.clamp(places, 0, bins - 1), counted)
+
+
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements lie in each of ``bins`` bins of equal width from ``min`` to ``max``.
+
+    Args:
+        input: floats; those outside the range, and NaN, are not counted.
+        bins: number of bins.
+        min: lower bound.
+        max: upper bound, which is part of the last bin; if both are equal, the range of the data.
+
+    Returns:
+        Vector of the dtype of ``input``, without a gradient.
+
+    Raises:
+        RuntimeError: ``input`` is not of floats, or the range or ``bins`` make no sense.
+    """
+    if not input.is_floating_point():
+        raise RuntimeError(f"histc: expected a floating tensor, got {input.dtype}")
+    if bins <= 0:
+        raise RuntimeError(f"histc: bins must be > 0, got {bins}")
+    _check_bounds("histc", min, max)
+    x = input.detach()
+    low, high = _bounds(x, None if min == max else (min, max), 1.0)
+    return _counts(x, _edges(low, high, int(bins)), None)
+
+
+def histogram(
+    input: Tensor,
+    bins: int | Tensor,
+    *,
+    range: Sequence[float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Histogram:
+    """Counts of elements in bins.
+
+    Args:
+        input: floats of any shape.
+        bins: number of bins of equal width, or a rising vector of edges.
+        range: (lower, upper) bound for a number of bins; default: of the data.
+        weight: what each element counts, of the shape of ``input``.
+        density: divide by the sum and by the widths, so that the integral is 1.
+
+    Returns:
+        (hist, bin_edges) of ``input``'s dtype. A bin has its lower edge, the last one both.
+
+    Raises:
+        RuntimeError: dtypes or shapes do not fit, or the range makes no sense.
+    """
+    if not input.is_floating_point():
+        raise RuntimeError(f"histogram: expected a floating tensor, got {input.dtype}")
+    if weight is not None and (weight.array.shape != input.array.shape or weight.dtype != input.dtype):
+        raise RuntimeError(
+            f"histogram: weight must have the shape and dtype of input, {list(input.array.shape)} and "
+            f"{input.dtype}, got {list(weight.array.shape)} and {weight.dtype}"
+        )
+    x = input.detach()
+    if isinstance(bins, Tensor):
+        if range is not None:
+            raise TypeError("histogram: argument 'range' is for a number of bins, not for a tensor of edges")
+        if bins.array.ndim != 1 or bins.array.size < 2 or bins.dtype != input.dtype:
+            raise RuntimeError(
+                f"histogram: bins must be a vector of 2 or more edges of dtype {input.dtype}, got "
+                f"{list(bins.array.shape)} of {bins.dtype}"
+            )
+        edges = bins.detach()
+    else:
+        if bins <= 0:
+            raise RuntimeError(f"histogram: bins must be > 0, got {bins}")
+        if range is not None:
+            _check_bounds("histogram", *range)
+        low, high = _bounds(x, range, 0.5)
+        edges = _edges(low, high, int(bins))
+    hist = _counts(x, edges, None if weight is None else weight.detach())
+    if density:
+        hist = hist / (hist.sum() * (edges[1:] - edges[:-1]))
+    return Histogram(hist, edges)
+
+
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Whether each of ``elements`` occurs in ``test_elements``.
+
+    Args:
+        elements: tensor or number.
+        test_elements: tensor or number.
+        assume_unique: accepted; the search does not need it.
+        invert: whether it does not.
+
+    Returns:
+        bools of the shape of ``elements``.
+
+    Raises:
+        RuntimeError: both are numbers.
+    """
+    if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
+        raise RuntimeError("isin: at least one of elements and test_elements must be a tensor")
+    device = (elements if isinstance(elements, Tensor) else test_elements).device
+    wanted, tests = [
+        value.detach() if isinstance(value, Tensor) else tensor(value, device=device)
+        for value in (elements, test_elements)
+    ]
+    dtype = dtypes.promote(wanted.dtype, tests.dtype)
+    wanted, tests = wanted.to(dtype), tests.to(dtype).reshape(-1)
+    if not tests.array.size:
+        return wanted.new_full(wanted.array.shape, bool(invert), dtype=np.bool_)
+    rising = sort(tests).values
+    places = arithmetic.clamp(searchsorted(rising, wanted), max=tests.array.size - 1)
+    nearest = rising.take(places)
+    return arithmetic.ne(nearest, wanted) if invert else arithmetic.eq(nearest, wanted)

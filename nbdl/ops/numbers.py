@@ -1,0 +1,114 @@
+"""Common divisors, and floats taken apart: mantissa and exponent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import exp2
+from nbdl.ops.batching import over_broadcast_axes, over_leading_axes
+from nbdl.ops.creation import result_type
+from nbdl.ops.pointwise import call, operand
+from nbdl.ops.primitive import NOTHING, Primitive, check_broadcast
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node
+
+__all__ = ["frexp", "gcd", "lcm", "ldexp"]
+
+_LDEXP = Formula("ldexp", lambda x, exponent: x * exp2(exponent), 2)
+
+
+class CommonMultiple(Primitive):
+    """The greatest common divisor (``gcd``) or the least common multiple (``lcm``) of integers."""
+
+    name = "common_multiple"
+    differentiable = False
+
+    batch = over_broadcast_axes
+
+    def __init__(self, kind: str):
+        super().__init__(kind=kind)
+        self.label = kind
+
+    def check(self, *arrays: Any) -> None:
+        """Operands must broadcast."""
+        check_broadcast(self.label, arrays)
+
+
+class MantissaExponent(Primitive):
+    """Mantissas in [0.5, 1) and exponents (int32)."""
+
+    name = "frexp"
+    saved = NOTHING
+    saves_output = True
+
+    batch = over_leading_axes
+
+    def is_differentiable_output(self, k: int) -> bool:
+        """The mantissa only."""
+        return k == 0
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The exponent is constant almost everywhere: x / 2^exponent."""
+        assert gradients[0] is not None
+        return (ldexp(gradients[0], -node.output(1)).to(gradients[0].dtype),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The tangent scaled alike."""
+        assert tangents[0] is not None
+        return ldexp(tangents[0], -outputs[1]).to(tangents[0].dtype), None
+
+
+def _common_multiple(kind: str, input: Any, other: Any) -> Tensor:
+    dtype = result_type(input, other)
+    if dtype.kind not in "iu":
+        raise RuntimeError(f"{kind}: operands must be integers, got {dtype}")
+    operands = [operand(kind, k, value)[0].to(dtype) for k, value in enumerate((input, other), 1)]
+    return apply(CommonMultiple.of(kind), *operands)
+
+
+def gcd(input: Tensor, other: Tensor) -> Tensor:
+    """The greatest common divisors of integers, of 0 and 0 it is 0.
+
+    Raises:
+        RuntimeError: the operands are no integers, or do not broadcast.
+    """
+    return _common_multiple("gcd", input, other)
+
+
+def lcm(input: Tensor, other: Tensor) -> Tensor:
+    """The least common multiples of integers; 0 where one of them is 0.
+
+    Raises:
+        RuntimeError: the operands are no integers, or do not broadcast.
+    """
+    return _common_multiple("lcm", input, other)
+
+
+class FrexpResult(NamedTuple):
+    """Both parts of floats."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+def frexp(input: Tensor) -> FrexpResult:
+    """Floats as mantissa * 2^exponent, mantissas in [0.5, 1), exponents int32.
+
+    Raises:
+        RuntimeError: the elements are not floats.
+    """
+    if not input.is_floating_point() or dtypes.is_bfloat16(input.dtype):
+        raise RuntimeError(f"frexp: only supports floating-point dtypes, got {input.dtype}")
+    return FrexpResult(*apply(MantissaExponent.of(), input))
+
+
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """The product ``input * 2 ** other``."""
+    return call(_LDEXP, input, other)

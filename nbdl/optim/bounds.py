@@ -1,0 +1,93 @@
+"""Bounds of variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.creation import from_numpy
+
+
+class Box:
+    """lower <= x <= upper, elementwise; infinite where there is no bound.
+
+    Args:
+        lower: (n,), of the dtype and device of x.
+        upper: likewise.
+    """
+
+    def __init__(self, lower: Tensor, upper: Tensor):
+        self.lower, self.upper = lower, upper
+
+    @classmethod
+    def of(cls, caller: str, bounds: Any, like: Tensor) -> Box | None:
+        """The box of what a user gave; None if nothing is bounded.
+
+        Args:
+            caller: the name that errors begin with.
+            bounds: None; n pairs (low, high), None or infinite where there is no bound; a pair of scalars or
+                arrays (lower, upper); or an object with ``lb`` and ``ub``.
+            like: a vector (n,).
+
+        Raises:
+            ValueError: there are not n of them, one is NaN, or a lower bound is above the upper one.
+        """
+        if bounds is None:
+            return None
+        n = like.numel()
+        lower, upper = _arrays(caller, bounds, n)
+        for name, array in (("lower", lower), ("upper", upper)):
+            if np.isnan(array).any():
+                raise ValueError(f"{caller}: {name} bounds must not be NaN, got {array}")
+        crossed = np.flatnonzero(lower > upper)
+        if crossed.size:
+            k = int(crossed[0])
+            raise ValueError(
+                f"{caller}: every lower bound must be at most the upper one, but variable {k} has bounds "
+                f"({lower[k]}, {upper[k]})"
+            )
+        if np.isinf(lower).all() and np.isinf(upper).all():
+            return None
+        return cls(*(from_numpy(a).to(dtype=like.dtype, device=like.device) for a in (lower, upper)))
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point of the box."""
+        return x.maximum(self.lower).minimum(self.upper)
+
+    def projected_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """x - P(x - g), which is 0 exactly at stationary points."""
+        return x - self.project(x - gradient)
+
+    def free(self, x: Tensor, gradient: Tensor, margin: float = 0.0) -> Tensor:
+        """1 where a variable may move against the gradient, 0 where it is held at a bound (n,)."""
+        held = ((x <= self.lower + margin) & (gradient > 0)) | ((x >= self.upper - margin) & (gradient < 0))
+        return held.logical_not().to(x.dtype)
+
+
+def _arrays(caller: str, bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds (n,) in float64."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = (bounds.lb, bounds.ub)
+    elif all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in bounds):
+        if len(bounds) != n:
+            raise ValueError(
+                f"{caller}: bounds must have one pair for each of the {n} variables, got {len(bounds)}"
+            )
+        return (
+            np.array([-np.inf if low is None else low for low, _ in bounds], np.float64),
+            np.array([np.inf if high is None else high for _, high in bounds], np.float64),
+        )
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise ValueError(
+            f"{caller}: bounds must be a sequence of pairs, or the pair (lower, upper); got {bounds!r}"
+        )
+    try:
+        low, high = (np.broadcast_to(np.asarray(side, np.float64).reshape(-1), (n,)) for side in bounds)
+    except ValueError:
+        shapes = " and ".join(str(np.shape(side)) for side in bounds)
+        raise ValueError(
+            f"{caller}: bounds must be scalars or have {n} elements, got shapes {shapes}"
+        ) from None
+    return low.copy(), high.copy()

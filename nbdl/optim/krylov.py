@@ -1,0 +1,119 @@
+"""Krylov subspaces of a symmetric operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.joining import stack
+from nbdl.ops.matmul import dot
+from nbdl.optim.objective import NonFiniteError
+from nbdl.optim.operators import LinearOperator
+from nbdl.optim.vectors import fetch, moved, norm
+
+
+class Lanczos:
+    """The Lanczos process: an orthonormal basis Q in which the operator is tridiagonal.
+
+    Vectors are orthogonalized against all before them, twice, so that the basis stays orthogonal in floating
+    point.
+
+    Source: Golub & Van Loan (2013), Matrix Computations, algorithm 10.1.1 and section 10.3.
+
+    Args:
+        operator: symmetric, (n, n).
+        start: (n,), not zero; the first basis vector is in its direction.
+
+    Attributes:
+        vectors: the basis.
+        diagonal: of the tridiagonal matrix.
+        off_diagonal: beside it; the last entry belongs to the vector that was not taken yet.
+        start_norm: the length of ``start``.
+    """
+
+    def __init__(self, operator: LinearOperator, start: Tensor):
+        self._operator = operator
+        with no_grad():
+            (self.start_norm,) = fetch(norm(start))
+            self._next = start * (1 / self.start_norm)
+        self.vectors: list[Tensor] = []
+        self.diagonal: list[float] = []
+        self.off_diagonal: list[float] = []
+
+    def __iter__(self) -> Iterator[int]:
+        """Extend the basis by one vector at a time, until it spans an invariant subspace; gives its size.
+
+        Raises:
+            NonFiniteError: a product is not finite.
+        """
+        n, scale = self._operator.shape[0], 0.0
+        while len(self.vectors) < n:
+            q = self._next
+            self.vectors.append(q)
+            product = self._operator @ q
+            with no_grad():
+                basis = stack(self.vectors)
+                rest = product
+                for _ in range(2):
+                    rest = rest - basis.T @ (basis @ rest)
+                alpha, beta = fetch(dot(q, product), norm(rest))
+                self._next = rest * (1 / beta) if beta > 0 else rest
+            if not math.isfinite(alpha + beta):
+                raise NonFiniteError
+            self.diagonal.append(alpha)
+            self.off_diagonal.append(beta)
+            scale = max(scale, abs(alpha), beta)
+            yield len(self.vectors)
+            if not beta > 1e-14 * scale:
+                return
+
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues (k,) and eigenvectors (k, k) of the tridiagonal matrix."""
+        off = self.off_diagonal[: len(self.diagonal) - 1]
+        return np.linalg.eigh(np.diag(self.diagonal) + np.diag(off, 1) + np.diag(off, -1))
+
+    def combine(self, coefficients: np.ndarray) -> Tensor:
+        """The vector with these coefficients (k,) in the basis."""
+        total = self.vectors[0] * float(coefficients[0])
+        for q, c in zip(self.vectors[1:], coefficients[1:], strict=True):
+            total = moved(total, float(c), q)
+        return total
+
+
+def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, max_iterations: int) -> Tensor:
+    """A Newton direction by conjugate gradients that stop at negative curvature.
+
+    Source: Nocedal & Wright (2006), algorithm 7.1, lines of the inner loop.
+
+    Args:
+        operator: the Hessian B.
+        gradient: g (n,).
+        tolerance: the length of B p + g that is small enough.
+        max_iterations: of the loop.
+
+    Returns:
+        A descent direction p (n,); -g if the curvature along it is not positive.
+    """
+    z, r = gradient.zeros_like(), gradient
+    d = -r
+    rr = dot(r, r)
+    for iteration in range(max_iterations):
+        product = operator @ d
+        with no_grad():
+            curvature = dot(d, product)
+            step = rr / curvature
+            new_r = moved(r, step, product)
+            new_rr = dot(new_r, new_r)
+            bend, length, squared = fetch(curvature, dot(d, d), new_rr)
+            if not bend > 1e-15 * length:  # negative curvature, or none
+                return d if iteration == 0 else z
+            z = moved(z, step, d)
+            if not squared > tolerance * tolerance:
+                break
+            d = moved(-new_r, new_rr / rr, d)
+            r, rr = new_r, new_rr
+    return z

@@ -1,0 +1,229 @@
+"""``least_squares``: SciPy's signature over Levenberg-Marquardt and Gauss-Newton."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.creation import from_numpy
+from nbdl.optim.bounds import Box
+from nbdl.optim.function import Variables, convert
+from nbdl.optim.gauss_newton import (
+    GaussNewtonIteration,
+    LevenbergMarquardtIteration,
+    ResidualObjective,
+    ResidualPoint,
+)
+from nbdl.optim.residuals import LOSSES
+from nbdl.optim.result import OptimizeResult, caller_of
+from nbdl.optim.vectors import fetch, norm
+
+_MESSAGES = {
+    -2: "The residuals or their Jacobian are not finite.",
+    -1: "No lower cost was found along the last step.",
+    0: "The maximum number of function evaluations was reached.",
+    1: "The gradient is as small as asked for.",
+    2: "The relative reduction of the cost is as small as asked for.",
+    3: "The step is as small as asked for.",
+    99: "The callback stopped the iteration.",
+}
+_METHODS = ("trf", "dogbox", "lm", "gauss-newton")
+
+
+def least_squares(
+    fun: Callable[..., Any],
+    x0: Any,
+    jac: Callable[..., Any] | None = None,
+    bounds: Any = (-math.inf, math.inf),
+    method: str = "trf",
+    ftol: float | None = 1e-8,
+    xtol: float | None = 1e-8,
+    gtol: float | None = 1e-8,
+    x_scale: Any = 1.0,
+    loss: str = "linear",
+    f_scale: float = 1.0,
+    max_nfev: int | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    callback: Callable[..., Any] | None = None,
+) -> OptimizeResult:
+    """Minimize half the sum of squared residuals, or of a robust loss of them, within bounds.
+
+    The Jacobian is found automatically, in the mode that needs fewer passes. "lm", "trf" and "dogbox" are one
+    method here, Levenberg-Marquardt as an exact trust-region method on the singular values of the Jacobian,
+    which keeps bounds, too; "gauss-newton" takes full steps, shortens them, and knows no bounds.
+    Rank-deficient Jacobians give the step of least length, and residuals that are not finite a shorter one.
+
+    Args:
+        fun: ``fun(x, *args, **kwargs)`` returns the residuals, a tensor of any shape.
+        x0: where to begin, as for :func:`nbdl.optim.minimize`.
+        jac: a function that returns the Jacobian (m, n); default: automatic.
+        bounds: a pair (lower, upper) of numbers or arrays, n pairs, or an object with ``lb`` and ``ub``.
+        method: "trf", "dogbox", "lm" or "gauss-newton".
+        ftol: relative reduction of the cost at which to stop; None: not tested.
+        xtol: length of the step, relative to x, at which to stop; None: not tested.
+        gtol: largest magnitude in the gradient at which to stop; None: not tested.
+        x_scale: the typical size of each variable, which measures the trust region; "jac": from the Jacobian.
+        loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
+        f_scale: the residual from which a robust loss counts it less.
+        max_nfev: the largest number of evaluations; default: 100 n.
+        args: further arguments of ``fun`` and ``jac``.
+        kwargs: keyword arguments of both.
+        callback: called after each iteration as that of :func:`nbdl.optim.minimize`.
+
+    Returns:
+        An :class:`~nbdl.optim.result.OptimizeResult` with x, cost, fun (the residuals), jac, grad,
+        optimality, active_mask, nfev, njev, nit, status, message, success. ``status`` is SciPy's: 0
+        evaluations, 1 ``gtol``, 2 ``ftol``, 3 ``xtol``; and -1 search failed, -2 not finite, 99 stopped by
+        the callback.
+
+    Raises:
+        ValueError: a name is unknown, a tolerance or scale is not allowed, bounds cross, x0 is outside of
+            them, or ``jac`` gives a matrix of another shape.
+        TypeError: ``fun`` returns no tensor.
+        RuntimeError: x0 is empty, or the residuals do not depend on x differentiably.
+
+    Example:
+        >>> import nbdl
+        >>> def residuals(x):
+        ...     return nbdl.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]])
+        >>> result = nbdl.optim.least_squares(residuals, [-1.2, 1.0])
+        >>> result.x.round(6).tolist()
+        [1.0, 1.0]
+    """
+    _check(method, loss, f_scale, ftol=ftol, xtol=xtol, gtol=gtol)
+    variables = Variables("least_squares", x0)
+    x, n = variables.start, variables.layout.size
+    if n == 0:
+        raise RuntimeError("least_squares: x0 has no elements")
+    box = Box.of("least_squares", bounds, x)
+    if box is not None and bool((box.project(x) != x).any()):
+        raise ValueError("least_squares: x0 must lie within the bounds")
+    scale = _scale(x_scale, x)
+    options = kwargs or {}
+
+    def function(x: Tensor) -> tuple[Sequence[Tensor], Any]:
+        leaves = variables.leaves(x)
+        return leaves, fun(variables.nest(leaves), *args, **options)
+
+    def matrix(point: ResidualPoint) -> Tensor:
+        assert jac is not None
+        with no_grad():
+            given = convert(jac(variables.nest(variables.leaves(point.x)), *args, **options), point.x)
+        shape = (point.residuals.numel(), n)
+        if given.shape != shape:
+            raise ValueError(
+                f"least_squares: jac must return a matrix of shape {shape}, got {tuple(given.shape)}"
+            )
+        return given
+
+    takes_full_steps = method == "gauss-newton"
+    if takes_full_steps and box is not None:
+        raise ValueError("least_squares: method gauss-newton takes no bounds; lm does")
+    given = None if jac is None else matrix
+    objective = ResidualObjective(
+        "least_squares", variables.layout, function, loss, f_scale, not takes_full_steps, box, given
+    )
+    solver = GaussNewtonIteration() if takes_full_steps else LevenbergMarquardtIteration(scale)
+    tolerances = _Tolerances(ftol or 0.0, xtol or 0.0, gtol or 0.0, max_nfev or 100 * n)
+    with no_grad():
+        point, status, iterations = _iterate(solver, objective, x, tolerances, _reporter(callback, variables))
+    return _result(variables, objective, point, status, iterations)
+
+
+def _check(method: str, loss: str, f_scale: float, **tolerances: float | None) -> None:
+    if method not in _METHODS:
+        raise ValueError(f"least_squares: method must be one of {', '.join(_METHODS)}, got {method!r}")
+    if loss not in LOSSES:
+        raise ValueError(f"least_squares: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    if not f_scale > 0:
+        raise ValueError(f"least_squares: f_scale must be greater than 0, got {f_scale}")
+    for name, value in tolerances.items():
+        if value is not None and not value >= 0:
+            raise ValueError(f"least_squares: {name} must not be negative, got {value}")
+
+
+def _scale(x_scale: Any, x: Tensor) -> Tensor | None:
+    """D, the reciprocal of what the user calls the scale of x; None to take it from the Jacobian."""
+    if isinstance(x_scale, str):
+        if x_scale != "jac":
+            raise ValueError(f"least_squares: x_scale must be numbers or 'jac', got {x_scale!r}")
+        return None
+    values = np.broadcast_to(np.asarray(x_scale, np.float64).reshape(-1), (x.numel(),))
+    if not (values > 0).all():
+        raise ValueError(f"least_squares: x_scale must be greater than 0, got {x_scale!r}")
+    return from_numpy(1 / values).to(dtype=x.dtype, device=x.device)
+
+
+class _Tolerances:
+    def __init__(self, ftol: float, xtol: float, gtol: float, evaluations: int):
+        self.ftol, self.xtol, self.gtol, self.evaluations = ftol, xtol, gtol, evaluations
+
+
+def _iterate(
+    solver: LevenbergMarquardtIteration | GaussNewtonIteration,
+    objective: ResidualObjective,
+    x: Tensor,
+    tolerances: _Tolerances,
+    report: Callable[[ResidualPoint], bool],
+) -> tuple[ResidualPoint, int, int]:
+    """Iterate; the last point, the status and the number of iterations."""
+    point = objective.differentiate(objective.evaluate(x))
+    if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
+        return point, -2, 0
+    iterations = 0
+    while True:
+        if point.optimality <= tolerances.gtol:
+            return point, 1, iterations
+        if objective.nfev >= tolerances.evaluations:
+            return point, 0, iterations
+        new, length, ratio = solver.iterate(objective, point)
+        iterations += 1
+        (size,) = fetch(norm(point.x))
+        is_short = length <= tolerances.xtol * (tolerances.xtol + size)
+        if new is point:
+            if is_short or length <= 1e-16 * size or isinstance(solver, GaussNewtonIteration):
+                return point, 3 if is_short else -1, iterations
+            continue
+        if not math.isfinite(objective.differentiate(new).optimality):
+            return point, -2, iterations
+        reduction, point = point.cost - new.cost, new
+        if report(point):
+            return point, 99, iterations
+        if point.optimality <= tolerances.gtol:
+            return point, 1, iterations
+        if reduction <= tolerances.ftol * point.cost and ratio > 0.25:
+            return point, 2, iterations
+        if is_short:
+            return point, 3, iterations
+
+
+def _reporter(callback: Callable[..., Any] | None, variables: Variables) -> Callable[[ResidualPoint], bool]:
+    if callback is None:
+        return lambda point: False
+    report = caller_of(callback)
+    return lambda point: report(variables.returned(point.x), point.cost)
+
+
+def _result(
+    variables: Variables, objective: ResidualObjective, point: ResidualPoint, status: int, iterations: int
+) -> OptimizeResult:
+    residuals: Any = point.residuals
+    matrix: Any = point.jacobian
+    mask = np.zeros(variables.layout.size, int)
+    if objective.box is not None:
+        mask = (point.x >= objective.box.upper).cpu().numpy().astype(int)
+        mask -= (point.x <= objective.box.lower).cpu().numpy().astype(int)
+    if not variables.returns_tensors:
+        residuals, matrix = residuals.cpu().numpy(), matrix.cpu().numpy()
+    return OptimizeResult(
+        x=variables.returned(point.x), cost=point.cost, fun=residuals, jac=matrix,
+        grad=variables.returned(point.gradient),
+        optimality=point.optimality, active_mask=mask, nfev=objective.nfev, njev=objective.njev,
+        nit=iterations, status=status, message=_MESSAGES[status], success=0 < status < 99,
+    )  # fmt: skip

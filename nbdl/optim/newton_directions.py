@@ -1,0 +1,104 @@
+"""Directions that solve with the Hessian."""
+
+from __future__ import annotations
+
+import math
+
+from nbdl import linalg
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.creation import eye
+from nbdl.ops.solving import cholesky_solve
+from nbdl.optim.directions import Direction
+from nbdl.optim.krylov import Lanczos, truncated_cg
+from nbdl.optim.objective import Objective, Point
+from nbdl.optim.vectors import fetch, norm
+
+_MIN_SHIFT = 1e-3  # beta of algorithm 3.3, relative to the Frobenius norm
+
+
+class NewtonDirection(Direction):
+    """-(B + tau I)^{-1} g, with the least tau of a growing sequence that makes the matrix positive definite.
+
+    Source: Nocedal & Wright (2006), algorithms 3.2 and 3.3 (Cholesky with added multiple of the identity).
+    """
+
+    needs_hessian = True
+    scales_itself = True
+
+    def __call__(self, objective: Objective, point: Point) -> Tensor:
+        factor = shifted_cholesky(objective.hessian(point))
+        return -cholesky_solve(point.gradient.unsqueeze(1), factor).squeeze(1)
+
+
+def shifted_cholesky(matrix: Tensor) -> Tensor:
+    """The Cholesky factor of ``matrix`` + tau I with tau = 0 or the first that suffices (algorithm 3.3)."""
+    factor, info = linalg.cholesky_ex(matrix)
+    smallest, size, failed = fetch(matrix.diagonal().amin(), (matrix * matrix).sum().sqrt(), info)
+    identity = eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+    beta = _MIN_SHIFT * (size or 1.0)
+    tau = beta if smallest > 0 else beta - smallest
+    while failed:
+        factor, info = linalg.cholesky_ex(matrix + tau * identity)
+        (failed,) = fetch(info)
+        tau = max(2 * tau, beta)
+    return factor
+
+
+class NewtonCG(Direction):
+    """The Newton equation by conjugate gradients, as exactly as the gradient is small.
+
+    The residual is at most min(1/2, sqrt(|g|)) |g|, which makes the convergence superlinear.
+
+    Source: Nocedal & Wright (2006), algorithm 7.1 (line search Newton-CG).
+
+    Args:
+        max_iterations: of conjugate gradients; default: 20 n, at most 200.
+    """
+
+    needs_hessian = True
+    scales_itself = True
+
+    def __init__(self, max_iterations: int | None = None):
+        self._max_iterations = max_iterations
+
+    def __call__(self, objective: Objective, point: Point) -> Tensor:
+        (size,) = fetch(norm(point.gradient))
+        limit = self._max_iterations or min(20 * point.x.numel(), 200)
+        tolerance = min(0.5, math.sqrt(size)) * size
+        return truncated_cg(objective.hessian_operator(point), point.gradient, tolerance, limit)
+
+
+class SaddleFree(Direction):
+    """-|B|^{-1} g: the eigenvalues of the Hessian by magnitude, so that saddles repel.
+
+    Source: Dauphin, Pascanu, Gulcehre, Cho, Ganguli, Bengio (2014), Identifying and attacking the saddle
+        point
+    problem in high-dimensional non-convex optimization, algorithm 1.
+
+    Args:
+        subspace: None for the whole Hessian; or the size of the Krylov subspace of the gradient in which the
+            step is taken, which needs so many products with it.
+        damping: the least magnitude of an eigenvalue, relative to the largest.
+    """
+
+    needs_hessian = True
+    scales_itself = True
+
+    def __init__(self, subspace: int | None = None, damping: float = 1e-8):
+        self._subspace, self._damping = subspace, damping
+
+    def __call__(self, objective: Objective, point: Point) -> Tensor:
+        g = point.gradient
+        if self._subspace is None:
+            values, vectors = linalg.eigh(objective.hessian(point))
+            magnitude = values.abs()
+            floor = (self._damping * magnitude.amax()).clamp(min=1e-300 if g.itemsize > 4 else 1e-30)
+            return -(vectors @ ((vectors.T @ g) / magnitude.maximum(floor)))
+        lanczos = Lanczos(objective.hessian_operator(point), g)
+        for size in lanczos:
+            if size >= self._subspace:
+                break
+        ritz_values, ritz_vectors = lanczos.eigen()
+        sizes = abs(ritz_values)
+        sizes = sizes.clip(min=max(self._damping * sizes.max(), 1e-30))
+        return lanczos.combine(-ritz_vectors @ (lanczos.start_norm * ritz_vectors[0] / sizes))

@@ -1,0 +1,198 @@
+"""What a method minimizes: values, gradients and curvature at points, counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nbdl.autograd import engine
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.matmul import dot
+from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
+from nbdl.optim.vectors import Layout, fetch, max_norm
+
+
+class NonFiniteError(Exception):
+    """Second derivatives are not finite where they are needed."""
+
+
+class Point:
+    """Where the function was evaluated.
+
+    Attributes:
+        x: the flat vector.
+        value: the function.
+        gradient: (n,), or None until :meth:`Objective.differentiate`.
+        gradient_norm: its largest magnitude; with bounds, that of the projected gradient.
+        slope: the gradient along the direction that was given to :meth:`Objective.evaluate`.
+        extra: the values of the scalars that were given to it.
+        record: what the objective needs to differentiate here.
+        hessian: the matrix, once it was computed.
+    """
+
+    __slots__ = ("extra", "gradient", "gradient_norm", "hessian", "record", "slope", "value", "x")
+
+    gradient: Tensor
+
+    def __init__(self, x: Tensor, record: Any = None):
+        self.x, self.record = x, record
+        self.value = self.gradient_norm = self.slope = math.nan
+        self.extra: list[float] = []
+        self.hessian: Tensor | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the value, and the gradient as far as it is known, are finite."""
+        known = self.value if math.isnan(self.gradient_norm) else self.gradient_norm
+        return math.isfinite(self.value) and math.isfinite(known)
+
+
+class Objective:
+    """A function of a flat vector, with counts of what was computed.
+
+    A subclass defines :meth:`loss`, :meth:`gradient` and :meth:`curvature`.
+
+    Attributes:
+        nfev: evaluations of the function.
+        njev: evaluations of the gradient.
+        nhev: products of the Hessian with a vector, n for a whole Hessian; 1 for one that the user gives.
+        best: the point of the least value of all that were differentiated.
+    """
+
+    def __init__(self) -> None:
+        self.nfev = self.njev = self.nhev = 0
+        self.best: Point | None = None
+
+    # ------------------------------------------------------------------------------ what a subclass defines
+    def loss(self, point: Point) -> Tensor:
+        """The 0-d value at ``point.x``; whatever :meth:`gradient` needs is left in ``point.record``."""
+        raise NotImplementedError
+
+    def gradient(self, point: Point) -> Tensor:
+        """The gradient (n,) at a point whose loss was computed."""
+        raise NotImplementedError
+
+    def curvature(self, point: Point) -> LinearOperator:
+        """The Hessian at a point that was differentiated."""
+        raise NotImplementedError
+
+    def stationarity(self, point: Point) -> Tensor:
+        """What is 0 at a stationary point, 0-d: the largest magnitude in the gradient."""
+        return max_norm(point.gradient)
+
+    # ------------------------------------------------------------------------------------- what methods call
+    def value_at(self, x: Tensor) -> Point:
+        """Only the value at ``x``."""
+        point = Point(x)
+        loss = self.loss(point)
+        self.nfev += 1
+        (point.value,) = fetch(loss)
+        return point
+
+    def evaluate(self, x: Tensor, along: Tensor | None = None, extra: Sequence[Tensor] = ()) -> Point:
+        """Value and gradient at ``x``. The device is waited for once.
+
+        Args:
+            x: (n,).
+            along: a direction (n,) along which the slope is wanted.
+            extra: 0-d tensors that are read at the same time, into ``point.extra``.
+        """
+        point = Point(x)
+        loss = self.loss(point)
+        self.nfev += 1
+        with no_grad():
+            point.gradient = self.gradient(point)
+            self.njev += 1
+            scalars = [loss, self.stationarity(point)]
+            if along is not None:
+                scalars.append(dot(point.gradient, along))
+            point.value, point.gradient_norm, *others = fetch(*scalars, *extra)
+        if along is not None:
+            point.slope, *others = others
+        point.extra = others
+        self._compare(point)
+        return point
+
+    def differentiate(self, point: Point) -> Point:
+        """Compute the gradient at a point that has only a value."""
+        with no_grad():
+            point.gradient = self.gradient(point)
+            self.njev += 1
+            (point.gradient_norm,) = fetch(self.stationarity(point))
+        self._compare(point)
+        return point
+
+    def hessian_operator(self, point: Point) -> LinearOperator:
+        """The Hessian at a differentiated point, by its products with vectors."""
+        return DenseOperator(point.hessian) if point.hessian is not None else self.curvature(point)
+
+    def hessian(self, point: Point) -> Tensor:
+        """The Hessian (n, n) at a differentiated point, made exactly symmetric.
+
+        Raises:
+            NonFiniteError: it is not finite.
+        """
+        if point.hessian is None:
+            matrix = self.curvature(point).to_dense(point.x)
+            with no_grad():
+                matrix = (matrix + matrix.T) * 0.5
+                (largest,) = fetch(max_norm(matrix))
+            if not math.isfinite(largest):
+                raise NonFiniteError
+            point.hessian = matrix
+        return point.hessian
+
+    def _compare(self, point: Point) -> None:
+        if point.is_finite and (self.best is None or point.value < self.best.value):
+            self.best = point
+
+
+class RecordedGradient:
+    """Gradients that are on the tape: a product with the Hessian is one more pass backward.
+
+    That pass costs about as much as a gradient. Forward over reverse evaluates the function, its gradient and
+    the tangents of both for every product, which is 3 to 5 times as much where several products are wanted at
+    one point.
+
+    Args:
+        leaves: the tensors x is made of.
+        gradients: the gradients of the function by them, recorded.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]):
+        self.leaves, self.gradients = leaves, gradients
+
+    def product(self, layout: Layout, v: Tensor) -> Tensor:
+        """The Hessian times a flat vector."""
+        parts = zip(self.gradients, layout.split(v), strict=True)
+        used = [(g, part) for g, part in parts if g.requires_grad]
+        if not used:
+            return v.zeros_like()
+        products = engine.grad(
+            [g for g, _ in used],
+            self.leaves,
+            [part for _, part in used],
+            retain_graph=True,
+            create_graph=False,
+            materialize_grads=True,
+        )
+        with no_grad():
+            return layout.flat([product for product in products if product is not None])
+
+
+def gradients_of(value: Tensor, leaves: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+    """The gradients of a scalar by ``leaves``, zeros where it does not depend on one."""
+    found = engine.grad(value, leaves, create_graph=create_graph, materialize_grads=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
+def recorded_hessian(objective: Objective, layout: Layout, recorded: RecordedGradient) -> LinearOperator:
+    """The Hessian of an objective as an operator that counts its products."""
+
+    def product(v: Tensor) -> Tensor:
+        objective.nhev += 1
+        return recorded.product(layout, v)
+
+    return FunctionOperator((layout.size, layout.size), recorded.leaves[0].dtype, product)

@@ -1,0 +1,171 @@
+"""The function along a line, and what every search gives back."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.matmul import dot
+from nbdl.optim.objective import Objective, Point
+from nbdl.optim.result import Status
+from nbdl.optim.vectors import fetch, max_norm, moved
+
+MAX_STEP = 1e20  # a function that still falls here is taken to be unbounded
+_ROUNDING = 1e-14  # of a function value, relative
+
+
+class Sample(NamedTuple):
+    """The function at one step length.
+
+    Attributes:
+        step: the length t.
+        value: phi(t); infinite where the function or its gradient is not finite.
+        slope: phi'(t); NaN there.
+        point: what was evaluated.
+    """
+
+    step: float
+    value: float
+    slope: float
+    point: Point
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether function and gradient are."""
+        return math.isfinite(self.value)
+
+
+class Found(NamedTuple):
+    """What a search ends with.
+
+    Attributes:
+        sample: the step to take, or None.
+        status: None if its conditions hold; else why not. There may be a sample nonetheless, with a lower
+            value than at the start.
+    """
+
+    sample: Sample | None
+    status: Status | None = None
+
+
+class NotADescentDirectionError(Exception):
+    """The function does not fall along a line."""
+
+
+class Line:
+    """phi(t) = f(x + t d), evaluated together with its derivative.
+
+    Args:
+        objective: the function f.
+        start: x, differentiated.
+        direction: d (n,).
+    """
+
+    def __init__(self, objective: Objective, start: Point, direction: Tensor):
+        self.objective, self.start, self.direction = objective, start, direction
+        self._known: list[float] = []  # the slope, and the largest magnitude in d
+        self.evaluations = 0
+        self.lowest: Sample | None = None
+        self.is_unbounded = False
+
+    def _unknown(self) -> list[Tensor]:
+        """What has to be known of the direction. It is read with the first evaluation, to wait once only."""
+        if self._known:
+            return []
+        return [dot(self.start.gradient, self.direction), max_norm(self.direction)]
+
+    def _know(self, values: list[float]) -> None:
+        self._known = self._known or values
+        if not self._known[0] < 0:
+            raise NotADescentDirectionError
+
+    def _read(self) -> list[float]:
+        if not self._known:
+            with no_grad():
+                self._know(fetch(*self._unknown()))
+        return self._known
+
+    @property
+    def slope(self) -> float:
+        """phi'(0).
+
+        Raises:
+            NotADescentDirectionError: it is not negative.
+        """
+        return self._read()[0]
+
+    @property
+    def direction_norm(self) -> float:
+        """The largest magnitude in d."""
+        return self._read()[1]
+
+    @property
+    def origin(self) -> Sample:
+        """Where the line begins."""
+        return Sample(0.0, self.start.value, self.slope, self.start)
+
+    def at(self, step: float) -> Sample:
+        """Evaluate phi and its derivative."""
+        with no_grad():
+            x = moved(self.start.x, step, self.direction)
+            extra = self._unknown()
+        point = self.objective.evaluate(x, self.direction, extra)
+        self.evaluations += 1
+        self._know(point.extra)
+        if not point.is_finite:
+            self.is_unbounded |= point.value == -math.inf
+            return Sample(step, math.inf, math.nan, point)
+        sample = Sample(step, point.value, point.slope, point)
+        if sample.value < (self.lowest or self.start).value:
+            self.lowest = sample
+        return sample
+
+    def at_or_before(self, step: float, floor: float = 0.0, attempts: int = 40) -> Sample:
+        """Evaluate at ``step``, or where that is not finite ever nearer to ``floor``."""
+        sample = self.at(step)
+        while not sample.is_finite and not self.is_unbounded and attempts > 0:
+            step = floor + 0.1 * (step - floor)
+            sample = self.at(step)
+            attempts -= 1
+        return sample
+
+    def decreases(self, sample: Sample, c1: float) -> bool:
+        """Sufficient decrease, Nocedal & Wright (2006), eq. (3.4).
+
+        Where the change drowns in rounding, the slope decides instead: the approximate Wolfe condition of
+        Hager & Zhang (2005), A new conjugate gradient method with guaranteed descent and an efficient line
+        search, eq. (4.1).
+        """
+        start = self.start.value
+        if sample.value <= start + c1 * sample.step * self.slope:
+            return True
+        drowns = abs(sample.value - start) <= _ROUNDING * abs(start)
+        return drowns and sample.slope <= (2 * c1 - 1) * self.slope
+
+    def is_flat(self, sample: Sample, c2: float) -> bool:
+        """The strong curvature condition, Nocedal & Wright (2006), eq. (3.7b)."""
+        return abs(sample.slope) <= -c2 * self.slope
+
+    def give_up(self) -> Found:
+        """The lowest sample if it is below the start, with the reason why nothing better was found."""
+        status = Status.UNBOUNDED if self.is_unbounded else Status.SEARCH_FAILED
+        return Found(self.lowest, status)
+
+
+class Search:
+    """Base of the searches: a call finds a step along a :class:`Line`."""
+
+    def __call__(self, line: Line, step: float) -> Found:
+        """Search along ``line``.
+
+        Args:
+            line: the function along a descent direction.
+            step: the first trial.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no search")
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"

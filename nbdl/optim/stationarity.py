@@ -1,0 +1,49 @@
+"""What the curvature says of a point where the gradient is small."""
+
+from __future__ import annotations
+
+from nbdl import linalg
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.creation import arange
+from nbdl.optim.krylov import Lanczos
+from nbdl.optim.objective import Objective, Point
+from nbdl.optim.vectors import fetch
+
+SINGULAR = "The Hessian is singular: this need not be a minimum."
+_ROUNDING = 1e-8  # of the largest eigenvalue
+_LANCZOS_STEPS = 30
+
+
+def negative_curvature(objective: Objective, point: Point, dense: bool) -> tuple[float, Tensor] | str:
+    """The least eigenvalue of the Hessian and its vector, if it is negative beyond rounding.
+
+    Args:
+        objective: what is minimized.
+        point: where; differentiated.
+        dense: whether the whole Hessian may be computed; otherwise some steps of the Lanczos process from a
+            fixed vector give an estimate.
+
+    Returns:
+        The pair; else what is to be said of the Hessian, which may be nothing.
+    """
+    least, largest, vector = _dense(objective, point) if dense else _estimated(objective, point)
+    if least < -_ROUNDING * largest:
+        return least, vector
+    return SINGULAR if dense and least <= _ROUNDING * largest else ""
+
+
+def _dense(objective: Objective, point: Point) -> tuple[float, float, Tensor]:
+    values, vectors = linalg.eigh(objective.hessian(point))
+    least, largest = fetch(values[0], values.abs().amax())
+    return least, largest, vectors[:, 0].contiguous()
+
+
+def _estimated(objective: Objective, point: Point) -> tuple[float, float, Tensor]:
+    # A vector that is hardly orthogonal to an eigenvector of any problem, and the same in every run.
+    start = arange(1, point.x.numel() + 1, dtype=point.x.dtype, device=point.x.device).sin()
+    lanczos = Lanczos(objective.hessian_operator(point), start)
+    for size in lanczos:
+        if size >= _LANCZOS_STEPS:
+            break
+    values, vectors = lanczos.eigen()
+    return float(values[0]), float(abs(values).max()), lanczos.combine(vectors[:, 0])

@@ -1,0 +1,95 @@
+"""Flat vectors: what second-order methods compute with, on the device of the parameters.
+
+A method sees one vector x. :class:`Layout` says which tensors it is made of. The scalars that decide what
+happens next are read by :func:`fetch`, all of an iteration at once, since each reading waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.modes import mode
+from nbdl.autograd.tape import mark_changed
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend import registry
+from nbdl.formula import Formula
+from nbdl.ops.joining import cat, stack
+from nbdl.ops.matmul import dot
+from nbdl.ops.pointwise import Pointwise, pointwise
+
+moved = pointwise("moved", lambda x, t, d: x + t * d)
+"""x + t d, a step of length t along d."""
+
+_COPY = Formula("copied", lambda old, new: new, 2)
+
+
+def fetch(*scalars: Tensor) -> list[float]:
+    """The values of 0-d tensors, with a single synchronisation of the device."""
+    if all(isinstance(x.array, np.ndarray) for x in scalars):
+        return [float(x.array) for x in scalars]
+    return stack([x.to(np.float64) for x in scalars]).tolist()
+
+
+def norm(x: Tensor) -> Tensor:
+    """The Euclidean norm, 0-d."""
+    return dot(x, x).sqrt()
+
+
+def max_norm(x: Tensor) -> Tensor:
+    """The largest magnitude, 0-d; 0 for the empty vector."""
+    return x.abs().amax() if x.numel() else x.new_zeros(())
+
+
+def overwrite(rule: Formula, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> None:
+    """Run ``rule`` on rows of tensors or 0-d arrays; its outputs overwrite the operands at ``positions``."""
+    backend = mode.backend or registry.cpu or registry.select()
+    arrays = [[x.array if isinstance(x, Tensor) else x for x in row] for row in rows]
+    backend.overwrite(Pointwise.of(rule), arrays, positions)
+    mark_changed([row[k] for row in rows for k in positions])
+
+
+def assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy ``values`` into ``targets``, in place."""
+    overwrite(_COPY, list(zip(targets, values, strict=True)), (0,))
+
+
+class Layout:
+    """How tensors lie in one flat vector, one after the other.
+
+    Vectors and their pieces have no history: gradients do not flow through here.
+
+    Args:
+        caller: the name that errors begin with.
+        tensors: floating tensors of one dtype on one device.
+
+    Raises:
+        RuntimeError: there is none, or dtypes or devices differ.
+    """
+
+    def __init__(self, caller: str, tensors: Sequence[Tensor]):
+        if not tensors:
+            raise RuntimeError(f"{caller}: there is nothing to optimize: no tensor was given")
+        for name, found in (("dtype", {x.dtype for x in tensors}), ("device", {x.device for x in tensors})):
+            if len(found) > 1:
+                raise RuntimeError(
+                    f"{caller}: expected all parameters to have the same {name}, but found "
+                    f"{' and '.join(sorted(map(str, found)))}"
+                )
+        self.shapes = [tuple(x.shape) for x in tensors]
+        ends = np.cumsum([x.numel() for x in tensors]).tolist()
+        self.slices = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+        self.size: int = ends[-1]
+
+    def flat(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The vector of all elements; a view if there is only one tensor."""
+        pieces = [Tensor(x.array.reshape(-1)) for x in tensors]
+        return pieces[0] if len(pieces) == 1 else cat(pieces)
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """The tensors, as views of a vector."""
+        array = vector.array
+        pieces = zip(self.slices, self.shapes, strict=True)
+        return [Tensor(array[piece].reshape(shape)) for piece, shape in pieces]

@@ -1,0 +1,122 @@
+"""Random functions of tensors, for comparing a compiled run with an eager one.
+
+A function is a list of numbers: each chooses an operation and its operands among the values made so far. It
+also changes a tensor from outside in place, so that a replay which repeats or forgets a write is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import nbdl
+
+ROWS, COLUMNS = 6, 5
+
+
+def _views(x: Any) -> list[Callable[[], Any]]:
+    return [
+        lambda: x.t().contiguous().t(),
+        lambda: x.reshape(COLUMNS, ROWS).t(),
+        lambda: x.reshape(-1).reshape(ROWS, COLUMNS),
+        lambda: x.flip(0),
+        lambda: nbdl.cat([x[2:], x[:2]]),
+    ]
+
+
+UNARY: list[Callable[[Any], Any]] = [
+    lambda x: x.tanh(),
+    lambda x: x.relu(),
+    lambda x: x.sigmoid() * 2 - 0.5,
+    lambda x: (x * x + 1).sqrt(),
+    lambda x: nbdl.where(x > 0, x, -0.3 * x),
+    lambda x: x - x.mean(1, keepdim=True),
+    lambda x: nbdl.softmax(x, 1),
+    lambda x: x.clone(),
+    lambda x: (x.sin() + x.cos()).clamp(-0.9, 0.9),
+    lambda x: x.sum(0).expand(ROWS, COLUMNS) * 0.1,
+    lambda x: (x @ x.t()) @ x * 0.05,
+]
+BINARY: list[Callable[[Any, Any], Any]] = [
+    lambda x, y: x + y,
+    lambda x, y: x * y,
+    lambda x, y: x - 0.5 * y,
+    lambda x, y: nbdl.maximum(x, y),
+    lambda x, y: x + y.sum(1, keepdim=True),
+    lambda x, y: x + y[0],
+    lambda x, y: (x @ y.t()).tanh() @ x,
+    lambda x, y: nbdl.where(x > y, x, y * y),
+]
+
+
+def run(code: Sequence[int], inputs: Sequence[Any], state: Any) -> Any:
+    """The values that the program ``code`` makes of ``inputs``; ``state`` is overwritten on the way."""
+    values = [*inputs, state * 1.0]
+    for number in code:
+        kind, rest = number % 7, number // 7
+        x = values[rest % len(values)]
+        y = values[rest // 3 % len(values)]
+        if kind <= 1:
+            values.append(UNARY[rest % len(UNARY)](x))
+        elif kind <= 3:
+            values.append(BINARY[rest % len(BINARY)](x, y))
+        elif kind == 4:
+            views = _views(x)
+            values.append(views[rest % len(views)]())
+        elif kind == 5:
+            with nbdl.no_grad():
+                fresh = x.detach() * 0.5
+                fresh[1:3] = y.detach()[2:4]
+                fresh.add_(y.detach(), alpha=0.25)
+            values.append(fresh + x)
+        else:
+            with nbdl.no_grad():
+                state.mul_(0.5).add_(x.detach().clamp(-1, 1))
+            values.append(state.clone())
+    return sum_of(values)
+
+
+def sum_of(values: Sequence[Any]) -> Any:
+    """All values added up, each bounded so that nothing overflows."""
+    total = values[0].tanh()
+    for value in values[1:]:
+        total = total + value.tanh()
+    return total
+
+
+def step_of(code: Sequence[int], state: Any, with_gradient: bool) -> Callable[..., Any]:
+    """A function of two matrices that runs ``code`` and, if asked, returns gradients too."""
+
+    def step(x: Any, y: Any) -> Any:
+        if not with_gradient:
+            return run(code, (x, y), state)
+        a, b = x.detach().requires_grad_(), y.detach().requires_grad_()
+        out = run(code, (a, b), state)
+        gradients = nbdl.autograd.grad((out * out).sum(), (a, b), allow_unused=True)
+        return out.detach(), [g for g in gradients if g is not None]
+
+    return step
+
+
+def compare(code: Sequence[int], dtype: Any, with_gradient: bool, without: Sequence[str] = ()) -> None:
+    """Run four steps, compiled and eager, with fresh data each time."""
+    rng = np.random.default_rng(len(code))
+    states = [nbdl.zeros(ROWS, COLUMNS, dtype=dtype) for _ in range(2)]
+    eager = step_of(code, states[0], with_gradient)
+    compiled = nbdl.compile(step_of(code, states[1], with_gradient), without=without)
+    tolerance = 1e-10 if dtype == nbdl.float64 else 2e-3
+    for _ in range(4):
+        x, y = (nbdl.tensor(rng.normal(size=(ROWS, COLUMNS)), dtype=dtype) for _ in range(2))
+        expected, given = leaves(eager(x, y)), leaves(compiled(x, y))
+        assert len(expected) == len(given)
+        for want, got in zip((*expected, states[0]), (*given, states[1]), strict=True):
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def leaves(result: Any) -> list[Any]:
+    """The tensors of a result, detached."""
+    if isinstance(result, nbdl.Tensor):
+        return [result.detach()]
+    return [leaf for entry in result for leaf in leaves(entry)]

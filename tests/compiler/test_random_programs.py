@@ -1,0 +1,61 @@
+"""Random functions, compiled against eager: the result is the same, up to rounding, at every call."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nbdl
+from nbdl.compiler import PASSES
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from random_programs import compare
+
+CODE = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
+MANY = settings(max_examples=450, deadline=None, derandomize=True)
+SOME = settings(MANY, max_examples=60)  # each of them compiles kernels of its own
+FEW = settings(MANY, max_examples=8)
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+@MANY
+@given(code=CODE)
+def test_compiled_equals_eager_on_numpy(with_gradient, code):
+    with nbdl.use_backend("numpy"):
+        compare(code, nbdl.float64, with_gradient)
+
+
+@pytest.mark.parametrize("with_gradient", [False, True])
+@SOME
+@given(code=CODE)
+def test_compiled_equals_eager_on_numba(with_gradient, code):
+    with nbdl.use_backend("numba"):
+        compare(code, nbdl.float64, with_gradient)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@FEW
+@given(code=CODE)
+def test_compiled_equals_eager_in_single_precision(backend, code):
+    with nbdl.use_backend(backend):
+        compare(code, nbdl.float32, True)
+
+
+@pytest.mark.parametrize("alone", [*PASSES, None])
+@FEW
+@given(code=CODE)
+def test_every_pass_alone_keeps_the_meaning(alone, code):
+    with nbdl.use_backend("numpy"):
+        compare(code, nbdl.float64, True, without=[name for name in PASSES if name != alone])
+
+
+@pytest.mark.parametrize("left_out", PASSES)
+@FEW
+@given(code=CODE)
+def test_every_pass_can_be_left_out(left_out, code):
+    with nbdl.use_backend("numba"):
+        compare(code, nbdl.float64, True, without=[left_out])

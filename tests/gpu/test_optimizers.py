@@ -1,0 +1,56 @@
+"""Optimizers on the GPU backend, one for each way of computing a step: the same as NumPy's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nbdl
+from nbdl import optim
+
+pytestmark = pytest.mark.usefixtures("gpu")
+
+CASES: dict[str, Any] = {
+    "formula": lambda params: optim.RMSprop(params, lr=0.05, momentum=0.9),
+    "formula with counters": lambda params: optim.NAdam(params, lr=0.05),
+    "counters afterwards": lambda params: optim.ASGD(params, lr=0.05, t0=1.0),
+    "mask of rows": lambda params: optim.SparseAdam(params, lr=0.05),
+    "norms": lambda params: optim.LAMB(params, lr=0.05),
+    "rows and columns": lambda params: optim.Adafactor(params, lr=0.05),
+    "scalars on the device": lambda params: optim.Prodigy(params, d0=0.1),
+    "average": lambda params: optim.SGDScheduleFree(params, lr=0.05),
+    "products": lambda params: optim.Muon(params, lr=0.05),
+}
+
+
+def steps(make: Any, backend: str, device: str) -> list[np.ndarray]:
+    """Parameters after some steps; the state of the first two goes through a state_dict."""
+    random = np.random.default_rng(0)
+    with nbdl.use_backend(backend):
+        params = [
+            nbdl.tensor(random.standard_normal(shape).astype(np.float32), device=device, requires_grad=True)
+            for shape in ((3, 4), (5, 2))
+        ]
+        optimizer = make(params)
+        for k in range(4):
+            for param in params:
+                gradient = random.standard_normal(param.shape).astype(np.float32)
+                gradient[1] = 0.0
+                param.grad = nbdl.tensor(gradient, device=device)
+            if k == 2:
+                saved = optimizer.state_dict()
+                optimizer = make(params)
+                optimizer.load_state_dict(saved)
+            optimizer.step()
+        assert all(param.device.type == device for param in params)
+        return [param.detach().cpu().numpy() for param in params]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps(name: str) -> None:
+    for got, expected in zip(
+        steps(CASES[name], "cupy", "cuda"), steps(CASES[name], "numpy", "cpu"), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
