@@ -150,33 +150,6 @@ class Program:
         return list(found)
 
 
-def dependencies(operations: Sequence[Operation]) -> list[set[int]]:
-    """For each operation the earlier ones that must run before it.
-
-    These are the writers of what it reads, and the readers and writers of what it overwrites.
-    """
-    writers: dict[Buffer, set[int]] = {}
-    readers: dict[Buffer, set[int]] = {}
-    needed: list[set[int]] = []
-    for k, operation in enumerate(operations):
-        before: set[int] = set()
-        for window in operation.inputs:
-            before |= writers.get(window.buffer, set())
-        for window in operation.outputs:
-            before |= writers.get(window.buffer, set()) | readers.get(window.buffer, set())
-        before.discard(k)
-        needed.append(before)
-        for window in operation.inputs:
-            readers.setdefault(window.buffer, set()).add(k)
-        for window in operation.outputs:
-            # A write into a part leaves the writers of other parts to be waited for.
-            covers = window.nbytes == window.buffer.nbytes and not operation.into
-            writers[window.buffer] = {k} if covers else writers.get(window.buffer, set()) | {k}
-            if covers:
-                readers[window.buffer] = set()
-    return needed
-
-
 def write_counts(operations: Sequence[Operation]) -> dict[Buffer, int]:
     """How often each buffer is written."""
     counts: dict[Buffer, int] = {}

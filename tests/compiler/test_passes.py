@@ -8,7 +8,6 @@ import pytest
 import nbdl
 from nbdl.compiler import PASSES
 from nbdl.compiler.memory import lifetimes, plan_memory
-from nbdl.compiler.program import dependencies
 
 
 def recorded(function, *args):
@@ -164,16 +163,3 @@ def test_memory_of_the_dead_is_used_again(x):
                     or layout.offsets[b] + b.nbytes <= layout.offsets[a]
                 )
                 assert apart or alive[a].last == alive[b].first or alive[b].last == alive[a].first
-
-
-def test_dependencies_cover_reads_and_overwrites(x):
-    state = nbdl.zeros(3, 4, dtype=nbdl.float64)
-
-    def function(x):
-        y = x * state  # 0
-        state.add_(x)  # 1: overwrites what 0 read
-        z = state * 2  # 2: reads what 1 wrote
-        return y + z  # 3
-
-    needed = dependencies(recorded(function, x).operations)
-    assert 0 in needed[1] and 1 in needed[2] and needed[3] >= {0, 2}
