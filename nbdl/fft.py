@@ -16,6 +16,7 @@ from nbdl.formula import dtypes
 from nbdl.ops.creation import arange
 from nbdl.ops.fourier import ADJOINT_NORM, Fourier, FourierReal, FourierRealInverse
 from nbdl.ops.joining import pad_constant
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.rearranging import roll
 
@@ -29,6 +30,7 @@ Axes = int | Sequence[int] | None
 
 
 # --------------------------------------------------------------------------------------------- one axis
+@numpy_keywords
 def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The transform sum_j x_j exp(-2 pi i j k / n) over one axis.
 
@@ -53,6 +55,7 @@ def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = N
     return _complex_transform("fft", input, n, dim, norm, False)
 
 
+@numpy_keywords
 def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of :func:`fft`: divided by n unless ``norm`` says otherwise.
 
@@ -63,6 +66,7 @@ def ifft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
     return _complex_transform("ifft", input, n, dim, norm, True)
 
 
+@numpy_keywords
 def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """:func:`fft` of real numbers without the negative frequencies, which are the conjugates of others.
 
@@ -76,6 +80,7 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
     return rfftn(input, None if n is None else (n,), (dim,), norm, _label="rfft")
 
 
+@numpy_keywords
 def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of :func:`rfft`.
 
@@ -92,6 +97,7 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
     return irfftn(input, None if n is None else (n,), (dim,), norm, _label="irfft")
 
 
+@numpy_keywords
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """:func:`fft` of a Hermitian signal, of which the half that is not negative is given; the result is real.
 
@@ -102,6 +108,7 @@ def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
     return hfftn(input, None if n is None else (n,), (dim,), norm, _label="hfft")
 
 
+@numpy_keywords
 def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
     """The inverse of :func:`hfft`: half of a Hermitian signal from its real transform.
 
@@ -113,6 +120,7 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
 
 
 # --------------------------------------------------------------------------------------------- several axes
+@numpy_keywords
 def fft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -120,6 +128,7 @@ def fft2(
     return fftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def ifft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -127,6 +136,7 @@ def ifft2(
     return ifftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def rfft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -134,6 +144,7 @@ def rfft2(
     return rfftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def irfft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -141,6 +152,7 @@ def irfft2(
     return irfftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def hfft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -148,6 +160,7 @@ def hfft2(
     return hfftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def ihfft2(
     input: Tensor, s: Sequence[int] | None = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
 ) -> Tensor:
@@ -155,6 +168,7 @@ def ihfft2(
     return ihfftn(input, s, dim, norm)
 
 
+@numpy_keywords
 def fftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None) -> Tensor:
     """The transform over several axes.
 
@@ -171,11 +185,13 @@ def fftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: 
     return _complex_transform("fftn", input, s, dim, norm, False)
 
 
+@numpy_keywords
 def ifftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None) -> Tensor:
     """The inverse of :func:`fftn`."""
     return _complex_transform("ifftn", input, s, dim, norm, True)
 
 
+@numpy_keywords
 def rfftn(
     input: Tensor,
     s: Sequence[int] | None = None,
@@ -198,6 +214,7 @@ def rfftn(
     return Fourier.of(axes[:-1], False, mode)(half) if axes[:-1] else half
 
 
+@numpy_keywords
 def irfftn(
     input: Tensor,
     s: Sequence[int] | None = None,
@@ -220,6 +237,7 @@ def irfftn(
     return FourierRealInverse.of(axes[-1], sizes[-1], mode)(half)
 
 
+@numpy_keywords
 def hfftn(
     input: Tensor,
     s: Sequence[int] | None = None,
@@ -239,6 +257,7 @@ def hfftn(
     return irfftn(input.conj(), s, dim, ADJOINT_NORM[_norm(_label, norm)], _label=_label)
 
 
+@numpy_keywords
 def ihfftn(
     input: Tensor,
     s: Sequence[int] | None = None,
@@ -285,11 +304,13 @@ def _frequencies(order: Tensor, length: float, dtype: Any, requires_grad: bool) 
     return result.requires_grad_() if requires_grad else result
 
 
+@numpy_keywords
 def fftshift(input: Tensor, dim: Axes = None) -> Tensor:
     """Frequency 0 moved to the middle of the axes (None: all)."""
     return _shifted(input, dim, 1)
 
 
+@numpy_keywords
 def ifftshift(input: Tensor, dim: Axes = None) -> Tensor:
     """The inverse of :func:`fftshift`."""
     return _shifted(input, dim, -1)

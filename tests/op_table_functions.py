@@ -85,6 +85,8 @@ FUNCTION_LINES: list[Op] = [
     *each("isneginf isposinf isreal", real(3, 4), orders=0),
     op("frexp", real(3, 4), half=False),
     op("ldexp", real(3, 4), real(4)),
+    op("modf", real(3, 4), twin=None),
+    op("spacing", real(3, 4), twin=None, orders=0, half=False),
     *each("gcd lcm", ints(-9, 9, 3, 4), ints(-6, 7, 4), orders=0),
     op("i0", real(3, 4), scale=4),
     op("igamma", positive(3, 4, constant=True), positive(4), scale=4),

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.joining import cat
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import normalize_axis
 
 __all__ = ["cumulative_trapezoid", "gradient", "trapezoid", "trapz"]
@@ -34,6 +35,7 @@ def _areas(label: str, y: Tensor, x: Tensor | None, dx: Any, dim: int) -> tuple[
     return heights * widths * 0.5, axis
 
 
+@numpy_keywords
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """The integral along ``dim`` by the trapezoidal rule.
 
@@ -51,17 +53,20 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -
     return areas.sum(axis)
 
 
+@numpy_keywords
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """Another name of :func:`trapezoid`."""
     return trapezoid(y, x, dx=dx, dim=dim)
 
 
+@numpy_keywords
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1, dim: int = -1) -> Tensor:
     """The running integrals along ``dim``, one fewer than there are points; see :func:`trapezoid`."""
     areas, axis = _areas("cumulative_trapezoid", y, x, dx, dim)
     return areas.cumsum(axis)
 
 
+@numpy_keywords
 def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
     """Derivatives along axes by differences of second order, exact for parabolas inside.
 

@@ -17,6 +17,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import ViewScatter
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, normalize_axis
 from nbdl.ops.shape import Slice, narrow, unsqueeze
 
@@ -292,6 +293,7 @@ def split_axis(label: str, x: Tensor, dim: int) -> tuple[int, int]:
     return axis, x.array.shape[axis]
 
 
+@numpy_keywords
 def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of an axis.
 
@@ -319,11 +321,13 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
     return Split.of(axis, (*(size,) * (count - 1), n - size * (count - 1)))(x)
 
 
+@numpy_keywords
 def split_with_sizes(x: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of the given lengths; see :func:`split`."""
     return split(x, tuple(split_sizes), dim)
 
 
+@numpy_keywords
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal length, the last one shorter if need be.
 
@@ -338,6 +342,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(x, math.ceil(n / chunks), axis)
 
 
+@numpy_keywords
 def tensor_split(x: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views between the given indices, or a number of views whose lengths differ by at most 1.
 
@@ -357,6 +362,7 @@ def tensor_split(x: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Ten
     return tuple([narrow(x, axis, start, max(0, stop - start)) for start, stop in pairwise(bounds)])
 
 
+@numpy_keywords
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of all positions along ``dim``, which disappears."""
     axis, n = split_axis("unbind", x, dim)

@@ -10,6 +10,7 @@ import numpy as np
 from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import device_of, module_for
 from nbdl.ops.joining import at_least, hstack, tensor_split, vstack
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, broadcast_error, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
 from nbdl.ops.selecting import index_add, index_select
@@ -124,6 +125,7 @@ def moveaxis(input: Tensor, source: Any, destination: Any) -> Tensor:
     return movedim(input, source, destination)
 
 
+@numpy_keywords
 def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """:func:`nbdl.narrow` as a copy."""
     return input.narrow(dim, start, length).clone()

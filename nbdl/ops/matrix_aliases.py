@@ -10,6 +10,7 @@ from nbdl.ops import factorizations, lu_factors, matrix_functions, solving, spec
 from nbdl.ops.complex_numbers import adjoint
 from nbdl.ops.determinants import det, logdet, slogdet
 from nbdl.ops.factorizations import geqrf
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.lu_factors import lu_unpack
 from nbdl.ops.matrix_functions import matrix_exp, matrix_power, ormqr
 from nbdl.ops.solving import cholesky_inverse, cholesky_solve
@@ -95,11 +96,13 @@ def orgqr(input: Tensor, tau: Tensor) -> Tensor:
     return matrix_functions.householder_product(input, tau)
 
 
+@numpy_keywords
 def frobenius_norm(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The 2-norm of all elements over ``dim``."""
     return matrix_functions.vector_norm(input, 2, dim, keepdim)
 
 
+@numpy_keywords
 def nuclear_norm(input: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """The sum of singular values."""
     return matrix_functions.matrix_norm(input, "nuc", (-2, -1) if dim is None else tuple(dim), keepdim)

@@ -13,6 +13,7 @@ from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint, conj
 from nbdl.ops.creation import arange, eye, finfo
 from nbdl.ops.joining import cat, stack
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_dtype, check_matrices
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import amax, amin
@@ -37,6 +38,7 @@ def _in_dtype(label: str, x: Tensor, dtype: Any) -> Tensor:
     return x
 
 
+@numpy_keywords
 def vector_norm(
     x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -50,6 +52,7 @@ def vector_norm(
     return elementwise_norm(x.abs() if x.is_complex() else x, ord, dim, keepdim)
 
 
+@numpy_keywords
 def matrix_norm(
     A: Tensor,
     ord: float | str = "fro",
@@ -99,6 +102,7 @@ def matrix_norm(
     return result.unsqueeze(min(rows, columns)).unsqueeze(max(rows, columns))
 
 
+@numpy_keywords
 def norm(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """:func:`matrix_norm` over two axes, :func:`vector_norm` over one; without ``ord`` of all elements.
 
@@ -350,6 +354,7 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpos
     return _reflected(input, tau, other, range(k - 1, -1, -1))
 
 
+@numpy_keywords
 def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The cross product of vectors of 3 elements along ``dim``; the other axes broadcast.
 
@@ -401,6 +406,7 @@ def powers(x: Tensor, count: int) -> Tensor:
     return stack(columns[:count], -1) if count else x.unsqueeze(-1)[..., :0]
 
 
+@numpy_keywords
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products sum conj(x) y of vectors along ``dim``; the other axes broadcast.
 

@@ -1,14 +1,15 @@
-"""Common divisors, and floats taken apart: mantissa and exponent."""
+"""Common divisors, and floats taken apart: mantissa and exponent, integer and fraction, spacing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import exp2
+from nbdl.formula.functions import copysign, exp2, isinf, nextafter, trunc, where
 from nbdl.ops.batching import over_broadcast_axes, over_leading_axes
 from nbdl.ops.creation import result_type
 from nbdl.ops.pointwise import call, operand
@@ -17,9 +18,12 @@ from nbdl.ops.primitive import NOTHING, Primitive, check_broadcast
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
-__all__ = ["frexp", "gcd", "lcm", "ldexp"]
+__all__ = ["frexp", "gcd", "lcm", "ldexp", "modf", "spacing"]
 
 _LDEXP = Formula("ldexp", lambda x, exponent: x * exp2(exponent), 2)
+_WHOLE = Formula("whole", lambda x: trunc(x), 1)
+_FRACTION = Formula("fraction", lambda x: where(isinf(x), copysign(0.0, x), copysign(x - trunc(x), x)), 1)
+_SPACING = Formula("spacing", lambda x: nextafter(x, copysign(math.inf, x)) - x, 1)
 
 
 class CommonMultiple(Primitive):
@@ -112,3 +116,34 @@ def frexp(input: Tensor) -> FrexpResult:
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """The product ``input * 2 ** other``."""
     return call(_LDEXP, input, other)
+
+
+class ModfResult(NamedTuple):
+    """Both parts of floats, each with their sign."""
+
+    fraction: Tensor
+    whole: Tensor
+
+
+def modf(input: Tensor) -> ModfResult:
+    """Floats as ``fraction + whole``, both with the sign of the number (``numpy.modf``).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.modf(nbdl.tensor([2.5, -0.25])).fraction
+        tensor([ 0.5000, -0.2500])
+    """
+    return ModfResult(call(_FRACTION, input), call(_WHOLE, input))
+
+
+def spacing(input: Tensor) -> Tensor:
+    """The distance from each float to the next one away from zero, with its sign (``numpy.spacing``).
+
+    It is constant between the powers of two: no gradient flows through it.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.spacing(nbdl.tensor(1.0, dtype=nbdl.float64)).item() == nbdl.finfo(nbdl.float64).eps
+        True
+    """
+    return call(_SPACING, input.detach())

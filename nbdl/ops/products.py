@@ -13,6 +13,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops import matrix_functions
 from nbdl.ops.complex_numbers import conj
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matmul import bmm, dot, matmul, mm, mv
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axis
@@ -149,6 +150,7 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     return tensordot(input, other, ((-1,), (-1,)))
 
 
+@numpy_keywords
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The cross product along ``dim``, by default the first axis with 3 elements.
 
@@ -178,6 +180,7 @@ def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
 
 
 # -------------------------------------------------------------------------------------------- of tensors
+@numpy_keywords
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products summed over pairs of axes.
 

@@ -12,6 +12,7 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
 from nbdl.ops.joining import at_least, cat, pad_constant, split_axis, stack, tensor_list
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
 from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
 
@@ -45,6 +46,7 @@ def flipud(x: Tensor) -> Tensor:
     return flip(x, 0)
 
 
+@numpy_keywords
 def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Elements moved along ``dims``, those beyond the end coming back at the start.
 
@@ -76,6 +78,7 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     return x.clone() if result is x else result
 
 
+@numpy_keywords
 def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Rotated by ``k`` quarter turns from the first towards the second of ``dims``.
 
@@ -122,6 +125,7 @@ def tile(x: Tensor, *dims: Any) -> Tensor:
     return repeat(x, (1,) * (x.array.ndim - len(counts)) + tuple(counts))
 
 
+@numpy_keywords
 def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
     """Every element repeated in place.
 

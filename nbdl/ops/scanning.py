@@ -14,6 +14,7 @@ from nbdl.formula.functions import equal, exp, where
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.joining import Pad, cat
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call, conjugated
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.rearranging import broadcast_tensors
@@ -254,6 +255,7 @@ def logcumsumexp(x: Tensor, dim: int | None = None, *, axis: int | None = None) 
     return _scan("logsumexp", "logcumsumexp", x, dim, None, axis)
 
 
+@numpy_keywords
 def linear_scan(a: Tensor, b: Tensor, dim: int = -1, reverse: bool = False) -> Tensor:
     """The linear recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0]: moving averages, discounted returns.
 
@@ -286,6 +288,7 @@ def cummin(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> Val
     return _cumulative_extremum("min", x, dim, axis)
 
 
+@numpy_keywords
 def diff(
     x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:

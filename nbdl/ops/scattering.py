@@ -16,6 +16,7 @@ from nbdl.formula.functions import equal, where
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.joining import pad_constant
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
 from nbdl.ops.selecting import IndexPut, check_range, vector_index
@@ -234,6 +235,7 @@ def _index_of(label: str, x: Tensor, index: Any) -> Tensor:
     return index if index.array.dtype == np.int64 else index.to(np.int64)
 
 
+@numpy_keywords
 def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """result[i, j, k] = x[i, index[i, j, k], k] for dim 1.
 
@@ -249,6 +251,7 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
     return apply(Gather.of(axis), x, _index_of("gather", x, index))
 
 
+@numpy_keywords
 def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """Like :func:`gather` with broadcasting; without ``dim`` from the flattened tensor."""
     if dim is None:
@@ -278,6 +281,7 @@ def _scatter_(label: str, kind: str, x: Tensor, dim: int, index: Tensor, source:
 _REDUCTIONS = {None: "set", "add": "add", "multiply": "prod"}
 
 
+@numpy_keywords
 def scatter_(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
     """Write (or ``add``, ``multiply``) ``src`` to x[i, index[i, j, k], k] for dim 1; see :func:`scatter`."""
     if reduce not in _REDUCTIONS:
@@ -285,6 +289,7 @@ def scatter_(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None
     return _scatter_("scatter", _REDUCTIONS[reduce], x, dim, index, src)
 
 
+@numpy_keywords
 def scatter(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
     """A copy of ``x`` with ``src`` written to [i, index[i, j, k], k] for dim 1.
 
@@ -301,11 +306,13 @@ def scatter(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None 
     return scatter_(writable_copy(x, index, src), dim, index, src, reduce=reduce)
 
 
+@numpy_keywords
 def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Add ``src`` to x[i, index[i, j, k], k] for dim 1; equal indices add up."""
     return _scatter_("scatter_add", "add", x, dim, index, src)
 
 
+@numpy_keywords
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of ``x`` with ``src`` added at [i, index[i, j, k], k] for dim 1; equal indices add up."""
     return scatter_add_(writable_copy(x, index, src), dim, index, src)
@@ -322,6 +329,7 @@ def _neutral(kind: str, dtype: np.dtype) -> float | int:
     return int(limits.min if kind == "amax" else limits.max)
 
 
+@numpy_keywords
 def scatter_reduce(
     x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -354,6 +362,7 @@ def scatter_reduce(
     return total / count if total.is_floating_point() else total.div(count, rounding_mode="floor")
 
 
+@numpy_keywords
 def scatter_reduce_(
     x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -361,6 +370,7 @@ def scatter_reduce_(
     return x.copy_(scatter_reduce(x, dim, index, src, reduce, include_self=include_self))
 
 
+@numpy_keywords
 def index_reduce(
     x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
@@ -391,6 +401,7 @@ def index_reduce(
     return scatter_reduce(x, axis, places, source, reduce, include_self=include_self)
 
 
+@numpy_keywords
 def index_reduce_(
     x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:

@@ -17,6 +17,7 @@ from nbdl.ops.batching import aligned, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
 from nbdl.ops.joining import stack
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import Pointwise, call, operand
 from nbdl.ops.primitive import (
     LinearMap,
@@ -324,6 +325,7 @@ def vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, T
     return axis, index if index.array.dtype == np.int64 else index.to(np.int64)
 
 
+@numpy_keywords
 def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index`` of one axis, as a copy.
 
@@ -361,27 +363,32 @@ def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, a
     return x
 
 
+@numpy_keywords
 def index_add_(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """Add ``alpha * source`` to the positions ``index`` of one axis; repeated positions add up."""
     scaled = source if alpha == 1 else multiply(source, alpha)
     return _put_along("index_add", x, dim, index, scaled, True)
 
 
+@numpy_keywords
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """A copy of ``x`` with ``alpha * source`` added to the positions ``index`` of one axis."""
     return index_add_(writable_copy(x, index, source), dim, index, source, alpha=alpha)
 
 
+@numpy_keywords
 def index_copy_(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """Overwrite the positions ``index`` of one axis with those of ``source``."""
     return _put_along("index_copy", x, dim, index, source, False)
 
 
+@numpy_keywords
 def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy of ``x`` with the positions ``index`` of one axis overwritten."""
     return index_copy_(writable_copy(x, index, source), dim, index, source)
 
 
+@numpy_keywords
 def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Overwrite the positions ``index`` of one axis with a number."""
     source = value if isinstance(value, Tensor) else x.new_tensor(value)
@@ -390,6 +397,7 @@ def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     return _put_along("index_fill", x, dim, index, source, False)
 
 
+@numpy_keywords
 def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of ``x`` with the positions ``index`` of one axis set to a number."""
     return index_fill_(writable_copy(x, index, value), dim, index, value)

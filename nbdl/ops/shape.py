@@ -10,6 +10,7 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, inverse_permutation, normalize_axes, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
 
@@ -383,6 +384,7 @@ def _viewable(x: Tensor, shape: Shape) -> Tensor:
     return x if _can_view(x.array, shape) else contiguous(x)
 
 
+@numpy_keywords
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """A new axis of length 1 at ``dim``.
 
@@ -416,6 +418,7 @@ def ravel(x: Tensor) -> Tensor:
     return reshape(x, (-1,) if x.array.size else (0,))
 
 
+@numpy_keywords
 def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One axis split into several.
 
@@ -429,6 +432,7 @@ def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(x, (*shape[:axis], *parts, *shape[axis + 1 :]))
 
 
+@numpy_keywords
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The slice ``start : start + length`` of one axis.
 
@@ -443,6 +447,7 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(x)
 
 
+@numpy_keywords
 def select(x: Tensor, dim: int, index: int) -> Tensor:
     """One position of one axis, which disappears.
 

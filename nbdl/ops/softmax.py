@@ -14,6 +14,7 @@ from nbdl.formula.functions import equal, exp, where
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.batching import along_shifted_axis, over_merged_axes
 from nbdl.ops.fused import Fused
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import NOTHING, Primitive, normalize_axis
 from nbdl.ops.reduction import Reduce
@@ -241,6 +242,7 @@ def _prepared(label: str, x: Tensor, dim: int, dtype: Any) -> tuple[Tensor, int]
     return x, axis
 
 
+@numpy_keywords
 def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along ``dim``.
 
@@ -262,6 +264,7 @@ def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return apply(Softmax.of(axis), x) if x.array.ndim else softmax(x.reshape(1), 0).reshape(())
 
 
+@numpy_keywords
 def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """log(softmax(x)) along ``dim``, accurate where the probability is tiny.
 

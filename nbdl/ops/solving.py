@@ -16,6 +16,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint
 from nbdl.ops.creation import eye, finfo
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_matrices, same_batch, total
 from nbdl.ops.primitive import EVERYTHING, NOTHING, Primitive
 from nbdl.ops.triangular_systems import solve_triangular
@@ -366,6 +367,7 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     )
 
 
+@numpy_keywords
 def tensorsolve(A: Tensor, B: Tensor, dims: Sequence[int] | None = None) -> Tensor:
     """X of tensordot(A, X, X.ndim) = B.
 

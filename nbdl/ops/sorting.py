@@ -15,6 +15,7 @@ from nbdl.ops import arithmetic, reduction
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.creation import result_type
 from nbdl.ops.joining import pad_constant
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import ArgReduce
 from nbdl.ops.scanning import ValuesIndices
@@ -184,6 +185,7 @@ def topk(
     return ValuesIndices(x.gather(position, indices), indices)
 
 
+@numpy_keywords
 def kthvalue(
     x: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, axis: int | None = None
 ) -> ValuesIndices:
@@ -277,6 +279,7 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
     return _chosen(x, position, order.gather(position, place), keepdim)
 
 
+@numpy_keywords
 def median(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
     """The median, the lower one of two; NaN where there is one.
 
@@ -286,6 +289,7 @@ def median(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: in
     return _median("median", x, dim, keepdim, axis, False)
 
 
+@numpy_keywords
 def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
     """The median of the elements that are not NaN, the lower one of two.
 
@@ -295,6 +299,7 @@ def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis:
     return _median("nanmedian", x, dim, keepdim, axis, True)
 
 
+@numpy_keywords
 def mode(x: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
     """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last."""
     position = _pick("mode", x, dim, axis)
@@ -317,6 +322,7 @@ def _differs(x: Tensor, axis: int) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------- sets and searching
+@numpy_keywords
 def unique(
     x: Tensor,
     sorted: bool = True,
@@ -341,6 +347,7 @@ def unique(
     return _asked_for(values, (inverse, return_inverse), (counts, return_counts))
 
 
+@numpy_keywords
 def unique_consecutive(
     x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:

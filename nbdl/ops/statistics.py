@@ -11,6 +11,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import abs as absolute
 from nbdl.formula.functions import equal, exp, isfinite, isnan, log, pow, sqrt, square, where
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axes
 from nbdl.ops.reduction import IDENTITY, SQUARED_DIFFERENCE, Reduce, amax, amin, sum
@@ -278,6 +279,7 @@ def corrcoef(input: Tensor) -> Tensor:
 _SHRUNK = Formula("renorm", lambda size, most: where(size > most, most / (size + 1e-7), 1), 2)
 
 
+@numpy_keywords
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """The slices along ``dim``, those with a p-norm above ``maxnorm`` scaled down to it.
 
@@ -307,6 +309,7 @@ class MinMax(NamedTuple):
     max: Tensor
 
 
+@numpy_keywords
 def aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False, axis: int | None = None) -> MinMax:
     """The smallest and the largest element over ``dim``; ties share the gradient, NaN wins."""
     axes = _axes_of("aminmax", x, dim, axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import writable_copy
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.shape import diagonal, select
 
@@ -21,6 +22,7 @@ def _filled(label: str, copy: Tensor, window: Tensor, src: Tensor) -> Tensor:
     return copy
 
 
+@numpy_keywords
 def slice_scatter(
     input: Tensor,
     src: Tensor,
@@ -51,6 +53,7 @@ def slice_scatter(
     return _filled("slice_scatter", copy, window, src)
 
 
+@numpy_keywords
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of ``input`` with ``src`` at one position of an axis.
 

@@ -12,6 +12,7 @@ from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
 from nbdl.ops.inplace import call_in_place
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.random import rand_like
@@ -228,6 +229,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     return _apply(_THRESHOLD, inplace, input, threshold, value)
 
 
+@numpy_keywords
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half of an axis times the sigmoid of the second.
 
@@ -248,21 +250,25 @@ def _softmax_axis(label: str, dim: int | None) -> int:
     return dim
 
 
+@numpy_keywords
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`."""
     return softmax_along(input, _softmax_axis("softmax", dim), dtype)
 
 
+@numpy_keywords
 def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """softmax of -x along ``dim``."""
     return softmax_along(-input, _softmax_axis("softmin", dim), dtype)
 
 
+@numpy_keywords
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`."""
     return log_softmax_along(input, _softmax_axis("log_softmax", dim), dtype)
 
 
+@numpy_keywords
 def gumbel_softmax(logits: Tensor, tau: float = 1.0, hard: bool = False, dim: int = -1) -> Tensor:
     """A sample of the Gumbel-softmax distribution (Jang et al. 2016).
 

@@ -12,6 +12,7 @@ from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.creation import tensor
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import check_broadcast, normalize_axis
 from nbdl.ops.reduction import Reduce
@@ -42,6 +43,7 @@ def vector_norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
     return call(_POWER_ROOT, call(_POWER, x, float(p)).sum(axis, keepdim=keepdim), float(p))
 
 
+@numpy_keywords
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(norm(x), eps), the p-norm being taken along ``dim``."""
     return input / call(_AT_LEAST, vector_norm(input, p, dim, True), eps)
@@ -56,6 +58,7 @@ def cosine(x1: Tensor, x2: Tensor, dim: int, eps: float) -> Tensor:
     )
 
 
+@numpy_keywords
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(norm(x1), eps) * max(norm(x2), eps)) along ``dim``, of broadcast operands.
 
@@ -66,6 +69,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return cosine(x1.expand(shape), x2.expand(shape), dim, eps * eps)
 
 
+@numpy_keywords
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:

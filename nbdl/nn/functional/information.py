@@ -6,6 +6,7 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import check_broadcast, normalize_axis
 from nbdl.ops.reduction import Reduce
 
@@ -20,6 +21,7 @@ def _summed(formula: Formula, dim: int, *distributions: Tensor) -> Tensor:
     return apply(Reduce.of(formula, "sum", (axis,), False, 0), *[p.expand(shape) for p in distributions])
 
 
+@numpy_keywords
 def entropy(p: Tensor, dim: int = -1) -> Tensor:
     """H(p) = -sum p log p of probabilities along an axis.
 
@@ -31,6 +33,7 @@ def entropy(p: Tensor, dim: int = -1) -> Tensor:
     return _summed(_ENTROPY, dim, p)
 
 
+@numpy_keywords
 def distribution_cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     """H(p, q) = -sum p log q of probabilities along an axis; at least H(p), infinite where q excludes p.
 
@@ -39,6 +42,7 @@ def distribution_cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     return _summed(_CROSS_ENTROPY, dim, p, q)
 
 
+@numpy_keywords
 def distribution_kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     """KL(p || q) = H(p, q) - H(p) of probabilities along an axis; not negative, and 0 only for p = q.
 

@@ -7,6 +7,7 @@ from typing import Any
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
+from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import normalize_axis
 
@@ -83,6 +84,7 @@ def binary_step(input: Tensor, straight_through: bool = False) -> Tensor:
     return step + (input - input.detach()).nan_to_num(0.0)
 
 
+@numpy_keywords
 def maxout(input: Tensor, pieces: int, dim: int = -1) -> Tensor:
     """The maximum of each group of ``pieces`` neighbours along an axis.
 
