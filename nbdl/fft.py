@@ -17,6 +17,7 @@ from nbdl.ops.creation import arange
 from nbdl.ops.fourier import ADJOINT_NORM, Fourier, FourierReal, FourierRealInverse
 from nbdl.ops.joining import pad_constant
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.keywords import tensors_required as _tensors_required
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.rearranging import roll
 
@@ -392,3 +393,6 @@ def _resized(x: Tensor, axes: tuple[int, ...], sizes: Sequence[int]) -> Tensor:
             x = x.narrow(axis, 0, n)
         widths[axis] = (0, max(0, n - size))
     return pad_constant(x, widths) if any(after for _, after in widths) else x
+
+
+_tensors_required(globals())

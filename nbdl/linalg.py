@@ -21,6 +21,7 @@ from nbdl.ops.factorizations import (
     ldl_solve,
     qr,
 )
+from nbdl.ops.keywords import tensors_required as _tensors_required
 from nbdl.ops.lu_factors import lu, lu_factor, lu_factor_ex, lu_solve
 from nbdl.ops.matmul import matmul
 from nbdl.ops.matrix_functions import (
@@ -58,3 +59,5 @@ __all__ = [
     "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve", "solve_ex", "solve_triangular",
     "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
+
+_tensors_required(globals())

@@ -33,6 +33,7 @@ from nbdl.ops.arithmetic import (
 )
 from nbdl.ops.arithmetic import digamma as psi
 from nbdl.ops.arithmetic import lgamma as gammaln
+from nbdl.ops.keywords import tensors_required as _tensors_required
 from nbdl.ops.pointwise import call
 from nbdl.ops.softmax import log_softmax, softmax
 from nbdl.ops.special_functions import i0, polynomial, special
@@ -154,3 +155,6 @@ def spherical_bessel_j0(input: Tensor) -> Tensor:
 def zeta(input: Any, other: Any) -> Tensor:
     """The Hurwitz zeta function sum_k (k + q)^-x, x first; differentiable by q."""
     return special("zeta", input, other)
+
+
+_tensors_required(globals())

@@ -64,6 +64,19 @@ def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     return _described(operation, name, doc, plain)
 
 
+def _power(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
+    """As :func:`_binary`, the second operand being called ``exponent``."""
+    formula = formula_of(name)
+    plain = Pointwise.of(formula, 0)
+
+    def operation(input: Any, exponent: Any) -> Tensor:
+        if isinstance(input, Tensor) and isinstance(exponent, Tensor):
+            return apply(plain, input, exponent)
+        return call(formula, input, exponent)
+
+    return _described(operation, name, doc, plain)
+
+
 def _described(operation: Any, name: str, doc: str, plain: Pointwise) -> Any:
     """``operation`` with a name, a docstring, and the primitive that operators run at once on two tensors."""
     operation.__name__ = operation.__qualname__ = name
@@ -121,8 +134,8 @@ logical_not = _unary("logical_not", "Whether x is 0.")
 bitwise_not = _unary("bitwise_not", "All bits flipped.")
 
 multiply = mul = _binary("multiply", "x * y.")
-pow = _binary("pow", "x to the power y.")
-float_power = _binary("float_power", "x to the power y, in floats.")
+pow = _power("pow", "input to the power exponent.")
+float_power = _power("float_power", "input to the power exponent, in floats.")
 true_divide = _binary("divide", "x / y, in floats.")
 floor_divide = _binary("floor_divide", "floor(x / y); 0 for integers divided by 0.")
 remainder = _binary("remainder", "x - y * floor(x / y): the sign of y.")

@@ -171,9 +171,9 @@ class ViewUpdate(Primitive):
 
 
 # ----------------------------------------------------------------------------------------- public functions
-def clone(x: Tensor) -> Tensor:
-    """A copy that gradients flow through, with the memory layout of ``x``."""
-    return apply(Copy.of("K"), x)
+def clone(input: Tensor) -> Tensor:
+    """A copy that gradients flow through, with the memory layout of ``input``."""
+    return apply(Copy.of("K"), input)
 
 
 def writable_copy(x: Tensor, *others: Any) -> Tensor:
@@ -223,17 +223,17 @@ def target_of(args: Sequence[Any], dtype: Any = None, device: Any = None) -> tup
 
 
 def to(
-    x: Tensor,
+    input: Tensor,
     *args: Any,
     dtype: Any = None,
     device: Any = None,
     copy: bool = False,
     non_blocking: bool = False,
 ) -> Tensor:
-    """``x`` with another dtype, on another device, or both; itself if nothing changes.
+    """``input`` with another dtype, on another device, or both; itself if nothing changes.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         args: a dtype, a device, a tensor whose dtype and device are taken, or a device and a dtype.
         dtype: the dtype.
         device: the device.
@@ -244,30 +244,30 @@ def to(
         RuntimeError: there is no such device.
     """
     wanted, device = target_of(args, dtype, device)
-    result = x
+    result = input
     if device is not None:
-        target, here = Device(device), device_of(x.array)
+        target, here = Device(device), device_of(input.array)
         if target.type != here.type or (target.index is not None and target != here):
             result = Transfer.of(target, here)(result)
     if wanted is not None and result.array.dtype != wanted:
         result = apply(Cast.of(wanted), result)
-    return clone(result) if copy and result is x else result
+    return clone(result) if copy and result is input else result
 
 
-def cpu(x: Tensor) -> Tensor:
-    """``x`` in the memory of the host."""
-    return to(x, device="cpu")
+def cpu(input: Tensor) -> Tensor:
+    """``input`` in the memory of the host."""
+    return to(input, device="cpu")
 
 
-def cuda(x: Tensor, device: int | str | None = None) -> Tensor:
-    """``x`` on a GPU.
+def cuda(input: Tensor, device: int | str | None = None) -> Tensor:
+    """``input`` on a GPU.
 
     Raises:
         RuntimeError: there is no such device.
     """
-    return to(x, device=Device("cuda", device) if isinstance(device, int) else device or "cuda")
+    return to(input, device=Device("cuda", device) if isinstance(device, int) else device or "cuda")
 
 
-def type_as(x: Tensor, other: Tensor) -> Tensor:
-    """``x`` in the dtype of ``other``."""
-    return to(x, dtype=other.dtype)
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """``input`` in the dtype of ``other``."""
+    return to(input, dtype=other.dtype)

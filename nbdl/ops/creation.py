@@ -272,30 +272,34 @@ def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -
     return made(array, requires_grad)
 
 
-def zeros_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros with the shape, dtype and device of ``x``."""
-    return _like(x, 0, dtype, device, requires_grad)
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros with the shape, dtype and device of ``input``."""
+    return _like(input, 0, dtype, device, requires_grad)
 
 
-def ones_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones with the shape, dtype and device of ``x``."""
-    return _like(x, 1, dtype, device, requires_grad)
+def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones with the shape, dtype and device of ``input``."""
+    return _like(input, 1, dtype, device, requires_grad)
 
 
 def full_like(
-    x: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``fill_value`` with the shape, dtype and device of ``x``."""
-    return _like(x, fill_value, dtype, device, requires_grad)
+    """``fill_value`` with the shape, dtype and device of ``input``."""
+    return _like(input, fill_value, dtype, device, requires_grad)
 
 
-def empty_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uninitialised memory with the shape, dtype and device of ``x``."""
-    if x.batch is not None:
-        return x.batch.with_value(empty_like(x.batch.value, dtype=dtype, device=device)).tensor()
-    place = device_of(x.array) if device is None else current_device(device)
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Uninitialised memory with the shape, dtype and device of ``input``."""
+    if input.batch is not None:
+        return input.batch.with_value(empty_like(input.batch.value, dtype=dtype, device=device)).tensor()
+    place = device_of(input.array) if device is None else current_device(device)
     return made(
-        module_for(place).empty(x.array.shape, x.array.dtype if dtype is None else as_dtype(dtype)),
+        module_for(place).empty(input.array.shape, input.array.dtype if dtype is None else as_dtype(dtype)),
         requires_grad,
     )
 
@@ -309,47 +313,47 @@ def _new(x: Tensor, size: tuple, value: Any, dtype: Any, requires_grad: bool) ->
     return _filled("new", size, value, wanted, device_of(x.array), requires_grad)
 
 
-def new_zeros(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros of shape ``size`` with the dtype and device of ``x``.
+def new_zeros(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of shape ``size`` with the dtype and device of ``input``.
 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(x, size, 0, dtype, requires_grad)
+    return _new(input, size, 0, dtype, requires_grad)
 
 
-def new_ones(x: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones of shape ``size`` with the dtype and device of ``x``.
+def new_ones(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of shape ``size`` with the dtype and device of ``input``.
 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(x, size, 1, dtype, requires_grad)
+    return _new(input, size, 1, dtype, requires_grad)
 
 
 def new_full(
-    x: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, requires_grad: bool = False
+    input: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """``fill_value`` in shape ``size`` with the dtype and device of ``x``.
+    """``fill_value`` in shape ``size`` with the dtype and device of ``input``.
 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(x, (tuple(size),), fill_value, dtype, requires_grad)
+    return _new(input, (tuple(size),), fill_value, dtype, requires_grad)
 
 
-def new_tensor(x: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A copy of ``data`` with the dtype and device of ``x``.
+def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A copy of ``data`` with the dtype and device of ``input``.
 
     Raises:
         ValueError: a nested sequence is ragged.
         TypeError: an element is no number.
     """
     return tensor(
-        data, dtype=x.dtype if dtype is None else dtype, device=x.device, requires_grad=requires_grad
+        data, dtype=input.dtype if dtype is None else dtype, device=input.device, requires_grad=requires_grad
     )
 
 
@@ -442,14 +446,14 @@ def logspace(
     return made((float(base) ** xp.linspace(start, end, count)).astype(wanted), requires_grad)
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether ``value`` is a tensor."""
-    return isinstance(value, Tensor)
+def is_tensor(obj: Any) -> bool:
+    """Whether ``obj`` is a tensor."""
+    return isinstance(obj, Tensor)
 
 
-def is_floating_point(x: Tensor) -> bool:
+def is_floating_point(input: Tensor) -> bool:
     """Whether the elements are floats."""
-    return x.is_floating_point()
+    return input.is_floating_point()
 
 
 def result_type(*values: Any) -> np.dtype:
@@ -465,10 +469,10 @@ def result_type(*values: Any) -> np.dtype:
     return dtypes.result_dtype(tuple(kinds), tuple(priorities))
 
 
-def promote_types(a: Any, b: Any) -> np.dtype:
+def promote_types(type1: Any, type2: Any) -> np.dtype:
     """The dtype that two dtypes meet in.
 
     Raises:
         TypeError: something is no dtype.
     """
-    return dtypes.promote(as_dtype(a), as_dtype(b))
+    return dtypes.promote(as_dtype(type1), as_dtype(type2))

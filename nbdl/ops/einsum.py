@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.joining import tensor_list
 from nbdl.ops.matmul import matmul
 
 __all__ = ["einsum"]
@@ -57,6 +58,7 @@ def einsum(*args: Any) -> Tensor:
     equation, operands = (args[0], args[1:]) if isinstance(args[0], str) else _from_lists(args)
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    operands = tuple(tensor_list("einsum", operands))
     labels, result = _parsed(equation, tuple([x.array.ndim for x in operands]))
     terms = [Term(x, names) for x, names in zip(operands, labels, strict=True)]
     sizes = _sizes(equation, terms)

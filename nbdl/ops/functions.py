@@ -12,6 +12,7 @@ from nbdl.ops.creation import *
 from nbdl.ops.einsum import *
 from nbdl.ops.indexing import *
 from nbdl.ops.joining import *
+from nbdl.ops.keywords import tensors_required as _tensors_required
 from nbdl.ops.layout import *
 from nbdl.ops.matmul import *
 from nbdl.ops.matrix_aliases import *
@@ -33,3 +34,5 @@ from nbdl.ops.spectral_windows import *
 from nbdl.ops.statistics import *
 from nbdl.ops.triangular import *
 from nbdl.ops.window_scattering import *
+
+_tensors_required(globals())

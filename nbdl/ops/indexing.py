@@ -206,22 +206,24 @@ def _check_mask(x: Tensor, mask: Tensor, axis: int) -> None:
         )
 
 
-def index_put_(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
-    """Write ``values`` at ``x[indices]``, or add them there, repeated places too.
+def index_put_(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+    """Write ``values`` at ``input[indices]``, or add them there, repeated places too.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         indices: what stands between the brackets, as a tuple.
         values: broadcast to what is selected.
         accumulate: add.
     """
-    window, axes, positions = _split_index(x, tuple([WHOLE if entry is None else entry for entry in indices]))
+    window, axes, positions = _split_index(
+        input, tuple([WHOLE if entry is None else entry for entry in indices])
+    )
     if not axes:
         raise IndexError("index_put_: indices must contain a tensor")
-    apply_in_place(IndexPut.of(axes, bool(accumulate)), window, values.to(x.array.dtype), *positions)
-    return x
+    apply_in_place(IndexPut.of(axes, bool(accumulate)), window, values.to(input.array.dtype), *positions)
+    return input
 
 
-def index_put(x: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of ``x`` with ``values`` written, or added, at ``x[indices]``."""
-    return index_put_(writable_copy(x, values, *indices), indices, values, accumulate)
+def index_put(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``values`` written, or added, at ``input[indices]``."""
+    return index_put_(writable_copy(input, values, *indices), indices, values, accumulate)

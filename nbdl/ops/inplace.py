@@ -120,11 +120,11 @@ def sub_(self: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
     return call_in_place(arithmetic.formula_of("subtract"), self, other)
 
 
-def copy_(self: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
-    """Overwrite with ``source``, broadcast and cast to this tensor's shape and dtype."""
-    if isinstance(source, Tensor) and source.device != self.device:
-        source = source.to(device=self.device)
-    return call_in_place(_ASSIGN, self, source, any_cast=True)
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite with ``src``, broadcast and cast to this tensor's shape and dtype."""
+    if isinstance(src, Tensor) and src.device != self.device:
+        src = src.to(device=self.device)
+    return call_in_place(_ASSIGN, self, src, any_cast=True)
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:

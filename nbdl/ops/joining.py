@@ -294,18 +294,18 @@ def split_axis(label: str, x: Tensor, dim: int) -> tuple[int, int]:
 
 
 @numpy_keywords
-def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of an axis.
 
     Args:
-        x: the tensor.
+        tensor: the tensor.
         split_size_or_sections: the length of every piece (the last may be shorter), or all lengths.
         dim: the axis.
 
     Raises:
         RuntimeError: the lengths do not add up to the size of the axis, or are negative.
     """
-    axis, n = split_axis("split", x, dim)
+    axis, n = split_axis("split", tensor, dim)
     if isinstance(split_size_or_sections, Sequence):
         sizes = tuple([int(size) for size in split_size_or_sections])
         if sum(sizes) != n or min(sizes, default=0) < 0:
@@ -313,43 +313,43 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
                 f"split: sections {list(sizes)} must be non-negative and add up to {n}, the size of dim "
                 f"{axis}"
             )
-        return Split.of(axis, sizes)(x)
+        return Split.of(axis, sizes)(tensor)
     size = as_int(split_size_or_sections)
     if size < 0 or (size == 0 and n):
         raise RuntimeError(f"split: split_size must be positive, got {size}")
     count = math.ceil(n / size) if n else 1
-    return Split.of(axis, (*(size,) * (count - 1), n - size * (count - 1)))(x)
+    return Split.of(axis, (*(size,) * (count - 1), n - size * (count - 1)))(tensor)
 
 
 @numpy_keywords
-def split_with_sizes(x: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+def split_with_sizes(tensor: Tensor, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of consecutive pieces of the given lengths; see :func:`split`."""
-    return split(x, tuple(split_sizes), dim)
+    return split(tensor, tuple(split_sizes), dim)
 
 
 @numpy_keywords
-def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most ``chunks`` views of equal length, the last one shorter if need be.
 
     Raises:
         RuntimeError: ``chunks`` is not positive.
     """
-    axis, n = split_axis("chunk", x, dim)
+    axis, n = split_axis("chunk", input, dim)
     if chunks <= 0:
         raise RuntimeError(f"chunk: expects chunks to be greater than 0, got {chunks}")
     if n == 0:
-        return Split.of(axis, (0,) * chunks)(x)
-    return split(x, math.ceil(n / chunks), axis)
+        return Split.of(axis, (0,) * chunks)(input)
+    return split(input, math.ceil(n / chunks), axis)
 
 
 @numpy_keywords
-def tensor_split(x: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views between the given indices, or a number of views whose lengths differ by at most 1.
 
     Raises:
         RuntimeError: the number of sections is not positive.
     """
-    axis, n = split_axis("tensor_split", x, dim)
+    axis, n = split_axis("tensor_split", input, dim)
     if isinstance(indices_or_sections, Tensor):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
@@ -357,16 +357,16 @@ def tensor_split(x: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Ten
         if sections <= 0:
             raise RuntimeError(f"tensor_split: number of sections must be larger than 0, got {sections}")
         small, larger = divmod(n, sections)
-        return Split.of(axis, (small + 1,) * larger + (small,) * (sections - larger))(x)
+        return Split.of(axis, (small + 1,) * larger + (small,) * (sections - larger))(input)
     bounds = [0, *[slice(None, index).indices(n)[1] for index in indices_or_sections], n]
-    return tuple([narrow(x, axis, start, max(0, stop - start)) for start, stop in pairwise(bounds)])
+    return tuple([narrow(input, axis, start, max(0, stop - start)) for start, stop in pairwise(bounds)])
 
 
 @numpy_keywords
-def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of all positions along ``dim``, which disappears."""
-    axis, n = split_axis("unbind", x, dim)
-    return Split.of(axis, (1,) * n, True)(x)
+    axis, n = split_axis("unbind", input, dim)
+    return Split.of(axis, (1,) * n, True)(input)
 
 
 # -------------------------------------------------------------------------------------------------- padding

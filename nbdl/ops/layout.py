@@ -9,7 +9,7 @@ import numpy as np
 
 from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import device_of, module_for
-from nbdl.ops.joining import at_least, hstack, tensor_split, vstack
+from nbdl.ops.joining import at_least, hstack, tensor_list, tensor_split, vstack
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, broadcast_error, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
@@ -131,32 +131,33 @@ def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input.narrow(dim, start, length).clone()
 
 
-def _each(tensors: tuple[Any, ...], ndim: int) -> Any:
+def _each(label: str, tensors: tuple[Any, ...], ndim: int) -> Any:
     """One tensor, or a tuple of several, with at least ``ndim`` axes."""
     if len(tensors) == 1 and isinstance(tensors[0], Tensor):
         return at_least(tensors[0], ndim)
     sequence = tensors[0] if len(tensors) == 1 else tensors
-    return tuple(at_least(x, ndim) for x in sequence)
+    return tuple(at_least(x, ndim) for x in tensor_list(label, sequence))
 
 
 def atleast_1d(*tensors: Any) -> Any:
     """Tensors (given one by one or as a sequence) with at least one axis; a tuple where there are several."""
-    return _each(tensors, 1)
+    return _each("atleast_1d", tensors, 1)
 
 
 def atleast_2d(*tensors: Any) -> Any:
     """Tensors with at least two axes, new ones in front."""
-    return _each(tensors, 2)
+    return _each("atleast_2d", tensors, 2)
 
 
 def atleast_3d(*tensors: Any) -> Any:
     """Tensors with at least three axes: a vector becomes (1, n, 1), a matrix (m, n, 1)."""
-    return _each(tensors, 3)
+    return _each("atleast_3d", tensors, 3)
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """Columns side by side: vectors become columns, then as :func:`nbdl.hstack`."""
-    return hstack([x.reshape(x.array.size, 1) if x.array.ndim < 2 else x for x in tensors])
+    columns = tensor_list("column_stack", tensors)
+    return hstack([x.reshape(x.array.size, 1) if x.array.ndim < 2 else x for x in columns])
 
 
 def row_stack(tensors: Sequence[Tensor]) -> Tensor:

@@ -289,69 +289,73 @@ _LINEAR_GRADIENTS = {needs: LinearGradients.of(needs) for needs in (3, 5, 6, 7)}
 
 
 # ----------------------------------------------------------------------------------------- public functions
-def matmul(a: Tensor, b: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product of batches of matrices, or with vectors.
 
     Args:
-        a: (..., m, k) or (k,).
-        b: (..., k, n) or (k,).
+        input: (..., m, k) or (k,).
+        other: (..., k, n) or (k,).
 
     Raises:
         RuntimeError: the inner sizes or the dtypes differ.
     """
-    for position, value in enumerate((a, b), 1):
+    for position, value in enumerate((input, other), 1):
         if not isinstance(value, Tensor):
             raise TypeError(f"matmul(): argument {position} must be a tensor, got {type(value).__name__}")
-    return apply(MATMUL, a, b)
+    return apply(MATMUL, input, other)
 
 
-def mm(a: Tensor, b: Tensor) -> Tensor:
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices, without batches.
 
     Raises:
         RuntimeError: an operand is no matrix, or inner sizes or dtypes differ.
     """
-    if a.array.ndim != 2 or b.array.ndim != 2:
-        raise RuntimeError(f"mm: expected two matrices, got {a.array.ndim}-D and {b.array.ndim}-D tensors")
-    return apply(MATMUL, a, b)
+    if input.array.ndim != 2 or mat2.array.ndim != 2:
+        raise RuntimeError(
+            f"mm: expected two matrices, got {input.array.ndim}-D and {mat2.array.ndim}-D tensors"
+        )
+    return apply(MATMUL, input, mat2)
 
 
-def bmm(a: Tensor, b: Tensor) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices of the same length.
 
     Raises:
         RuntimeError: an operand has not three axes, or lengths, inner sizes or dtypes differ.
     """
-    if a.array.ndim != 3 or b.array.ndim != 3 or a.array.shape[0] != b.array.shape[0]:
+    if input.array.ndim != 3 or mat2.array.ndim != 3 or input.array.shape[0] != mat2.array.shape[0]:
         raise RuntimeError(
             "bmm: expected two batches of equally many matrices, "
-            f"got shapes {tuple(a.array.shape)} and {tuple(b.array.shape)}"
+            f"got shapes {tuple(input.array.shape)} and {tuple(mat2.array.shape)}"
         )
-    return apply(MATMUL, a, b)
+    return apply(MATMUL, input, mat2)
 
 
-def mv(a: Tensor, x: Tensor) -> Tensor:
+def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector.
 
     Raises:
         RuntimeError: the operands are no matrix and vector, or sizes or dtypes differ.
     """
-    if a.array.ndim != 2 or x.array.ndim != 1:
+    if input.array.ndim != 2 or vec.array.ndim != 1:
         raise RuntimeError(
-            f"mv: expected a matrix and a vector, got {a.array.ndim}-D and {x.array.ndim}-D tensors"
+            f"mv: expected a matrix and a vector, got {input.array.ndim}-D and {vec.array.ndim}-D tensors"
         )
-    return apply(MATMUL, a, x)
+    return apply(MATMUL, input, vec)
 
 
-def dot(x: Tensor, y: Tensor) -> Tensor:
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors.
 
     Raises:
         RuntimeError: an operand is no vector, or sizes or dtypes differ.
     """
-    if x.array.ndim != 1 or y.array.ndim != 1:
-        raise RuntimeError(f"dot: 1D tensors expected, but got {x.array.ndim}D and {y.array.ndim}D tensors")
-    return apply(MATMUL, x, y)
+    if input.array.ndim != 1 or tensor.array.ndim != 1:
+        raise RuntimeError(
+            f"dot: 1D tensors expected, but got {input.array.ndim}D and {tensor.array.ndim}D tensors"
+        )
+    return apply(MATMUL, input, tensor)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -41,6 +41,7 @@ from nbdl.ops import (
     triangular,
     window_scattering,
 )
+from nbdl.ops.keywords import tensors_required
 from nbdl.ops.matmul import bmm, dot, matmul, mm, mv
 from nbdl.ops.softmax import log_softmax, softmax
 
@@ -674,6 +675,8 @@ class Operations:
 
 def attach() -> None:
     """Give :class:`Tensor` its operators and methods; what the class defines itself stays."""
-    for name, value in vars(Operations).items():
+    operations = dict(vars(Operations))
+    tensors_required(operations, skip=1)
+    for name, value in operations.items():
         if name not in vars(Tensor):
             setattr(Tensor, name, value)

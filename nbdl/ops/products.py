@@ -165,17 +165,17 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return matrix_functions.cross(input, other, dim=dim)
 
 
-def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+def vander(input: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """The matrix of powers of a vector, from the highest to 1 unless ``increasing``.
 
     Raises:
-        RuntimeError: ``x`` is no vector, or ``N`` is negative.
+        RuntimeError: ``input`` is no vector, or ``N`` is negative.
     """
-    _check_vectors("vander", x)
-    count = x.array.shape[0] if N is None else N
+    _check_vectors("vander", input)
+    count = input.array.shape[0] if N is None else N
     if count < 0:
         raise RuntimeError(f"vander: N must be non-negative, got {count}")
-    rows = matrix_functions.powers(x, count)
+    rows = matrix_functions.powers(input, count)
     return rows if increasing else rows.flip(-1)
 
 

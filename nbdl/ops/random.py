@@ -232,25 +232,27 @@ def randperm(n: int, *, dtype: Any = None, device: Any = None, generator: Genera
     return order if dtype is None else order.to(dtype)
 
 
-def rand_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uniform numbers in [0, 1) with the shape, dtype and device of ``x``."""
-    place = x.device if device is None else device
-    return rand(x.array.shape, dtype=dtype or x.dtype, device=place, requires_grad=requires_grad)
+def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uniform numbers in [0, 1) with the shape, dtype and device of ``input``."""
+    place = input.device if device is None else device
+    return rand(input.array.shape, dtype=dtype or input.dtype, device=place, requires_grad=requires_grad)
 
 
-def randn_like(x: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Standard normal numbers with the shape, dtype and device of ``x``."""
-    place = x.device if device is None else device
-    return randn(x.array.shape, dtype=dtype or x.dtype, device=place, requires_grad=requires_grad)
+def randn_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Standard normal numbers with the shape, dtype and device of ``input``."""
+    place = input.device if device is None else device
+    return randn(input.array.shape, dtype=dtype or input.dtype, device=place, requires_grad=requires_grad)
 
 
 def randint_like(
-    x: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None
+    input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Integers in [low, high), or [0, low), with the shape, dtype and device of ``x``."""
+    """Integers in [low, high), or [0, low), with the shape, dtype and device of ``input``."""
     bounds = (0, low) if high is None else (low, high)
-    place = x.device if device is None else device
-    return randint(*bounds, x.array.shape, dtype=dtype or x.dtype, device=place)
+    place = input.device if device is None else device
+    return randint(*bounds, input.array.shape, dtype=dtype or input.dtype, device=place)
 
 
 def normal(
@@ -291,20 +293,20 @@ def normal(
         return call(_SCALED, sample, std, mean)
 
 
-def bernoulli(x: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-    """1 with the probabilities in ``x`` (or ``p`` for all elements), else 0, in the dtype of ``x``.
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """1 with the probabilities in ``input`` (or ``p`` for all elements), else 0, in the dtype of ``input``.
 
     Raises:
         RuntimeError: a probability is not in [0, 1].
     """
-    probability = x.detach() if p is None else _probability("bernoulli", p)
+    probability = input.detach() if p is None else _probability("bernoulli", p)
     if p is None:
-        if not x.is_floating_point():
-            raise RuntimeError(f"bernoulli: expected a floating tensor of probabilities, got {x.dtype}")
-        if x.array.size and not bool(((probability >= 0) & (probability <= 1)).all()):
+        if not input.is_floating_point():
+            raise RuntimeError(f"bernoulli: expected a floating tensor of probabilities, got {input.dtype}")
+        if input.array.size and not bool(((probability >= 0) & (probability <= 1)).all()):
             raise RuntimeError("bernoulli: expected all probabilities to be in [0, 1]")
-    source = _generator_for("bernoulli", generator, x.device)
-    return source.draw(RandomBernoulli.of(x.array.shape, x.array.dtype), probability)
+    source = _generator_for("bernoulli", generator, input.device)
+    return source.draw(RandomBernoulli.of(input.array.shape, input.array.dtype), probability)
 
 
 def _probability(label: str, p: float) -> Tensor:
@@ -314,12 +316,12 @@ def _probability(label: str, p: float) -> Tensor:
 
 
 def multinomial(
-    x: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
 ) -> Tensor:
-    """Samples of the indices of the last axis, with probabilities proportional to ``x``.
+    """Samples of the indices of the last axis, with probabilities proportional to ``input``.
 
     Args:
-        x: (n,) or (rows, n), not negative; rows need not sum to 1.
+        input: (n,) or (rows, n), not negative; rows need not sum to 1.
         num_samples: samples a row.
         replacement: whether an index may be drawn again.
         generator: default: the one of the device.
@@ -330,29 +332,30 @@ def multinomial(
     Raises:
         RuntimeError: a weight is negative or not finite, a row has no weight, or there are too few indices.
     """
-    if x.array.ndim not in (1, 2) or not x.is_floating_point():
+    if input.array.ndim not in (1, 2) or not input.is_floating_point():
         raise RuntimeError(
-            f"multinomial: expected a floating vector or matrix, got {x.dtype} with {x.array.ndim} axes"
+            f"multinomial: expected a floating vector or matrix, got {input.dtype} with "
+            f"{input.array.ndim} axes"
         )
-    n = x.array.shape[-1]
+    n = input.array.shape[-1]
     if num_samples <= 0:
         raise RuntimeError(f"multinomial: cannot sample n_sample <= 0 samples, got {num_samples}")
     if not replacement and num_samples > n:
         raise RuntimeError(f"multinomial: cannot sample {num_samples} of {n} categories without replacement")
-    weights = x.detach()
+    weights = input.detach()
     if not bool((weights.isfinite() & (weights >= 0)).all()):
         raise RuntimeError("multinomial: probability tensor contains either inf, nan or element < 0")
     if n == 0 or not bool((weights.sum(-1) > 0).all()):
         raise RuntimeError("multinomial: invalid distribution (sum of probabilities <= 0)")
     weights = weights.to(np.float64)
-    source = _generator_for("multinomial", generator, x.device)
+    source = _generator_for("multinomial", generator, input.device)
     if replacement:
         rising = weights.cumsum(-1)
-        uniform = source.draw(RandomUniform.of((*x.array.shape[:-1], num_samples), dtypes.FLOAT64))
+        uniform = source.draw(RandomUniform.of((*input.array.shape[:-1], num_samples), dtypes.FLOAT64))
         # Points in (0, total]: an index without weight adds no length, and is never met.
         return searchsorted(rising, (1 - uniform) * rising[..., -1:])
     # The first arrivals of exponential clocks with these rates (Efraimidis and Spirakis, 2006).
-    clocks = call(_EXPONENTIAL, source.draw(RandomUniform.of(x.array.shape, dtypes.FLOAT64)), weights)
+    clocks = call(_EXPONENTIAL, source.draw(RandomUniform.of(input.array.shape, dtypes.FLOAT64)), weights)
     return clocks.topk(num_samples, -1, largest=False).indices
 
 
@@ -365,7 +368,7 @@ def _fill(
     return x.copy_(call(formula, sample, *values))
 
 
-def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with uniform numbers in [a, b).
 
     Raises:
@@ -373,10 +376,12 @@ def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator 
     """
     if a > b:
         raise RuntimeError(f"uniform_: expects to return a [from, to) range, but found from={a} > to={b}")
-    return _fill("uniform_", RandomUniform, x, generator, _SCALED, float(b) - float(a), float(a))
+    return _fill("uniform_", RandomUniform, input, generator, _SCALED, float(b) - float(a), float(a))
 
 
-def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def normal_(
+    input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Fill with normal numbers.
 
     Raises:
@@ -384,11 +389,11 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Genera
     """
     if std < 0:
         raise RuntimeError(f"normal_: expects std >= 0.0, but found std {std}")
-    return _fill("normal_", RandomNormal, x, generator, _SCALED, float(std), float(mean))
+    return _fill("normal_", RandomNormal, input, generator, _SCALED, float(std), float(mean))
 
 
 def log_normal_(
-    x: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
+    input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with numbers whose logarithm is normal.
 
@@ -397,10 +402,10 @@ def log_normal_(
     """
     if std <= 0:
         raise RuntimeError(f"log_normal_: expects std > 0.0, but found std={std}")
-    return normal_(x, mean, std, generator=generator).exp_()
+    return normal_(input, mean, std, generator=generator).exp_()
 
 
-def exponential_(x: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponentially distributed numbers of rate ``lambd``.
 
     Raises:
@@ -408,11 +413,11 @@ def exponential_(x: Tensor, lambd: float = 1.0, *, generator: Generator | None =
     """
     if lambd <= 0:
         raise RuntimeError(f"exponential_: expects lambda > 0.0, but found lambda={lambd}")
-    return _fill("exponential_", RandomUniform, x, generator, _EXPONENTIAL, float(lambd))
+    return _fill("exponential_", RandomUniform, input, generator, _EXPONENTIAL, float(lambd))
 
 
 def cauchy_(
-    x: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
+    input: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with numbers of the Cauchy distribution.
 
@@ -421,10 +426,10 @@ def cauchy_(
     """
     if sigma <= 0:
         raise RuntimeError(f"cauchy_: expects sigma > 0.0, but found sigma={sigma}")
-    return _fill("cauchy_", RandomUniform, x, generator, _CAUCHY, float(median), float(sigma))
+    return _fill("cauchy_", RandomUniform, input, generator, _CAUCHY, float(median), float(sigma))
 
 
-def geometric_(x: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fill with the numbers of trials up to the first success, each of probability ``p``.
 
     Raises:
@@ -432,24 +437,24 @@ def geometric_(x: Tensor, p: float, *, generator: Generator | None = None) -> Te
     """
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_: expects p to be in (0, 1), but got p={p}")
-    source = _generator_for("geometric_", generator, x.device)
-    sample = source.draw(RandomUniform.of(x.array.shape, dtypes.FLOAT64))
-    return x.copy_(call(_GEOMETRIC, sample, float(p)))
+    source = _generator_for("geometric_", generator, input.device)
+    sample = source.draw(RandomUniform.of(input.array.shape, dtypes.FLOAT64))
+    return input.copy_(call(_GEOMETRIC, sample, float(p)))
 
 
-def bernoulli_(x: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability ``p`` (number or tensor that broadcasts), else 0.
 
     Raises:
         RuntimeError: a probability is not in [0, 1].
     """
     if isinstance(p, Tensor):
-        return x.copy_(bernoulli(p.expand(x.array.shape), generator=generator))
-    return x.copy_(bernoulli(x.detach(), p, generator=generator))
+        return input.copy_(bernoulli(p.expand(input.array.shape), generator=generator))
+    return input.copy_(bernoulli(input.detach(), p, generator=generator))
 
 
 def random_(
-    x: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None
+    input: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with integers in [low, high), in [0, low), or with all that the dtype holds exactly.
 
@@ -457,9 +462,9 @@ def random_(
         RuntimeError: there is no integer in between.
     """
     if high is None:
-        low, high = 0, low or _largest_exact(x.dtype) + 1
-    source = _generator_for("random_", generator, x.device)
-    return x.copy_(_draw_integers("random_", int(low), int(high), x.array.shape, x.dtype, source))
+        low, high = 0, low or _largest_exact(input.dtype) + 1
+    source = _generator_for("random_", generator, input.device)
+    return input.copy_(_draw_integers("random_", int(low), int(high), input.array.shape, input.dtype, source))
 
 
 def _largest_exact(dtype: np.dtype) -> int:

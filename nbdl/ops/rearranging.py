@@ -22,36 +22,36 @@ __all__ = [
 ]  # fmt: skip
 
 
-def flip(x: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *dims: Any) -> Tensor:
     """A copy with the order reversed along ``dims``."""
     axes = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    positions = normalize_axes("flip", tuple(axes), x.array.ndim) if axes else ()
+    positions = normalize_axes("flip", tuple(axes), input.array.ndim) if axes else ()
     index = tuple(
-        [(None, None, -1) if axis in positions else (None, None, None) for axis in range(x.array.ndim)]
+        [(None, None, -1) if axis in positions else (None, None, None) for axis in range(input.array.ndim)]
     )
-    return apply(Copy.of("C"), Slice.of(index)(x))
+    return apply(Copy.of("C"), Slice.of(index)(input))
 
 
-def fliplr(x: Tensor) -> Tensor:
+def fliplr(input: Tensor) -> Tensor:
     """Axis 1 reversed."""
-    if x.array.ndim < 2:
-        raise RuntimeError(f"fliplr: input must be at least 2-dimensional, got {x.array.ndim} axes")
-    return flip(x, 1)
+    if input.array.ndim < 2:
+        raise RuntimeError(f"fliplr: input must be at least 2-dimensional, got {input.array.ndim} axes")
+    return flip(input, 1)
 
 
-def flipud(x: Tensor) -> Tensor:
+def flipud(input: Tensor) -> Tensor:
     """Axis 0 reversed."""
-    if x.array.ndim < 1:
+    if input.array.ndim < 1:
         raise RuntimeError("flipud: input must be at least 1-dimensional, got 0 axes")
-    return flip(x, 0)
+    return flip(input, 0)
 
 
 @numpy_keywords
-def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Elements moved along ``dims``, those beyond the end coming back at the start.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         shifts: by how many places, for each of ``dims``.
         dims: the axes; None: in the flattened tensor.
 
@@ -62,24 +62,28 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     if dims is None:
         if len(steps) != 1:
             raise RuntimeError(f"roll: without dims one shift is needed, got {steps}")
-        return roll(x.reshape(-1), steps[0], 0).reshape(x.array.shape) if x.array.size else x.clone()
+        return (
+            roll(input.reshape(-1), steps[0], 0).reshape(input.array.shape)
+            if input.array.size
+            else input.clone()
+        )
     axes = [dims] if isinstance(dims, int) else list(dims)
     if len(axes) != len(steps):
         raise RuntimeError(f"roll: shifts and dims must align, got {len(steps)} shifts and {len(axes)} dims")
-    result = x
+    result = input
     for step, dim in zip(steps, axes):
-        axis = normalize_axis("roll", dim, x.array.ndim)
+        axis = normalize_axis("roll", dim, input.array.ndim)
         n = result.array.shape[axis]
         places = step % n if n else 0
         if places:
             result = cat(
                 [narrow(result, axis, n - places, places), narrow(result, axis, 0, n - places)], axis
             )
-    return x.clone() if result is x else result
+    return input.clone() if result is input else result
 
 
 @numpy_keywords
-def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Rotated by ``k`` quarter turns from the first towards the second of ``dims``.
 
     Raises:
@@ -87,50 +91,50 @@ def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """
     if len(dims) != 2:
         raise RuntimeError(f"rot90: expected two rotation dims, got {list(dims)}")
-    a, b = (normalize_axis("rot90", dim, x.array.ndim) for dim in dims)
-    if a == b or x.array.ndim < 2:
+    a, b = (normalize_axis("rot90", dim, input.array.ndim) for dim in dims)
+    if a == b or input.array.ndim < 2:
         raise RuntimeError(f"rot90: rotation dims must be different axes, got {list(dims)}")
     turns = k % 4
     if turns == 0:
-        return x.clone()
+        return input.clone()
     if turns == 2:
-        return flip(x, a, b)
-    return flip(transpose(x, a, b), a if turns == 1 else b)
+        return flip(input, a, b)
+    return flip(transpose(input, a, b), a if turns == 1 else b)
 
 
-def repeat(x: Tensor, *repeats: Any) -> Tensor:
-    """Copies of ``x`` side by side, ``repeats`` times along every axis; extra repeats add axes in front.
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
+    """Copies of ``input`` side by side, ``repeats`` times along every axis; extra repeats add axes in front.
 
     Raises:
         RuntimeError: fewer repeats than axes, or a negative one.
     """
     counts = tuple(repeats[0]) if len(repeats) == 1 and isinstance(repeats[0], (tuple, list)) else repeats
-    added = len(counts) - x.array.ndim
+    added = len(counts) - input.array.ndim
     if added < 0:
         raise RuntimeError(
             f"repeat: number of repeats ({len(counts)}) can not be smaller than number of dimensions "
-            f"({x.array.ndim})"
+            f"({input.array.ndim})"
         )
     if min(counts, default=0) < 0:
         raise RuntimeError(f"repeat: repeats must not be negative, got {list(counts)}")
-    shape = (1,) * added + x.array.shape
-    apart = reshape(x, [size for n in shape for size in (1, n)])
+    shape = (1,) * added + input.array.shape
+    apart = reshape(input, [size for n in shape for size in (1, n)])
     spread = apart.expand([size for count, n in zip(counts, shape) for size in (count, n)])
     return reshape(apply(Copy.of("C"), spread), [count * n for count, n in zip(counts, shape)])
 
 
-def tile(x: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *dims: Any) -> Tensor:
     """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated."""
     counts = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    return repeat(x, (1,) * (x.array.ndim - len(counts)) + tuple(counts))
+    return repeat(input, (1,) * (input.array.ndim - len(counts)) + tuple(counts))
 
 
 @numpy_keywords
-def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
+def repeat_interleave(input: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
     """Every element repeated in place.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         repeats: how often: a number, or one for every position of the axis.
         dim: the axis; None: of the flattened tensor.
 
@@ -138,8 +142,8 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int
         RuntimeError: a number of repeats is negative, or there are not as many as positions.
     """
     if dim is None:
-        x, dim = x.reshape(-1) if x.array.size else x.reshape(0), 0
-    axis, n = split_axis("repeat_interleave", x, dim)
+        input, dim = input.reshape(-1) if input.array.size else input.reshape(0), 0
+    axis, n = split_axis("repeat_interleave", input, dim)
     counts = np.asarray(repeats.tolist() if isinstance(repeats, Tensor) else repeats)
     if counts.dtype.kind not in "iu" and counts.size:
         raise RuntimeError(f"repeat_interleave: repeats must be integers, got {counts.dtype}")
@@ -150,7 +154,7 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int
     if counts.size and counts.min() < 0:
         raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {counts.min()}")
     source = np.repeat(np.arange(n), np.broadcast_to(counts.astype(np.int64), (n,)))
-    return x.index_select(axis, x.new_tensor(source, dtype=np.int64))
+    return input.index_select(axis, input.new_tensor(source, dtype=np.int64))
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -315,7 +315,7 @@ def _reduce(
 
 
 def sum(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -334,11 +334,11 @@ def sum(
         >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
         tensor([4., 6.])
     """
-    return _reduce("sum", x, dim, keepdim, dtype, axis, keepdims)
+    return _reduce("sum", input, dim, keepdim, dtype, axis, keepdims)
 
 
 def mean(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -352,11 +352,11 @@ def mean(
         IndexError: an axis is out of range.
         RuntimeError: the elements are no floats, or an axis is given twice.
     """
-    return _reduce("mean", x, dim, keepdim, dtype, axis, keepdims)
+    return _reduce("mean", input, dim, keepdim, dtype, axis, keepdims)
 
 
 def any(
-    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
     """Whether an element along ``dim`` is not zero.
 
@@ -364,11 +364,11 @@ def any(
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
     """
-    return _reduce("any", x, dim, keepdim, None, axis, keepdims)
+    return _reduce("any", input, dim, keepdim, None, axis, keepdims)
 
 
 def all(
-    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
     """Whether all elements along ``dim`` are not zero.
 
@@ -376,11 +376,11 @@ def all(
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
     """
-    return _reduce("all", x, dim, keepdim, None, axis, keepdims)
+    return _reduce("all", input, dim, keepdim, None, axis, keepdims)
 
 
 def prod(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -394,11 +394,11 @@ def prod(
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
     """
-    return _reduce("prod", x, dim, keepdim, dtype, axis, keepdims)
+    return _reduce("prod", input, dim, keepdim, dtype, axis, keepdims)
 
 
 def amax(
-    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
     """Maximum over ``dim``; ties share the gradient evenly, NaN wins.
 
@@ -406,11 +406,11 @@ def amax(
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
     """
-    return _reduce("max", x, dim, keepdim, None, axis, keepdims)
+    return _reduce("max", input, dim, keepdim, None, axis, keepdims)
 
 
 def amin(
-    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
     """Minimum over ``dim``; ties share the gradient evenly, NaN wins.
 
@@ -418,7 +418,7 @@ def amin(
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
     """
-    return _reduce("min", x, dim, keepdim, None, axis, keepdims)
+    return _reduce("min", input, dim, keepdim, None, axis, keepdims)
 
 
 def _argreduce(
@@ -435,7 +435,7 @@ def _argreduce(
 
 
 def argmax(
-    x: Tensor,
+    input: Tensor,
     dim: int | None = None,
     keepdim: bool = False,
     *,
@@ -447,11 +447,11 @@ def argmax(
     Raises:
         IndexError: the axis is out of range, or has no elements.
     """
-    return _argreduce("argmax", x, dim, keepdim, axis, keepdims)
+    return _argreduce("argmax", input, dim, keepdim, axis, keepdims)
 
 
 def argmin(
-    x: Tensor,
+    input: Tensor,
     dim: int | None = None,
     keepdim: bool = False,
     *,
@@ -463,4 +463,4 @@ def argmin(
     Raises:
         IndexError: the axis is out of range, or has no elements.
     """
-    return _argreduce("argmin", x, dim, keepdim, axis, keepdims)
+    return _argreduce("argmin", input, dim, keepdim, axis, keepdims)

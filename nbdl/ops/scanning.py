@@ -210,7 +210,7 @@ def _scan(kind: str, label: str, x: Tensor, dim: int | None, dtype: Any, axis: i
     return apply(Scan.of(kind, position), x)
 
 
-def cumsum(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+def cumsum(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
     """Sums of all elements up to each one along ``dim``; integers and bools are summed in int64.
 
     Example:
@@ -218,12 +218,12 @@ def cumsum(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | 
         >>> nbdl.tensor([1, 2, 3]).cumsum(0)
         tensor([1, 3, 6])
     """
-    return _scan("sum", "cumsum", x, dim, dtype, axis)
+    return _scan("sum", "cumsum", input, dim, dtype, axis)
 
 
-def cumprod(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+def cumprod(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
     """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0."""
-    return _scan("prod", "cumprod", x, dim, dtype, axis)
+    return _scan("prod", "cumprod", input, dim, dtype, axis)
 
 
 def _scan_in_place(kind: str, x: Tensor, dim: int | None, dtype: Any, axis: int | None) -> Tensor:
@@ -234,25 +234,25 @@ def _scan_in_place(kind: str, x: Tensor, dim: int | None, dtype: Any, axis: int 
     return apply_in_place(Scan.of(kind, position), x) if x.array.ndim else x
 
 
-def cumsum_(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+def cumsum_(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
     """:func:`cumsum` in place."""
-    return _scan_in_place("sum", x, dim, dtype, axis)
+    return _scan_in_place("sum", input, dim, dtype, axis)
 
 
-def cumprod_(x: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
+def cumprod_(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
     """:func:`cumprod` in place."""
-    return _scan_in_place("prod", x, dim, dtype, axis)
+    return _scan_in_place("prod", input, dim, dtype, axis)
 
 
-def logcumsumexp(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
+def logcumsumexp(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> Tensor:
     """log of the running sum of exp(x), without overflow.
 
     Raises:
         RuntimeError: the elements are not floats.
     """
-    if not x.is_floating_point():
-        raise RuntimeError(f"logcumsumexp: expected a floating tensor, got {x.dtype}")
-    return _scan("logsumexp", "logcumsumexp", x, dim, None, axis)
+    if not input.is_floating_point():
+        raise RuntimeError(f"logcumsumexp: expected a floating tensor, got {input.dtype}")
+    return _scan("logsumexp", "logcumsumexp", input, dim, None, axis)
 
 
 @numpy_keywords
@@ -278,39 +278,39 @@ def _cumulative_extremum(kind: str, x: Tensor, dim: int | None, axis: int | None
     return ValuesIndices(x.gather(position, indices), indices)
 
 
-def cummax(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
+def cummax(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
     """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
-    return _cumulative_extremum("max", x, dim, axis)
+    return _cumulative_extremum("max", input, dim, axis)
 
 
-def cummin(x: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
+def cummin(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
     """The smallest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
-    return _cumulative_extremum("min", x, dim, axis)
+    return _cumulative_extremum("min", input, dim, axis)
 
 
 @numpy_keywords
 def diff(
-    x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
     """The ``n``-th difference of neighbours along ``dim``; of bools whether they differ.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         n: how often differences are taken.
         dim: the axis.
-        prepend: put in front of ``x`` before.
-        append: put behind ``x`` before.
+        prepend: put in front of ``input`` before.
+        append: put behind ``input`` before.
 
     Raises:
-        RuntimeError: ``x`` is 0-d, or ``n`` negative.
+        RuntimeError: ``input`` is 0-d, or ``n`` negative.
     """
-    if x.array.ndim == 0:
+    if input.array.ndim == 0:
         raise RuntimeError("diff: expects input to be at least one-dimensional")
     if n < 0:
         raise RuntimeError(f"diff: order must be non-negative but got {n}")
-    axis = normalize_axis("diff", dim, x.array.ndim)
-    parts = [part for part in (prepend, x, append) if part is not None]
-    result = cat(parts, axis) if len(parts) > 1 else x
+    axis = normalize_axis("diff", dim, input.array.ndim)
+    parts = [part for part in (prepend, input, append) if part is not None]
+    result = cat(parts, axis) if len(parts) > 1 else input
     for _ in range(n):
         size = max(result.array.shape[axis] - 1, 0)
         later, earlier = (
@@ -318,4 +318,4 @@ def diff(
             narrow(result, axis, 0, size),
         )
         result = later ^ earlier if result.array.dtype.kind == "b" else later - earlier
-    return result.clone() if result is x else result
+    return result.clone() if result is input else result

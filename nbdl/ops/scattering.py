@@ -236,34 +236,34 @@ def _index_of(label: str, x: Tensor, index: Any) -> Tensor:
 
 
 @numpy_keywords
-def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """result[i, j, k] = x[i, index[i, j, k], k] for dim 1.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
-        index: integers, with as many axes as ``x``, none longer apart from ``dim``.
+        index: integers, with as many axes as ``input``, none longer apart from ``dim``.
 
     Raises:
         RuntimeError: the index does not fit, or is out of range.
     """
-    axis = normalize_axis("gather", dim, x.array.ndim)
-    return apply(Gather.of(axis), x, _index_of("gather", x, index))
+    axis = normalize_axis("gather", dim, input.array.ndim)
+    return apply(Gather.of(axis), input, _index_of("gather", input, index))
 
 
 @numpy_keywords
-def take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """Like :func:`gather` with broadcasting; without ``dim`` from the flattened tensor."""
     if dim is None:
-        return x.take(indices.reshape(-1))
-    axis = normalize_axis("take_along_dim", dim, x.array.ndim)
-    index = _index_of("take_along_dim", x, indices)
-    shapes = [(*array.shape[:axis], 1, *array.shape[axis + 1 :]) for array in (x.array, index.array)]
+        return input.take(indices.reshape(-1))
+    axis = normalize_axis("take_along_dim", dim, input.array.ndim)
+    index = _index_of("take_along_dim", input, indices)
+    shapes = [(*array.shape[:axis], 1, *array.shape[axis + 1 :]) for array in (input.array, index.array)]
     try:
         front, _, back = _around(np.broadcast_shapes(*shapes), axis)
     except ValueError:
         raise broadcast_error("take_along_dim", shapes) from None
-    values = x.expand(*front, x.array.shape[axis], *back)
+    values = input.expand(*front, input.array.shape[axis], *back)
     return gather(values, axis, index.expand(*front, index.array.shape[axis], *back))
 
 
@@ -282,40 +282,40 @@ _REDUCTIONS = {None: "set", "add": "add", "multiply": "prod"}
 
 
 @numpy_keywords
-def scatter_(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
+def scatter_(input: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
     """Write (or ``add``, ``multiply``) ``src`` to x[i, index[i, j, k], k] for dim 1; see :func:`scatter`."""
     if reduce not in _REDUCTIONS:
         raise RuntimeError(f"scatter: reduce argument must be either add or multiply, got {reduce!r}")
-    return _scatter_("scatter", _REDUCTIONS[reduce], x, dim, index, src)
+    return _scatter_("scatter", _REDUCTIONS[reduce], input, dim, index, src)
 
 
 @numpy_keywords
-def scatter(x: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
-    """A copy of ``x`` with ``src`` written to [i, index[i, j, k], k] for dim 1.
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any, *, reduce: str | None = None) -> Tensor:
+    """A copy of ``input`` with ``src`` written to [i, index[i, j, k], k] for dim 1.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
-        index: integers, with as many axes as ``x``; of equal ones, one wins.
-        src: a tensor of the dtype of ``x`` with at least the shape of ``index``, or a number.
+        index: integers, with as many axes as ``input``; of equal ones, one wins.
+        src: a tensor of the dtype of ``input`` with at least the shape of ``index``, or a number.
         reduce: None, ``add`` or ``multiply``.
 
     Raises:
         RuntimeError: shapes or dtypes do not fit, or an index is out of range.
     """
-    return scatter_(writable_copy(x, index, src), dim, index, src, reduce=reduce)
+    return scatter_(writable_copy(input, index, src), dim, index, src, reduce=reduce)
 
 
 @numpy_keywords
-def scatter_add_(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Add ``src`` to x[i, index[i, j, k], k] for dim 1; equal indices add up."""
-    return _scatter_("scatter_add", "add", x, dim, index, src)
+    return _scatter_("scatter_add", "add", input, dim, index, src)
 
 
 @numpy_keywords
-def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """A copy of ``x`` with ``src`` added at [i, index[i, j, k], k] for dim 1; equal indices add up."""
-    return scatter_add_(writable_copy(x, index, src), dim, index, src)
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of ``input`` with ``src`` added at [i, index[i, j, k], k] for dim 1; equal indices add up."""
+    return scatter_add_(writable_copy(input, index, src), dim, index, src)
 
 
 def _neutral(kind: str, dtype: np.dtype) -> float | int:
@@ -331,17 +331,17 @@ def _neutral(kind: str, dtype: np.dtype) -> float | int:
 
 @numpy_keywords
 def scatter_reduce(
-    x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
     """All elements of ``src`` with the same index combined.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
-        index: integers, with as many axes as ``x``.
-        src: a tensor of the dtype of ``x`` with at least the shape of ``index``.
+        index: integers, with as many axes as ``input``.
+        src: a tensor of the dtype of ``input`` with at least the shape of ``index``.
         reduce: ``sum``, ``prod``, ``mean``, ``amax`` or ``amin``.
-        include_self: whether the elements of ``x`` take part; they stay where nothing arrives in any case.
+        include_self: whether the elements of ``input`` take part; where nothing arrives, they stay.
 
     Raises:
         RuntimeError: shapes or dtypes do not fit, an index is out of range, or ``reduce`` is none of the
@@ -353,36 +353,38 @@ def scatter_reduce(
             f"scatter_reduce: reduce argument must be one of {', '.join(kinds)}, got {reduce!r}"
         )
     kind = kinds[reduce]
-    start = x if include_self else scatter(x, dim, index, _neutral(kind, x.array.dtype))
+    start = input if include_self else scatter(input, dim, index, _neutral(kind, input.array.dtype))
     total = _scatter_("scatter_reduce", kind, writable_copy(start, index, src), dim, index, src)
     if reduce != "mean":
         return total
     ones = src.detach().ones_like()
-    count = scatter_add((x.ones_like if include_self else x.zeros_like)(), dim, index, ones).clamp(min=1)
+    count = scatter_add((input.ones_like if include_self else input.zeros_like)(), dim, index, ones).clamp(
+        min=1
+    )
     return total / count if total.is_floating_point() else total.div(count, rounding_mode="floor")
 
 
 @numpy_keywords
 def scatter_reduce_(
-    x: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """Combine all elements of ``src`` with the same index into ``x``; see :func:`scatter_reduce`."""
-    return x.copy_(scatter_reduce(x, dim, index, src, reduce, include_self=include_self))
+    """Combine all elements of ``src`` with the same index into ``input``; see :func:`scatter_reduce`."""
+    return input.copy_(scatter_reduce(input, dim, index, src, reduce, include_self=include_self))
 
 
 @numpy_keywords
 def index_reduce(
-    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """A copy of ``x`` with slices of ``source`` combined into the positions ``index`` of one axis.
+    """A copy of ``input`` with slices of ``source`` combined into the positions ``index`` of one axis.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
         index: vector of integers, a position for each slice of ``source``.
-        source: of the shape of ``x``, with len(index) positions along ``dim``.
+        source: of the shape of ``input``, with len(index) positions along ``dim``.
         reduce: ``prod``, ``mean``, ``amax`` or ``amin``.
-        include_self: whether the elements of ``x`` take part.
+        include_self: whether the elements of ``input`` take part.
 
     Raises:
         RuntimeError: ``reduce`` is none of the above, or a shape does not fit.
@@ -390,32 +392,32 @@ def index_reduce(
     """
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce: reduce argument must be prod, mean, amax or amin, got {reduce!r}")
-    axis, positions = vector_index("index_reduce", x, dim, index)
-    wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
+    axis, positions = vector_index("index_reduce", input, dim, index)
+    wanted = (*input.array.shape[:axis], positions.array.size, *input.array.shape[axis + 1 :])
     if source.array.shape != wanted:
         raise RuntimeError(
             f"index_reduce: source must have shape {list(wanted)}, got {list(source.array.shape)}"
         )
-    along = [-1 if k == axis else 1 for k in range(x.array.ndim)]
+    along = [-1 if k == axis else 1 for k in range(input.array.ndim)]
     places = positions.reshape(along).expand(wanted)
-    return scatter_reduce(x, axis, places, source, reduce, include_self=include_self)
+    return scatter_reduce(input, axis, places, source, reduce, include_self=include_self)
 
 
 @numpy_keywords
 def index_reduce_(
-    x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
+    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """Combine slices of ``source`` into positions of one axis of ``x``; see :func:`index_reduce`."""
-    return x.copy_(index_reduce(x, dim, index, source, reduce, include_self=include_self))
+    """Combine slices of ``source`` into positions of one axis of ``input``; see :func:`index_reduce`."""
+    return input.copy_(index_reduce(input, dim, index, source, reduce, include_self=include_self))
 
 
-def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of ``x`` with ``source`` written, or added, at places of the flattened tensor.
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy of ``input`` with ``source`` written, or added, at places of the flattened tensor.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         index: integers of any shape.
-        source: as many elements, of the dtype of ``x``.
+        source: as many elements, of the dtype of ``input``.
         accumulate: add; equal places add up.
 
     Raises:
@@ -424,18 +426,18 @@ def put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> T
     """
     if index.array.dtype.kind not in "iu":
         raise IndexError(f"put: expected an integer index, got {index.dtype}")
-    if index.array.size != source.array.size or source.dtype != x.dtype:
+    if index.array.size != source.array.size or source.dtype != input.dtype:
         raise RuntimeError(
             f"put: expected source to have as many elements as index and the dtype of self, "
-            f"{index.array.size} of {x.dtype}, got {source.array.size} of {source.dtype}"
+            f"{index.array.size} of {input.dtype}, got {source.array.size} of {source.dtype}"
         )
-    flat = writable_copy(x, index, source).reshape(x.array.size)
+    flat = writable_copy(input, index, source).reshape(input.array.size)
     if index.array.size:
         places, values = index.to(np.int64).reshape(index.array.size), source.reshape(source.array.size)
         apply_in_place(IndexPut.of((0,), bool(accumulate)), flat, values, places)
-    return flat.reshape(x.array.shape)
+    return flat.reshape(input.array.shape)
 
 
-def put_(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """Write, or add, ``source`` at places of the flattened ``x``; see :func:`put`."""
-    return x.copy_(put(x, index, source, accumulate))
+def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """Write, or add, ``source`` at places of the flattened ``input``; see :func:`put`."""
+    return input.copy_(put(input, index, source, accumulate))

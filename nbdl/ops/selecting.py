@@ -238,27 +238,27 @@ def _selected_shape(shape: tuple[int, ...], indexed: tuple[int, ...], axes: Sequ
 
 
 # --------------------------------------------------------------------------------------- where elements are
-def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """The indices of the elements that are not zero.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         as_tuple: give one vector an axis, as an index is written.
 
     Returns:
         int64 of shape (count, ndim), or a tuple of vectors (one for a 0-d tensor).
     """
-    if as_tuple and x.array.ndim == 0:
-        x = x.reshape(1)
-    found = apply(Nonzero.of(), x)
-    return tuple([select(found, 1, axis) for axis in range(x.array.ndim)]) if as_tuple else found
+    if as_tuple and input.array.ndim == 0:
+        input = input.reshape(1)
+    found = apply(Nonzero.of(), input)
+    return tuple([select(found, 1, axis) for axis in range(input.array.ndim)]) if as_tuple else found
 
 
-def nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
+def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """The indices of the first ``size`` elements that are not zero: a shape that does not depend on the data.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         size: rows of the result.
         fill_value: fills the rows that are left over.
 
@@ -270,16 +270,18 @@ def nonzero_static(x: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     """
     if size < 0:
         raise RuntimeError(f"nonzero_static: size must be non-negative, got {size}")
-    n = x.array.size
-    found = x.detach().reshape(n).ne(0)
+    n = input.array.size
+    found = input.detach().reshape(n).ne(0)
     rank = found.cumsum(0) - 1
     # What is not wanted goes to one place behind the result.
     row = call(_CHOOSE, found.logical_and(rank.lt(size)), rank, size)
-    places = x.new_full((size + 1,), n, dtype=np.int64)
-    apply_in_place(IndexPut.of((0,), False), places, arange(n, device=x.device), row)
+    places = input.new_full((size + 1,), n, dtype=np.int64)
+    apply_in_place(IndexPut.of((0,), False), places, arange(n, device=input.device), row)
     places = places[:size]
-    columns = [call(_CHOOSE, places.lt(n), part, fill_value) for part in unravel_index(places, x.array.shape)]
-    return stack(columns, 1) if columns else x.new_zeros((size, 0), dtype=np.int64)
+    columns = [
+        call(_CHOOSE, places.lt(n), part, fill_value) for part in unravel_index(places, input.array.shape)
+    ]
+    return stack(columns, 1) if columns else input.new_zeros((size, 0), dtype=np.int64)
 
 
 def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
@@ -301,9 +303,9 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
     return tuple(reversed(parts))
 
 
-def argwhere(x: Tensor) -> Tensor:
+def argwhere(input: Tensor) -> Tensor:
     """The indices of the elements that are not zero, one row each."""
-    return nonzero(x)
+    return nonzero(input)
 
 
 # ------------------------------------------------------------------------------------------- along one axis
@@ -326,31 +328,33 @@ def vector_index(label: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, T
 
 
 @numpy_keywords
-def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions ``index`` of one axis, as a copy.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
         index: integer vector.
 
     Raises:
         IndexError: a position is out of range.
     """
-    axis, positions = vector_index("index_select", x, dim, index)
-    if x.array.ndim == 0:
-        return apply(Index.of((0,)), x.reshape(1), positions).reshape(())
-    return apply(Index.of((axis,)), x, positions)
+    axis, positions = vector_index("index_select", input, dim, index)
+    if input.array.ndim == 0:
+        return apply(Index.of((0,)), input.reshape(1), positions).reshape(())
+    return apply(Index.of((axis,)), input, positions)
 
 
-def take(x: Tensor, index: Tensor) -> Tensor:
+def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened tensor, in the shape of ``index``."""
-    return apply(Index.of((0,)), x.reshape(-1) if x.array.size else x.reshape(0), index.to(np.int64))
+    return apply(
+        Index.of((0,)), input.reshape(-1) if input.array.size else input.reshape(0), index.to(np.int64)
+    )
 
 
-def take_rows(x: Tensor, index: Tensor) -> Tensor:
+def take_rows(input: Tensor, index: Tensor) -> Tensor:
     """Rows of a table: (n, ...) at an index of any shape, giving index.shape + (...); an embedding."""
-    return apply(Index.of((0,)), x, index.to(np.int64))
+    return apply(Index.of((0,)), input, index.to(np.int64))
 
 
 def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool) -> Tensor:
@@ -364,43 +368,43 @@ def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, a
 
 
 @numpy_keywords
-def index_add_(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """Add ``alpha * source`` to the positions ``index`` of one axis; repeated positions add up."""
     scaled = source if alpha == 1 else multiply(source, alpha)
-    return _put_along("index_add", x, dim, index, scaled, True)
+    return _put_along("index_add", input, dim, index, scaled, True)
 
 
 @numpy_keywords
-def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of ``x`` with ``alpha * source`` added to the positions ``index`` of one axis."""
-    return index_add_(writable_copy(x, index, source), dim, index, source, alpha=alpha)
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis."""
+    return index_add_(writable_copy(input, index, source), dim, index, source, alpha=alpha)
 
 
 @numpy_keywords
-def index_copy_(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+def index_copy_(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """Overwrite the positions ``index`` of one axis with those of ``source``."""
-    return _put_along("index_copy", x, dim, index, source, False)
+    return _put_along("index_copy", input, dim, index, source, False)
 
 
 @numpy_keywords
-def index_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """A copy of ``x`` with the positions ``index`` of one axis overwritten."""
-    return index_copy_(writable_copy(x, index, source), dim, index, source)
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of ``input`` with the positions ``index`` of one axis overwritten."""
+    return index_copy_(writable_copy(input, index, source), dim, index, source)
 
 
 @numpy_keywords
-def index_fill_(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+def index_fill_(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Overwrite the positions ``index`` of one axis with a number."""
-    source = value if isinstance(value, Tensor) else x.new_tensor(value)
+    source = value if isinstance(value, Tensor) else input.new_tensor(value)
     if source.array.ndim:
         raise RuntimeError(f"index_fill: value must be a number or 0-d, got shape {list(source.array.shape)}")
-    return _put_along("index_fill", x, dim, index, source, False)
+    return _put_along("index_fill", input, dim, index, source, False)
 
 
 @numpy_keywords
-def index_fill(x: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy of ``x`` with the positions ``index`` of one axis set to a number."""
-    return index_fill_(writable_copy(x, index, value), dim, index, value)
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy of ``input`` with the positions ``index`` of one axis set to a number."""
+    return index_fill_(writable_copy(input, index, value), dim, index, value)
 
 
 # ---------------------------------------------------------------------------------------------------- masks
@@ -417,20 +421,20 @@ def _masked_fill_operands(x: Tensor, mask: Tensor, value: Any) -> tuple[Pointwis
     return Pointwise.of(_MASKED_FILL, is_number << 2), filler
 
 
-def masked_fill_(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+def masked_fill_(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """Overwrite the elements where ``mask`` holds with a number."""
-    primitive, filler = _masked_fill_operands(x, mask, value)
-    return apply_in_place(primitive, x, mask, filler, any_cast=True)
+    primitive, filler = _masked_fill_operands(input, mask, value)
+    return apply_in_place(primitive, input, mask, filler, any_cast=True)
 
 
-def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """``x`` with a number where ``mask`` (broadcast) holds.
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """``input`` with a number where ``mask`` (broadcast) holds.
 
     Raises:
         RuntimeError: the mask is not of bools, or the value no number.
     """
-    primitive, filler = _masked_fill_operands(x, mask, value)
-    return apply(primitive, x, mask, filler).to(x.array.dtype)
+    primitive, filler = _masked_fill_operands(input, mask, value)
+    return apply(primitive, input, mask, filler).to(input.array.dtype)
 
 
 def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -440,24 +444,24 @@ def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
     return x.expand(shape), mask.expand(shape)
 
 
-def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where ``mask`` holds, both broadcast, in one vector."""
-    values, chosen = _broadcast_mask("masked_select", x, mask)
+    values, chosen = _broadcast_mask("masked_select", input, mask)
     size = values.array.size
     (places,) = nonzero(chosen.reshape(size), as_tuple=True)
     return apply(Index.of((0,)), values.reshape(size), places)
 
 
-def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """``x`` with the places where ``mask`` holds filled with the elements of ``source``, one after the other.
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``input`` with the places where ``mask`` holds filled with the elements of ``source`` in turn.
 
     Raises:
         RuntimeError: ``source`` has fewer elements than places, or another dtype.
     """
-    values, chosen = _broadcast_mask("masked_scatter", x, mask)
-    if source.dtype != x.dtype:
+    values, chosen = _broadcast_mask("masked_scatter", input, mask)
+    if source.dtype != input.dtype:
         raise RuntimeError(
-            f"masked_scatter: expected x and source to have same dtypes but got {x.dtype} and {source.dtype}"
+            f"masked_scatter: input and source must have the same dtype, got {input.dtype} and {source.dtype}"
         )
     if source.array.size < chosen.array.size and source.array.size < int(chosen.sum()):
         raise RuntimeError(
@@ -471,6 +475,6 @@ def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return call(_CHOOSE, chosen, take(source, place), values)
 
 
-def masked_scatter_(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+def masked_scatter_(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """Fill the places where ``mask`` holds with the elements of ``source``, one after the other."""
-    return x.copy_(masked_scatter(x, mask, source))
+    return input.copy_(masked_scatter(input, mask, source))

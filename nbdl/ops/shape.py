@@ -206,44 +206,44 @@ def _proxy(array: Any) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(np.empty(1, array.dtype), array.shape, array.strides)
 
 
-def reshape(x: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The elements in row-major order under another shape; a view where the strides allow it, else a copy.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         shape: the sizes; one may be -1.
 
     Raises:
         RuntimeError: the number of elements differs.
     """
-    sizes = _infer("reshape", sizes_of("reshape", shape), x.array.size)
-    if sizes == x.array.shape:
-        return x
-    if not _can_view(x.array, sizes):
-        x = contiguous(x)
-    return Reshape.of(sizes)(x)
+    sizes = _infer("reshape", sizes_of("reshape", shape), input.array.size)
+    if sizes == input.array.shape:
+        return input
+    if not _can_view(input.array, sizes):
+        input = contiguous(input)
+    return Reshape.of(sizes)(input)
 
 
-def view(x: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any) -> Tensor:
     """Like :func:`reshape`, never a copy; given a dtype, the memory reinterpreted, without a gradient.
 
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
     """
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
-        return Tensor(x.array.view(np.dtype(shape[0])))
-    sizes = _infer("view", sizes_of("view", shape), x.array.size)
-    if not _can_view(x.array, sizes):
+        return Tensor(input.array.view(np.dtype(shape[0])))
+    sizes = _infer("view", sizes_of("view", shape), input.array.size)
+    if not _can_view(input.array, sizes):
         raise RuntimeError(
-            f"view: size {list(sizes)} is not compatible with input tensor's size {list(x.array.shape)} "
-            f"and stride {list(x.stride())}; use reshape()"
+            f"view: size {list(sizes)} is not compatible with input tensor's size {list(input.array.shape)} "
+            f"and stride {list(input.stride())}; use reshape()"
         )
-    return Reshape.of(sizes)(x)
+    return Reshape.of(sizes)(input)
 
 
-def contiguous(x: Tensor) -> Tensor:
-    """``x`` itself if its elements lie in row-major order, else such a copy."""
-    return x if x.array.flags.c_contiguous else _row_major_copy(x)
+def contiguous(input: Tensor) -> Tensor:
+    """``input`` itself if its elements lie in row-major order, else such a copy."""
+    return input if input.array.flags.c_contiguous else _row_major_copy(input)
 
 
 def _row_major_copy(x: Tensor) -> Tensor:
@@ -252,67 +252,69 @@ def _row_major_copy(x: Tensor) -> Tensor:
     return apply(Copy.of("C"), x)
 
 
-def permute(x: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *dims: Any) -> Tensor:
     """Axes in the order ``dims``.
 
     Raises:
         RuntimeError: ``dims`` is no permutation of the axes.
     """
     order = sizes_of("permute", dims)
-    if len(order) != x.array.ndim:
-        raise RuntimeError(f"permute: got {len(order)} dims {order} for a tensor with {x.array.ndim} axes")
-    axes = tuple(normalize_axis("permute", axis, x.array.ndim) for axis in order)
+    if len(order) != input.array.ndim:
+        raise RuntimeError(
+            f"permute: got {len(order)} dims {order} for a tensor with {input.array.ndim} axes"
+        )
+    axes = tuple(normalize_axis("permute", axis, input.array.ndim) for axis in order)
     if len(set(axes)) != len(axes):
         raise RuntimeError(f"permute: duplicate dims are not allowed, got {order}")
-    return Permute.of(axes)(x)
+    return Permute.of(axes)(input)
 
 
-def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two axes exchanged.
 
     Raises:
         IndexError: an axis is out of range.
     """
-    a, b = (normalize_axis("transpose", axis, x.array.ndim) for axis in (dim0, dim1))
-    if x.array.ndim == 0:
-        return x
-    order = list(range(x.array.ndim))
+    a, b = (normalize_axis("transpose", axis, input.array.ndim) for axis in (dim0, dim1))
+    if input.array.ndim == 0:
+        return input
+    order = list(range(input.array.ndim))
     order[a], order[b] = order[b], order[a]
-    return Permute.of(tuple(order))(x)
+    return Permute.of(tuple(order))(input)
 
 
-def t(x: Tensor) -> Tensor:
+def t(input: Tensor) -> Tensor:
     """The transposed matrix; vectors and scalars as they are.
 
     Raises:
         RuntimeError: there are more than two axes.
     """
-    if x.array.ndim > 2:
-        raise RuntimeError(f"t: expects a tensor with <= 2 dimensions, got {x.array.ndim}")
-    return transpose(x, 0, 1) if x.array.ndim == 2 else x
+    if input.array.ndim > 2:
+        raise RuntimeError(f"t: expects a tensor with <= 2 dimensions, got {input.array.ndim}")
+    return transpose(input, 0, 1) if input.array.ndim == 2 else input
 
 
-def matrix_transpose(x: Tensor) -> Tensor:
+def matrix_transpose(input: Tensor) -> Tensor:
     """The last two axes exchanged.
 
     Raises:
         RuntimeError: there are fewer than two axes.
     """
-    if x.array.ndim < 2:
+    if input.array.ndim < 2:
         raise RuntimeError(
-            f"mT: only supported on matrices or batches of matrices, got a {x.array.ndim}-D tensor"
+            f"mT: only supported on matrices or batches of matrices, got a {input.array.ndim}-D tensor"
         )
-    return transpose(x, -2, -1)
+    return transpose(input, -2, -1)
 
 
-def movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Axes moved to other positions, the rest in their order.
 
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice, or there are not as many destinations as sources.
     """
-    n = x.array.ndim
+    n = input.array.ndim
     sources = [source] if isinstance(source, int) else list(source)
     targets = [destination] if isinstance(destination, int) else list(destination)
     if len(sources) != len(targets):
@@ -327,24 +329,24 @@ def movedim(x: Tensor, source: Any, destination: Any) -> Tensor:
     for a, b in zip(src, dst, strict=True):
         order[b] = a
     rest = iter(axis for axis in range(n) if axis not in src)
-    return permute(x, tuple(next(rest) if axis == -1 else axis for axis in order))
+    return permute(input, tuple(next(rest) if axis == -1 else axis for axis in order))
 
 
-def expand(x: Tensor, *shape: Any) -> Tensor:
+def expand(input: Tensor, *shape: Any) -> Tensor:
     """Axes of length 1 repeated to ``shape`` without a copy; -1 keeps a size.
 
     Raises:
         RuntimeError: an axis of another length would have to change.
     """
     sizes = sizes_of("expand", shape)
-    missing = len(sizes) - x.array.ndim
+    missing = len(sizes) - input.array.ndim
     if missing < 0:
         raise RuntimeError(
             f"expand: the number of sizes provided ({len(sizes)}) must be at least the number of dimensions "
-            f"in the tensor ({x.array.ndim})"
+            f"in the tensor ({input.array.ndim})"
         )
     target = list(sizes)
-    for axis, n in enumerate(x.array.shape):
+    for axis, n in enumerate(input.array.shape):
         wanted = sizes[missing + axis]
         if wanted == -1:
             target[missing + axis] = n
@@ -352,32 +354,32 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
             raise RuntimeError(
                 f"expand: the expanded size of the tensor ({wanted}) must match the existing size ({n}) at "
                 f"non-singleton dimension {missing + axis}. Target sizes: {list(sizes)}. Tensor sizes: "
-                f"{list(x.array.shape)}"
+                f"{list(input.array.shape)}"
             )
     if min(target, default=0) < 0:
         raise RuntimeError(f"expand: -1 is not allowed for a new axis, got {list(sizes)}")
     result = tuple(target)
-    return x if result == x.array.shape else Expand.of(result)(x)
+    return input if result == input.array.shape else Expand.of(result)(input)
 
 
-def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """``x`` repeated to ``shape`` without a copy.
+def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
+    """``input`` repeated to ``shape`` without a copy.
 
     Raises:
         RuntimeError: an axis of another length would have to change.
     """
-    return expand(x, tuple(shape))
+    return expand(input, tuple(shape))
 
 
-def squeeze(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
+def squeeze(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
     """Axes of length 1 removed: all, or those in ``dim``.
 
     Raises:
         IndexError: an axis is out of range.
     """
-    axes = normalize_axes("squeeze", axis if dim is None else dim, x.array.ndim)
-    shape = tuple(n for position, n in enumerate(x.array.shape) if n != 1 or position not in axes)
-    return x if shape == x.array.shape else Reshape.of(shape)(_viewable(x, shape))
+    axes = normalize_axes("squeeze", axis if dim is None else dim, input.array.ndim)
+    shape = tuple(n for position, n in enumerate(input.array.shape) if n != 1 or position not in axes)
+    return input if shape == input.array.shape else Reshape.of(shape)(_viewable(input, shape))
 
 
 def _viewable(x: Tensor, shape: Shape) -> Tensor:
@@ -385,94 +387,95 @@ def _viewable(x: Tensor, shape: Shape) -> Tensor:
 
 
 @numpy_keywords
-def unsqueeze(x: Tensor, dim: int) -> Tensor:
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new axis of length 1 at ``dim``.
 
     Raises:
         IndexError: the place is out of range.
     """
-    n = x.array.ndim + 1
+    n = input.array.ndim + 1
     axis = normalize_axis("unsqueeze", dim, n)
-    return Slice.of((*[(None, None, None)] * axis, None))(x)
+    return Slice.of((*[(None, None, None)] * axis, None))(input)
 
 
-def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The axes from ``start_dim`` to ``end_dim`` merged into one.
 
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: ``start_dim`` comes after ``end_dim``.
     """
-    if x.array.ndim == 0:
-        return reshape(x, 1)
-    start = normalize_axis("flatten", start_dim, x.array.ndim)
-    end = normalize_axis("flatten", end_dim, x.array.ndim)
+    if input.array.ndim == 0:
+        return reshape(input, 1)
+    start = normalize_axis("flatten", start_dim, input.array.ndim)
+    end = normalize_axis("flatten", end_dim, input.array.ndim)
     if start > end:
         raise RuntimeError("flatten: start_dim cannot come after end_dim")
-    shape = x.array.shape
-    return reshape(x, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+    shape = input.array.shape
+    return reshape(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
-def ravel(x: Tensor) -> Tensor:
+def ravel(input: Tensor) -> Tensor:
     """All elements in one axis."""
-    return reshape(x, (-1,) if x.array.size else (0,))
+    return reshape(input, (-1,) if input.array.size else (0,))
 
 
 @numpy_keywords
-def unflatten(x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One axis split into several.
 
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: the sizes do not make up the axis.
     """
-    axis = normalize_axis("unflatten", dim, x.array.ndim)
-    shape = x.array.shape
+    axis = normalize_axis("unflatten", dim, input.array.ndim)
+    shape = input.array.shape
     parts = _infer("unflatten", tuple(sizes), shape[axis])
-    return reshape(x, (*shape[:axis], *parts, *shape[axis + 1 :]))
+    return reshape(input, (*shape[:axis], *parts, *shape[axis + 1 :]))
 
 
 @numpy_keywords
-def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The slice ``start : start + length`` of one axis.
 
     Raises:
         RuntimeError: it does not lie inside the axis.
     """
-    axis = normalize_axis("narrow", dim, x.array.ndim)
-    n = x.array.shape[axis]
+    axis = normalize_axis("narrow", dim, input.array.ndim)
+    n = input.array.shape[axis]
     start = start + n if start < 0 else start
     if length < 0 or start < 0 or start + length > n:
         raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
-    return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(x)
+    return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(input)
 
 
 @numpy_keywords
-def select(x: Tensor, dim: int, index: int) -> Tensor:
+def select(input: Tensor, dim: int, index: int) -> Tensor:
     """One position of one axis, which disappears.
 
     Raises:
         IndexError: the axis or the position is out of range.
     """
-    axis = normalize_axis("select", dim, x.array.ndim)
-    n = x.array.shape[axis] if x.array.ndim else 0
+    axis = normalize_axis("select", dim, input.array.ndim)
+    n = input.array.shape[axis] if input.array.ndim else 0
     if not -n <= index < n:
         raise IndexError(
-            f"select: index {index} out of range for tensor of size {list(x.array.shape)} at dimension {axis}"
+            f"select: index {index} out of range for tensor of size {list(input.array.shape)} at "
+            f"dimension {axis}"
         )
-    return Slice.of((*[(None, None, None)] * axis, int(index) % n))(x)
+    return Slice.of((*[(None, None, None)] * axis, int(index) % n))(input)
 
 
-def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """A view of the diagonal of two axes, as a new last axis.
 
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: there are fewer than two axes, or both are the same.
     """
-    if x.array.ndim < 2:
-        raise RuntimeError(f"diagonal: needs at least 2 axes, got {x.array.ndim}")
-    a, b = (normalize_axis("diagonal", axis, x.array.ndim) for axis in (dim1, dim2))
+    if input.array.ndim < 2:
+        raise RuntimeError(f"diagonal: needs at least 2 axes, got {input.array.ndim}")
+    a, b = (normalize_axis("diagonal", axis, input.array.ndim) for axis in (dim1, dim2))
     if a == b:
         raise RuntimeError(f"diagonal: dimensions cannot be identical {dim1}, {dim2}")
-    return Diagonal.of(offset, a, b)(x)
+    return Diagonal.of(offset, a, b)(input)

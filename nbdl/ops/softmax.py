@@ -243,11 +243,11 @@ def _prepared(label: str, x: Tensor, dim: int, dtype: Any) -> tuple[Tensor, int]
 
 
 @numpy_keywords
-def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) along ``dim``.
 
     Args:
-        x: floating tensor.
+        input: floating tensor.
         dim: the axis whose slices sum to 1.
         dtype: cast to this first.
 
@@ -260,20 +260,24 @@ def softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
         >>> nbdl.softmax(nbdl.tensor([0.0, 0.0]), 0)
         tensor([0.5000, 0.5000])
     """
-    x, axis = _prepared("softmax", x, dim, dtype)
-    return apply(Softmax.of(axis), x) if x.array.ndim else softmax(x.reshape(1), 0).reshape(())
+    input, axis = _prepared("softmax", input, dim, dtype)
+    return apply(Softmax.of(axis), input) if input.array.ndim else softmax(input.reshape(1), 0).reshape(())
 
 
 @numpy_keywords
-def log_softmax(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """log(softmax(x)) along ``dim``, accurate where the probability is tiny.
 
     Raises:
         IndexError: there is no such axis.
         RuntimeError: the elements are not floats.
     """
-    x, axis = _prepared("log_softmax", x, dim, dtype)
-    return apply(LogSoftmax.of(axis), x) if x.array.ndim else log_softmax(x.reshape(1), 0).reshape(())
+    input, axis = _prepared("log_softmax", input, dim, dtype)
+    return (
+        apply(LogSoftmax.of(axis), input)
+        if input.array.ndim
+        else log_softmax(input.reshape(1), 0).reshape(())
+    )
 
 
 def cross_entropy_rows(logits: Tensor, target: Tensor, ignore_index: int = -100) -> Tensor:

@@ -131,22 +131,22 @@ def _only_element(x: Tensor) -> ValuesIndices:
 
 # -------------------------------------------------------------------------------------------------- sorting
 def argsort(
-    x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
 ) -> Tensor:
-    """The indices that sort ``x`` along ``dim``; equal elements keep their order, NaN is largest."""
-    position = normalize_axis("argsort", dim if axis is None else axis, x.array.ndim)
-    if x.array.ndim == 0:
-        return x.detach().zeros_like(dtype=np.int64)
-    return apply(Argsort.of(position, bool(descending)), x)
+    """The indices that sort ``input`` along ``dim``; equal elements keep their order, NaN is largest."""
+    position = normalize_axis("argsort", dim if axis is None else axis, input.array.ndim)
+    if input.array.ndim == 0:
+        return input.detach().zeros_like(dtype=np.int64)
+    return apply(Argsort.of(position, bool(descending)), input)
 
 
 def sort(
-    x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
+    input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
 ) -> ValuesIndices:
-    """``x`` sorted along ``dim``, and where every element was.
+    """``input`` sorted along ``dim``, and where every element was.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: the axis.
         descending: from the largest to the smallest.
         stable: accepted; equal elements always keep their order. NaN is the largest of all.
@@ -157,52 +157,58 @@ def sort(
         >>> nbdl.sort(nbdl.tensor([3.0, 1.0, 2.0])).indices
         tensor([1, 2, 0])
     """
-    position = normalize_axis("sort", dim if axis is None else axis, x.array.ndim)
-    indices = argsort(x, position, descending)
-    return ValuesIndices(x.gather(position, indices), indices)
+    position = normalize_axis("sort", dim if axis is None else axis, input.array.ndim)
+    indices = argsort(input, position, descending)
+    return ValuesIndices(input.gather(position, indices), indices)
 
 
-def msort(x: Tensor) -> Tensor:
-    """``x`` sorted along its first axis."""
-    return sort(x, 0).values
+def msort(input: Tensor) -> Tensor:
+    """``input`` sorted along its first axis."""
+    return sort(input, 0).values
 
 
 def topk(
-    x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True, *, axis: int | None = None
+    input: Tensor,
+    k: int,
+    dim: int = -1,
+    largest: bool = True,
+    sorted: bool = True,
+    *,
+    axis: int | None = None,
 ) -> ValuesIndices:
     """The ``k`` largest (or smallest) elements along ``dim``, best first, and where they are.
 
     Raises:
         RuntimeError: there are fewer than ``k``.
     """
-    position = normalize_axis("topk", dim if axis is None else axis, x.array.ndim)
-    n = x.array.shape[position] if x.array.ndim else 1
+    position = normalize_axis("topk", dim if axis is None else axis, input.array.ndim)
+    n = input.array.shape[position] if input.array.ndim else 1
     if not 0 <= k <= n:
         raise RuntimeError(f"topk: selected index k out of range: k = {k} for size {n} of dim {position}")
-    if x.array.ndim == 0:
-        return _only_element(x) if k else topk(x.reshape(1), 0)
-    indices = apply(ArgTopK.of(int(k), position, bool(largest)), x)
-    return ValuesIndices(x.gather(position, indices), indices)
+    if input.array.ndim == 0:
+        return _only_element(input) if k else topk(input.reshape(1), 0)
+    indices = apply(ArgTopK.of(int(k), position, bool(largest)), input)
+    return ValuesIndices(input.gather(position, indices), indices)
 
 
 @numpy_keywords
 def kthvalue(
-    x: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, axis: int | None = None
+    input: Tensor, k: int, dim: int = -1, keepdim: bool = False, *, axis: int | None = None
 ) -> ValuesIndices:
     """The ``k``-th smallest element along ``dim`` (counted from 1), and where it is.
 
     Raises:
         RuntimeError: there is no such element.
     """
-    position = normalize_axis("kthvalue", dim if axis is None else axis, x.array.ndim)
-    n = x.array.shape[position] if x.array.ndim else 1
+    position = normalize_axis("kthvalue", dim if axis is None else axis, input.array.ndim)
+    n = input.array.shape[position] if input.array.ndim else 1
     if not 1 <= k <= n:
         raise RuntimeError(
             f"kthvalue: selected number k out of range for dimension {position}: k = {k}, size {n}"
         )
-    if x.array.ndim == 0:
-        return _only_element(x)
-    return _chosen(x, position, argsort(x, position).narrow(position, k - 1, 1), keepdim)
+    if input.array.ndim == 0:
+        return _only_element(input)
+    return _chosen(input, position, argsort(input, position).narrow(position, k - 1, 1), keepdim)
 
 
 # -------------------------------------------------------------------------------------------------- extrema
@@ -223,7 +229,7 @@ def _extremum(
 
 
 def max(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -233,7 +239,7 @@ def max(
     """The largest element.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         dim: None: of all, ties sharing the gradient; an axis: along it; a tensor: elementwise, see
             :func:`maximum`.
         keepdim: leave the axis with length 1.
@@ -244,11 +250,11 @@ def max(
         A tensor; with an axis (values, indices), the index being that of the first one, which gets the
         gradient. NaN wins.
     """
-    return _extremum("max", x, dim, keepdim, axis, keepdims)
+    return _extremum("max", input, dim, keepdim, axis, keepdims)
 
 
 def min(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -256,7 +262,7 @@ def min(
     keepdims: bool | None = None,
 ) -> Any:
     """The smallest element; see :func:`max`."""
-    return _extremum("min", x, dim, keepdim, axis, keepdims)
+    return _extremum("min", input, dim, keepdim, axis, keepdims)
 
 
 # ----------------------------------------------------------------------------------- elements in the middle
@@ -280,39 +286,41 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
 
 
 @numpy_keywords
-def median(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
     """The median, the lower one of two; NaN where there is one.
 
     Returns:
         A tensor; with ``dim`` (values, indices).
     """
-    return _median("median", x, dim, keepdim, axis, False)
+    return _median("median", input, dim, keepdim, axis, False)
 
 
 @numpy_keywords
-def nanmedian(x: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None) -> Any:
+def nanmedian(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None
+) -> Any:
     """The median of the elements that are not NaN, the lower one of two.
 
     Returns:
         A tensor; with ``dim`` (values, indices).
     """
-    return _median("nanmedian", x, dim, keepdim, axis, True)
+    return _median("nanmedian", input, dim, keepdim, axis, True)
 
 
 @numpy_keywords
-def mode(x: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
     """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last."""
-    position = _pick("mode", x, dim, axis)
-    if x.array.ndim == 0:
-        return _only_element(x)
-    values, order = sort(x.detach(), position)
-    n = x.array.shape[position]
-    places = x.new_tensor(
-        np.arange(n).reshape([-1 if k == position else 1 for k in range(x.array.ndim)]), dtype=np.int64
+    position = _pick("mode", input, dim, axis)
+    if input.array.ndim == 0:
+        return _only_element(input)
+    values, order = sort(input.detach(), position)
+    n = input.array.shape[position]
+    places = input.new_tensor(
+        np.arange(n).reshape([-1 if k == position else 1 for k in range(input.array.ndim)]), dtype=np.int64
     )
     starts = _differs(values, position).to(np.int64) * places
     lengths = places - starts.cummax(position).values
-    return _chosen(x, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)
+    return _chosen(input, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)
 
 
 def _differs(x: Tensor, axis: int) -> Tensor:
@@ -324,7 +332,7 @@ def _differs(x: Tensor, axis: int) -> Tensor:
 # --------------------------------------------------------------------------------------- sets and searching
 @numpy_keywords
 def unique(
-    x: Tensor,
+    input: Tensor,
     sorted: bool = True,
     return_inverse: bool = False,
     return_counts: bool = False,
@@ -333,7 +341,7 @@ def unique(
     """The different elements in rising order; every NaN is different.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         sorted: accepted; the result is always sorted.
         return_inverse: give also the place of every element in the result.
         return_counts: give also how often each occurs.
@@ -342,19 +350,19 @@ def unique(
     Returns:
         The elements, or a tuple of what was asked for.
     """
-    axis = None if dim is None else normalize_axis("unique", dim, x.array.ndim)
-    values, inverse, counts = apply(Unique.of(axis), x)
+    axis = None if dim is None else normalize_axis("unique", dim, input.array.ndim)
+    values, inverse, counts = apply(Unique.of(axis), input)
     return _asked_for(values, (inverse, return_inverse), (counts, return_counts))
 
 
 @numpy_keywords
 def unique_consecutive(
-    x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """Runs of equal elements shortened to one.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         return_inverse: give also the place of every element in the result.
         return_counts: give also the lengths of the runs.
         dim: compare the slices along this axis; None: the elements of the flattened tensor.
@@ -362,7 +370,7 @@ def unique_consecutive(
     Returns:
         The elements, or a tuple of what was asked for.
     """
-    source = x.detach().reshape(-1) if dim is None else movedim(x.detach(), dim, 0)
+    source = input.detach().reshape(-1) if dim is None else movedim(input.detach(), dim, 0)
     n = source.array.shape[0]
     if n == 0:
         empty = source.zeros_like(dtype=np.int64)
@@ -375,7 +383,7 @@ def unique_consecutive(
     counts = first.diff(append=first.new_tensor([n]))
     return _asked_for(
         values,
-        (inverse.reshape(x.shape) if dim is None else inverse, return_inverse),
+        (inverse.reshape(input.shape) if dim is None else inverse, return_inverse),
         (counts, return_counts),
     )
 
@@ -387,7 +395,7 @@ def _asked_for(values: Tensor, *optional: tuple[Tensor, bool]) -> Any:
 
 def searchsorted(
     sorted_sequence: Tensor,
-    values: Any,
+    input: Any,
     *,
     out_int32: bool = False,
     right: bool = False,
@@ -397,8 +405,8 @@ def searchsorted(
     """Where values belong in a rising sequence.
 
     Args:
-        sorted_sequence: (n,), or (..., n) with the leading axes of ``values``.
-        values: tensor or number.
+        sorted_sequence: (n,), or (..., n) with the leading axes of ``input``.
+        input: tensor or number.
         out_int32: give int32 instead of int64.
         right: behind equal elements instead of before them.
         side: ``left`` or ``right``, another way to say it.
@@ -416,9 +424,9 @@ def searchsorted(
         )
     boundaries = sorted_sequence if sorter is None else sorted_sequence.gather(-1, sorter)
     wanted = (
-        values
-        if isinstance(values, Tensor)
-        else boundaries.new_tensor(values, dtype=result_type(boundaries, values))
+        input
+        if isinstance(input, Tensor)
+        else boundaries.new_tensor(input, dtype=result_type(boundaries, input))
     )
     dtype = dtypes.promote(boundaries.dtype, wanted.dtype)
     primitive = SearchSorted.of(bool(right or side == "right"))
@@ -427,11 +435,11 @@ def searchsorted(
     return found.to(np.int32) if out_int32 else found
 
 
-def bucketize(x: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
     """The index of the bucket between rising ``boundaries`` that each element falls into.
 
     Args:
-        x: tensor or number.
+        input: tensor or number.
         boundaries: (n,).
         out_int32: give int32 instead of int64.
         right: whether a boundary belongs to the bucket above it.
@@ -443,4 +451,4 @@ def bucketize(x: Any, boundaries: Tensor, *, out_int32: bool = False, right: boo
         raise RuntimeError(
             f"bucketize: boundaries tensor must be 1 dimension, but got dim({boundaries.array.ndim})"
         )
-    return searchsorted(boundaries, x, out_int32=out_int32, right=right)
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)

@@ -66,16 +66,16 @@ def _dropped(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 def logsumexp(
-    x: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
     """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf."""
-    if not x.is_floating_point():
-        x = x.to(dtypes.get_default_dtype())
-    axes, keep = _axes_of("logsumexp", x, dim, axis), keepdim if keepdims is None else keepdims
-    if builtins.any(x.array.shape[k] == 0 for k in axes):  # no largest element to shift by
-        return x.exp().sum(axes, keep).log()
-    top = amax(x.detach(), axes, keepdim=True)
-    total = _reduced(_EXP_SHIFTED, x, axes, True, call(_FINITE_OR_ZERO, top))
+    if not input.is_floating_point():
+        input = input.to(dtypes.get_default_dtype())
+    axes, keep = _axes_of("logsumexp", input, dim, axis), keepdim if keepdims is None else keepdims
+    if builtins.any(input.array.shape[k] == 0 for k in axes):  # no largest element to shift by
+        return input.exp().sum(axes, keep).log()
+    top = amax(input.detach(), axes, keepdim=True)
+    total = _reduced(_EXP_SHIFTED, input, axes, True, call(_FINITE_OR_ZERO, top))
     return _dropped(call(_LOG_SHIFTED, total, top), axes, keep)
 
 
@@ -86,7 +86,7 @@ def _correction(label: str, unbiased: bool | None, correction: float | None) -> 
 
 
 def var_mean(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -98,17 +98,17 @@ def var_mean(
     """Variance and mean over ``dim``, see :func:`var`."""
     if isinstance(dim, bool):  # var(x, unbiased)
         dim, unbiased = None, dim
-    _require_floats("var", x)
-    axes, keep = _axes_of("var", x, dim, axis), keepdim if keepdims is None else keepdims
-    mean = x.mean(axes, keepdim=True) if axes else x
-    count = math.prod([x.array.shape[k] for k in axes])
+    _require_floats("var", input)
+    axes, keep = _axes_of("var", input, dim, axis), keepdim if keepdims is None else keepdims
+    mean = input.mean(axes, keepdim=True) if axes else input
+    count = math.prod([input.array.shape[k] for k in axes])
     freedom = builtins.max(0.0, count - _correction("var", unbiased, correction))
-    variance = _reduced(SQUARED_DIFFERENCE, x, axes, True, mean) / freedom
+    variance = _reduced(SQUARED_DIFFERENCE, input, axes, True, mean) / freedom
     return _dropped(variance, axes, keep), _dropped(mean, axes, keep)
 
 
 def var(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -120,7 +120,7 @@ def var(
     """Variance over ``dim``: the mean first, then the squared distances from it.
 
     Args:
-        x: floating tensor.
+        input: floating tensor.
         dim: axes; None: all.
         unbiased: divide by n - 1 (default) or by n.
         keepdim: leave the axes with length 1.
@@ -131,11 +131,11 @@ def var(
     Raises:
         RuntimeError: the elements are not floats.
     """
-    return var_mean(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)[0]
+    return var_mean(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)[0]
 
 
 def std(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -145,11 +145,13 @@ def std(
     keepdims: bool | None = None,
 ) -> Tensor:
     """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0."""
-    return call(_ROOT, var(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+    return call(
+        _ROOT, var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+    )
 
 
 def std_mean(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -159,12 +161,14 @@ def std_mean(
     keepdims: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean over ``dim``, see :func:`var`."""
-    variance, mean = var_mean(x, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+    variance, mean = var_mean(
+        input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims
+    )
     return call(_ROOT, variance), mean
 
 
 def norm(
-    x: Tensor,
+    input: Tensor,
     p: float | str = 2,
     dim: Any = None,
     keepdim: bool = False,
@@ -176,7 +180,7 @@ def norm(
     """The p-norm of the elements over ``dim``, as of one vector; its gradient is 0 where it is 0.
 
     Args:
-        x: floating tensor.
+        input: floating tensor.
         p: order; ``fro`` is 2; inf and -inf give the largest and smallest absolute value; 0 counts what is
             not 0.
         dim: axes; None: all.
@@ -190,23 +194,23 @@ def norm(
         ValueError: ``p`` is no number and not ``fro``.
     """
     if dtype is not None:
-        x = x.to(dtype)
-    if isinstance(x, Tensor) and x.is_complex():
-        x = x.abs()
-    _require_floats("norm", x)
+        input = input.to(dtype)
+    if isinstance(input, Tensor) and input.is_complex():
+        input = input.abs()
+    _require_floats("norm", input)
     if isinstance(p, str) and p != "fro":
         raise ValueError(f"norm: p must be a number or 'fro', got {p!r}")
     order = 2.0 if p == "fro" else float(p)
-    axes, keep = _axes_of("norm", x, dim, axis), keepdim if keepdims is None else keepdims
+    axes, keep = _axes_of("norm", input, dim, axis), keepdim if keepdims is None else keepdims
     if math.isinf(order):
-        return (amax if order > 0 else amin)(call(_ABS, x), axes or None, keep)
+        return (amax if order > 0 else amin)(call(_ABS, input), axes or None, keep)
     if order == 0:
-        return _reduced(_NONZERO, x, axes, keep)
+        return _reduced(_NONZERO, input, axes, keep)
     if order == 1:
-        return _reduced(_ABS, x, axes, keep)
+        return _reduced(_ABS, input, axes, keep)
     if order == 2:
-        return call(_ROOT, _reduced(_SQUARE, x, axes, keep))
-    return call(_POWER_ROOT, _reduced(_ABS_POWER, x, axes, keep, scalar(order), weak=2), 1 / order)
+        return call(_ROOT, _reduced(_SQUARE, input, axes, keep))
+    return call(_POWER_ROOT, _reduced(_ABS_POWER, input, axes, keep, scalar(order), weak=2), 1 / order)
 
 
 def cov(
@@ -297,9 +301,9 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     return input * call(_SHRUNK, size, maxnorm)
 
 
-def count_nonzero(x: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
+def count_nonzero(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
     """How many elements over ``dim`` are not zero, int64."""
-    return sum(x.detach().ne(0), _axes_of("count_nonzero", x, dim, axis))
+    return sum(input.detach().ne(0), _axes_of("count_nonzero", input, dim, axis))
 
 
 class MinMax(NamedTuple):
@@ -310,14 +314,16 @@ class MinMax(NamedTuple):
 
 
 @numpy_keywords
-def aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False, axis: int | None = None) -> MinMax:
+def aminmax(
+    input: Tensor, *, dim: int | None = None, keepdim: bool = False, axis: int | None = None
+) -> MinMax:
     """The smallest and the largest element over ``dim``; ties share the gradient, NaN wins."""
-    axes = _axes_of("aminmax", x, dim, axis)
-    return MinMax(amin(x, axes, keepdim), amax(x, axes, keepdim))
+    axes = _axes_of("aminmax", input, dim, axis)
+    return MinMax(amin(input, axes, keepdim), amax(input, axes, keepdim))
 
 
 def nansum(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -327,13 +333,15 @@ def nansum(
 ) -> Tensor:
     """Sum over ``dim`` of the elements that are not NaN."""
     if dtype is not None:
-        x = x.to(dtype)
-    formula = _ZERO_IF_NAN if x.is_floating_point() else IDENTITY
-    return _reduced(formula, x, _axes_of("nansum", x, dim, axis), keepdim if keepdims is None else keepdims)
+        input = input.to(dtype)
+    formula = _ZERO_IF_NAN if input.is_floating_point() else IDENTITY
+    return _reduced(
+        formula, input, _axes_of("nansum", input, dim, axis), keepdim if keepdims is None else keepdims
+    )
 
 
 def nanmean(
-    x: Tensor,
+    input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
     *,
@@ -347,7 +355,7 @@ def nanmean(
         RuntimeError: the elements are not floats.
     """
     if dtype is not None:
-        x = x.to(dtype)
-    _require_floats("nanmean", x)
-    axes, keep = _axes_of("nanmean", x, dim, axis), keepdim if keepdims is None else keepdims
-    return _reduced(_ZERO_IF_NAN, x, axes, keep) / _reduced(_ONE_IF_NUMBER, x.detach(), axes, keep)
+        input = input.to(dtype)
+    _require_floats("nanmean", input)
+    axes, keep = _axes_of("nanmean", input, dim, axis), keepdim if keepdims is None else keepdims
+    return _reduced(_ZERO_IF_NAN, input, axes, keep) / _reduced(_ONE_IF_NUMBER, input.detach(), axes, keep)

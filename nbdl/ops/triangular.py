@@ -35,32 +35,32 @@ def _below(label: str, x: Tensor, diagonal: int) -> Tensor:
     return made(module_for(device_of(x.array)).tri(rows, columns, diagonal, dtype=bool))
 
 
-def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangles of matrices, 0 above ``diagonal``.
 
     Raises:
-        RuntimeError: ``x`` has fewer than 2 axes.
+        RuntimeError: ``input`` has fewer than 2 axes.
     """
-    return apply(_KEEP, x, _below("tril", x, diagonal))
+    return apply(_KEEP, input, _below("tril", input, diagonal))
 
 
-def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangles of matrices, 0 below ``diagonal``.
 
     Raises:
-        RuntimeError: ``x`` has fewer than 2 axes.
+        RuntimeError: ``input`` has fewer than 2 axes.
     """
-    return apply(_DROP, x, _below("triu", x, diagonal - 1))
+    return apply(_DROP, input, _below("triu", input, diagonal - 1))
 
 
-def tril_(x: Tensor, diagonal: int = 0) -> Tensor:
+def tril_(input: Tensor, diagonal: int = 0) -> Tensor:
     """Set what is above ``diagonal`` to 0."""
-    return apply_in_place(_KEEP, x, _below("tril_", x, diagonal))
+    return apply_in_place(_KEEP, input, _below("tril_", input, diagonal))
 
 
-def triu_(x: Tensor, diagonal: int = 0) -> Tensor:
+def triu_(input: Tensor, diagonal: int = 0) -> Tensor:
     """Set what is below ``diagonal`` to 0."""
-    return apply_in_place(_DROP, x, _below("triu_", x, diagonal - 1))
+    return apply_in_place(_DROP, input, _below("triu_", input, diagonal - 1))
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
@@ -79,46 +79,46 @@ def _indices(mask: np.ndarray, device: Any) -> Tensor:
     return tensor(np.stack(mask.nonzero()), device=device)
 
 
-def diag_embed(x: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Matrices of zeros with the last axis of ``x`` on a diagonal.
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices of zeros with the last axis of ``input`` on a diagonal.
 
     Args:
-        x: (..., n).
+        input: (..., n).
         offset: which diagonal: 0 the main one, above it if positive.
         dim1: axis of the rows in the result.
         dim2: axis of the columns in the result.
 
     Raises:
-        RuntimeError: ``x`` is 0-d, or both axes are the same.
+        RuntimeError: ``input`` is 0-d, or both axes are the same.
     """
-    if x.array.ndim == 0:
+    if input.array.ndim == 0:
         raise RuntimeError("diag_embed: input must be at least 1-dimensional")
-    rank = x.array.ndim + 1
+    rank = input.array.ndim + 1
     a, b = normalize_axis("diag_embed", dim1, rank), normalize_axis("diag_embed", dim2, rank)
     if a == b:
         raise RuntimeError(f"diag_embed: dimensions cannot be identical {dim1}, {dim2}")
-    size = x.array.shape[-1] + abs(offset)
-    batch = iter(x.array.shape[:-1])
+    size = input.array.shape[-1] + abs(offset)
+    batch = iter(input.array.shape[:-1])
     shape = tuple([size if axis in (a, b) else next(batch) for axis in range(rank)])
-    return apply(ViewScatter.of((Diagonal.of(offset, a, b),), shape), x)
+    return apply(ViewScatter.of((Diagonal.of(offset, a, b),), shape), input)
 
 
-def diag(x: Tensor, diagonal: int = 0) -> Tensor:
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, as a copy; of a vector the matrix with it on the diagonal.
 
     Raises:
-        RuntimeError: ``x`` has neither 1 nor 2 axes.
+        RuntimeError: ``input`` has neither 1 nor 2 axes.
     """
-    if x.array.ndim == 1:
-        return diag_embed(x, diagonal)
-    if x.array.ndim == 2:
-        return x.diagonal(diagonal).clone()
-    raise RuntimeError(f"diag: supports 1D or 2D tensors, got {x.array.ndim}D")
+    if input.array.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.array.ndim == 2:
+        return input.diagonal(diagonal).clone()
+    raise RuntimeError(f"diag: supports 1D or 2D tensors, got {input.array.ndim}D")
 
 
-def diagflat(x: Tensor, offset: int = 0) -> Tensor:
-    """The matrix with all elements of ``x`` on a diagonal."""
-    return diag_embed(x.reshape(-1) if x.array.size else x.reshape(0), offset)
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """The matrix with all elements of ``input`` on a diagonal."""
+    return diag_embed(input.reshape(-1) if input.array.size else input.reshape(0), offset)
 
 
 def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:

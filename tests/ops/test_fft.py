@@ -158,7 +158,11 @@ ERRORS = {
     "twice": (lambda x: fft.fftn(x, dim=(0, 0)), RuntimeError, "dims must be unique"),
     "lengths": (lambda x: fft.fftn(x, s=(2, 2), dim=(0,)), RuntimeError, "must have the same length"),
     "too many": (lambda x: fft.fftn(x, s=(2, 2, 2)), RuntimeError, "got shape with 3 values"),
-    "no tensor": (lambda x: fft.fft([1.0]), TypeError, "argument 1 must be a tensor, got list"),
+    "no tensor": (
+        lambda x: fft.fft([1.0]),
+        TypeError,
+        "argument 'input' \\(position 1\\) must be Tensor, not list",
+    ),
 }
 
 

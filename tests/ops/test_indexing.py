@@ -430,7 +430,7 @@ ERRORS = {
     "gather, number": (
         lambda x: x.gather(0, 1),
         TypeError,
-        "gather: argument 'index' must be a tensor, got int",
+        "gather.*'index' .position 3. must be Tensor, not int",
     ),
     "scatter, source": (
         lambda x: x.scatter(0, nbdl.zeros(2, 4, dtype="int64"), x[:1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,33 @@ def test_the_alias_means_the_same(name: str, keywords: dict[str, Any], backend: 
 def test_both_names_at_once_are_refused() -> None:
     with pytest.raises(TypeError, match="softmax: dim and axis are one argument, both were given"):
         nbdl.softmax(nbdl.ones(2), dim=0, axis=0)
+
+
+NO_TENSOR: dict[str, tuple[Callable[[], Any], str]] = {
+    "function": (
+        lambda: nbdl.matmul(nbdl.ones(2, 2), np.ones((2, 2))),
+        "matmul.*'other' .position 2.*ndarray",
+    ),
+    "keyword": (lambda: nbdl.gather(nbdl.ones(2), 0, index=[0]), "gather.*'index' .position 3.*not list"),
+    "method": (lambda: nbdl.ones(2, 2).matmul(np.ones((2, 2))), "matmul.*'other' .position 2.*ndarray"),
+    "layer": (lambda: nbdl.nn.Linear(3, 4)(np.ones((2, 3))), "linear.*'input' .position 1.*ndarray"),
+    "linalg": (lambda: nbdl.linalg.solve(nbdl.eye(2), 1.0), "solve.*'B' .position 2.*not float"),
+    "sequence": (
+        lambda: nbdl.column_stack([nbdl.ones(2), 1.0]),
+        "column_stack: expected a tensor as element 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_TENSOR)
+def test_something_else_than_a_tensor_is_named(name: str) -> None:
+    call, message = NO_TENSOR[name]
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_other_errors_of_a_call_stay_what_they_are() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
+        nbdl.gather(nbdl.ones(2), 0, nbdl.zeros(1, dtype=nbdl.int64), width=3)
+    with pytest.raises(RuntimeError, match="matmul: shapes"):
+        nbdl.matmul(nbdl.ones(2, 3), nbdl.ones(2, 3))

@@ -400,7 +400,7 @@ ERRORS = {
     ),
     "integers": (lambda x: linalg.svd(x.to("int64")), RuntimeError, "Expected a floating point or complex"),
     "half": (lambda x: linalg.qr(x.to("float16")), RuntimeError, "Low precision dtypes not supported"),
-    "no tensor": (lambda x: linalg.eigh([[1.0]]), TypeError, "linalg.eigh: expected a tensor, got list"),
+    "no tensor": (lambda x: linalg.eigh([[1.0]]), TypeError, "eigh.*must be Tensor, not list"),
     "shapes": (lambda x: linalg.solve(x, x[:2]), RuntimeError, "Incompatible shapes of A and B"),
     "dtypes": (lambda x: linalg.solve(x, x.float()), RuntimeError, "same dtype, got float64 and float32"),
     "triangle": (lambda x: linalg.eigh(x, "X"), RuntimeError, "Expected UPLO argument to be 'L' or 'U'"),

@@ -137,7 +137,7 @@ def test_half_precision(backend: str) -> None:
 ERRORS = [
     (lambda: nbdl.softmax(nbdl.zeros(2, 3), 2), IndexError, "Dimension out of range"),
     (lambda: nbdl.softmax(nbdl.zeros(2, 3, dtype="int64"), 1), RuntimeError, "must be floating, got int64"),
-    (lambda: nbdl.log_softmax(np.zeros(3), 0), TypeError, "argument 1 must be a tensor"),
+    (lambda: nbdl.log_softmax(np.zeros(3), 0), TypeError, "must be Tensor, not numpy.ndarray"),
     (lambda: F.softmax(nbdl.zeros(2, 3)), TypeError, "dim is missing"),
     (lambda: F.cross_entropy(nbdl.zeros(2, 3), nbdl.tensor([0, 3])), IndexError, "Target 3 is out of bounds"),
     (

@@ -171,6 +171,7 @@ from nbdl.nn.functional.variants import (
     selu_,
     threshold_,
 )
+from nbdl.ops.keywords import tensors_required as _tensors_required
 
 __all__ = [
     "GRID_SAMPLE_INTERPOLATION_MODES",
@@ -314,3 +315,5 @@ __all__ = [
     "upsample_bilinear",
     "upsample_nearest",
 ]
+
+_tensors_required(globals())
