@@ -15,6 +15,8 @@ def set_num_threads(threads: int) -> None:
     """
     if isinstance(threads, bool) or not isinstance(threads, int):
         raise TypeError(f"set_num_threads: threads must be an integer, got {type(threads).__name__}")
+    if threads < 1:
+        raise ValueError(f"set_num_threads: threads must be 1 or more, got {threads}")
     config.NUM_THREADS.set(threads)
     if registry.is_loaded("numba"):
         from nbdl.backend.numba import threads as pool

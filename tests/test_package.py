@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -353,3 +354,11 @@ def test_readme_lists_every_setting():
     rows = re.findall(r"^\| `(NBDL_\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     flags = [flag.variable for flag in vars(config).values() if isinstance(flag, config.Flag)]
     assert rows == flags
+
+
+@pytest.mark.parametrize(
+    ("threads", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_set_num_threads_refuses_what_is_no_count(threads: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="set_num_threads: threads must be"):
+        nbdl.set_num_threads(threads)

@@ -218,8 +218,19 @@ def target_of(args: Sequence[Any], dtype: Any = None, device: Any = None) -> tup
         elif isinstance(argument, bool):
             continue  # non_blocking, given by position
         elif argument is not None:
-            dtype = argument
+            dtype = _dtype_or_device(argument)
     return None if dtype is None else as_dtype(dtype), device
+
+
+def _dtype_or_device(name: Any) -> np.dtype:
+    try:
+        return as_dtype(name)
+    except TypeError:
+        if not isinstance(name, str):
+            raise
+        raise RuntimeError(
+            f"to: expected a device (cpu, cuda, cuda:0, ...) or a dtype, got {name!r}"
+        ) from None
 
 
 def to(
@@ -241,7 +252,7 @@ def to(
         non_blocking: accepted; transfers are ordered by the stream.
 
     Raises:
-        RuntimeError: there is no such device.
+        RuntimeError: there is no such device, or a name is neither a device nor a dtype.
     """
     wanted, device = target_of(args, dtype, device)
     result = input

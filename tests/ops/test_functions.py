@@ -324,6 +324,7 @@ ERRORS = {
     "rounding": (lambda x: x.div_(2, rounding_mode="up"), ValueError, "rounding_mode must be None"),
     "broadcast": (lambda x: nbdl.broadcast_shapes((2,), (3,)), RuntimeError, "sizes 2 and 3 meet at axis -1"),
     "window": (lambda x: nbdl.hann_window(-1), RuntimeError, "requires non-negative window_length"),
+    "device": (lambda x: x.to("xla"), RuntimeError, "to: expected a device .* or a dtype, got 'xla'"),
     "range": (lambda x: nbdl.range(1, 0), RuntimeError, "inconsistent with step sign"),
 }
 
