@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed; under the third, every
-# process compiles the packages that are not installed as wheels again.
+# Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed; under the third,
+# every process compiles the packages again that are not installed as wheels.
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 THREAD_COUNTS = (
     "OMP_NUM_THREADS",

@@ -1,0 +1,36 @@
+"""The pages of the documentation: the Python in them runs, top to bottom, a page at a time."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import nbdl
+
+ROOT = Path(__file__).parents[1]
+# A block after this line is a sketch: it speaks of things that the page does not define.
+SKETCH = "<!-- sketch -->"
+BLOCK = re.compile(rf"({SKETCH}\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [
+    path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    if any(not sketch for sketch, _ in BLOCK.findall(path.read_text()))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(page: Path) -> None:
+    namespace: dict[str, object] = {}
+    with nbdl.use_backend("numba"):
+        for sketch, code in BLOCK.findall(page.read_text()):
+            if not sketch:
+                exec(compile(code, str(page), "exec"), namespace)
+    nbdl.set_backend("auto")  # a page may have chosen another
+    assert nbdl.is_grad_enabled()
+    assert nbdl.get_default_dtype() == nbdl.float32
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = (ROOT / "docs" / "index.md").read_text().split()
+    assert [path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in ("index", *listed)] == []
