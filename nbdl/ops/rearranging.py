@@ -122,16 +122,24 @@ def tile(x: Tensor, *dims: Any) -> Tensor:
     return repeat(x, (1,) * (x.array.ndim - len(counts)) + tuple(counts))
 
 
-def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
+def repeat_interleave(
+    x: Tensor,
+    repeats: int | Tensor | Sequence[int],
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Tensor:
     """Every element repeated in place.
 
     Args:
         x: the tensor.
         repeats: how often: a number, or one for every position of the axis.
         dim: the axis; None: of the flattened tensor.
+        output_size: the length of the result, if it is known.
 
     Raises:
-        RuntimeError: a number of repeats is negative, or there are not as many as positions.
+        RuntimeError: a number of repeats is negative, there are not as many as positions, or they do not add
+            up to ``output_size``.
     """
     if dim is None:
         x, dim = x.reshape(-1) if x.array.size else x.reshape(0), 0
@@ -146,6 +154,8 @@ def repeat_interleave(x: Tensor, repeats: int | Tensor | Sequence[int], dim: int
     if counts.size and counts.min() < 0:
         raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {counts.min()}")
     source = np.repeat(np.arange(n), np.broadcast_to(counts.astype(np.int64), (n,)))
+    if output_size is not None and output_size != len(source):
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, repeats make {len(source)}")
     return x.index_select(axis, x.new_tensor(source, dtype=np.int64))
 
 

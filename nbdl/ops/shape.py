@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.modes import recording
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.primitive import View, inverse_permutation, normalize_axes, normalize_axis, sizes_of
@@ -226,6 +227,9 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
 def view(x: Tensor, *shape: Any) -> Tensor:
     """Like :func:`reshape`, never a copy; given a dtype, the memory reinterpreted, without a gradient.
 
+    Some kernels write their results in an order of their own (convolutions: channels last), unlike PyTorch's:
+    such a result is brought into row-major order where that makes the view possible.
+
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
     """
@@ -233,11 +237,27 @@ def view(x: Tensor, *shape: Any) -> Tensor:
         return Tensor(x.array.view(np.dtype(shape[0])))
     sizes = _infer("view", sizes_of("view", shape), x.array.size)
     if not _can_view(x.array, sizes):
+        if x.batch is not None or x.dual is not None:
+            return reshape(x, sizes)
+        _make_row_major(x)
+    if not _can_view(x.array, sizes):
         raise RuntimeError(
             f"view: size {list(sizes)} is not compatible with input tensor's size {list(x.array.shape)} "
             f"and stride {list(x.stride())}; use reshape()"
         )
     return Reshape.of(sizes)(x)
+
+
+def _make_row_major(x: Tensor) -> None:
+    """Bring the memory that ``x`` looks at into row-major order, unless it belongs to others."""
+    base, views = (x, ()) if x.view_of is None else x.view_of
+    if base.borrowed or base.array.flags.c_contiguous:
+        return
+    with recording(False):
+        array = base.array = _row_major_copy(base).array
+    for primitive in views:
+        array = primitive.view(array)
+    x.array = array
 
 
 def contiguous(x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from nbdl.nn.functional.activation import (
     gelu,
     glu,
     gumbel_softmax,
-    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -20,7 +19,6 @@ from nbdl.nn.functional.activation import (
     log_softmax,
     logsigmoid,
     mish,
-    prelu,
     relu,
     relu6,
     rrelu,
@@ -171,6 +169,7 @@ from nbdl.nn.functional.variants import (
     selu_,
     threshold_,
 )
+from nbdl.ops.rectifiers import hardshrink, prelu
 
 __all__ = [
     "GRID_SAMPLE_INTERPOLATION_MODES",
