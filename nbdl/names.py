@@ -24,7 +24,7 @@ _GROUPS = {
         exp2_ exp_ expm1_ fill_ fix_ floor_ frac_ gcd_ i0_ lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_
         nan_to_num_ neg_ negative_ rad2deg_ reciprocal_ relu_ round_ rsqrt_ sigmoid_ sin_ sinc_ sinh_ sqrt_
         square_ tan_ tanh_ trunc_ xlogy_ zero_""",
-    "ops.attributes": "detach detach_ resize_as_ to_dlpack",
+    "ops.attributes": "detach detach_ resize_as_ to_dlpack typename",
     "settings": """
         are_deterministic_algorithms_enabled get_default_device get_device get_deterministic_debug_mode
         get_device_module get_float32_matmul_precision get_num_interop_threads is_anomaly_check_nan_enabled

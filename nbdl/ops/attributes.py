@@ -11,6 +11,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import module_for
 from nbdl.ops.copying import to
+from nbdl.ops.creation import constructed
 from nbdl.ops.primitive import sizes_of
 
 _TYPE_NAMES = {
@@ -57,6 +58,11 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
         and tuple(self.array.shape) == tuple(tensor.array.shape)
         and self.array.strides == tensor.array.strides
     )
+
+
+def new(self: Tensor, *data: Any) -> Tensor:
+    """A tensor of this one's dtype and device, of data, or of sizes and then uninitialised."""
+    return Tensor(constructed("new", data, self.dtype)).to(self.device)
 
 
 def dim_order(self: Tensor) -> tuple[int, ...]:
@@ -160,6 +166,13 @@ def _written(label: str, x: Tensor, values: list[Any]) -> Tensor:
     x.array[...] = np.asarray(values).reshape(x.array.shape)
     x.mark_changed()
     return x
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type; of a tensor, that of its elements: ``nbdl.FloatTensor``."""
+    if isinstance(obj, Tensor):
+        return type_(obj)
+    return f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
 
 
 def detach(input: Tensor) -> Tensor:

@@ -372,6 +372,7 @@ class Operations:
     # new tensors like this one
     empty_like = creation.empty_like
     full_like = creation.full_like
+    new = attributes.new
     new_empty = buffers.new_empty
     new_empty_strided = buffers.new_empty_strided
     new_full = creation.new_full

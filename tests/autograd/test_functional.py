@@ -86,11 +86,15 @@ def test_refused(call: Callable[[Any, Any, Any], Any], error: type[Exception], t
         call(nbdl.autograd.functional, nbdl.tensor(A), nbdl.tensor(B))
 
 
-# ------------------------------------------------------------------------------------------------- checkpoints
+# ------------------------------------------------------------------------------------ checkpoints
 def block(seed: int = 0) -> Any:
     nbdl.manual_seed(seed)
     return nbdl.nn.Sequential(
-        nbdl.nn.Linear(3, 8), nbdl.nn.ReLU(inplace=True), nbdl.nn.Dropout(0.5), nbdl.nn.Tanh(), nbdl.nn.Linear(8, 3)
+        nbdl.nn.Linear(3, 8),
+        nbdl.nn.ReLU(inplace=True),
+        nbdl.nn.Dropout(0.5),
+        nbdl.nn.Tanh(),
+        nbdl.nn.Linear(8, 3),
     ).double()
 
 
@@ -137,7 +141,9 @@ def test_checkpoint_that_does_something_else() -> None:
         return x.exp() if len(calls) == 1 else x.sin().exp()
 
     y = checkpoint(f, nbdl.ones(2, requires_grad=True))
-    with pytest.raises(RuntimeError, match="did other operations when it was called again: 1 at first, then 2"):
+    with pytest.raises(
+        RuntimeError, match="did other operations when it was called again: 1 at first, then 2"
+    ):
         y.sum().backward()
 
 
@@ -145,7 +151,9 @@ def test_checkpoint_that_does_something_else() -> None:
 def test_checkpoint_sequential(segments: int) -> None:
     net, x = block(1).eval(), nbdl.tensor(A, requires_grad=True)
     (expected,) = nbdl.autograd.grad(net(x).square().sum(), x)
-    (ours,) = nbdl.autograd.grad(checkpoint_sequential(net, segments, x, use_reentrant=False).square().sum(), x)
+    (ours,) = nbdl.autograd.grad(
+        checkpoint_sequential(net, segments, x, use_reentrant=False).square().sum(), x
+    )
     np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-14)
 
 

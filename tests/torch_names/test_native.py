@@ -27,7 +27,9 @@ def parameters(lib: Any, blocks: int, features: int = 4, hidden: int = 3) -> lis
 PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "adaptive_max_pool1d": lambda t, x: t.adaptive_max_pool1d(x[0], 2),
     "affine_grid_generator": lambda t, x: t.affine_grid_generator(x[:, 0, :2, :3], [2, 4, 5, 3], False),
-    "as_strided_scatter": lambda t, x: t.as_strided_scatter(x[0, 0].detach(), x[1, 0, :2, :2], (2, 2), (1, 6), 3),
+    "as_strided_scatter": lambda t, x: t.as_strided_scatter(
+        x[0, 0].detach(), x[1, 0, :2, :2], (2, 2), (1, 6), 3
+    ),
     "avg_pool1d": lambda t, x: t.avg_pool1d(x[0], 2),
     "batch_norm": lambda t, x: t.batch_norm(x, x[0, 0, 0, :4], None, None, None, True, 0.1, 1e-5, False),
     "binary_cross_entropy_with_logits": lambda t, x: t.binary_cross_entropy_with_logits(
@@ -39,32 +41,52 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "constant_pad_nd": lambda t, x: t.constant_pad_nd(x, (1, 2, -1, 0), 0.5),
     "conv2d": lambda t, x: t.conv2d(x, x[:, :, :3, :3], None, 2, 1),
     "conv_tbc": lambda t, x: t.conv_tbc(x[0], x[1, :3, :6, :2], x[0, 0, 0, :2], 1),
-    "convolution": lambda t, x: t.convolution(x, x[:, :, :2, :2], None, [1, 2], [1, 0], [1, 1], False, [0, 0], 1),
+    "convolution": lambda t, x: t.convolution(
+        x, x[:, :, :2, :2], None, [1, 2], [1, 0], [1, 1], False, [0, 0], 1
+    ),
     "convolution transposed": lambda t, x: t.convolution(
         x, x[:, :, 0, :3].transpose(0, 1)[..., None], None, [2, 1], [0, 0], [1, 1], True, [1, 0], 1
     ),
     "cosine_embedding_loss": lambda t, x: t.cosine_embedding_loss(x[0, 0], x[0, 1], t.ones(6), 0.1, 0),
     "ctc_loss": lambda t, x: t.ctc_loss(
-        x[0, :, :2].log_softmax(-1), t.tensor([[1, 2], [3, 0]]), t.tensor([4, 4]), t.tensor([2, 1]), 0, 2, False
+        x[0, :, :2].log_softmax(-1),
+        t.tensor([[1, 2], [3, 0]]),
+        t.tensor([4, 4]),
+        t.tensor([2, 1]),
+        0,
+        2,
+        False,
     ),
     "detach": lambda t, x: (t.detach(x), x),
     "dropout": lambda t, x: (t.dropout(x, 0.5, False), t.alpha_dropout(x, 0.5, False)),
     "embedding": lambda t, x: t.embedding(x[0, 0], t.tensor([1, 1, 2]), 2),
-    "embedding_renorm_": lambda t, x: t.embedding_renorm_(x[0, 0].detach() * 9, t.tensor([1, 4]), 1.0, 2.0) * x,
-    "feature_dropout": lambda t, x: (t.feature_dropout(x, 0.5, False), t.feature_alpha_dropout(x, 0.5, False)),
+    "embedding_renorm_": lambda t, x: (
+        t.embedding_renorm_(x[0, 0].detach() * 9, t.tensor([1, 4]), 1.0, 2.0) * x
+    ),
+    "feature_dropout": lambda t, x: (
+        t.feature_dropout(x, 0.5, False),
+        t.feature_alpha_dropout(x, 0.5, False),
+    ),
     "fill_": lambda t, x: t.fill_(x * 1, 2) * x,
     "grid_sampler": lambda t, x: t.grid_sampler(x, x.permute(0, 2, 3, 1)[..., :2] * 2 - 1, 0, 1, True),
-    "grid_sampler_2d": lambda t, x: t.grid_sampler_2d(x, x.permute(0, 2, 3, 1)[..., :2] * 2.2 - 1, 2, 2, False),
+    "grid_sampler_2d": lambda t, x: t.grid_sampler_2d(
+        x, x.permute(0, 2, 3, 1)[..., :2] * 2.2 - 1, 2, 2, False
+    ),
     "group_norm": lambda t, x: t.group_norm(x, 2, x[0, 0, 1, :4], x[0, 0, 0, :4], 1e-5, True),
     "gru_cell": lambda t, x: t.gru_cell(x[0, 0, :2, :4], x[0, 1, :2, :3], *parameters(t, 3)),
     "hardshrink": lambda t, x: (t.hardshrink(x, 0.4), x.hardshrink(0.3)),
     "hinge_embedding_loss": lambda t, x: t.hinge_embedding_loss(x, t.ones(6), 1.0, 1),
-    "histogramdd": lambda t, x: (h := t.histogramdd(x.detach().reshape(-1, 3), [2, 3, 4], weight=x.detach()[..., :2].flatten())).hist
-    + 0 * h.bin_edges[2][:4] + 0 * x.sum(),
+    "histogramdd": lambda t, x: (
+        (h := t.histogramdd(x.detach().reshape(-1, 3), [2, 3, 4], weight=x.detach()[..., :2].flatten())).hist
+        + 0 * h.bin_edges[2][:4]
+        + 0 * x.sum()
+    ),
     "instance_norm": lambda t, x: t.instance_norm(x, None, None, None, None, True, 0.1, 1e-5, False),
     "kl_div": lambda t, x: t.kl_div(x.log(), x.detach(), 2, log_target=True),
     "layer_norm": lambda t, x: t.layer_norm(x, (6, 6), x[0, 0], None, 1e-5, False),
-    "lstm_cell": lambda t, x: t.lstm_cell(x[0, 0, :2, :4], [x[0, 1, :2, :3], x[0, 2, :2, :3]], *parameters(t, 4)),
+    "lstm_cell": lambda t, x: t.lstm_cell(
+        x[0, 0, :2, :4], [x[0, 1, :2, :3], x[0, 2, :2, :3]], *parameters(t, 4)
+    ),
     "lu": lambda t, x: t.lu(x)[0],
     "margin_ranking_loss": lambda t, x: t.margin_ranking_loss(x[0], x[1], t.ones(4, 6, 6), 0.1, 0),
     "max_pool1d_with_indices": lambda t, x: t.max_pool1d_with_indices(x[0], 2),
@@ -86,7 +108,7 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "unsafe_split_with_sizes": lambda t, x: t.unsafe_split_with_sizes(x, [1, 5], 3),
     "vmap": lambda t, x: t.vmap(lambda row: row.sum(0))(x),
     "while_loop": lambda t, x: t.while_loop(lambda y: y.sum() < 500, lambda y: (y * 2,), (x,)),
-}  # fmt: skip
+}
 for _kind, _blocks in {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3}.items():
     PROGRAMS[_kind] = lambda t, x, kind=_kind, blocks=_blocks: getattr(t, kind)(
         x[0, :, :, :4], x[:1, 0, :, :3], parameters(t, blocks), True, 1, 0.0, False, False, False
@@ -121,7 +143,9 @@ def tensors(result: Any) -> list[Any]:
 def values_and_gradient(lib: Any, program: Callable[[Any, Any], Any]) -> list[np.ndarray]:
     x = lib.tensor(X, requires_grad=True)
     outputs = tensors(program(lib, x))
-    total = sum((y * lib.arange(1.0, y.numel() + 1).reshape(y.shape)).sum() for y in outputs if y.requires_grad)
+    total = sum(
+        (y * lib.arange(1.0, y.numel() + 1).reshape(y.shape)).sum() for y in outputs if y.requires_grad
+    )
     (gradient,) = lib.autograd.grad(total, x)
     return [np.asarray(y.detach()) for y in (*outputs, gradient)]
 
@@ -152,7 +176,7 @@ IN_PLACE = [
 def test_in_place_functions(name: str) -> None:
     import torch
 
-    start = X[0, 0] + 1 if "cosh" in name and "arc" in name or name == "acosh_" else X[0, 0]
+    start = X[0, 0] + 1 if ("cosh" in name and "arc" in name) or name == "acosh_" else X[0, 0]
     ours, theirs = nbdl.tensor(start), torch.tensor(start)
     assert getattr(nbdl, name)(ours) is ours
     getattr(torch, name)(theirs)
@@ -169,9 +193,17 @@ def test_unknown_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda x: nbdl.kl_div(x, x, 3), ValueError, r"kl_div: reduction must be 0 \(none\), 1 \(mean\) or 2"),
+        (
+            lambda x: nbdl.kl_div(x, x, 3),
+            ValueError,
+            r"kl_div: reduction must be 0 \(none\), 1 \(mean\) or 2",
+        ),
         (lambda x: nbdl.layer_norm(x, (6,), None, None, 1e-5, True, 7), TypeError, "at most 6 positional"),
-        (lambda x: nbdl.convolution(x[0, 0], x[0, 0], None, [1], [0], [1], False, [0], 1), RuntimeError, "3 to 5"),
+        (
+            lambda x: nbdl.convolution(x[0, 0], x[0, 0], None, [1], [0], [1], False, [0], 1),
+            RuntimeError,
+            "3 to 5",
+        ),
         (lambda x: nbdl.segment_reduce(x, "median", lengths=x), ValueError, "must be one of sum, mean"),
         (lambda x: nbdl.segment_reduce(x, "sum"), RuntimeError, "exactly one of lengths and offsets"),
         (

@@ -110,7 +110,7 @@ def embedding_renorm_(input: Tensor, indices: Tensor, max_norm: float, norm_type
 
 
 def norm_except_dim(v: Tensor, pow: int = 2, dim: int = 0) -> Tensor:
-    """The ``pow``-norm of every slice along ``dim``, broadcastable with ``v``; of all elements if dim is -1."""
+    """The ``pow``-norm of every slice along ``dim``, broadcastable with ``v``; of all if dim is -1."""
     if dim == -1:
         return vector_norm(v, pow)
     return vector_norm(v, pow, [axis for axis in range(v.array.ndim) if axis != dim], True)
