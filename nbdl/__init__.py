@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import importlib as _importlib
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
 from nbdl._version import __version__
@@ -31,6 +32,7 @@ from nbdl.backend import available_backends, get_backend, set_backend, use_backe
 from nbdl.backend.device import Device as device
 from nbdl.dtypes import *
 from nbdl.formula.dtypes import get_default_dtype, set_default_dtype
+from nbdl.names import HOMES as _HOMES
 from nbdl.ops.functions import *
 from nbdl.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from nbdl.threads import get_num_threads, set_num_threads
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         autograd,
         backend,
         compiler,
+        cuda,
         datasets,
         fft,
         formula,
@@ -54,8 +57,10 @@ if TYPE_CHECKING:
     )
     from nbdl.serialization import load, save
 
+newaxis = None
+
 _SUBPACKAGES = (
-    "autograd", "backend", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
+    "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
     "profiler", "serialization", "special", "utils",
 )  # fmt: skip
 
@@ -64,10 +69,9 @@ def __getattr__(name: str) -> Any:
     """Subpackages on first use, what stands in them, and bfloat16, whose dtype another package brings."""
     if name in _SUBPACKAGES:
         return _importlib.import_module(f"nbdl.{name}")
-    if name == "compile":
-        return _importlib.import_module("nbdl.compiler").compile
-    if name in ("load", "save"):
-        return getattr(_importlib.import_module("nbdl.serialization"), name)
+    if name in _HOMES:
+        value = globals()[name] = getattr(_importlib.import_module(_HOMES[name]), name)
+        return value
     if name == "bfloat16":
         from nbdl.formula.dtypes import bfloat16
 
@@ -76,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBPACKAGES, "compile", "load", "save"])
+    return sorted({*globals(), *_SUBPACKAGES, *_HOMES})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy import dtype
 
 float16 = half = np.dtype(np.float16)
 float32 = float = np.dtype(np.float32)
@@ -21,6 +22,6 @@ complex128 = cdouble = np.dtype(np.complex128)
 
 __all__ = [
     "bool", "cdouble", "cfloat", "complex64", "complex128",
-    "double", "float", "float16", "float32", "float64", "half", "int", "int8", "int16", "int32",
+    "double", "dtype", "float", "float16", "float32", "float64", "half", "int", "int8", "int16", "int32",
     "int64", "long", "short", "uint8", "uint16", "uint32", "uint64",
 ]  # fmt: skip

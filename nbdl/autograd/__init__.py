@@ -16,6 +16,7 @@ from nbdl.autograd.modes import (
 _HOMES = {
     "Function": "function",
     "Tensor": "tensor",
+    "Variable": "variable",
     "backward": "engine",
     "custom_op": "custom",
     "detect_anomaly": "anomaly",
@@ -23,8 +24,9 @@ _HOMES = {
     "grad_check_sparse": "checking",
     "gradcheck": "checking",
     "gradgradcheck": "checking",
+    "set_detect_anomaly": "anomaly",
 }
-_MODULES = ("forward_ad", "function")
+_MODULES = ("forward_ad", "function", "functional")
 
 __all__ = [
     "enable_grad",

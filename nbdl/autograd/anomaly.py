@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.modes import mode
+from nbdl.autograd.modes import mode as _mode
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -43,6 +44,25 @@ class detect_anomaly:
 
     def __exit__(self, *exc_info: object) -> None:
         mode.anomaly, mode.check_nan = self._previous.pop()
+
+
+class set_detect_anomaly:
+    """:class:`detect_anomaly` turned on or off, at once and until the end of a ``with`` block if it is one.
+
+    Args:
+        mode: whether it is in force.
+        check_nan: as for :class:`detect_anomaly`.
+    """
+
+    def __init__(self, mode: bool, check_nan: bool = True):
+        self._previous = _mode.anomaly, _mode.check_nan
+        _mode.anomaly, _mode.check_nan = bool(mode), check_nan
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        _mode.anomaly, _mode.check_nan = self._previous
 
 
 def user_line() -> str:

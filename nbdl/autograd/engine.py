@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.autograd.modes import mode, recording
-from nbdl.autograd.tape import Node, OutputEdge, freed_error, mark_changed
+from nbdl.autograd.tape import Node, OutputEdge, mark_changed
 from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend import registry
 
@@ -269,7 +269,7 @@ def _run(
                 if not useful[node]:  # type: ignore[index]
                     continue
             if node.saved is None:
-                raise freed_error(node)
+                node.restore()
             if modes["anomaly"]:
                 results = _checked_vjp(node, gradients)
             else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.batching import write_into
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import apply, wrap
+from nbdl.autograd.tape import OutputEdge, Storage, apply, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import dtypes
@@ -48,6 +48,7 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
     before = twin(x)
     if recorded and 0 in (primitive.saves(_needs((before, *others)))[0] or ()):
         before = frozen(x)
+    _protect_saved(x)
     backend = mode.backend or registry.cpu or registry.select()
     backend.execute(primitive, arrays, out=x.array)
     x.mark_changed()
@@ -60,6 +61,21 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
             node.saved_outputs, node.output_storage = (x.array.copy(),), None
         rebase(x, after)
     return x
+
+
+def _protect_saved(x: Tensor) -> None:
+    """Copy what the node of ``x`` saved of it, if it is one that protects its outputs."""
+    owner = x if x.view_of is None else x.view_of[0]
+    edge = owner.edge
+    node, k = (edge.node, edge.index) if isinstance(edge, OutputEdge) else (edge, 0)
+    if node is None or not node.primitive.protects_output:
+        return
+    storages = node.output_storage
+    if node.saved_outputs is None or storages is None or storages[k].changed > (node.restored or node.time):
+        return
+    own = node.saved_outputs[k].copy()
+    node.saved_outputs = (*node.saved_outputs[:k], own, *node.saved_outputs[k + 1 :])
+    node.output_storage = (*storages[:k], Storage(), *storages[k + 1 :])
 
 
 def _with_tangents(primitive: Primitive, x: Tensor, others: Sequence[Tensor]) -> Tensor:

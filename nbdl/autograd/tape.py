@@ -10,7 +10,7 @@ nothing points forward: the graph is freed by reference counts alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd import modes as modes_module
@@ -50,6 +50,8 @@ class Node:
         saved_outputs: arrays of the outputs if the rule reads them.
         specs: (shape, dtype) of every output.
         time: when it was recorded; operands are always older.
+        refill: computes the saved values of a checkpoint again.
+        restored: when that was done.
     """
 
     # Class attributes are the defaults: recording sets only what differs.
@@ -63,8 +65,22 @@ class Node:
     output_storage: tuple | None = None
     hooks: Hooks | None = None
     origin: str | None = None
+    refill: Callable[[], None] | None = None
+    restored: int = 0
 
     # ------------------------------------------------------------------------------- what rules ask for
+    def restore(self) -> tuple:
+        """The saved operands, after a checkpoint has computed all saved values again.
+
+        Raises:
+            RuntimeError: there is none: a backward pass has freed them.
+        """
+        if self.refill is None:
+            raise freed_error(self)
+        self.refill()
+        assert self.saved is not None
+        return self.saved
+
     def needs_grad(self, k: int) -> bool:
         """Whether operand k needs a gradient."""
         return bool(self.needs >> k & 1)
@@ -75,22 +91,20 @@ class Node:
         Raises:
             RuntimeError: the graph was freed, or the operand was changed in place since.
         """
-        if self.saved is None:
-            raise freed_error(self)
-        tensor = self.saved[k]
+        saved = self.restore() if self.saved is None else self.saved
+        tensor = saved[k]
         storage = tensor.storage
         if storage is None and tensor.view_of is not None:
             storage = tensor.view_of[0].storage
-        if storage is not None and storage.changed > self.time:
+        if storage is not None and storage.changed > (self.restored or self.time):
             raise _changed_error(self, tensor.array, storage)
         return tensor
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
         """All operands; every one must have been saved."""
-        if self.saved is None:
-            raise freed_error(self)
-        return tuple(self.input(k) for k in range(len(self.saved)))
+        saved = self.restore() if self.saved is None else self.saved
+        return tuple(self.input(k) for k in range(len(saved)))
 
     def output(self, k: int = 0) -> Tensor:
         """Output k, connected to the tape.
@@ -99,12 +113,12 @@ class Node:
             RuntimeError: the graph was freed, or the output was changed in place since.
         """
         if self.saved is None:
-            raise freed_error(self)
+            self.restore()
         if self.saved_outputs is None:  # operands carry tangents: compute the outputs again, tangents and all
             result = self.primitive(*self.inputs)
             return result[k] if isinstance(result, tuple) else result
         array = self.saved_outputs[k]
-        if self.output_storage is not None and self.output_storage[k].changed > self.time:
+        if self.output_storage is not None and self.output_storage[k].changed > (self.restored or self.time):
             raise _changed_error(self, array, self.output_storage[k])
         return _connected(self, k, array) if mode.grad else _plain(array)
 

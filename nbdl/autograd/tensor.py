@@ -73,7 +73,8 @@ class Handle:
 class Tensor(Operations):
     """An n-dimensional array on a device that takes part in automatic differentiation.
 
-    Make one with :func:`nbdl.tensor`, :func:`nbdl.from_numpy`, :func:`nbdl.zeros` and the like.
+    Make one with :func:`nbdl.tensor`, :func:`nbdl.from_numpy`, :func:`nbdl.zeros` and the like. The class
+    itself takes an array, whose memory it shares; or data or sizes, for a tensor of the default dtype.
 
     Attributes:
         array: the NumPy or CuPy array.
@@ -83,6 +84,7 @@ class Tensor(Operations):
         view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations
             that lead here.
         batch: what it stands for under vmap, where ``array`` has only the shape of one example.
+        borrowed: whether the memory is that of an array or tensor outside of nbdl.
         storage: what it shares with its views and detached twins; None until something asks.
     """
 
@@ -96,6 +98,7 @@ class Tensor(Operations):
     storage: Storage | None = None
     dual: Dual | None = None
     batch: Batch | None = None
+    borrowed: bool = False
     hooks: Hooks | None = None
     post_accumulate_hooks: Hooks | None = None
     is_inference: bool = False
@@ -103,8 +106,13 @@ class Tensor(Operations):
 
     __array_priority__ = 1000  # NumPy arrays on the left leave binary operators to us
 
-    def __init__(self, array: Any, requires_grad: bool = False):
-        self.array = array
+    def __init__(self, *data: Any, requires_grad: bool = False):
+        if len(data) == 1 and hasattr(data[0], "flags"):  # an array
+            self.array = data[0]
+        else:
+            from nbdl.ops.creation import constructed
+
+            self.array = constructed("Tensor", data)
         if requires_grad:
             self.requires_grad_()
 
@@ -500,7 +508,7 @@ def made(array: Any, requires_grad: bool = False) -> Tensor:
     """A tensor on an array that was just made of Python data; a recorder is told."""
     if mode.recorder is not None:
         mode.recorder.constant(array)
-    return Tensor(array, requires_grad)
+    return Tensor(array, requires_grad=requires_grad)
 
 
 def _refuse_read(x: Tensor, what: str) -> None:

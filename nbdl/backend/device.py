@@ -55,6 +55,24 @@ class Device:
 CPU = Device("cpu")
 
 
+_default: Device | None = None
+
+
+def set_default_device(device: str | Device | None) -> None:
+    """Choose where new tensors are made if nothing else is said; None: as the backend in force says.
+
+    Raises:
+        RuntimeError: there is no such kind of device.
+    """
+    global _default
+    _default = None if device is None else Device(device)
+
+
+def get_default_device() -> Device:
+    """Where new tensors are made if nothing else is said."""
+    return current_device(None)
+
+
 def device_of(array: Any) -> Device:
     """Where an array lives."""
     return CPU if isinstance(array, np.ndarray) else Device("cuda", int(array.device.id))
@@ -64,6 +82,8 @@ def current_device(device: str | Device | None) -> Device:
     """``device``, or the default one where it is None."""
     if device is not None:
         return Device(device)
+    if _default is not None:
+        return _default
     from nbdl.backend.registry import default_device_type
 
     return CPU if default_device_type() == "cpu" else Device("cuda")

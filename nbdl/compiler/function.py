@@ -341,7 +341,7 @@ def _can_go_back(tensor: Tensor) -> bool:
         node = edge.node if isinstance(edge, OutputEdge) else edge
         if not isinstance(node, Node) or id(node) in seen:
             continue
-        if node.saved is None:
+        if node.saved is None and node.refill is None:
             return False
         seen.add(id(node))
         pending.extend(node.edges)

@@ -187,7 +187,7 @@ abs = _same("abs", 1, lambda y, x: sign(x), fold=lambda x: x if x >= 0 else -x)
 sign = _same("sign", 1)
 copysign = _float("copysign", lambda y, a, b: where(equal(a, 0), 0, copysign(1, a) * copysign(1, b)), None)
 heaviside = _same("heaviside", 2, None, lambda y, x, v: where(equal(x, 0), 1, 0))
-nextafter = _float("nextafter", None, None)
+nextafter = _float("nextafter", lambda y, a, b: where(equal(a, b), 0, 1), None)
 maximum = _same("maximum", 2, lambda y, a, b: _larger(a, b), lambda y, a, b: _larger(b, a))
 minimum = _same("minimum", 2, lambda y, a, b: _larger(b, a), lambda y, a, b: _larger(a, b))
 fmax = _same(

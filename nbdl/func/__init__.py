@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbdl.func.forward import jvp
-from nbdl.func.functional import functional_call
+from nbdl.func.functional import functional_call, replace_all_batch_norm_modules_, stack_module_state
 from nbdl.func.jacobian import hessian, hvp, jacfwd, jacrev
 from nbdl.func.reverse import grad, grad_and_value, linearize, vjp
 from nbdl.func.vectorize import vmap
@@ -18,6 +18,8 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "replace_all_batch_norm_modules_",
+    "stack_module_state",
     "vjp",
     "vmap",
 ]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.joining import stack
 
 
 def functional_call(
@@ -57,6 +58,57 @@ def functional_call(
     positional = () if args is None else args if isinstance(args, tuple) else (args,)
     with _swapped(places, _tied(given, places) if tie_weights else given):
         return module(*positional, **(kwargs or {}))
+
+
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """Take the running statistics from all batch normalisations of a module, in place, and return it.
+
+    Under :func:`nbdl.func.vmap` these could not be changed, as every example has its own.
+    """
+    for module in root.modules():
+        if hasattr(module, "running_mean") and hasattr(module, "num_batches_tracked"):
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
+
+
+def stack_module_state(models: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers of models of one kind, each as one tensor with the models along a new axis.
+
+    With :func:`functional_call` and :func:`nbdl.func.vmap` an ensemble is computed at once.
+
+    Args:
+        models: at least one, all of the same class, all training or all not.
+
+    Returns:
+        Parameters, which are leaves, and buffers, by name.
+
+    Raises:
+        RuntimeError: there is none, or they are of several classes or modes.
+
+    Example:
+        >>> import nbdl
+        >>> layers = [nbdl.nn.Linear(2, 1) for _ in range(3)]
+        >>> parameters, buffers = nbdl.func.stack_module_state(layers)
+        >>> call = lambda p, x: nbdl.func.functional_call(layers[0], p, (x,))
+        >>> nbdl.vmap(call, in_dims=(0, None))(parameters, nbdl.ones(2)).shape
+        nbdl.Size([3, 1])
+    """
+    modules = list(models)
+    if not modules:
+        raise RuntimeError("stack_module_state: Expected at least one model, got 0.")
+    if len({module.training for module in modules}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to have the same training/eval mode.")
+    if len({type(module) for module in modules}) > 1:
+        raise RuntimeError("stack_module_state: Expected all models to be of the same class.")
+    parameters = _stacked([dict(module.named_parameters()) for module in modules])
+    for name, parameter in modules[0].named_parameters():
+        parameters[name].requires_grad_(parameter.requires_grad)
+    return parameters, _stacked([dict(module.named_buffers()) for module in modules])
+
+
+def _stacked(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: stack([state[name].detach() for state in states]) for name in states[0]}
 
 
 def _merged(dicts: Any) -> dict[str, Tensor]:

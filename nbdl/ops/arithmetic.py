@@ -10,6 +10,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import modulus
+from nbdl.ops.creation import result_type
 from nbdl.ops.pointwise import Pointwise, call
 
 __all__ = [
@@ -219,14 +220,16 @@ def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tenso
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
-        return call(_TRUNC_DIVIDE, input, other)
+        integers = result_type(input, other).kind in "biu"
+        return call(_TRUNC_DIVIDE_INTEGERS if integers else _TRUNC_DIVIDE, input, other)
     raise ValueError(f"divide: rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}")
 
 
 div = divide
 divide.primitive = Pointwise.of(_divide, 0)  # type: ignore[attr-defined]
-# The remainder with the dividend's sign is subtracted first, so integers stay integers.
-_TRUNC_DIVIDE = Formula("trunc_divide", lambda x, y: f.floor_divide(x - f.fmod(x, y), y), 2)
+_TRUNC_DIVIDE = Formula("trunc_divide", lambda x, y: f.trunc(x / y), 2)
+# The remainder with the dividend's sign is subtracted first, so that the division is exact.
+_TRUNC_DIVIDE_INTEGERS = Formula("trunc_divide", lambda x, y: f.floor_divide(x - f.fmod(x, y), y), 2)
 
 
 _ROUND_SCALED = Formula("round", lambda x, scale: f.rint(x * scale) / scale, 2)

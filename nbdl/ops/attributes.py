@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.device import module_for
 from nbdl.ops.copying import to
+from nbdl.ops.creation import constructed
+from nbdl.ops.primitive import sizes_of
 
 _TYPE_NAMES = {
     "float16": "Half", "float32": "Float", "float64": "Double", "bfloat16": "BFloat16", "int8": "Char",
@@ -56,6 +60,61 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
     )
 
 
+def new(self: Tensor, *data: Any) -> Tensor:
+    """A tensor of this one's dtype and device, of data, or of sizes and then uninitialised."""
+    return Tensor(constructed("new", data, self.dtype)).to(self.device)
+
+
+def dim_order(self: Tensor) -> tuple[int, ...]:
+    """The axes by falling stride: how the elements lie in memory."""
+    strides = self.array.strides
+    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
+
+
+def resize_(self: Tensor, *sizes: Any) -> Tensor:
+    """Another shape in place: the elements in row-major order, cut off or followed by arbitrary ones.
+
+    Raises:
+        RuntimeError: it requires grad, is a view, or a size is negative.
+    """
+    shape = sizes_of("resize_", sizes)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"resize_: sizes must not be negative, got {list(shape)}")
+    if self.requires_grad:
+        raise RuntimeError("resize_: cannot resize variables that require grad")
+    if self.view_of is not None:
+        raise RuntimeError("resize_: cannot resize a view; clone() it")
+    old = self.array
+    new = module_for(self.device).empty(math.prod(shape), dtype=old.dtype)
+    kept = min(new.size, old.size)
+    new[:kept] = old.reshape(-1)[:kept]
+    self.array = new.reshape(shape)
+    self.mark_changed()
+    return self
+
+
+def resize_as_(self: Tensor, the_template: Tensor) -> Tensor:
+    """:func:`resize_` to the shape of another tensor."""
+    return resize_(self, tuple(the_template.array.shape))
+
+
+def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
+    """Take the memory of another tensor, and share it; without one, be empty.
+
+    Raises:
+        RuntimeError: another dtype, or one of them requires grad.
+    """
+    if source is None:
+        return resize_(self, 0)
+    if source.dtype != self.dtype:
+        raise RuntimeError(f"set_: expected a source of dtype {self.dtype}, got {source.dtype}")
+    if self.requires_grad or source.requires_grad:
+        raise RuntimeError("set_: tensors that require grad cannot be set; use detach()")
+    self.array, self.storage, self.view_of = source.array, source.shared_storage(), source.view_of
+    self.mark_changed()
+    return self
+
+
 def pin_memory(self: Tensor) -> Tensor:
     """The tensor itself: transfers do not need pinned memory."""
     return self
@@ -64,6 +123,10 @@ def pin_memory(self: Tensor) -> Tensor:
 def share_memory_(self: Tensor) -> Tensor:
     """The tensor itself: data loaders put into shared memory what they pass on."""
     return self
+
+
+def nothing(self: Tensor) -> None:
+    """None."""
 
 
 def never(self: Tensor) -> bool:
@@ -88,6 +151,13 @@ def map_(self: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> T
     return _written("map_", self, [callable(a, b) for a, b in pairs])
 
 
+def map2_(self: Tensor, x: Tensor, y: Tensor, callable: Callable[[Any, Any, Any], Any]) -> Tensor:
+    """As :func:`map_`, with the elements of two other tensors."""
+    others = [np.broadcast_to(other.array, self.array.shape).ravel().tolist() for other in (x, y)]
+    triples = zip(self.array.ravel().tolist(), *others, strict=True)
+    return _written("map2_", self, [callable(a, b, c) for a, b, c in triples])
+
+
 def _written(label: str, x: Tensor, values: list[Any]) -> Tensor:
     if x.requires_grad:
         raise RuntimeError(f"{label}: can't call it on a tensor that requires grad; use tensor.detach()")
@@ -96,3 +166,25 @@ def _written(label: str, x: Tensor, values: list[Any]) -> Tensor:
     x.array[...] = np.asarray(values).reshape(x.array.shape)
     x.mark_changed()
     return x
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type; of a tensor, that of its elements: ``nbdl.FloatTensor``."""
+    if isinstance(obj, Tensor):
+        return type_(obj)
+    return f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
+
+
+def detach(input: Tensor) -> Tensor:
+    """The same memory as a leaf that needs no gradient."""
+    return input.detach()
+
+
+def detach_(input: Tensor) -> Tensor:
+    """Cut a tensor off from the graph in place."""
+    return input.detach_()
+
+
+def to_dlpack(tensor: Tensor) -> Any:
+    """The capsule by which the memory of a tensor is handed to another library once."""
+    return tensor.__dlpack__()

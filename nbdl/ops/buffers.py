@@ -15,8 +15,9 @@ from nbdl.ops.creation import arange, empty, tensor
 from nbdl.ops.primitive import sizes_of
 
 __all__ = [
-    "can_cast", "empty_permuted", "empty_strided", "frombuffer", "is_inference", "is_neg", "is_nonzero",
-    "is_same_size", "is_signed", "new_empty", "new_empty_strided", "range", "resolve_neg", "scalar_tensor",
+    "can_cast", "empty_permuted", "empty_strided", "from_file", "frombuffer", "is_inference", "is_neg",
+    "is_nonzero", "is_same_size", "is_signed", "new_empty", "new_empty_strided", "range", "resolve_neg",
+    "scalar_tensor",
 ]  # fmt: skip
 
 
@@ -69,7 +70,39 @@ def frombuffer(
     Raises:
         ValueError: the buffer is too short, or no whole number of elements.
     """
-    return Tensor(np.frombuffer(buffer, as_dtype(dtype), count, offset), requires_grad)
+    return Tensor(np.frombuffer(buffer, as_dtype(dtype), count, offset), requires_grad=requires_grad)
+
+
+def from_file(
+    filename: str,
+    shared: bool | None = None,
+    size: int | None = 0,
+    *,
+    dtype: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A vector on the bytes of a file, which are read when they are needed.
+
+    Args:
+        filename: the file.
+        shared: write changes to the file, which is made, or made longer, if need be.
+        size: number of elements.
+        dtype: how the bytes are read; default: the default dtype.
+        requires_grad: whether gradients shall flow to it.
+
+    Raises:
+        RuntimeError: the file cannot be opened, or is too short.
+    """
+    kind = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    count = int(size or 0)
+    try:
+        if shared:
+            with open(filename, "ab") as file:
+                file.truncate(max(file.tell(), count * kind.itemsize))
+        array = np.memmap(filename, kind, "r+" if shared else "c", shape=(count,))
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"from_file: {filename}: {error}") from None
+    return Tensor(array.view(np.ndarray), requires_grad=requires_grad)
 
 
 def empty_strided(
@@ -130,11 +163,17 @@ def new_empty(
 
 
 def new_empty_strided(
-    input: Tensor, size: Sequence[int], stride: Sequence[int], dtype: Any = None, requires_grad: bool = False
+    input: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """:func:`empty_strided` with the dtype and device of ``input``."""
     wanted = input.dtype if dtype is None else dtype
-    return empty_strided(size, stride, dtype=wanted, device=input.device, requires_grad=requires_grad)
+    where = input.device if device is None else device
+    return empty_strided(size, stride, dtype=wanted, device=where, requires_grad=requires_grad)
 
 
 # ------------------------------------------------------------------------------------------------ questions

@@ -87,6 +87,7 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
     rank = input.array.ndim
     given = range(rank) if dim is None else (dim,) if isinstance(dim, int) else dim
     axes = [normalize_axis("gradient", axis, rank) for axis in given]
+    spacing = 1 if spacing is None else spacing
     if isinstance(spacing, (int, float)) or (isinstance(spacing, Tensor) and spacing.array.ndim == 0):
         spacings: list[Any] = [spacing] * len(axes)
     else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
-__all__ = ["clone", "cpu", "cuda", "to", "type_as"]
+__all__ = ["clone", "to", "type_as"]
 
 
 _CHOICE = Formula("where", where, 3)

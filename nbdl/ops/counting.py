@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
 from nbdl.ops.sorting import searchsorted, sort
 
-__all__ = ["bincount", "histc", "histogram", "isin"]
+__all__ = ["bincount", "histc", "histogram", "histogramdd", "isin"]
 
 # Bounds that coincide are moved apart, by `margin` on either side.
 _LOWER = Formula("lower_bound", lambda low, high, margin: where(equal(low, high), low - margin, low), 3)
@@ -103,15 +104,20 @@ def _edges(low: Tensor, high: Tensor, bins: int) -> Tensor:
 
 def _counts(x: Tensor, edges: Tensor, weight: Tensor | None) -> Tensor:
     """What lies in each bin; a bin has its lower edge, the last one both."""
-    bins = edges.array.size - 1
     flat = x.reshape(-1)
     weights = flat.ones_like() if weight is None else weight.reshape(-1)
-    places = searchsorted(edges, flat, right=True) - 1
-    last = arithmetic.eq(flat, edges[-1])
-    places = arithmetic.where(last, bins - 1, places)
-    inside = arithmetic.logical_and(places >= 0, places < bins)
+    places, inside = _places(flat, edges)
     counted = arithmetic.where(inside, weights, weights.zeros_like())
-    return scatter_add(counted.new_zeros(bins), 0, arithmetic.clamp(places, 0, bins - 1), counted)
+    return scatter_add(counted.new_zeros(edges.array.size - 1), 0, places, counted)
+
+
+def _places(x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """The bin of every element, and whether it lies in one."""
+    bins = edges.array.size - 1
+    places = searchsorted(edges, x, right=True) - 1
+    places = arithmetic.where(arithmetic.eq(x, edges[-1]), bins - 1, places)
+    inside = arithmetic.logical_and(places >= 0, places < bins)
+    return arithmetic.clamp(places, 0, bins - 1), inside
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -190,6 +196,68 @@ def histogram(
     if density:
         hist = hist / (hist.sum() * (edges[1:] - edges[:-1]))
     return Histogram(hist, edges)
+
+
+class HistogramDD(NamedTuple):
+    """Counts, and the edges along every axis."""
+
+    hist: Tensor
+    bin_edges: tuple[Tensor, ...]
+
+
+def histogramdd(
+    input: Tensor,
+    bins: int | Sequence[Any],
+    *,
+    range: Sequence[float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> HistogramDD:
+    """Counts of points in boxes.
+
+    Args:
+        input: floats (..., D), points of D coordinates.
+        bins: number of bins of equal width of all axes, or of each axis; or rising edges of each.
+        range: lower and upper bound for each axis, one behind the other; default: of the data.
+        weight: what each point counts, of the shape of ``input`` without its last axis.
+        density: divide by the sum and by the volumes, so that the integral is 1.
+
+    Returns:
+        (hist, bin_edges): counts with D axes, and D vectors. A bin has its lower edge, the last one both.
+
+    Raises:
+        RuntimeError: ``input`` is not of floats, there are not D numbers of bins, or the range is wrong.
+    """
+    if not input.is_floating_point() or input.array.ndim < 2:
+        raise RuntimeError(
+            f"histogramdd: expected floats with 2 or more axes, got {list(input.shape)} of {input.dtype}"
+        )
+    axes = input.array.shape[-1]
+    counts = [bins] * axes if isinstance(bins, int) else list(bins)
+    bounds = None if range is None else [tuple(pair) for pair in zip(range[::2], range[1::2], strict=True)]
+    if len(counts) != axes or (bounds is not None and len(bounds) != axes):
+        raise RuntimeError(f"histogramdd: expected bins and bounds for {axes} axes, got {bins} and {range}")
+    points = input.detach().reshape((-1, axes))
+    columns = [column.contiguous() for column in points.unbind(1)]
+    each = [
+        histogram(x, count, range=None if bounds is None else bounds[k]).bin_edges
+        for k, (x, count) in enumerate(zip(columns, counts, strict=True))
+    ]
+    inside: Any = True
+    number: Any = 0
+    for x, edges in zip(columns, each, strict=True):
+        places, within = _places(x, edges)
+        inside = arithmetic.logical_and(within, inside)
+        number = number * (edges.array.size - 1) + places
+    weights = columns[0].ones_like() if weight is None else weight.detach().reshape(-1)
+    counted = arithmetic.where(inside, weights, weights.zeros_like())
+    shape = tuple([edges.array.size - 1 for edges in each])
+    hist = scatter_add(counted.new_zeros(math.prod(shape)), 0, number, counted).reshape(shape)
+    if density:
+        hist = hist / hist.sum()
+        for k, edges in enumerate(each):
+            hist = hist / edges.diff().reshape((-1, *[1] * (axes - 1 - k)))
+    return HistogramDD(hist, tuple(each))
 
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.tensor import Tensor, made
+from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import current_device, device_of, module_for, transfer
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
@@ -110,7 +110,7 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
     if array.dtype.kind == "c" and wanted.kind != "c":
         raise TypeError(f"{caller}: complex numbers cannot be stored as {wanted}")
     with np.errstate(all="ignore"):
-        return array.astype(wanted)
+        return array.astype(wanted, order="C")
 
 
 def _unwrapped(data: Any) -> Any:
@@ -146,6 +146,18 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return made(array, requires_grad)
 
 
+def constructed(label: str, data: tuple[Any, ...], dtype: Any = None) -> Any:
+    """The array of ``Tensor(2, 3)``, ``Tensor([1.0, 2.0])`` or ``Tensor()``: sizes, data, or nothing.
+
+    Raises:
+        TypeError: the data are no numbers.
+    """
+    kind = _dtype_or_default(dtype)
+    if len(data) == 1 and not isinstance(data[0], (int, Size)):
+        return tensor(data[0], dtype=kind).array
+    return empty(*(data or (0,)), dtype=kind).array
+
+
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """``data`` as a tensor, sharing memory with arrays and tensors where dtype and device allow it.
 
@@ -177,15 +189,21 @@ def from_numpy(array: np.ndarray) -> Tensor:
             f"from_numpy: the byte order of {array.dtype} is not native; use "
             "array.astype(array.dtype.newbyteorder('='))"
         )
-    return Tensor(array.view(np.ndarray))
+    return _borrowed(array.view(np.ndarray))
+
+
+def _borrowed(array: Any) -> Tensor:
+    result = Tensor(array)
+    result.borrowed = True
+    return result
 
 
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares memory with an object that speaks DLPack (PyTorch, JAX, CuPy, NumPy)."""
     kind, _ = source.__dlpack_device__()
     if kind in (2, 13):  # kDLCUDA, kDLCUDAManaged
-        return Tensor(module_for(current_device("cuda")).from_dlpack(source))
-    return Tensor(np.from_dlpack(source))
+        return _borrowed(module_for(current_device("cuda")).from_dlpack(source))
+    return _borrowed(np.from_dlpack(source))
 
 
 def _shape(label: str, size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -304,37 +322,48 @@ def empty_like(
     )
 
 
-def _new(x: Tensor, size: tuple, value: Any, dtype: Any, requires_grad: bool) -> Tensor:
+def _new(x: Tensor, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     if x.batch is not None:
         rows = (x.batch.level.size,) if x.batch.is_batched else ()
         sizes = (*rows, *_shape("new", size))
-        return x.batch.with_value(_new(x.batch.value, sizes, value, dtype, False)).tensor()
+        return x.batch.with_value(_new(x.batch.value, sizes, value, dtype, device, False)).tensor()
     wanted = x.array.dtype if dtype is None else as_dtype(dtype)
-    return _filled("new", size, value, wanted, device_of(x.array), requires_grad)
+    return _filled(
+        "new", size, value, wanted, device_of(x.array) if device is None else device, requires_grad
+    )
 
 
-def new_zeros(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def new_zeros(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of shape ``size`` with the dtype and device of ``input``.
 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(input, size, 0, dtype, requires_grad)
+    return _new(input, size, 0, dtype, device, requires_grad)
 
 
-def new_ones(input: Tensor, *size: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def new_ones(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Ones of shape ``size`` with the dtype and device of ``input``.
 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(input, size, 1, dtype, requires_grad)
+    return _new(input, size, 1, dtype, device, requires_grad)
 
 
 def new_full(
-    input: Tensor, size: Sequence[int], fill_value: Any, dtype: Any = None, requires_grad: bool = False
+    input: Tensor,
+    size: Sequence[int],
+    fill_value: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """``fill_value`` in shape ``size`` with the dtype and device of ``input``.
 
@@ -342,7 +371,7 @@ def new_full(
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    return _new(input, (tuple(size),), fill_value, dtype, requires_grad)
+    return _new(input, (tuple(size),), fill_value, dtype, device, requires_grad)
 
 
 def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -14,6 +14,7 @@ from nbdl.ops.indexing import *
 from nbdl.ops.joining import *
 from nbdl.ops.keywords import tensors_required as _tensors_required
 from nbdl.ops.layout import *
+from nbdl.ops.low_rank import *
 from nbdl.ops.matmul import *
 from nbdl.ops.matrix_aliases import *
 from nbdl.ops.numbers import *
@@ -25,8 +26,10 @@ from nbdl.ops.rearranging import *
 from nbdl.ops.reduction import *
 from nbdl.ops.scanning import *
 from nbdl.ops.scattering import *
+from nbdl.ops.segments import *
 from nbdl.ops.selecting import *
 from nbdl.ops.shape import *
+from nbdl.ops.short_time import *
 from nbdl.ops.softmax import *
 from nbdl.ops.sorting import *
 from nbdl.ops.special_functions import *

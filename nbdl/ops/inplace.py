@@ -13,6 +13,7 @@ from nbdl.formula import functions as f
 from nbdl.ops import (
     arithmetic,
     complex_numbers,
+    layout,
     numbers,
     products,
     shape,
@@ -236,6 +237,7 @@ addbmm_ = _by_copy(products.addbmm)
 addmm_ = _by_copy(products.addmm)
 addmv_ = _by_copy(products.addmv)
 addr_ = _by_copy(products.addr)
+as_strided_ = _as_view(layout.as_strided, "as_strided")
 asin_ = arcsin_ = _method("asin")
 asinh_ = arcsinh_ = _method("asinh")
 atan_ = arctan_ = _method("atan")

@@ -9,7 +9,16 @@ import numpy as np
 
 from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import device_of, module_for
-from nbdl.ops.joining import at_least, hstack, tensor_list, tensor_split, vstack
+from nbdl.ops.joining import (
+    at_least,
+    chunk,
+    hstack,
+    split,
+    split_with_sizes,
+    tensor_list,
+    tensor_split,
+    vstack,
+)
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, broadcast_error, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes", "column_stack", "dsplit",
     "hsplit", "moveaxis", "narrow_copy", "numel", "row_stack", "swapaxes", "swapdims",
-    "vsplit",
+    "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "vsplit",
 ]  # fmt: skip
 
 
@@ -107,6 +116,10 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     index = made(module_for(device_of(x.array)).asarray(places))
     windows = unflatten(index_select(x, axis, index), axis, (count, size))
     return movedim(windows, axis + 1, -1) if input.array.ndim else windows.squeeze(0)
+
+
+# In PyTorch these leave out that a change of one part shows in the others.
+unsafe_chunk, unsafe_split, unsafe_split_with_sizes = chunk, split, split_with_sizes
 
 
 # ------------------------------------------------------------------------------------------------ axes

@@ -17,7 +17,7 @@ from nbdl.ops.solving import cholesky_inverse, cholesky_solve
 
 __all__ = [
     "chain_matmul", "cholesky", "cholesky_inverse", "cholesky_solve", "det", "frobenius_norm", "geqrf",
-    "inverse", "logdet", "lu_solve", "lu_unpack", "matrix_exp", "matrix_power", "nuclear_norm", "orgqr",
+    "inverse", "logdet", "lu", "lu_solve", "lu_unpack", "matrix_exp", "matrix_power", "nuclear_norm", "orgqr",
     "ormqr", "pinverse", "qr", "slogdet", "svd", "triangular_solve",
 ]  # fmt: skip
 
@@ -47,6 +47,12 @@ def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
 def lu_solve(b: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
     """:func:`nbdl.linalg.lu_solve` with the right-hand side first."""
     return lu_factors.lu_solve(LU_data, LU_pivots, b)
+
+
+def lu(A: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
+    """:func:`nbdl.linalg.lu_factor`; with ``get_infos`` also the places of zeros on the diagonals of U."""
+    factors = lu_factors.lu_factor_ex(A, pivot=pivot)
+    return tuple(factors) if get_infos else tuple(factors[:2])
 
 
 def qr(input: Tensor, some: bool = True) -> factorizations.QRResult:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
+from nbdl.ops.arithmetic import maximum
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint, conj
 from nbdl.ops.creation import arange, eye, finfo
@@ -158,10 +159,10 @@ def cond(A: Tensor, p: float | str | None = None) -> Tensor:
 def matrix_rank(
     A: Tensor,
     *,
-    atol: float | None = None,
-    rtol: float | None = None,
+    atol: Tensor | float | None = None,
+    rtol: Tensor | float | None = None,
     hermitian: bool = False,
-    tol: float | None = None,
+    tol: Tensor | float | None = None,
 ) -> Tensor:
     """How many singular values exceed max(atol, rtol * the largest one); int64.
 
@@ -180,11 +181,12 @@ def matrix_rank(
     x = A.detach()
     values = eigvalsh(x).abs() if hermitian else svdvals(x)
     if rtol is None:
-        rtol = 0.0 if atol else max(A.array.shape[-2:]) * finfo(values.dtype).eps
+        given = atol is not None and (isinstance(atol, Tensor) or atol > 0)
+        rtol = 0.0 if given else max(A.array.shape[-2:]) * finfo(values.dtype).eps
     if values.array.shape[-1] == 0:
         return values.to("int64").sum(-1)
-    limit = (amax(values, -1, keepdim=True) * rtol).clamp(min=atol or 0.0)
-    return (values > limit).sum(-1)
+    limit = maximum(amax(values, -1) * rtol, 0.0 if atol is None else atol)
+    return (values > limit.unsqueeze(-1)).sum(-1)
 
 
 # ------------------------------------------------------------------------------------ powers and exponential
@@ -386,11 +388,9 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Rows 1, x, x^2, ..., x^(N-1) for every element of (..., n); ``N`` is n by default.
 
     Raises:
-        RuntimeError: ``N`` is not larger than 1, or ``x`` is 0-d.
+        RuntimeError: ``N`` is not larger than 1.
     """
-    if x.array.ndim == 0:
-        raise RuntimeError("linalg.vander: input must have at least one dimension")
-    columns = x.array.shape[-1] if N is None else N
+    columns = (x.array.shape[-1] if x.array.ndim else 1) if N is None else N
     if columns <= 1 and N is not None:
         raise RuntimeError(f"linalg.vander: N must be greater than 1, got {N}")
     return powers(x, columns)

@@ -30,11 +30,13 @@ from nbdl.ops import (
     quantiles,
     random,
     rearranging,
+    rectifiers,
     reduction,
     scanning,
     scattering,
     selecting,
     shape,
+    short_time,
     sorting,
     special_functions,
     statistics,
@@ -200,6 +202,7 @@ class Operations:
     greater = arithmetic.greater
     greater_equal = arithmetic.greater_equal
     gt = arithmetic.gt
+    hardshrink = rectifiers.hardshrink
     heaviside = arithmetic.heaviside
     hypot = arithmetic.hypot
     isclose = arithmetic.isclose
@@ -238,6 +241,7 @@ class Operations:
     positive = arithmetic.positive
     pow = arithmetic.pow
     rad2deg = arithmetic.rad2deg
+    prelu = rectifiers.prelu
     reciprocal = arithmetic.reciprocal
     relu = arithmetic.relu
     remainder = arithmetic.remainder
@@ -342,6 +346,7 @@ class Operations:
     # what they are
     apply_ = attributes.apply_
     const_data_ptr = Tensor.data_ptr
+    dim_order = attributes.dim_order
     get_device = attributes.get_device
     is_cpu = property(lambda self: not self.is_cuda, doc="Whether it lives in the memory of the host.")
     is_distributed = is_pinned = is_shared = attributes.never
@@ -351,11 +356,16 @@ class Operations:
     is_same_size = buffers.is_same_size
     is_set_to = attributes.is_set_to
     is_signed = buffers.is_signed
+    map2_ = attributes.map2_
     map_ = attributes.map_
+    name = property(attributes.nothing, doc="None: tensors have no names.")
     ndimension = attributes.ndimension
     nelement = attributes.nelement
     pin_memory = attributes.pin_memory
+    resize_ = attributes.resize_
+    resize_as_ = attributes.resize_as_
     resolve_neg = buffers.resolve_neg
+    set_ = attributes.set_
     share_memory_ = attributes.share_memory_
     storage_offset = attributes.storage_offset
     type = attributes.type_
@@ -363,6 +373,7 @@ class Operations:
     # new tensors like this one
     empty_like = creation.empty_like
     full_like = creation.full_like
+    new = attributes.new
     new_empty = buffers.new_empty
     new_empty_strided = buffers.new_empty_strided
     new_full = creation.new_full
@@ -381,6 +392,9 @@ class Operations:
     hsplit = layout.hsplit
     vsplit = layout.vsplit
     unbind = joining.unbind
+    unsafe_chunk = layout.unsafe_chunk
+    unsafe_split = layout.unsafe_split
+    unsafe_split_with_sizes = layout.unsafe_split_with_sizes
 
     # rearranging
     flip = rearranging.flip
@@ -415,6 +429,7 @@ class Operations:
     take = selecting.take
 
     # scattering
+    as_strided_scatter = window_scattering.as_strided_scatter
     diagonal_scatter = window_scattering.diagonal_scatter
     gather = scattering.gather
     index_reduce = scattering.index_reduce
@@ -449,6 +464,10 @@ class Operations:
     cumsum_ = scanning.cumsum_
     diff = scanning.diff
     logcumsumexp = scanning.logcumsumexp
+
+    # spectra of windows
+    istft = short_time.istft
+    stft = short_time.stft
 
     # softmax
     log_softmax = log_softmax
@@ -533,6 +552,7 @@ class Operations:
     geqrf = matrix_aliases.geqrf
     inverse = matrix_aliases.inverse
     logdet = matrix_aliases.logdet
+    lu = matrix_aliases.lu
     lu_solve = matrix_aliases.lu_solve
     matrix_exp = matrix_aliases.matrix_exp
     matrix_power = matrix_aliases.matrix_power
@@ -563,6 +583,7 @@ class Operations:
     arctan2_ = inplace.arctan2_
     arctan_ = inplace.arctan_
     arctanh_ = inplace.arctanh_
+    as_strided_ = inplace.as_strided_
     asin_ = inplace.asin_
     asinh_ = inplace.asinh_
     atan2_ = inplace.atan2_

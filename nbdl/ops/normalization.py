@@ -115,7 +115,9 @@ class Normalize(_OverAxes):
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The fused backward kernel, plus what comes through the statistics."""
         g, *of_statistics = gradients
-        x, statistics = node.input(0), node.outputs[1:]
+        x = node.input(0)
+        # Not the first output: users overwrite it, as nn.ReLU(inplace=True) does.
+        statistics = tuple([node.output(k) for k in range(1, len(node.specs))])
         gx = gw = gb = None
         bias_at = 1 + self.has_weight
         if g is not None:

@@ -146,4 +146,4 @@ def spacing(input: Tensor) -> Tensor:
         >>> nbdl.spacing(nbdl.tensor(1.0, dtype=nbdl.float64)).item() == nbdl.finfo(nbdl.float64).eps
         True
     """
-    return call(_SPACING, input.detach())
+    return call(_SPACING, input)

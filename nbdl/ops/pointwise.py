@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["pointwise"]
 
 
+# Functions whose gradients PyTorch computes from the operands, and formulas here from the value.
+_READ_BY_OPERANDS = frozenset(FUNCTIONS[name] for name in ("divide", "erfinv", "logaddexp", "logaddexp2"))
 _SIGNED = frozenset((FUNCTIONS["subtract"], FUNCTIONS["negative"]))
 
 
@@ -41,6 +43,7 @@ class Pointwise(Primitive):
         self.formula, self.weak = formula, weak
         self.label = formula.name
         self.differentiable = not all(is_truth_value(root) for root in formula.outputs)
+        self.protects_output = formula.outputs[0].function in _READ_BY_OPERANDS
         self._saves: dict[int, tuple[frozenset[int] | None, bool]] = {}
         self._vjps: dict[tuple[int, int], list[tuple[int, Derivative | None]]] = {}
 

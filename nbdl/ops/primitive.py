@@ -38,6 +38,8 @@ class Primitive:
         params: keyword arguments of that method.
         saved: which operands the vjp reads (indices).
         saves_output: whether the vjp reads the outputs.
+        protects_output: whether saved outputs survive that users overwrite them, since PyTorch's rule reads
+            the operands; else that is an error.
         differentiable: False if no output has a derivative (argmax, comparisons).
         has_static_shape: False if the shape of the result depends on values (nonzero, unique).
         plans: tables of what the Numba backend has planned for this primitive.
@@ -48,6 +50,7 @@ class Primitive:
     name: ClassVar[str] = ""
     saved: ClassVar[frozenset[int]] = EVERYTHING
     saves_output: ClassVar[bool] = False
+    protects_output: bool = False
     differentiable: bool = True
     has_static_shape: ClassVar[bool] = True
     of: ClassVar[Callable[..., Any]]

@@ -193,7 +193,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         The other axes of ``a``, then those of ``b``.
 
     Raises:
-        RuntimeError: axes that meet have different sizes, or the dtypes differ.
+        RuntimeError: axes that meet have different sizes, neither of them 1, or the dtypes differ.
 
     Example:
         >>> import nbdl
@@ -218,7 +218,11 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     if len(left) != len(right):
         raise RuntimeError(f"tensordot: both dimension lists should have same length, got {left} and {right}")
     for i, j in zip(left, right, strict=True):
-        if a.array.shape[i] != b.array.shape[j]:
+        if a.array.shape[i] == 1 != b.array.shape[j]:
+            b = b.sum(j, keepdim=True)
+        elif b.array.shape[j] == 1 != a.array.shape[i]:
+            a = a.sum(i, keepdim=True)
+        elif a.array.shape[i] != b.array.shape[j]:
             raise RuntimeError(
                 f"tensordot: contracted dimensions need to match, but first has size {a.array.shape[i]} in "
                 f"dim {i} and second has size {b.array.shape[j]} in dim {j}"

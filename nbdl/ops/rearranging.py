@@ -22,12 +22,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """A copy with the order reversed along ``dims``."""
-    axes = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    positions = normalize_axes("flip", tuple(axes), input.array.ndim) if axes else ()
+def flip(input: Tensor, *axes: Any, dims: Any = None, axis: Any = None) -> Tensor:
+    """A copy with the order reversed along some axes.
+
+    Args:
+        input: the tensor.
+        axes: the axes, one by one or as a sequence.
+        dims: the same by keyword, as PyTorch calls it.
+        axis: the same by keyword, as NumPy calls it.
+    """
+    named = axis if dims is None else dims
+    if named is not None:
+        axes = (named,) if isinstance(named, int) else tuple(named)
+    elif len(axes) == 1 and isinstance(axes[0], (tuple, list)):
+        axes = tuple(axes[0])
+    positions = normalize_axes("flip", axes, input.array.ndim) if axes else ()
     index = tuple(
-        [(None, None, -1) if axis in positions else (None, None, None) for axis in range(input.array.ndim)]
+        [(None, None, -1) if k in positions else (None, None, None) for k in range(input.array.ndim)]
     )
     return apply(Copy.of("C"), Slice.of(index)(input))
 
@@ -130,16 +141,24 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 
 
 @numpy_keywords
-def repeat_interleave(input: Tensor, repeats: int | Tensor | Sequence[int], dim: int | None = None) -> Tensor:
+def repeat_interleave(
+    input: Tensor,
+    repeats: int | Tensor | Sequence[int],
+    dim: int | None = None,
+    *,
+    output_size: int | None = None,
+) -> Tensor:
     """Every element repeated in place.
 
     Args:
         input: the tensor.
         repeats: how often: a number, or one for every position of the axis.
         dim: the axis; None: of the flattened tensor.
+        output_size: the length of the result, if it is known.
 
     Raises:
-        RuntimeError: a number of repeats is negative, or there are not as many as positions.
+        RuntimeError: a number of repeats is negative, there are not as many as positions, or they do not add
+            up to ``output_size``.
     """
     if dim is None:
         input, dim = input.reshape(-1) if input.array.size else input.reshape(0), 0
@@ -154,6 +173,8 @@ def repeat_interleave(input: Tensor, repeats: int | Tensor | Sequence[int], dim:
     if counts.size and counts.min() < 0:
         raise RuntimeError(f"repeat_interleave: repeats can not be negative, got {counts.min()}")
     source = np.repeat(np.arange(n), np.broadcast_to(counts.astype(np.int64), (n,)))
+    if output_size is not None and output_size != len(source):
+        raise RuntimeError(f"repeat_interleave: output_size is {output_size}, repeats make {len(source)}")
     return input.index_select(axis, input.new_tensor(source, dtype=np.int64))
 
 

@@ -78,13 +78,14 @@ class Recurrent(Fused):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The backward kernel through the sequence, then one product for the weight."""
-        cell, outputs = self.cell, node.outputs
-        saved, *before = outputs[1 + cell.states :]
+        cell = self.cell
+        # Not the hidden states: users may overwrite them.
+        saved, *before = [node.output(k) for k in range(1 + cell.states, len(node.specs))]
         weight = node.input(self.weight_at)
         sizes = [node.input(k) for k in range(self.weight_at + 1 + self.has_bias, len(node.edges))]
         of_states = [
-            y.zeros_like() if g is None else contiguous(g)
-            for y, g in zip(outputs[: 1 + cell.states], gradients, strict=False)
+            saved.new_zeros(shape) if g is None else contiguous(g)
+            for (shape, _), g in zip(node.specs[: 1 + cell.states], gradients, strict=False)
         ]
         memory = [] if cell.memory is None else [before[cell.memory]]
         of_kept = gradients[1 + cell.states :]

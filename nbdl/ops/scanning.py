@@ -34,7 +34,7 @@ _RATIO = Formula("exp_difference", lambda x, y: where(equal(x, y), 1, exp(x - y)
 def _previous(x: Tensor, axis: int, reverse: bool, fill: float) -> Tensor:
     """Position t holds what was at t-1 in the direction of the scan, the first one ``fill``."""
     n = x.array.shape[axis]
-    kept = narrow(x, axis, 1 if reverse else 0, max(0, n - 1))
+    kept = narrow(x, axis, 1 if reverse and n else 0, max(0, n - 1))
     gap = (0, 1) if reverse else (1, 0)
     return Pad.of(tuple([gap if k == axis else (0, 0) for k in range(x.array.ndim)]), fill)(kept) if n else x
 
@@ -309,6 +309,8 @@ def diff(
     if n < 0:
         raise RuntimeError(f"diff: order must be non-negative but got {n}")
     axis = normalize_axis("diff", dim, input.array.ndim)
+    if n == 0:
+        return input.clone()
     parts = [part for part in (prepend, input, append) if part is not None]
     result = cat(parts, axis) if len(parts) > 1 else input
     for _ in range(n):
@@ -318,4 +320,4 @@ def diff(
             narrow(result, axis, 0, size),
         )
         result = later ^ earlier if result.array.dtype.kind == "b" else later - earlier
-    return result.clone() if result is input else result
+    return result

@@ -248,6 +248,10 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
         RuntimeError: the index does not fit, or is out of range.
     """
     axis = normalize_axis("gather", dim, input.array.ndim)
+    if isinstance(index, Tensor) and index.array.size == 0:
+        return input.new_empty(index.array.shape)
+    if not input.array.ndim:  # one element, which is taken for a vector
+        return gather(input.reshape(1), 0, index.reshape(-1)).reshape(index.array.shape)
     return apply(Gather.of(axis), input, _index_of("gather", input, index))
 
 
@@ -392,6 +396,9 @@ def index_reduce(
     """
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce: reduce argument must be prod, mean, amax or amin, got {reduce!r}")
+    if not input.array.ndim:  # one element, which is taken for a vector
+        row = index_reduce(input.reshape(1), 0, index, source.reshape(-1), reduce, include_self=include_self)
+        return row.reshape(())
     axis, positions = vector_index("index_reduce", input, dim, index)
     wanted = (*input.array.shape[:axis], positions.array.size, *input.array.shape[axis + 1 :])
     if source.array.shape != wanted:

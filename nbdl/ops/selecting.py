@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -361,6 +362,9 @@ def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, a
     """``x`` itself, with ``source`` written or added to positions of one axis."""
     axis, positions = vector_index(label, x, dim, index)
     wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
+    if not x.array.ndim:  # one element, which is taken for a vector
+        row = _put_along(label, x.reshape(1), 0, index, source.reshape(-1), accumulate)
+        return x.copy_(row.reshape(()))
     if source.array.ndim and source.array.shape != wanted:
         raise RuntimeError(f"{label}: source must have shape {list(wanted)}, got {list(source.array.shape)}")
     apply_in_place(IndexPut.of((axis,), accumulate), x, source.to(x.array.dtype), positions)
@@ -395,10 +399,14 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 @numpy_keywords
 def index_fill_(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Overwrite the positions ``index`` of one axis with a number."""
-    source = value if isinstance(value, Tensor) else input.new_tensor(value)
-    if source.array.ndim:
-        raise RuntimeError(f"index_fill: value must be a number or 0-d, got shape {list(source.array.shape)}")
-    return _put_along("index_fill", input, dim, index, source, False)
+    if isinstance(value, Tensor) and value.array.ndim:
+        raise RuntimeError(f"index_fill: value must be a number or 0-d, got shape {list(value.array.shape)}")
+    axis, positions = vector_index("index_fill", input, dim, index)
+    # By a mask, so that a position named twice counts once in the gradient of the value.
+    shape = [n if k == axis else 1 for k, n in enumerate(input.array.shape)]
+    chosen = input.new_zeros(math.prod(shape), dtype=np.bool_)
+    apply_in_place(IndexPut.of((0,), False), chosen, input.new_tensor(True, dtype=np.bool_), positions)
+    return masked_fill_(input, chosen.reshape(shape), value)
 
 
 @numpy_keywords

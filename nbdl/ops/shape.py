@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.modes import recording
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.keywords import numpy_keywords
@@ -227,6 +228,9 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 def view(input: Tensor, *shape: Any) -> Tensor:
     """Like :func:`reshape`, never a copy; given a dtype, the memory reinterpreted, without a gradient.
 
+    Some kernels write their results in an order of their own (convolutions: channels last), unlike PyTorch's:
+    such a result is brought into row-major order where that makes the view possible.
+
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
     """
@@ -234,11 +238,27 @@ def view(input: Tensor, *shape: Any) -> Tensor:
         return Tensor(input.array.view(np.dtype(shape[0])))
     sizes = _infer("view", sizes_of("view", shape), input.array.size)
     if not _can_view(input.array, sizes):
+        if input.batch is not None or input.dual is not None:
+            return reshape(input, sizes)
+        _make_row_major(input)
+    if not _can_view(input.array, sizes):
         raise RuntimeError(
             f"view: size {list(sizes)} is not compatible with input tensor's size {list(input.array.shape)} "
             f"and stride {list(input.stride())}; use reshape()"
         )
     return Reshape.of(sizes)(input)
+
+
+def _make_row_major(x: Tensor) -> None:
+    """Bring the memory that ``x`` looks at into row-major order, unless it belongs to others."""
+    base, views = (x, ()) if x.view_of is None else x.view_of
+    if base.borrowed or base.array.flags.c_contiguous:
+        return
+    with recording(False):
+        array = base.array = _row_major_copy(base).array
+    for primitive in views:
+        array = primitive.view(array)
+    x.array = array
 
 
 def contiguous(input: Tensor) -> Tensor:
@@ -377,7 +397,12 @@ def squeeze(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
     """
-    axes = normalize_axes("squeeze", axis if dim is None else dim, input.array.ndim)
+    wanted = axis if dim is None else dim
+    axes = (
+        ()
+        if isinstance(wanted, (tuple, list)) and not wanted
+        else normalize_axes("squeeze", wanted, input.array.ndim)
+    )
     shape = tuple(n for position, n in enumerate(input.array.shape) if n != 1 or position not in axes)
     return input if shape == input.array.shape else Reshape.of(shape)(_viewable(input, shape))
 

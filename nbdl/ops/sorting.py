@@ -373,8 +373,9 @@ def unique_consecutive(
     source = input.detach().reshape(-1) if dim is None else movedim(input.detach(), dim, 0)
     n = source.array.shape[0]
     if n == 0:
-        empty = source.zeros_like(dtype=np.int64)
-        return _asked_for(source.clone(), (empty, return_inverse), (empty, return_counts))
+        empty = input.new_zeros(0, dtype=np.int64)
+        values = source.clone() if dim is None else input.detach().clone()
+        return _asked_for(values, (empty, return_inverse), (empty, return_counts))
     starts = _differs(source, 0)
     starts = starts.reshape(n, -1).any(1)
     values = source[starts] if dim is None else movedim(source[starts], 0, dim)

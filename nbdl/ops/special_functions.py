@@ -79,6 +79,7 @@ class _Smooth(Primitive):
     """A function of broadcast operands with a table of partial derivatives."""
 
     saves_output = True
+    protects_output = True
 
     def partial(self, k: int) -> Partial:
         """The derivative by operand k, a function of the value and the operands."""

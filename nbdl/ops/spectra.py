@@ -55,11 +55,14 @@ class Eigh(Primitive):
         self.upper = upper
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """V (V^H gV / (w_j - w_i) + diag(gw)) V^H."""
+        """V (S / (w_j - w_i) + diag(gw)) V^H, where S is the skew-Hermitian part of V^H gV.
+
+        The Hermitian part would move the matrix out of the Hermitian ones, where nothing is defined.
+        """
         w, v = node.outputs
         gw, gv = gradients
         inner = total(
-            None if gv is None else _over_gaps(adjoint(v) @ gv, w),
+            None if gv is None else _over_gaps(_skew(adjoint(v) @ gv) / 2, w),
             None if gw is None else diag_embed(gw).to(v.dtype),
         )
         return (v @ inner @ adjoint(v),)

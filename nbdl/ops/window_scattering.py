@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.layout import as_strided
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.shape import diagonal, select
 
-__all__ = ["diagonal_scatter", "select_scatter", "slice_scatter"]
+__all__ = ["as_strided_scatter", "diagonal_scatter", "select_scatter", "slice_scatter"]
 
 
 def _filled(label: str, copy: Tensor, window: Tensor, src: Tensor) -> Tensor:
@@ -73,3 +76,15 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
     """
     copy = writable_copy(input, src)
     return _filled("diagonal_scatter", copy, diagonal(copy, offset, dim1, dim2), src)
+
+
+def as_strided_scatter(
+    input: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
+    """A copy of ``input`` with ``src`` in a window on its memory; see :func:`as_strided`.
+
+    Raises:
+        RuntimeError: ``src`` has not the shape ``size``, or the window does not fit.
+    """
+    copy = writable_copy(input, src)
+    return _filled("as_strided_scatter", copy, as_strided(copy, size, stride, storage_offset), src)

@@ -355,7 +355,7 @@ _THETA = 5.371920351148152
 
 def row_order(pivots: np.ndarray, rows: int) -> np.ndarray:
     """Where the rows of matrices were before LAPACK's exchanges."""
-    steps = pivots.reshape(-1, pivots.shape[-1])
+    steps = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1])
     order = np.tile(np.arange(rows), (len(steps), 1))
     matrices = np.arange(len(steps))
     for k in range(steps.shape[1]):

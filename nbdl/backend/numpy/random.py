@@ -160,7 +160,7 @@ class Random:
         return words.reshape(-1)[:count]
 
     def _shaped(self, values: Any, shape: tuple[int, ...], dtype: np.dtype, out: Any) -> Any:
-        return delivered(values.reshape(shape).astype(dtype, copy=False), out)
+        return delivered(self.xp.asarray(values, dtype).reshape(shape), out)
 
 
 def _unit53(words: Any) -> Any:

@@ -12,7 +12,6 @@ from nbdl.nn.functional.activation import (
     gelu,
     glu,
     gumbel_softmax,
-    hardshrink,
     hardsigmoid,
     hardswish,
     hardtanh,
@@ -20,7 +19,6 @@ from nbdl.nn.functional.activation import (
     log_softmax,
     logsigmoid,
     mish,
-    prelu,
     relu,
     relu6,
     rrelu,
@@ -172,6 +170,7 @@ from nbdl.nn.functional.variants import (
     threshold_,
 )
 from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.rectifiers import hardshrink, prelu
 
 __all__ = [
     "GRID_SAMPLE_INTERPOLATION_MODES",

@@ -16,6 +16,7 @@ from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.random import rand_like
+from nbdl.ops.rectifiers import LEAKY_RELU
 from nbdl.ops.softmax import log_softmax as log_softmax_along
 from nbdl.ops.softmax import softmax as softmax_along
 
@@ -30,7 +31,6 @@ def _formula(name: str, definition: Callable[..., Any]) -> Formula:
 
 _RELU = arithmetic.formula_of("relu")
 _HARDTANH = _formula("hardtanh", lambda x, low, high: f.where(x <= low, low, f.where(x >= high, high, x)))
-_LEAKY_RELU = _formula("leaky_relu", lambda x, slope: f.where(x > 0, x, slope * x))
 _ELU = _formula("elu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x)))
 _CELU = _formula("celu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x / alpha)))
 _SELU = _formula("selu", lambda x: SELU_SCALE * f.where(x > 0, x, SELU_ALPHA * f.expm1(x)))
@@ -50,7 +50,6 @@ _TANHSHRINK = _formula("tanhshrink", lambda x: x - f.tanh(x))
 _SOFTSHRINK = _formula(
     "softshrink", lambda x, lam: f.where(x > lam, x - lam, f.where(x < -lam, x + lam, x * 0))
 )
-_HARDSHRINK = _formula("hardshrink", lambda x, lam: f.where(f.abs(x) <= lam, 0, x))
 _HARDSIGMOID = _formula("hardsigmoid", lambda x: f.where(x <= -3, 0, f.where(x >= 3, 1, x / 6 + 0.5)))
 _HARDSWISH = _formula("hardswish", lambda x: f.where(x <= -3, 0, f.where(x >= 3, x, x * (x + 3) / 6)))
 _THRESHOLD = _formula("threshold", lambda x, threshold, value: f.where(x <= threshold, value, x))
@@ -87,31 +86,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0, negative_slope * x below."""
-    return _apply(_LEAKY_RELU, inplace, input, negative_slope)
-
-
-def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x above 0, weight * x below, the slope being learned.
-
-    Args:
-        input: (N, C, ...) or of any shape if there is one slope.
-        weight: (C,) or (1,).
-
-    Raises:
-        RuntimeError: there are neither C slopes nor one.
-    """
-    slopes = weight.array.size
-    channels = input.array.shape[1] if input.array.ndim > 1 else 1
-    if weight.array.ndim > 1 or (slopes != 1 and slopes != channels):
-        raise RuntimeError(
-            f"prelu: Mismatch of parameter numbers and input channel size: weight {tuple(weight.shape)} for "
-            f"input {tuple(input.shape)} with {channels} channels; expected (1,) or ({channels},)"
-        )
-    if slopes != 1:
-        weight = weight.reshape((slopes, *[1] * (input.array.ndim - 2)))
-    elif weight.array.ndim > input.array.ndim:
-        weight = weight.reshape(())
-    return call(_LEAKY_RELU, input, weight)
+    return _apply(LEAKY_RELU, inplace, input, negative_slope)
 
 
 def rrelu(
@@ -127,9 +102,9 @@ def rrelu(
             f"rrelu: lower bound should be less than or equal to the upper bound, got {lower} and {upper}"
         )
     if not training:
-        return _apply(_LEAKY_RELU, inplace, input, (lower + upper) / 2)
+        return _apply(LEAKY_RELU, inplace, input, (lower + upper) / 2)
     slope = rand_like(input) * (upper - lower) + lower
-    return call_in_place(_LEAKY_RELU, input, slope) if inplace else call(_LEAKY_RELU, input, slope)
+    return call_in_place(LEAKY_RELU, input, slope) if inplace else call(LEAKY_RELU, input, slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -207,11 +182,6 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         raise RuntimeError(f"softshrink: lambda must be greater or equal to 0, but found to be {lambd}")
     return call(_SOFTSHRINK, input, lambd)
-
-
-def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x outside [-lambd, lambd], 0 inside."""
-    return call(_HARDSHRINK, input, lambd)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:

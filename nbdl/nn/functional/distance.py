@@ -66,6 +66,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         RuntimeError: the shapes do not broadcast.
     """
     shape = check_broadcast("cosine_similarity", (x1.array, x2.array))
+    if not shape:
+        return cosine(x1.reshape(1), x2.reshape(1), dim, eps * eps)
     return cosine(x1.expand(shape), x2.expand(shape), dim, eps * eps)
 
 

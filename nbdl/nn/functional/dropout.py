@@ -114,3 +114,8 @@ def feature_alpha_dropout(
 ) -> Tensor:
     """:func:`alpha_dropout` of whole channels of (N, C, ...)."""
     return _alpha_drop("feature_alpha_dropout", input, p, training, inplace, 2)
+
+
+def feature_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """:func:`dropout` of whole channels of (N, C, ...), of any number of axes."""
+    return _drop("feature_dropout", input, p, training, inplace, 2)

@@ -63,7 +63,7 @@ def embedding(
             )
         padding_idx %= rows
     if max_norm is not None:
-        _limit_rows(weight, input, max_norm, norm_type)
+        limit_rows(weight, input, max_norm, norm_type)
     out = take_rows(weight, input)
     if not weight.requires_grad:
         return out
@@ -75,7 +75,7 @@ def embedding(
     return out
 
 
-def _limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
+def limit_rows(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale down the rows at ``input`` that are longer than ``max_norm``, in place."""
     with no_grad():
         used = unique(input.reshape((input.array.size,)))

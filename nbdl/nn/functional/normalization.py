@@ -294,7 +294,9 @@ def local_response_norm(
         raise ValueError(
             f"local_response_norm: Expected 3D or higher dimensionality input (got {len(shape)} dimensions)"
         )
-    squares = input.square().reshape((shape[0], 1, shape[1], -1 if input.array.size else 0))
+    if not input.array.size:
+        return input.clone()
+    squares = input.square().reshape((shape[0], 1, shape[1], -1))
     padded = pad_constant(squares, [(0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0)], 0)
     mean = avg_pool(padded, (size, 1), (1, 1), (0, 0), False, True, None).reshape(shape)
     return call(_RESPONSE, input, mean, alpha, beta, k)

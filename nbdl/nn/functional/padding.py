@@ -101,4 +101,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         )
     pairs = [(widths[k], widths[k + 1]) for k in range(0, len(widths), 2)]
     untouched = [(0, 0)] * (input.array.ndim - len(pairs))
-    return joining.pad(input, [*untouched, *reversed(pairs)], mode, 0 if value is None else value)
+    widths_of = [*untouched, *reversed(pairs)]
+    if mode == "circular":  # what is cut off does not come back on the other side
+        input = joining.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
+        widths_of = [(max(a, 0), max(b, 0)) for a, b in widths_of]
+    return joining.pad(input, widths_of, mode, 0 if value is None else value)

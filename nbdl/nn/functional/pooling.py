@@ -340,7 +340,10 @@ def _max_unpool(
             f"{label}: Expected shape of indices to be same as that of the input tensor "
             f"({list(input.shape)}) but got indices tensor with shape: {list(indices.shape)}"
         )
-    return unbatch(pooling.window_scatter(x, batched(label, indices, rank)[0], size))
+    rows = x.array.shape[:2]
+    places = batched(label, indices, rank)[0].reshape((*rows, -1))
+    unpooled = x.new_zeros((*rows, math.prod(size))).scatter(-1, places, x.reshape((*rows, -1)))
+    return unbatch(unpooled.reshape((*rows, *size)))
 
 
 def max_unpool1d(
@@ -363,7 +366,7 @@ def max_unpool2d(
     padding: Any = 0,
     output_size: Any = None,
 ) -> Tensor:
-    """The maxima of :func:`max_pool2d` back in their places, among zeros; values of one place are added.
+    """The maxima of :func:`max_pool2d` back in their places, among zeros; of several for one place, one.
 
     Args:
         input: (N, C, H, W) or (C, H, W).

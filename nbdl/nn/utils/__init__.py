@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbdl.nn.utils import parametrizations, parametrize, prune, rnn, stateless
 from nbdl.nn.utils.clip_grad import (
+    clip_grad_norm,
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,

@@ -28,6 +28,11 @@ def skip_init(module_cls: type[Module], *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(f"skip_init: Expected a Module; got {module_cls}")
     if "device" not in inspect.signature(module_cls).parameters:
         raise RuntimeError(f"skip_init: {module_cls.__name__} must support a 'device' arg to skip its init")
+    return not_drawn(module_cls, *args, **kwargs)
+
+
+def not_drawn(module_cls: type[Module], *args: Any, **kwargs: Any) -> Any:
+    """``module_cls(*args, **kwargs)`` without the call of ``reset_parameters``."""
     raw = type(module_cls.__name__, (module_cls,), {"reset_parameters": lambda self: None})
     module = raw(*args, **kwargs)
     module.__class__ = module_cls
