@@ -39,6 +39,7 @@ from nbdl.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from nbdl import (
+        amp,
         autograd,
         backend,
         compiler,
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
 newaxis = None
 
 _SUBPACKAGES = (
-    "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "amp", "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn",
+    "optim", "profiler", "serialization", "special", "utils",
 )  # fmt: skip
 
 
