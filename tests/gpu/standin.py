@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from gpu import emulator
-from gpu.standin_device import CUDARuntimeError, Device, Memory, MemoryPointer, Stream, counters
+from gpu import standin_device as device_module
+from gpu.standin_device import CUDARuntimeError, Device, Memory, MemoryPointer, Stream, counters, pool
 
 
 # ---------------------------------------------------------------------------------------------- arrays
@@ -102,7 +103,7 @@ class ndarray:
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: Flags(self._host.flags))
-    device = property(lambda self: Device(0))
+    device = property(lambda self: Device(self._memory.device))
     data = property(lambda self: MemoryPointer(self._host.ctypes.data, self._memory))
     T = property(lambda self: self.transpose())
 
@@ -241,6 +242,7 @@ def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndar
     dtype = np.dtype(dtype)
     shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
     memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    pool.allocate(memory)
     order = (
         sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
         if strides
@@ -250,8 +252,17 @@ def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndar
     return ndarray._of(host.transpose(np.argsort(order)) if order else host, memory)
 
 
+def _check_devices(values: Sequence[Any]) -> None:
+    """Operands must be on the current device: the device itself would report an illegal access, or worse."""
+    here = device_module.current_device()
+    for value in values:
+        if isinstance(value, ndarray) and value._memory.device != here:
+            raise CUDARuntimeError(f"an array of device {value._memory.device} is used on device {here}")
+
+
 def _apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
     """NumPy's function on the host arrays, its result stored in device memory."""
+    _check_devices([*args, out])
     with np.errstate(all="ignore"):
         result = function(*map(_unwrapped, args), **{key: _unwrapped(value) for key, value in kwargs.items()})
     if isinstance(result, (tuple, list)):
@@ -287,6 +298,7 @@ class RawModule:
                     raise TypeError(f"Unsupported type {type(value)} (argument {k})")
             counters.launches += 1
             arrays = [value for value in args if isinstance(value, ndarray)]
+            _check_devices(arrays)
             kernel(
                 grid,
                 block,
@@ -339,7 +351,7 @@ _CONSTANTS = [
 ]  # fmt: skip
 _OWN = [
     "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
-    "empty", "empty_like", "ndarray", "put_along_axis", "reshape", "ufunc",
+    "empty", "empty_like", "get_default_memory_pool", "ndarray", "put_along_axis", "reshape", "ufunc",
 ]  # fmt: skip
 NAMES = frozenset((*_UFUNCS, *_FUNCTIONS, *_CONSTANTS, *_OWN))
 
@@ -347,6 +359,8 @@ NAMES = frozenset((*_UFUNCS, *_FUNCTIONS, *_CONSTANTS, *_OWN))
 def asarray(data: Any, dtype: Any = None) -> ndarray:
     """Copies from the host where the data are there."""
     if isinstance(data, ndarray):
+        if data._memory.device != device_module.current_device():
+            data = _stored(data._host)  # CuPy copies between devices
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
     return _stored(np.asarray(data, dtype))
 
@@ -388,7 +402,13 @@ def _flip(data: ndarray, axis: Any = None) -> ndarray:
 
 
 def _properties(device: int) -> dict[str, Any]:
-    return {"name": b"stand-in (kernels run on the CPU)"}
+    return {
+        "name": b"stand-in (kernels run on the CPU)",
+        "totalGlobalMem": device_module.MEMORY_OF_A_DEVICE,
+        "multiProcessorCount": 132,
+        "major": 9,
+        "minor": 0,
+    }
 
 
 def make_module() -> types.ModuleType:
@@ -419,10 +439,17 @@ def make_module() -> types.ModuleType:
     cuda: Any = types.ModuleType("cupy.cuda")
     runtime: Any = types.ModuleType("cupy.cuda.runtime")
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime
-    cuda.get_current_stream = lambda: Stream.null
+    cuda.Event, cuda.get_elapsed_time = device_module.Event, device_module.get_elapsed_time
+    cuda.get_current_stream = device_module.get_current_stream
     cuda.is_available = lambda: True
+    cuda.memory = types.SimpleNamespace(OutOfMemoryError=device_module.OutOfMemoryError)
+    module.get_default_memory_pool = lambda: pool
     runtime.CUDARuntimeError, runtime.getDeviceProperties = CUDARuntimeError, _properties
-    runtime.getDeviceCount, runtime.getDevice = (lambda: 1), (lambda: 0)
+    runtime.getDeviceCount, runtime.getDevice = (
+        (lambda: device_module.DEVICES),
+        device_module.current_device,
+    )
+    runtime.driverGetVersion, runtime.runtimeGetVersion = (lambda: 12080), (lambda: 12090)
     module.cuda = cuda
     return module
 

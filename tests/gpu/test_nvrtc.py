@@ -10,6 +10,8 @@ from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
 from nbdl.backend.cupy import pointwise, reduction, scanning
+from nbdl.backend.cupy.codegen import c_type, headers
+from nbdl.backend.cupy.files import source_of
 from nbdl.backend.cupy.launch import Spec, module_source
 from nbdl.backend.loops import row_major
 from nbdl.formula import FUNCTIONS, Formula, dtypes
@@ -103,6 +105,20 @@ def sources() -> dict[str, str]:
     found["64-bit sum"], *_ = reduction_sources("sum", (0,), spec(1 << 12, 1 << 20))
     for kind in ("sum", "prod", "max", "min", "logsumexp"):
         found[f"scan {kind}"] = scan_source(kind, np.float32)
+    return found | file_sources()
+
+
+def file_sources() -> dict[str, str]:
+    """The files of kernels/cuda, for the types that they are templates over."""
+    found: dict[str, str] = {}
+    for dtype in ("float32", "float64", "float16", *(["bfloat16"] if _has_bfloat16() else [])):
+        kind = dtypes.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+        types, number = {"element_t": c_type(kind)}, c_type(dtypes.arithmetic_dtype(kind))
+        for across in (0, 1):
+            text = source_of("softmax.cu", types | {"number": number}, ("rows.cuh",), {"NBDL_ACROSS": across})
+            found[f"softmax.cu {dtype} {across}"] = module_source(text, headers([kind]))
+        text = source_of("random.cu", types | {"real_t": number, "probability_t": "const double*"})
+        found[f"random.cu {dtype}"] = module_source(text, headers([kind]))
     return found
 
 
