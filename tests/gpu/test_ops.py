@@ -37,8 +37,6 @@ LIBRARIES = frozenset(
         "triangular_solve",
     ]
 )
-# What CuPy has no function for.
-MISSING = {"index_reduce": "products of scattered elements need an atomic product"}
 
 
 def evaluated(entry: Op, backend: str, device: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -65,8 +63,6 @@ def evaluated(entry: Op, backend: str, device: str) -> tuple[list[np.ndarray], l
 
 @pytest.mark.parametrize("entry", FIRST, ids=[entry.name for entry in FIRST])
 def test_an_operation(entry: Op, gpu: str) -> None:
-    if entry.name.lstrip(".") in MISSING:
-        pytest.skip(MISSING[entry.name.lstrip(".")])
     if gpu == "standin" and entry.name.lstrip(".") in LIBRARIES:
         pytest.skip("the stand-in for CuPy does not have the library that computes it")
     expected, gradients = evaluated(entry, "numpy", "cpu")

@@ -13,11 +13,14 @@ import numpy as np
 
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
+from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
+from nbdl.backend.cupy.pooling import CupyPooling
 from nbdl.backend.cupy.random import CupyRandom
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
 from nbdl.backend.cupy.scanning import plan_scan
+from nbdl.backend.cupy.scattering import CupyScattering
 from nbdl.backend.cupy.softmax import CupySoftmax
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
@@ -36,7 +39,7 @@ _TAKE_NUMBERS = frozenset((
 MAX_PLANS = 4096
 
 
-class CupyBackend(CupyRandom, CupySoftmax, NumpyBackend):
+class CupyBackend(CupyNormalization, CupyPooling, CupyRandom, CupyScattering, CupySoftmax, NumpyBackend):
     """Computes on CuPy arrays, on the device where they are."""
 
     name = "cupy"
