@@ -55,9 +55,9 @@ def batches(n: int, size: int, epochs: int) -> Iterator[nbdl.Tensor]:
 
 
 def descend(
-    problem: LeastSquares, order: Iterable[nbdl.Tensor], rate: float
+    problem: LeastSquares, order: Iterable[nbdl.Tensor], rate: float, every: int
 ) -> tuple[list[int], list[float]]:
-    """Examples seen, and f - min f, some 100 times on the way."""
+    """Examples seen, and f - min f, after every so many examples."""
     theta = nbdl.zeros(2, requires_grad=True)
     optimizer = SGD([theta], lr=rate)
     seen, gaps, total = [0], [problem(theta).item() - problem.least], 0
@@ -157,7 +157,7 @@ def redundancy(n: int, rate: float) -> dict[str, tuple[list[int], list[float]]]:
 def draw_descents(figure: Any, descents: dict[str, tuple[list[int], list[float]]], title: str) -> None:
     """f - min f over the examples seen."""
     axes = figure.subplots()
-    for (name, (seen, gaps)), style in zip(descents.items(), ("-", "--", "-.", "s:"), strict=False):
+    for (name, (seen, gaps)), style in zip(descents.items(), ("-", "--", "-.", ":"), strict=False):
         axes.plot(seen, gaps, style, label=name, markersize=7)
     axes.set(xlabel="examples seen", ylabel="f($\\theta$) - min f", yscale="log", title=title)
     axes.legend()
