@@ -51,12 +51,13 @@ if TYPE_CHECKING:
         serialization,
         special,
         utils,
+        viz,
     )
     from nbdl.serialization import load, save
 
 _SUBPACKAGES = (
     "autograd", "backend", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "profiler", "serialization", "special", "utils", "viz",
 )  # fmt: skip
 
 

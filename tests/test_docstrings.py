@@ -36,6 +36,7 @@ PUBLIC_MODULES = (
     "nbdl.utils.callbacks",
     "nbdl.utils.data",
     "nbdl.utils.metrics",
+    "nbdl.viz",
 )
 
 
