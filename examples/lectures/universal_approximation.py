@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import lecture
@@ -65,8 +66,9 @@ def staircase(f: Function, width: int) -> OneLayer:
     return OneLayer(K, b, nbdl.cat([values[:1], values.diff()]))
 
 
-def random_features(f: Function, dims: int, width: int, points: nbdl.Tensor) -> OneLayer:
-    """Random K, hinges b through the cube, and the w of least squares at the points."""
+def random_features(f: Function, points: nbdl.Tensor, width: int) -> OneLayer:
+    """Random K, hinges b through the cube, and the w of least squares at points (N, n)."""
+    dims = points.shape[1]
     K = (4 + 4 * width / dims) ** (1 / dims) * nbdl.randn(width, dims)
     b = -(K * nbdl.rand(width, dims)).sum(1)
     features = (points @ K.T + b).sigmoid()
@@ -132,12 +134,12 @@ def draw_square(figure: Any, target: Any, value: Any, width: int) -> None:
 
 def show(lesson: Lesson) -> None:
     """The program."""
-    samples, square = grid(1, 1501), grid(2, 41)
+    line, square = grid(1, 301 if lesson.quick else 1501), grid(2, 21 if lesson.quick else 41)
     ways: list[tuple[str, Function, int, Callable[[int], OneLayer], tuple[float, ...]]] = [
-        ("staircase on [0, 1]", wave, 1, lambda n: staircase(wave, n), (0.3, 0.1, 0.03)),
-        ("least squares on [0, 1]", wave, 1, lambda n: random_features(wave, 1, n, samples), (0.3, 0.1, 0.01)),
-        ("least squares on [0, 1]^2", hill, 2, lambda n: random_features(hill, 2, n, square), (0.1, 0.01, 0.001)),
-    ]  # fmt: skip
+        ("staircase on [0, 1]", wave, 1, partial(staircase, wave), (0.3, 0.1, 0.03)),
+        ("least squares on [0, 1]", wave, 1, partial(random_features, wave, line), (0.3, 0.1, 0.01)),
+        ("least squares on [0, 1]^2", hill, 2, partial(random_features, hill, square), (0.1, 0.01, 1e-3)),
+    ]
     if lesson.quick:
         ways = [(*way[:-1], way[-1][:2]) for way in ways]
     found = {
