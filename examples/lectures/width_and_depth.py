@@ -55,37 +55,49 @@ def network(width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, 1))
 
 
-def side_by_side(widths: tuple[int, ...], depth: int, seed: int) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-    """The widest network, and the parameters of all, filled up with zeros to its shapes and stacked."""
+def side_by_side(widths: tuple[int, ...], depth: int, seed: int) -> tuple[nn.Module, nn.Parameter]:
+    """The widest network, and theta (widths, parameters): all networks, filled up with zeros to its size."""
     widest = network(max(widths), depth)
-    stacked = {
-        name: nbdl.zeros(len(widths), *parameter.shape) for name, parameter in widest.named_parameters()
-    }
-    for k, width in enumerate(widths):
+    rows = []
+    for width in widths:
         nbdl.manual_seed(seed)
-        for name, parameter in network(width, depth).named_parameters():
-            stacked[name][(k, *map(slice, parameter.shape))] = parameter.detach()
-    return widest, {name: nn.Parameter(value) for name, value in stacked.items()}
+        narrow = network(width, depth)
+        for parameter, wide in zip(narrow.parameters(), widest.parameters(), strict=True):
+            filled = nbdl.zeros(wide.shape)
+            filled[tuple(map(slice, parameter.shape))] = parameter.detach()
+            rows.append(filled.flatten())
+    return widest, nn.Parameter(nbdl.cat(rows).reshape(len(widths), -1))
+
+
+def by_name(net: nn.Module, theta: nbdl.Tensor) -> dict[str, nbdl.Tensor]:
+    """The parameters of a network out of the vector of all of them."""
+    named = dict(net.named_parameters())
+    parts = theta.split([parameter.numel() for parameter in named.values()])
+    return {name: part.view_as(p) for (name, p), part in zip(named.items(), parts, strict=True)}
 
 
 def train(
     widths: tuple[int, ...], depth: int, data: list[tuple[nbdl.Tensor, nbdl.Tensor]], epochs: int, seed: int
 ) -> nbdl.Tensor:
     """Mean squared errors (epochs + 1, widths, data sets), before training and after each epoch."""
-    net, parameters = side_by_side(widths, depth, seed)
-    optimizer = nbdl.optim.Adam(parameters.values(), lr=RATE)
+    net, theta = side_by_side(widths, depth, seed)
+    optimizer = nbdl.optim.Adam([theta], lr=RATE)
     loss = nn.MSELoss()
-    losses = vmap(lambda theta, x, y: loss(functional_call(net, theta, (x,)), y), in_dims=(0, None, None))
+
+    def of_one(row: nbdl.Tensor, x: nbdl.Tensor, y: nbdl.Tensor) -> nbdl.Tensor:
+        return loss(functional_call(net, by_name(net, row), (x,)), y)
+
+    losses = vmap(of_one, in_dims=(0, None, None))
 
     @nbdl.compile
     def step(x: nbdl.Tensor, y: nbdl.Tensor) -> None:
         optimizer.zero_grad()
-        losses(parameters, x, y).sum().backward()
+        losses(theta, x, y).sum().backward()
         optimizer.step()
 
     @nbdl.no_grad()
     def evaluate() -> nbdl.Tensor:
-        return nbdl.stack([losses(parameters, x, y) for x, y in data], dim=1)
+        return nbdl.stack([losses(theta, x, y) for x, y in data], dim=1)
 
     x, y = data[0]
     history = [evaluate()]
