@@ -110,6 +110,7 @@ def draw_curves(figure: Any, epochs: list[int], curves: dict[str, list[float]]) 
         axes.plot(epochs, values, style, label=name)
     axes.axhline(NOISE**2 / 2, color="black", linewidth=1, label="of the noise alone")
     axes.set(xlabel="epoch", ylabel="mean of half the squared error", yscale="log")
+    axes.set_title("The objective, and what it stands for")
     axes.legend()
 
 
