@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Classifiers of 32 x 32 colour images: nearest neighbour, and linear ones with softmax and with hinge loss.
 
-The images are made here: a pattern of soft colours for each of ten classes, shifted, dimmed, covered with
-noise, and every other one mirrored. `nbdl.datasets.CIFAR10(folder)` has the shapes of the lecture and takes
+The images are made here: a pattern of soft colours for each of ten classes, shifted, dimmed, every other one
+mirrored, before a random background. `nbdl.datasets.CIFAR10(folder)` has the shapes of the lecture and takes
 the place of `make_images`. The rows of a linear classifier's weights are images themselves, the templates
 that it looks for; it has but one for a class and its mirror image.
 
@@ -24,8 +24,8 @@ from nbdl.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDatas
 from nbdl.utils.metrics import accuracy
 
 SIDE, N_CLASSES = 32, 10
-GRID, SHIFT, NOISE = 6, 10, 2.0
-PENALTY, RATE = 1e-3, 0.02
+GRID, SHIFT, BACKGROUND, NOISE = 5, 4, 1.5, 0.3
+PENALTY, RATE = 3e-3, 0.004
 LOSSES = {"softmax": F.cross_entropy, "hinge": F.multiclass_hinge_loss}
 
 
@@ -36,15 +36,19 @@ class Images(NamedTuple):
     labels: nbdl.Tensor
 
 
+def soft_colours(n: int, side: int) -> nbdl.Tensor:
+    """n soft patterns (n, 3, side, side): random colours of a coarse grid, interpolated."""
+    colours = nbdl.randn(n, 3, GRID, GRID)
+    return F.interpolate(colours, size=(side, side), mode="bilinear", align_corners=True)
+
+
 def patterns() -> nbdl.Tensor:
-    """A soft pattern a class, with room for the shifts: random colours of a coarse grid, interpolated."""
-    size = (SIDE + 2 * SHIFT, SIDE + 2 * SHIFT)
-    colours = nbdl.randn(N_CLASSES, 3, GRID, GRID)
-    return F.interpolate(colours, size=size, mode="bicubic", align_corners=True)
+    """The pattern of each class, with room for the shifts."""
+    return soft_colours(N_CLASSES, SIDE + 2 * SHIFT)
 
 
 def make_images(classes: nbdl.Tensor, n: int) -> Images:
-    """n images of random classes: the pattern shifted, dimmed, mirrored or not, with noise."""
+    """n images of random classes: patterns shifted, dimmed, mirrored or not, with a background and noise."""
     labels = nbdl.randint(0, N_CLASSES, (n,))
     shifts = nbdl.randint(0, 2 * SHIFT + 1, (n, 2)).tolist()
     parts = [
@@ -54,7 +58,7 @@ def make_images(classes: nbdl.Tensor, n: int) -> Images:
     brightness = 0.5 + nbdl.rand(n, 1, 1, 1)
     pixels = brightness * nbdl.stack(parts)
     pixels = nbdl.where(nbdl.rand(n, 1, 1, 1) < 0.5, pixels, pixels.flip(3))
-    return Images(pixels + NOISE * nbdl.randn(*pixels.shape), labels)
+    return Images(pixels + BACKGROUND * soft_colours(n, SIDE) + NOISE * nbdl.randn(*pixels.shape), labels)
 
 
 def nearest_neighbour(train: Images, test: Images, p: float, k: int = 1) -> float:
@@ -138,7 +142,7 @@ def draw_images(figure: Any, rows: dict[str, Any]) -> None:
 
 def show(lesson: Lesson) -> None:
     """The program."""
-    n_train, n_test, epochs = (300, 60, 2) if lesson.quick else (2000, 500, 10)
+    n_train, n_test, epochs = (300, 60, 2) if lesson.quick else (2000, 400, 10)
     classes = patterns()
     train, test = make_images(classes, n_train), make_images(classes, n_test)
     lesson.table(

