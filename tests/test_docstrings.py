@@ -34,6 +34,7 @@ PUBLIC_MODULES = (
     "nbdl.serialization",
     "nbdl.special",
     "nbdl.utils.callbacks",
+    "nbdl.utils.convexity",
     "nbdl.utils.data",
     "nbdl.utils.metrics",
     "nbdl.viz",

@@ -6,17 +6,18 @@ import importlib as _importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbdl.utils import callbacks, data, metrics, tensorboard
+    from nbdl.utils import callbacks, convexity, data, metrics, tensorboard
     from nbdl.utils.loop import Callback, Run, fit
     from nbdl.utils.model_summary import summary
     from nbdl.utils.timing import bench, compare
 
 __all__ = [
-    "Callback", "Run", "bench", "callbacks", "compare", "data", "fit", "metrics", "summary", "tensorboard",
+    "Callback", "Run", "bench", "callbacks", "compare", "convexity", "data", "fit", "metrics", "summary",
+    "tensorboard",
 ]  # fmt: skip
 
 # Everything is loaded when it is first used: workers of data loaders start often, and need little of it.
-_SUBMODULES = ("callbacks", "data", "metrics", "tensorboard")
+_SUBMODULES = ("callbacks", "convexity", "data", "metrics", "tensorboard")
 _HOMES = {
     "Callback": "loop", "Run": "loop", "fit": "loop",
     "summary": "model_summary",

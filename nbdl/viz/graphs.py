@@ -14,7 +14,7 @@ from nbdl.autograd.tape import Node
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.module import Module
 from nbdl.viz.figures import axes_or_new, pyplot
-from nbdl.viz.layers import layout
+from nbdl.viz.layers import Layout, layout
 
 # Colours of Okabe and Ito, which all readers can tell apart, made pale enough for black text.
 _FILL = {"variable": "#9fd4f5", "constant": "#e4e4e4", "operation": "#ffffff", "result": "#f6d58a"}
@@ -59,6 +59,16 @@ class Graph:
         lines += [f"  {source} -> {target};" for source, target in self.edges]
         return "\n".join([*lines, "}", ""])
 
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in inches of a figure for :meth:`draw`."""
+        return self._size(layout(len(self.vertices), self.edges))
+
+    def _size(self, placed: Layout) -> tuple[float, float]:
+        longest = max(max(map(len, _text(vertex).split("\n"))) for vertex in self.vertices)
+        width = max(_WIDTH, _LETTER * longest + 0.6)
+        return width * placed.columns, _HEIGHT * (placed.rows + 0.6)
+
     def draw(self, ax: Any = None) -> Any:
         """Draw the graph with matplotlib, from left to right.
 
@@ -72,11 +82,7 @@ class Graph:
             ImportError: matplotlib is not installed.
         """
         placed = layout(len(self.vertices), self.edges)
-        if ax is None:
-            longest = max(max(map(len, _text(vertex).split("\n"))) for vertex in self.vertices)
-            width = max(_WIDTH, _LETTER * longest + 0.6)
-            size = (width * placed.columns, _HEIGHT * (placed.rows + 0.6))
-            ax = axes_or_new(None, figsize=size)
+        ax = axes_or_new(ax, figsize=self._size(placed))
         boxes = []
         for vertex, (x, y) in zip(self.vertices, placed.places, strict=True):
             style = "round4" if vertex.kind in ("operation", "result") else "square"

@@ -52,7 +52,7 @@ def optimizer_path(
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = function(point)
-        value.backward()
+        value.backward(retain_graph=True)  # second-order methods differentiate the value once more
         return value
 
     visited = [numbers(point).copy()]
