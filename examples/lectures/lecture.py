@@ -52,7 +52,12 @@ class Lesson:
         self, name: str, draw: Callable[..., None], *data: Any, size: tuple[float, float] = (8.0, 5.0)
     ) -> None:
         """Save the figure that `draw(figure, *data)` fills as a PNG of this name; `size` is in inches."""
-        self._save(f"{name}.png", size, lambda figure, path: (draw(figure, *data), figure.savefig(path)))
+
+        def save(figure: Any, path: Path) -> None:
+            draw(figure, *data)
+            figure.savefig(path)
+
+        self._save(f"{name}.png", size, save)
 
     def animation(
         self,

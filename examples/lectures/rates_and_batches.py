@@ -52,14 +52,13 @@ def bowl_losses(rate: float, n_steps: int) -> list[float]:
 
 
 class Problem:
-    """Two spirals-like classes: the sign of sin(3 r + angle), and a small network for them."""
+    """Two classes in spirals, the sign of sin(3 r + angle), and a small network for them."""
 
     def __init__(self, seed: int):
         nbdl.manual_seed(seed)
         self.x = 2 * nbdl.rand(N, 2) - 1
-        self.y = (
-            (self.x.norm(dim=1) * 3 + nbdl.atan2(self.x[:, 1], self.x[:, 0])).sin().gt(0).to(self.x.dtype)
-        )
+        angle = nbdl.atan2(self.x[:, 1], self.x[:, 0])
+        self.y = ((3 * self.x.norm(dim=1) + angle).sin() > 0).to(self.x.dtype)
         self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
 
     def loss(self, rows: Any = slice(None)) -> nbdl.Tensor:
