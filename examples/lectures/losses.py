@@ -22,6 +22,7 @@ from lecture import Lesson
 import nbdl
 from nbdl import nn
 from nbdl.nn import functional as F
+from nbdl.utils.convexity import convex_function_counterexample
 
 SCORES, FIRST = [3.2, 5.1, -1.7], 0
 Loss = Callable[[nbdl.Tensor], nbdl.Tensor]
@@ -139,16 +140,6 @@ def _two_classes(s: nbdl.Tensor) -> nbdl.Tensor:
     return nbdl.stack([s, nbdl.zeros_like(s)])
 
 
-def counterexample(loss: Loss, n_points: int) -> tuple[float, float, float] | None:
-    """Two points and a weight t that break L(t x + (1 - t) y) <= t L(x) + (1 - t) L(y), or None."""
-    x, y, t = 6 * nbdl.randn(n_points), 6 * nbdl.randn(n_points), nbdl.rand(n_points)
-    above = loss(t * x + (1 - t) * y) - (t * loss(x) + (1 - t) * loss(y))
-    worst = above.argmax()
-    if above[worst].item() <= 1e-9:
-        return None
-    return x[worst].item(), y[worst].item(), t[worst].item()
-
-
 ONE_SCORE: dict[str, Loss] = {
     "half squared error, target 1": lambda s: (s - 1).square() / 2,
     "l1, target 1": lambda s: (s - 1).abs(),
@@ -199,12 +190,15 @@ def show(lesson: Lesson) -> None:
         matching_pairs(),
     )
     n_points = 1_000 if lesson.quick else 100_000
-    found = {name: counterexample(loss, n_points) for name, loss in ONE_SCORE.items()}
+    points = 6 * nbdl.randn(500)
+    found = {name: convex_function_counterexample(loss, points, n_points) for name, loss in ONE_SCORE.items()}
     lesson.table(
         f"Convex in the first argument? {n_points:,} tries of the two-point test",
         ("loss", "convex", "counterexample x, y, t"),
         [
-            (name, "no" if broken else "not refuted", ", ".join(f"{v:.2f}" for v in broken) if broken else "")
+            (name, "no", ", ".join(f"{float(value):.2f}" for value in broken[:3]))
+            if broken
+            else (name, "not refuted", "")
             for name, broken in found.items()
         ],
     )

@@ -93,8 +93,10 @@ class Reduction:
         parts = None if formula.is_identity else _parts(inputs, axes)
         if parts is not None:
             axis, slices = parts
-            static = {"formula": formula, "kind": kind, "axes": axes, "keepdims": keepdims, "weak": weak}
-            done = [self.reduce(*operands, **static) for operands in slices]
+            done = [
+                self.reduce(*part, formula=formula, kind=kind, axes=axes, keepdims=keepdims, weak=weak)
+                for part in slices
+            ]
             place = axis if keepdims else axis - sum(reduced < axis for reduced in axes)
             return delivered(np.concatenate(done, place), out)
         if formula.is_identity:
