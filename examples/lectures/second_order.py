@@ -24,6 +24,7 @@ from nbdl.func import grad, grad_and_value, hessian
 
 Function = Callable[[nbdl.Tensor], nbdl.Tensor]
 HIDDEN = 12
+START_SEED = 1  # all methods train from the same parameters
 
 
 def curve(w: nbdl.Tensor) -> nbdl.Tensor:
@@ -132,7 +133,8 @@ class Network:
 
 def train(network: Network, make: Callable[[list[nbdl.Tensor]], optim.Optimizer], n_gradients: int) -> Any:
     """Train with a budget of gradients: theta at the end, and the best loss after each gradient."""
-    theta = nbdl.randn(network.n_parameters, generator=nbdl.Generator().manual_seed(1)).requires_grad_()
+    nbdl.manual_seed(START_SEED)
+    theta = nbdl.randn(network.n_parameters, requires_grad=True)
     optimizer = make([theta])
     losses: list[float] = []
 
