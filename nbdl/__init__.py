@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         serialization,
         special,
         utils,
+        viz,
     )
     from nbdl.serialization import load, save
 
@@ -61,7 +62,7 @@ newaxis = None
 
 _SUBPACKAGES = (
     "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "profiler", "serialization", "special", "utils", "viz",
 )  # fmt: skip
 
 

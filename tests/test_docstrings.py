@@ -34,8 +34,10 @@ PUBLIC_MODULES = (
     "nbdl.serialization",
     "nbdl.special",
     "nbdl.utils.callbacks",
+    "nbdl.utils.convexity",
     "nbdl.utils.data",
     "nbdl.utils.metrics",
+    "nbdl.viz",
 )
 
 
