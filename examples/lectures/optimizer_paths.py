@@ -109,9 +109,9 @@ def show(lesson: Lesson) -> None:
             rows,
         )
     lesson.picture("optimizer_paths", draw, found, size=(13, 9.5))
-    frames = 2 if lesson.quick else 40
+    frames = 2 if lesson.quick else 30
     for name in ("ill-conditioned bowl", "saddle"):
-        lesson.animation(f"paths_{name.split()[-1]}", animate, name, found[name], frames, size=(8, 5), fps=10)
+        lesson.animation(f"paths_{name.split()[-1]}", animate, name, found[name], frames, size=(8, 5), fps=8)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -39,6 +39,12 @@ def training_curves(
     Raises:
         ValueError: ``smoothing`` is not in [0, 1).
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> ax = nbdl.viz.training_curves({"training": [2.1, 0.9, 0.4], "test": [2.2, 1.1, 0.8]})
+        >>> ax.get_ylabel()
+        'loss'
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"training_curves: smoothing must be in [0, 1), got {smoothing}")
@@ -86,6 +92,12 @@ def activation(
     Raises:
         ValueError: the range is empty, or there are fewer than 2 points.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> ax = nbdl.viz.activation(nbdl.nn.functional.gelu, label="GELU")
+        >>> [line.get_label() for line in ax.lines]
+        ['GELU', 'derivative']
     """
     if not xlim[0] < xlim[1] or points < 2:
         raise ValueError(
@@ -118,6 +130,13 @@ def spectrum(values: Any, ax: Any = None, label: str = "eigenvalues") -> Any:
     Raises:
         ValueError: ``values`` is neither a vector nor a square matrix.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> H = nbdl.func.hessian(lambda x: x[0] ** 2 - 3 * x[1] ** 2)(nbdl.ones(2))
+        >>> ax = nbdl.viz.spectrum(H)
+        >>> [line.get_label() for line in ax.lines]
+        ['1 positive', '1 negative']
     """
     found = numbers(values)
     if found.ndim == 2 and found.shape[0] == found.shape[1]:

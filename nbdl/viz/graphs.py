@@ -18,7 +18,7 @@ from nbdl.viz.layers import Layout, layout
 
 # Colours of Okabe and Ito, which all readers can tell apart, made pale enough for black text.
 _FILL = {"variable": "#9fd4f5", "constant": "#e4e4e4", "operation": "#ffffff", "result": "#f6d58a"}
-_WIDTH, _HEIGHT, _LETTER = 1.1, 0.55, 0.075  # of a column, a row, and a letter, in inches
+_WIDTH, _HEIGHT, _LETTER, _FONT = 1.2, 0.65, 0.09, 11  # of a column, a row, a letter, in inches; points
 
 
 class Vertex(NamedTuple):
@@ -87,7 +87,7 @@ class Graph:
         for vertex, (x, y) in zip(self.vertices, placed.places, strict=True):
             style = "round4" if vertex.kind in ("operation", "result") else "square"
             drawn = ax.text(
-                x, y, _text(vertex), ha="center", va="center", fontsize=9, zorder=2,
+                x, y, _text(vertex), ha="center", va="center", fontsize=_FONT, zorder=2,
                 bbox={"boxstyle": f"{style},pad=0.3", "fc": _FILL[vertex.kind], "ec": "0.2", "lw": 0.8},
             )  # fmt: skip
             boxes.append(drawn.get_bbox_patch())

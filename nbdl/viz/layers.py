@@ -82,13 +82,14 @@ def _columns(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
     """The longest path from a leaf; leaves stand directly before the first that reads them."""
     column = [0] * count
     has_operands = [False] * count
+    readers: list[list[int]] = [[] for _ in range(count)]
     for source, target in sorted(edges, key=lambda edge: edge[1]):
         column[target] = max(column[target], column[source] + 1)
         has_operands[target] = True
+        readers[source].append(target)
     for k in range(count):
-        readers = [column[target] for source, target in edges if source == k]
-        if readers and not has_operands[k]:
-            column[k] = min(readers) - 1
+        if readers[k] and not has_operands[k]:
+            column[k] = min(column[reader] for reader in readers[k]) - 1
     return column
 
 

@@ -90,6 +90,18 @@ def paths(
     Raises:
         ValueError: a path has not the shape (n, 2), or an option of :func:`contours` is wrong.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> def bowl(p):
+        ...     return p[0] ** 2 + 10 * p[1] ** 2
+        >>> optimizers = {
+        ...     "SGD": lambda params: nbdl.optim.SGD(params, lr=0.08),
+        ...     "Adam": lambda params: nbdl.optim.Adam(params, lr=0.2),
+        ... }
+        >>> tracks = {name: nbdl.viz.optimizer_path(bowl, [-2.0, 1.0], make, steps=30)
+        ...           for name, make in optimizers.items()}
+        >>> ax = nbdl.viz.paths(bowl, tracks, (-2.5, 1), (-1.2, 1.2))
     """
     checked = _checked("paths", tracks)
     ax = contours(function, xlim, ylim, axes_or_new(ax), **options)
@@ -126,6 +138,17 @@ def animate_paths(
     Raises:
         ValueError: a path has not the shape (n, 2), ``frames`` is below 1, or an option is wrong.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> def bowl(p):
+        ...     return p[0] ** 2 + 10 * p[1] ** 2
+        >>> path = nbdl.viz.optimizer_path(
+        ...     bowl, [-2.0, 1.0], lambda params: nbdl.optim.SGD(params, lr=0.08), steps=30)
+        >>> animation = nbdl.viz.animate_paths(bowl, {"SGD": path}, (-2.5, 1), (-1.2, 1.2), frames=3)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     animation.save(f"{folder}/sgd.gif", writer="pillow", dpi=20)
     """
     checked = _checked("animate_paths", tracks)
     if frames < 1:

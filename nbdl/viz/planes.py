@@ -42,6 +42,11 @@ def contours(
     Raises:
         ValueError: a range is empty, or there are fewer than 2 points.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> ax = nbdl.viz.contours(lambda p: p[0] ** 2 + 10 * p[1] ** 2, (-2, 2), (-1, 1))
+        >>> text = ax.set_title("A bowl")  # ax.figure.savefig("bowl.png") writes it
     """
     xs, ys, values = on_grid("contours", function, xlim, ylim, points)
     if log:
@@ -79,6 +84,11 @@ def surface(
     Raises:
         ValueError: a range is empty, or there are fewer than 2 points.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> ax = nbdl.viz.surface(lambda p: p[0] ** 2 - p[1] ** 2, (-1, 1), (-1, 1))
+        >>> text = ax.set_title("A saddle")
     """
     xs, ys, values = on_grid("surface", function, xlim, ylim, points)
     return draw_surface(xs, ys, values, ax, cmap)
@@ -109,6 +119,13 @@ def vector_field(
     Raises:
         ValueError: a range is empty, there are fewer than 2 points, or the field is not two-dimensional.
         ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import nbdl
+        >>> def bowl(p):
+        ...     return p[0] ** 2 + 10 * p[1] ** 2
+        >>> ax = nbdl.viz.contours(bowl, (-2, 2), (-1, 1))
+        >>> ax = nbdl.viz.vector_field(nbdl.func.grad(bowl), (-2, 2), (-1, 1), ax)
     """
     xs, ys, values = on_grid("vector_field", field, xlim, ylim, points)
     if values.shape != (*xs.shape, 2):
