@@ -34,6 +34,7 @@ from nbdl.backend.numba.random import (
 )
 from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
@@ -110,6 +111,7 @@ PLANNERS: dict[str, Planner] = {
     "two_loop": plan_two_loop,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
+    "resample": plan_resample,
     "view_scatter": plan_view_scatter,
     "scan": plan_scan,
     "argscan": plan_argscan,
