@@ -35,11 +35,25 @@ _MAXIMA = 64  # maxima that are taken side by side
 def _row_offset(args, row, strides):
     """Elements from the start of an operand to a row, with the words of its strides at `strides`."""
     offset = 0
-    for loop in range(load_int64(args, LOOPS) - 1, -1, -1):
+    for loop in range(load_int64(args, LOOPS) - 1, 0, -1):
         length = load_int64(args, LENGTHS + loop)
         offset += row % length * load_int64(strides, loop)
         row //= length
-    return offset
+    return offset + row * load_int64(strides, 0)  # mostly there is one loop, and nothing is divided
+
+
+@subroutine
+def _row_addresses(args, operand, size, first, count, addresses):
+    """Where `count` rows of an operand begin, as words at `addresses`."""
+    start, strides = load_int64(args, operand), args + 8 * (ROW_STRIDES + operand * MAX_LOOPS)
+    target = int64_at(addresses, count)
+    if load_int64(args, LOOPS) == 1:
+        step = load_int64(strides, 0)
+        for k in range(count):
+            target[k] = start + (first + k) * step * size
+    else:
+        for k in range(count):
+            target[k] = start + _row_offset(args, first + k, strides) * size
 
 
 def make_softmax(dtype, logarithm, with_losses, across_rows):
@@ -102,18 +116,14 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 target[j] = target[j] / total
 
     @subroutine(fastmath=FASTMATH_REASSOC)
-    def store_loss(args, row, shifted, log_total, label):
+    def loss(args, shifted, log_total, label):
         """The loss of a row: 0 where ignored, NaN where there is no such class."""
-        loss = log_total - shifted
+        value = log_total - shifted
         if label < 0 or label >= load_int64(args, CLASSES):
-            loss = nan
+            value = nan
         if label == load_int64(args, IGNORED):
-            loss = zero
-        view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0] = loss
-
-    @subroutine(fastmath=FASTMATH_REASSOC)
-    def label_of(args, row):
-        return int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
+            value = zero
+        return value
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def one_row(args, row):
@@ -124,22 +134,22 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
         total = exponentials(x, y, n, largest)
         finish(x, y, n, largest, total)
         if with_losses:
-            label = label_of(args, row)
+            label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
             place = label if label >= 0 and label < n else 0
-            store_loss(args, row, view(x + place * size, 1)[0] - largest, m.log(total), label)
+            target = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)
+            target[0] = loss(args, view(x + place * size, 1)[0] - largest, m.log(total), label)
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def several_rows(args, first, count, buffer):
-        """`LANES` rows side by side; those behind the last one hold zeros."""
+        """`LANES` rows side by side; those behind the last one are like it."""
         n = load_int64(args, CLASSES)
         shifted, values = view(buffer, n * LANES), view(buffer + n * LANES * size, n * LANES)
         best, total = view(stack_int64(LANES), LANES), view(stack_int64(LANES), LANES)
         x_step, y_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result_operand)
+        addresses = stack_int64(LANES)
+        _row_addresses(args, 0, size, first, count, addresses)
         for lane in range(LANES):
-            x = (
-                load_int64(args, 0)
-                + _row_offset(args, first + min(lane, count - 1), args + _STRIDES[0]) * size
-            )
+            x = load_int64(addresses, min(lane, count - 1))
             for c in range(n):
                 shifted[c * LANES + lane] = view(x + c * x_step * size, 1)[0]
             best[lane], total[lane] = lowest, zero
@@ -162,17 +172,20 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                     y[lane] = x[lane] - best[lane]
                 else:
                     y[lane] = y[lane] / total[lane]
+        _row_addresses(args, result_operand, size, first, count, addresses)
         for lane in range(count):
-            y = (
-                load_int64(args, result_operand)
-                + _row_offset(args, first + lane, args + result_strides) * size
-            )
+            y = load_int64(addresses, lane)
             for c in range(n):
                 view(y + c * y_step * size, 1)[0] = values[c * LANES + lane]
-            if with_losses:
-                label = label_of(args, first + lane)
+        if with_losses:
+            targets = stack_int64(LANES)
+            _row_addresses(args, 1, 8, first, count, addresses)
+            _row_addresses(args, 2, size, first, count, targets)
+            for lane in range(count):
+                label = load_int64(load_int64(addresses, lane), 0)
                 place = label if label >= 0 and label < n else 0
-                store_loss(args, first + lane, shifted[place * LANES + lane], best[lane], label)
+                target = view(load_int64(targets, lane), 1)
+                target[0] = loss(args, shifted[place * LANES + lane], best[lane], label)
 
     def softmax_of_rows(args, lo, hi, task):
         for row in range(lo, hi):
