@@ -18,9 +18,8 @@ from nbdl.optim.vectors import Layout, assign
 
 
 def place(params: Sequence[Tensor], layout: Layout, x: Tensor) -> None:
-    """Give parameters the values of a flat vector, in place."""
-    with no_grad():
-        assign(params, layout.split(x))
+    """Give parameters the values of a flat vector, in place; nothing is recorded."""
+    assign(params, layout.split(x))
 
 
 class ClosureObjective(Objective):
@@ -68,9 +67,9 @@ class ClosureObjective(Objective):
 
     def place(self, x: Tensor) -> None:
         """Give the parameters the values of a flat vector."""
-        with no_grad():
-            values = x if self._anchor is None else self._anchor + self._scale * x
-        place(self._params, self.layout, values)
+        if self._anchor is not None:
+            x = self._anchor + self._scale * x
+        place(self._params, self.layout, x)
         self._here = None
 
     def loss(self, point: Point) -> Tensor:
@@ -90,7 +89,7 @@ class ClosureObjective(Objective):
             raise RuntimeError(
                 f"{self._caller}: the closure must return a scalar loss, got shape {tuple(value.shape)}"
             )
-        return value.detach().reshape(())
+        return Tensor(value.array.reshape(()))
 
     def _number(self, value: Any) -> Tensor:
         if not isinstance(value, (int, float, np.number)):
@@ -111,11 +110,10 @@ class ClosureObjective(Objective):
                     f"{self._caller}: the closure left no gradient in any parameter; call backward() on the "
                     "loss in it"
                 )
-        with no_grad():
-            flat = self.layout.flat([g.detach() for g in gradients])
-            if self._anchor is not None:
-                return flat * self._scale
-            return flat.clone() if len(self._params) == 1 else flat
+        flat = self.layout.flat(gradients)
+        if self._anchor is not None:
+            return flat * self._scale
+        return flat.clone() if len(self._params) == 1 else flat
 
     def curvature(self, point: Point) -> LinearOperator:
         if self._here is not point:  # what was recorded there read parameters that have changed since

@@ -30,7 +30,7 @@ __all__ = ["plan_linear", "plan_linear_gradients", "plan_matmul", "plan_product"
 
 Array = NDArray[Any]
 
-_TASK_NANOSECONDS = 10_000  # a task must take that long, several times what a parallel region costs
+_TASK_NANOSECONDS = 25_000  # a task must take that long: waking a thread that sleeps takes twice as long
 _FLOPS_PER_NANOSECOND = {4: 200, 8: 100}  # of one core, by itemsize
 _BYTES_PER_NANOSECOND = 30
 _PACKING = 8  # cost of packing an element, in multiply-adds
