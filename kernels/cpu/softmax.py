@@ -12,6 +12,7 @@ import numpy as np
 from nbdl.kernels.cpu import math as m
 from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64, stack_int64
+from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 
 MAX_OPERANDS = 4
 MAX_LOOPS = 3
@@ -28,6 +29,7 @@ CLASS_STRIDES = ROW_STRIDES + MAX_OPERANDS * MAX_LOOPS  # stride along the class
 _STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))  # where they are, in bytes
 
 LANES = 16
+_SQUARE = 8  # classes and rows that are transposed in registers
 _MAXIMA = 64  # maxima that are taken side by side
 
 
@@ -74,6 +76,8 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     zero, lowest, nan = real(0), real(-np.inf), real(np.nan)
     result_operand = 3 if with_losses else 1
     result_strides = _STRIDES[result_operand]
+    square = min(tile_shape(dtype).lanes, _SQUARE)
+    transpose = transpose_kernel(dtype, square)
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def maximum(x, n):
@@ -139,19 +143,58 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             target = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)
             target[0] = loss(args, view(x + place * size, 1)[0] - largest, m.log(total), label)
 
+    @subroutine
+    def evenly_spaced(args, operand, step, first, count):
+        """Address of the first of `LANES` rows at one distance from each other, classes adjacent; 0 if not."""
+        if step != 1 or count < LANES or load_int64(args, LOOPS) != 1:
+            return 0
+        return load_int64(args, operand) + first * load_int64(args + _STRIDES[operand], 0) * size
+
+    @subroutine
+    def into_lanes(args, first, count, n, target):
+        """Copies rows of x to `target`, class by class; the last row fills the lanes behind it."""
+        step, row = load_int64(args, CLASS_STRIDES), load_int64(args + _STRIDES[0], 0)
+        even, done, addresses = evenly_spaced(args, 0, step, first, count), 0, stack_int64(LANES)
+        if even:
+            done = n // square * square
+            for c in range(0, done, square):
+                for lane in range(0, LANES, square):
+                    transpose(even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES)
+        if done < n:
+            elements = view(target, n * LANES)
+            _row_addresses(args, 0, size, first, count, addresses)
+            for lane in range(LANES):
+                x = load_int64(addresses, min(lane, count - 1))
+                for c in range(done, n):
+                    elements[c * LANES + lane] = view(x + c * step * size, 1)[0]
+
+    @subroutine
+    def out_of_lanes(args, first, count, n, source):
+        """The reverse, into the rows of the result."""
+        step, row = load_int64(args, CLASS_STRIDES + result_operand), load_int64(args + result_strides, 0)
+        even, done = evenly_spaced(args, result_operand, step, first, count), 0
+        addresses = stack_int64(LANES)
+        if even:
+            done = n // square * square
+            for c in range(0, done, square):
+                for lane in range(0, LANES, square):
+                    transpose(source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row)
+        if done < n:
+            elements = view(source, n * LANES)
+            _row_addresses(args, result_operand, size, first, count, addresses)
+            for lane in range(count):
+                y = load_int64(addresses, lane)
+                for c in range(done, n):
+                    view(y + c * step * size, 1)[0] = elements[c * LANES + lane]
+
     @subroutine(fastmath=FASTMATH_REASSOC)
     def several_rows(args, first, count, buffer):
         """`LANES` rows side by side; those behind the last one are like it."""
         n = load_int64(args, CLASSES)
-        shifted, values = view(buffer, n * LANES), view(buffer + n * LANES * size, n * LANES)
+        shifted = view(buffer, n * LANES)
         best, total = view(stack_int64(LANES), LANES), view(stack_int64(LANES), LANES)
-        x_step, y_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result_operand)
-        addresses = stack_int64(LANES)
-        _row_addresses(args, 0, size, first, count, addresses)
+        into_lanes(args, first, count, n, buffer)
         for lane in range(LANES):
-            x = load_int64(addresses, min(lane, count - 1))
-            for c in range(n):
-                shifted[c * LANES + lane] = view(x + c * x_step * size, 1)[0]
             best[lane], total[lane] = lowest, zero
         for c in range(n):
             x = view(buffer + c * LANES * size, LANES)
@@ -172,13 +215,9 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                     y[lane] = x[lane] - best[lane]
                 else:
                     y[lane] = y[lane] / total[lane]
-        _row_addresses(args, result_operand, size, first, count, addresses)
-        for lane in range(count):
-            y = load_int64(addresses, lane)
-            for c in range(n):
-                view(y + c * y_step * size, 1)[0] = values[c * LANES + lane]
+        out_of_lanes(args, first, count, n, buffer + n * LANES * size)
         if with_losses:
-            targets = stack_int64(LANES)
+            addresses, targets = stack_int64(LANES), stack_int64(LANES)
             _row_addresses(args, 1, 8, first, count, addresses)
             _row_addresses(args, 2, size, first, count, targets)
             for lane in range(count):
