@@ -48,7 +48,7 @@ from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, t
     ROW_STEP,
     COLUMN_STEP,  # all columns, if there is an epilogue
     SCRATCH,  # address of scratch memory, aligned to 64 bytes
-    SCRATCH_STRIDE,  # bytes of scratch for each task: `scratch_bytes(dtype)`, and a unit of C where C_COLUMN is not 1
+    SCRATCH_STRIDE,  # bytes for each task: `scratch_bytes(dtype)`, and a unit of C where C_COLUMN is not 1
     TILES,  # address of the dtype's table of micro-kernels (`make_tile_table`)
     EPILOGUE,  # address of a kernel that is called on finished rows (counted over the batch) of C, or 0
     EPILOGUE_ARGS,  # address of its argument block

@@ -71,7 +71,7 @@ def make_two_loop(dtype):
 
 
 def make_remember_pair(dtype):
-    """Two stages, over blocks and over one row: operands s, y, s^T y, y^T y, x, x', g, g', then the results."""
+    """Two stages, over blocks and one row: operands s, y, s^T y, y^T y, x, x', g, g', and the results."""
     size = dtype.itemsize
     view = float32_at if size == 4 else float64_at
     zero, real = dtype.type(0), dtype.type

@@ -145,7 +145,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
 
     @subroutine
     def evenly_spaced(args, operand, step, first, count):
-        """Address of the first of `LANES` rows at one distance from each other, classes adjacent; 0 if not."""
+        """Address of the first of `LANES` rows, if evenly spaced and classes are adjacent; else 0."""
         if step != 1 or count < LANES or load_int64(args, LOOPS) != 1:
             return 0
         return load_int64(args, operand) + first * load_int64(args + _STRIDES[operand], 0) * size

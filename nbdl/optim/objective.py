@@ -11,7 +11,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
 from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
-from nbdl.optim.vectors import Layout, fetch, max_norm, slope_and_size
+from nbdl.optim.vectors import Layout, fetch, max_norm, moved, slope_and_size
 
 
 class NonFiniteError(Exception):
@@ -116,6 +116,12 @@ class Objective:
                 point.value, point.slope, point.gradient_norm, *point.extra = fetch(*scalars, *extra)
         self._compare(point)
         return point
+
+    def evaluate_along(
+        self, start: Tensor, step: float, along: Tensor, extra: Sequence[Tensor] = ()
+    ) -> Point:
+        """As :meth:`evaluate`, at the end of a step from ``start``."""
+        return self.evaluate(moved(start, step, along), along, extra)
 
     def differentiate(self, point: Point) -> Point:
         """Compute the gradient at a point that has only a value."""

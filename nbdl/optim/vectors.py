@@ -53,9 +53,7 @@ def slope_and_size(x: Tensor, y: Tensor) -> Tensor:
     return SlopeAndSize.of()(x, y)
 
 
-def overwrite(
-    rule: Formula | Primitive, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]
-) -> None:
+def overwrite(rule: Formula | Primitive, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> None:
     """Run ``rule`` on rows of tensors or 0-d arrays; its outputs overwrite the operands at ``positions``."""
     backend = mode.backend or registry.cpu or registry.select()
     arrays = [[x.array if isinstance(x, Tensor) else x for x in row] for row in rows]

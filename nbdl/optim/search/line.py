@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nbdl.autograd.tensor import Tensor
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
-from nbdl.optim.vectors import fetch, moved, slope_and_size
+from nbdl.optim.vectors import fetch, slope_and_size
 
 MAX_STEP = 1e20  # a function that still falls here is taken to be unbounded
 _ROUNDING = 1e-14  # of a function value, relative
@@ -103,8 +103,7 @@ class Line:
 
     def at(self, step: float) -> Sample:
         """Evaluate phi and its derivative."""
-        x = moved(self.start.x, step, self.direction)
-        point = self.objective.evaluate(x, self.direction, self._unknown())
+        point = self.objective.evaluate_along(self.start.x, step, self.direction, self._unknown())
         self.evaluations += 1
         self._know(point.extra)
         if not point.is_finite:
