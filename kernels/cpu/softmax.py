@@ -30,6 +30,7 @@ _STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))
 
 LANES = 16
 _SQUARE = 8  # classes and rows that are transposed in registers
+_ROWS_IN_CACHE = 64
 _MAXIMA = 64  # maxima that are taken side by side
 
 
@@ -296,9 +297,41 @@ def make_cross_entropy_input(dtype):
     real = np.dtype(dtype).type
     zero, one = real(0), real(1)
 
+    @subroutine
+    def scale(source, target, factor, n):
+        values, results = view(source, n), view(target, n)
+        for k in range(n):
+            results[k] = factor * values[k]
+
+    @subroutine
+    def adjacent_rows(args, lo, hi):
+        """Rows behind each other with one g, as the mean of the losses has: long loops, then the targets."""
+        n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
+        labels, step = load_int64(args, 1), load_int64(args + _STRIDES[1], 0)
+        g = view(load_int64(args, 2), 1)[0]
+        for first in range(lo, hi, _ROWS_IN_CACHE):
+            count = min(_ROWS_IN_CACHE, hi - first)
+            p, x = load_int64(args, 0) + first * n * size, load_int64(args, 3) + first * n * size
+            scale(p, x, g, count * n)
+            for k in range(count):
+                label = load_int64(labels, (first + k) * step)
+                if label == ignored:
+                    for j in range(n):
+                        view(x, count * n)[k * n + j] = zero
+                elif label >= 0 and label < n:
+                    place = k * n + label
+                    view(x, count * n)[place] = g * (view(p, count * n)[place] - one)
+
     def cross_entropy_input(args, lo, hi, task):
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
+        p_row, x_row = load_int64(args + _STRIDES[0], 0), load_int64(args + _STRIDES[3], 0)
+        if (
+            load_int64(args, LOOPS) == 1 and p_step == 1 and x_step == 1 and p_row == n and x_row == n
+            and load_int64(args + _STRIDES[2], 0) == 0
+        ):  # fmt: skip
+            adjacent_rows(args, lo, hi)
+            return
         for row in range(lo, hi):
             p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
