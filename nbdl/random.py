@@ -8,7 +8,7 @@ numbers at each replay.
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +72,7 @@ class Generator:
 
     def seed(self) -> int:
         """Choose an unpredictable seed, start its stream, and return it."""
-        value = secrets.randbits(53)
+        value = int.from_bytes(os.urandom(7), "little") >> 3  # 53 bits
         self._set(value, 0)
         return value
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# Where these are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed.
-CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed; where the third one is,
+# packages that pip did not install are translated to byte code by every process.
+CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 THREAD_COUNTS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
