@@ -25,7 +25,8 @@ from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, t
 
 # Words of the argument block. Words 0 to 3 are the data addresses: A, B, C, or A, B, bias, C; with B before
 # A, where SWAPPED is 1. Strides count elements. A bias is added to every row; the columns of the bias are
-# adjacent. Where those of C are not, units are computed in scratch memory, and START is START_ZERO.
+# adjacent. Where those of C are not, its rows are, START is START_ZERO, and
+# units are computed in scratch memory.
 (
     START,  # one of START_ZERO, START_BIAS, START_C: what the product is added to
     START_ROW,  # stride of the bias along the rows of C (0; 1 where C is a column)
@@ -157,7 +158,7 @@ def make_gemm(dtype):
     tile_rows, lanes, panel = shape.rows, shape.lanes, shape.columns
     scratch_b = block_depth * block_columns * size
     tile, copy_row, transpose = tile_caller(dtype), copy_kernel(dtype), transpose_kernel(dtype)
-    copy, view = _make_copy(dtype), float32_at if size == 4 else float64_at
+    copy = _make_copy(dtype)
     scratch = scratch_bytes(dtype)
 
     @subroutine
@@ -205,15 +206,7 @@ def make_gemm(dtype):
                      c + (i * c_row + j) * size, c_row, first, start_row, depth, 1, 0, 0)  # fmt: skip
                 i += height
 
-    @subroutine
-    def spread(source, c, c_row, c_column, rows, columns):
-        """Rows of adjacent elements into C."""
-        for j in range(columns):
-            elements, target = view(source + j * size, rows * columns), view(c + j * c_column * size, rows)
-            for i in range(rows):
-                target[i * c_row] = elements[i * columns]
-
-    @subroutine
+    @subroutine(inlined=False)  # else its code is there once for each kind of C
     def multiply_rows(args, a, b, c, c_row, start, start_row, rows, columns, first_row, task):
         """The product into rows of adjacent elements."""
         depth, tiles = load_int64(args, DEPTH), load_int64(args, TILES)
@@ -260,14 +253,15 @@ def make_gemm(dtype):
     @subroutine
     def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
         """Blocked for the caches."""
-        packed_c = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE) + scratch
-        if load_int64(args, C_COLUMN) == 1:
-            multiply_rows(
-                args, a, b, c, load_int64(args, C_ROW), start, start_row, rows, columns, first_row, task
-            )
-        else:
-            multiply_rows(args, a, b, packed_c, columns, start, start_row, rows, columns, first_row, task)
-            spread(packed_c, c, load_int64(args, C_ROW), load_int64(args, C_COLUMN), rows, columns)
+        c_row, c_column = load_int64(args, C_ROW), load_int64(args, C_COLUMN)
+        target, step = c, c_row
+        if c_column != 1:
+            target = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE) + scratch
+            step = columns
+        multiply_rows(args, a, b, target, step, start, start_row, rows, columns, first_row, task)
+        if c_column != 1:
+            for j in range(columns):
+                copy(target + j * size, columns, c + j * c_column * size, rows)
 
     return _over_units(dtype, multiply)
 

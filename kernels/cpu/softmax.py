@@ -45,7 +45,7 @@ def _row_offset(args, row, strides):
     return offset + row * load_int64(strides, 0)  # mostly there is one loop, and nothing is divided
 
 
-@subroutine
+@subroutine(inlined=False)
 def _row_addresses(args, operand, size, first, count, addresses):
     """Where `count` rows of an operand begin, as words at `addresses`."""
     start, strides = load_int64(args, operand), args + 8 * (ROW_STRIDES + operand * MAX_LOOPS)
@@ -144,14 +144,14 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             target = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)
             target[0] = loss(args, view(x + place * size, 1)[0] - largest, m.log(total), label)
 
-    @subroutine
+    @subroutine(inlined=False)
     def evenly_spaced(args, operand, step, first, count):
         """Address of the first of `LANES` rows, if evenly spaced and classes are adjacent; else 0."""
         if step != 1 or count < LANES or load_int64(args, LOOPS) != 1:
             return 0
         return load_int64(args, operand) + first * load_int64(args + _STRIDES[operand], 0) * size
 
-    @subroutine
+    @subroutine(inlined=False)
     def into_lanes(args, first, count, n, target):
         """Copies rows of x to `target`, class by class; the last row fills the lanes behind it."""
         step, row = load_int64(args, CLASS_STRIDES), load_int64(args + _STRIDES[0], 0)
@@ -169,7 +169,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 for c in range(done, n):
                     elements[c * LANES + lane] = view(x + c * step * size, 1)[0]
 
-    @subroutine
+    @subroutine(inlined=False)
     def out_of_lanes(args, first, count, n, source):
         """The reverse, into the rows of the result."""
         step, row = load_int64(args, CLASS_STRIDES + result_operand), load_int64(args + result_strides, 0)
@@ -297,59 +297,58 @@ def make_cross_entropy_input(dtype):
     real = np.dtype(dtype).type
     zero, one = real(0), real(1)
 
-    @subroutine
+    @subroutine(inlined=False)
     def scale(source, target, factor, n):
         values, results = view(source, n), view(target, n)
         for k in range(n):
             results[k] = factor * values[k]
 
+    @subroutine(inlined=False)
+    def scale_strided(source, step, target, target_step, factor, n):
+        values, results = view(source, n * step), view(target, n * target_step)
+        for k in range(n):
+            results[k * target_step] = factor * values[k * step]
+
+    @subroutine(inlined=False)
+    def correct(p, p_step, x, x_step, n, label, ignored, g):
+        """The element of a row that belongs to its target; all of them if it is ignored."""
+        if label == ignored:
+            for k in range(n):
+                view(x + k * x_step * size, 1)[0] = zero
+        elif label >= 0 and label < n:
+            view(x + label * x_step * size, 1)[0] = g * (view(p + label * p_step * size, 1)[0] - one)
+
     @subroutine
     def adjacent_rows(args, lo, hi):
-        """Rows behind each other with one g, as the mean of the losses has: long loops, then the targets."""
+        """Rows behind each other with one g, as the mean of the losses has: long loops."""
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         labels, step = load_int64(args, 1), load_int64(args + _STRIDES[1], 0)
         g = view(load_int64(args, 2), 1)[0]
         for first in range(lo, hi, _ROWS_IN_CACHE):
-            count = min(_ROWS_IN_CACHE, hi - first)
             p, x = load_int64(args, 0) + first * n * size, load_int64(args, 3) + first * n * size
-            scale(p, x, g, count * n)
-            for k in range(count):
-                label = load_int64(labels, (first + k) * step)
-                if label == ignored:
-                    for j in range(n):
-                        view(x, count * n)[k * n + j] = zero
-                elif label >= 0 and label < n:
-                    place = k * n + label
-                    view(x, count * n)[place] = g * (view(p, count * n)[place] - one)
+            last = min(first + _ROWS_IN_CACHE, hi)
+            scale(p, x, g, (last - first) * n)
+            for row in range(first, last):
+                correct(p, 1, x, 1, n, load_int64(labels, row * step), ignored, g)
+                p, x = p + n * size, x + n * size
 
     def cross_entropy_input(args, lo, hi, task):
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
-        p_row, x_row = load_int64(args + _STRIDES[0], 0), load_int64(args + _STRIDES[3], 0)
-        if (
-            load_int64(args, LOOPS) == 1 and p_step == 1 and x_step == 1 and p_row == n and x_row == n
-            and load_int64(args + _STRIDES[2], 0) == 0
-        ):  # fmt: skip
-            adjacent_rows(args, lo, hi)
-            return
+        adjacent = p_step == 1 and x_step == 1
+        if adjacent and load_int64(args, LOOPS) == 1 and load_int64(args + _STRIDES[2], 0) == 0:
+            if load_int64(args + _STRIDES[0], 0) == n and load_int64(args + _STRIDES[3], 0) == n:
+                adjacent_rows(args, lo, hi)
+                return
         for row in range(lo, hi):
             p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
             g = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0]
             x = load_int64(args, 3) + _row_offset(args, row, args + _STRIDES[3]) * size
-            if label == ignored:
-                for j in range(n):
-                    view(x + j * x_step * size, 1)[0] = zero
-                continue
-            if p_step == 1 and x_step == 1:
-                probabilities, target = view(p, n), view(x, n)
-                for j in range(n):
-                    target[j] = g * probabilities[j]
+            if adjacent:
+                scale(p, x, g, n)
             else:
-                for j in range(n):
-                    view(x + j * x_step * size, 1)[0] = g * view(p + j * p_step * size, 1)[0]
-            if label >= 0 and label < n:
-                hit = view(p + label * p_step * size, 1)[0]
-                view(x + label * x_step * size, 1)[0] = g * (hit - one)
+                scale_strided(p, p_step, x, x_step, g, n)
+            correct(p, p_step, x, x_step, n, label, ignored, g)
 
     return cross_entropy_input
