@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed; where the third one is,
+# Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed. Under the third,
 # packages that pip did not install are translated to byte code by every process.
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 THREAD_COUNTS = (

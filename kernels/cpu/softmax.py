@@ -336,10 +336,11 @@ def make_cross_entropy_input(dtype):
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
         adjacent = p_step == 1 and x_step == 1
-        if adjacent and load_int64(args, LOOPS) == 1 and load_int64(args + _STRIDES[2], 0) == 0:
-            if load_int64(args + _STRIDES[0], 0) == n and load_int64(args + _STRIDES[3], 0) == n:
-                adjacent_rows(args, lo, hi)
-                return
+        p_row, g_row = load_int64(args + _STRIDES[0], 0), load_int64(args + _STRIDES[2], 0)
+        x_row = load_int64(args + _STRIDES[3], 0)
+        if adjacent and load_int64(args, LOOPS) == 1 and p_row == n and g_row == 0 and x_row == n:
+            adjacent_rows(args, lo, hi)
+            return
         for row in range(lo, hi):
             p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]

@@ -92,5 +92,5 @@ class QuasiNewton:
             out: receives the result.
         """
         result = self.xp.empty(2, x.dtype)
-        result[0], result[1] = x @ y, abs(x).max(initial=0)
+        result[0], result[1] = x @ y, abs(x).max() if x.size else 0
         return delivered(result, out)
