@@ -20,8 +20,8 @@ class Input:
     Attributes:
         small: its shape, where a call costs more than the arithmetic.
         large: its shape, where memory or arithmetic cost more than the call.
-        kind: ``normal``, with a gradient; without one ``target``, ``share`` (from 0.05 to 0.95), ``sign`` (1 or
-            -1), ``even`` (each second position), ``integers`` below ``high``, ``lengths`` of ``high``.
+        kind: ``normal``, with a gradient; without one ``target``, ``share`` (from 0.05 to 0.95), ``sign`` (1
+            or -1), ``even`` (each second position), ``integers`` below ``high``, ``lengths`` of ``high``.
         high: see there.
     """
 

@@ -138,9 +138,15 @@ class Compiled:
     Args:
         function: what to record.
         without: names of passes to leave out.
+        captured: what it uses from outside, if that is known.
     """
 
-    def __init__(self, function: Callable[..., Any], without: Sequence[str] = ()):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        without: Sequence[str] = (),
+        captured: Captured | None = None,
+    ):
         if not callable(function):
             raise TypeError(f"compile: expected a function or a module, got {type(function).__name__}")
         for name in without:
@@ -148,7 +154,8 @@ class Compiled:
                 raise ValueError(f"compile: without: unknown pass {name!r}; there are {', '.join(PASSES)}")
         self.function = function
         self._without = tuple(without)
-        self._captured = Captured(function)
+        self._captured = captured or Captured(function)
+        self._companion: tuple[Any, Compiled] | None = None
         self._variants: dict[Any, list[Variant]] = {}
         _all.add(self)
         self._failures: dict[Any, int] = {}
@@ -177,6 +184,18 @@ class Compiled:
         recording = _Recording(self.function, arguments, self._known_leaves.values(), False)
         program = recording.program
         return Report(program, improve(program, self._without), recording.backend)
+
+    def companion(self, key: Sequence[Any], make: Callable[[Callable[..., Any]], Any]) -> Compiled:
+        """A compiled function around this one, such as a step along a line and the loss at its end.
+
+        Args:
+            key: what else that function works on; it is kept until other objects are named here.
+            make: gives the function, which calls its argument and beside it is known not to change.
+        """
+        known = self._companion
+        if known is None or len(known[0]) != len(key) or any(a is not b for a, b in zip(known[0], key)):
+            known = self._companion = tuple(key), Compiled(make(self.function), self._without, self._captured)
+        return known[1]
 
     def clear(self) -> None:
         """Forget all programs."""
@@ -245,15 +264,20 @@ class Arguments:
         statics: list[Any] = []
         first: dict[int, int] = {}
         for leaf in leaves:
-            array = leaf.array if isinstance(leaf, Tensor) else leaf if isinstance(leaf, np.ndarray) else None
-            if array is None:
-                statics.append(_checked_static(leaf))
-            elif type(leaf) is not np.ndarray and leaf.requires_grad:
-                statics.append(id(array))  # gradients flow to it: it is this tensor, and no other
-            elif id(array) in first:
-                statics.append(("same as", first[id(array)]))
+            if isinstance(leaf, Tensor):
+                array = leaf.array
+                if leaf.requires_grad:
+                    statics.append(id(array))  # gradients flow to it: it is this tensor, and no other
+                    continue
+            elif isinstance(leaf, np.ndarray):
+                array = leaf
             else:
-                first[id(array)] = len(arrays)
+                statics.append(_checked_static(leaf))
+                continue
+            known = first.setdefault(id(array), len(arrays))
+            if known < len(arrays):
+                statics.append(("same as", known))
+            else:
                 statics.append((array.shape, array.strides, array.dtype))
                 arrays.append(array)
         self.arrays = arrays

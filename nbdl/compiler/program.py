@@ -157,3 +157,14 @@ def write_counts(operations: Sequence[Operation]) -> dict[Buffer, int]:
         for window in operation.outputs:
             counts[window.buffer] = counts.get(window.buffer, 0) + 1
     return counts
+
+
+def read_counts(program: Program) -> dict[Buffer, int]:
+    """How many operations read each buffer; a result counts as one more."""
+    counts: dict[Buffer, int] = {}
+    for operation in program.operations:
+        for buffer in {window.buffer for window in operation.inputs}:
+            counts[buffer] = counts.get(buffer, 0) + 1
+    for window in program.outputs:
+        counts[window.buffer] = counts.get(window.buffer, 0) + 1
+    return counts

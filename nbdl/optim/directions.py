@@ -13,15 +13,14 @@ from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
-from nbdl.ops.quasi_newton import TwoLoop
+from nbdl.ops.quasi_newton import RememberPair, TwoLoop
 from nbdl.optim.objective import Objective, Point
-from nbdl.optim.vectors import assign, overwrite
+from nbdl.optim.vectors import overwrite
 
 # What the relative curvature must exceed for a pair to be learned: the matrix stays positive definite.
 _MIN_CURVATURE = 1e-8
 
 _ENTRIES = ("steps", "changes", "curvatures", "norms")  # of the state of an optimizer
-_PAIR = Formula("remember_pair", lambda s, y, x1, x0, g1, g0: (x1 - x0, g1 - g0), 6)
 _BFGS = Formula(
     "bfgs_update",
     lambda h, s_i, s_j, u_i, u_j, sy, yu: (
@@ -227,11 +226,13 @@ class LimitedMemory(Direction):
         return self.count > 0
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
-        return -self.multiply(point.gradient)
+        return self.multiply(point.gradient, negative=True)
 
-    def multiply(self, vector: Tensor) -> Tensor:
-        """H times a vector (n,)."""
-        return TwoLoop.of(self.oldest, self.count)(vector, *self._rows) if self.count else vector
+    def multiply(self, vector: Tensor, negative: bool = False) -> Tensor:
+        """H times a vector (n,), or times the negative vector."""
+        if not self.count:
+            return -vector if negative else vector
+        return TwoLoop.of(self.oldest, self.count, negative)(vector, *self._rows)
 
     def multiply_within(self, vector: Tensor, free: Tensor) -> Tensor:
         """The same in the subspace of some variables: the pairs are restricted to it.
@@ -259,9 +260,8 @@ class LimitedMemory(Direction):
         if not self._rows:
             self._allocate(new.x)
         k = (self.oldest + self.count) % self.history_size
-        s, y, sy, yy = self._slots[k]
-        overwrite(_PAIR, [[s, y, new.x, old.x, new.gradient, old.gradient]], (0, 1))
-        assign([sy, yy], [dot(s, y), dot(y, y)])
+        row = [*self._slots[k], new.x, old.x, new.gradient, old.gradient]
+        overwrite(RememberPair.of(), [row], (0, 1, 2, 3))
         if self.count < self.history_size:
             self.count += 1
         else:

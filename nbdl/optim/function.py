@@ -14,7 +14,7 @@ from nbdl.ops.creation import from_numpy
 from nbdl.optim.bounds import Box
 from nbdl.optim.objective import Objective, Point, RecordedGradient, gradients_of, recorded_hessian
 from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
-from nbdl.optim.vectors import Layout, max_norm
+from nbdl.optim.vectors import Layout
 
 
 class Variables:
@@ -170,10 +170,10 @@ class FunctionObjective(Objective):
         with no_grad():
             return self._variables.layout.flat([gradient.detach() for gradient in gradients])
 
-    def stationarity(self, point: Point) -> Tensor:
+    def free_gradient(self, point: Point) -> Tensor:
         if self._box is None:
-            return super().stationarity(point)
-        return max_norm(self._box.projected_gradient(point.x, point.gradient))
+            return point.gradient
+        return self._box.projected_gradient(point.x, point.gradient)
 
     def curvature(self, point: Point) -> LinearOperator:
         leaves, recorded = point.record

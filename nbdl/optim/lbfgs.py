@@ -140,7 +140,7 @@ class _Run:
             state["n_iter"] += 1
             if previous is not None:
                 self._learn(previous, point, curvature)
-            line = Line(objective, point, -self.memory.multiply(point.gradient))
+            line = Line(objective, point, self.memory.multiply(point.gradient, negative=True))
             is_last = iteration == self.group["max_iter"] - 1
             new, curvature = self._advance(line, self._first_step(point, previous), is_last)
             if new is None:

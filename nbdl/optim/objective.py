@@ -11,7 +11,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
 from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
-from nbdl.optim.vectors import Layout, fetch, max_norm
+from nbdl.optim.vectors import Layout, fetch, max_norm, moved, slope_and_size
 
 
 class NonFiniteError(Exception):
@@ -78,9 +78,9 @@ class Objective:
         """The Hessian at a point that was differentiated."""
         raise NotImplementedError
 
-    def stationarity(self, point: Point) -> Tensor:
-        """What is 0 at a stationary point, 0-d: the largest magnitude in the gradient."""
-        return max_norm(point.gradient)
+    def free_gradient(self, point: Point) -> Tensor:
+        """What is 0 at a stationary point: the gradient (n,), with bounds its projection."""
+        return point.gradient
 
     # ------------------------------------------------------------------------------------- what methods call
     def value_at(self, x: Tensor) -> Point:
@@ -105,22 +105,30 @@ class Objective:
         with no_grad():
             point.gradient = self.gradient(point)
             self.njev += 1
-            scalars = [loss, self.stationarity(point)]
-            if along is not None:
-                scalars.append(dot(point.gradient, along))
-            point.value, point.gradient_norm, *others = fetch(*scalars, *extra)
-        if along is not None:
-            point.slope, *others = others
-        point.extra = others
+            free = self.free_gradient(point)
+            if along is None:
+                point.value, point.gradient_norm, *point.extra = fetch(loss, max_norm(free), *extra)
+            elif free is point.gradient:
+                measured = slope_and_size(free, along)
+                point.value, point.slope, point.gradient_norm, *point.extra = fetch(loss, measured, *extra)
+            else:
+                scalars = loss, dot(point.gradient, along), max_norm(free)
+                point.value, point.slope, point.gradient_norm, *point.extra = fetch(*scalars, *extra)
         self._compare(point)
         return point
+
+    def evaluate_along(
+        self, start: Tensor, step: float, along: Tensor, extra: Sequence[Tensor] = ()
+    ) -> Point:
+        """As :meth:`evaluate`, at the end of a step from ``start``."""
+        return self.evaluate(moved(start, step, along), along, extra)
 
     def differentiate(self, point: Point) -> Point:
         """Compute the gradient at a point that has only a value."""
         with no_grad():
             point.gradient = self.gradient(point)
             self.njev += 1
-            (point.gradient_norm,) = fetch(self.stationarity(point))
+            (point.gradient_norm,) = fetch(max_norm(self.free_gradient(point)))
         self._compare(point)
         return point
 

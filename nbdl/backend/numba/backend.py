@@ -24,7 +24,7 @@ from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_m
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
 from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
-from nbdl.backend.numba.quasi_newton import plan_two_loop
+from nbdl.backend.numba.quasi_newton import plan_remember_pair, plan_slope_and_size, plan_two_loop
 from nbdl.backend.numba.random import (
     plan_dropout,
     plan_random_bernoulli,
@@ -109,6 +109,8 @@ PLANNERS: dict[str, Planner] = {
     "gather": plan_gather,
     "scatter": plan_scatter,
     "two_loop": plan_two_loop,
+    "remember_pair": plan_remember_pair,
+    "slope_and_size": plan_slope_and_size,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
     "resample": plan_resample,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from nbdl.compiler.passes.biases import join_biases
 from nbdl.compiler.passes.common import merge_common
 from nbdl.compiler.passes.constants import fold_constants
 from nbdl.compiler.passes.dead_code import remove_dead_code
@@ -25,6 +26,7 @@ PASSES: dict[str, Pass] = {
     "dead_code": remove_dead_code,
     "common": merge_common,
     "constants": fold_constants,
+    "biases": join_biases,
     "fusion": fuse,
 }
 
