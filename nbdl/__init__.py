@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nbdl import (
         autograd,
         backend,
+        backends,
         compiler,
         datasets,
         fft,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     from nbdl.serialization import load, save
 
 _SUBPACKAGES = (
-    "autograd", "backend", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "autograd", "backend", "backends", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn",
+    "optim", "profiler", "serialization", "special", "utils",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbdl.backend.numba import threads
+from nbdl.backend.numba import threads, winograd
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.convolution_geometry import (
     Job,
@@ -167,6 +167,8 @@ def _plan_correlation(
         result = image_of(outputs[0])
     if not result.has_adjacent_channels:
         return None
+    if len(jobs) == 1 and winograd.pays(jobs[0], image, result, groups, dtype):
+        return winograd.plan_outputs(jobs[0], image, result, weight, swapped, spec, has_bias)
     weight_filter, weight_channel, *tap_strides = (stride // itemsize for stride in weight.strides)
     weight_group = weight.shape[0] // groups * weight_filter
     if swapped:
@@ -220,6 +222,10 @@ def _plan_weight(
     """The gradient of the weight."""
     dtype, itemsize = x.dtype, x.itemsize
     image, gradient = image_of(x), image_of(y)
+    strides = row_major(shape) if outputs is None else [stride // itemsize for stride in outputs[0].strides]
+    spec = OutputSpec(shape, dtype)
+    if winograd.pays(job, image, gradient, groups, dtype, of_weight=True):
+        return winograd.plan_weight(job, image, gradient, strides, spec)
     channels, filters, size = image.channels // groups, gradient.channels // groups, math.prod(shape)
     flops = flops_of([job], image.batch * channels * gradient.channels)
     most = max(1, min(_tasks(flops, 1 << 30), _PARTIAL_BYTES // (size * itemsize)))
@@ -231,7 +237,6 @@ def _plan_weight(
     y_bytes = 0 if gradient.has_adjacent_channels else pages(outputs_of_piece * filters * itemsize)
     partial_bytes = pages(size * itemsize)
     scratch = scratch_memory(tasks * (source.bytes + y_bytes + partial_bytes))
-    strides = row_major(shape) if outputs is None else [stride // itemsize for stride in outputs[0].strides]
     taps = weight_taps([job], three_axes(strides[2:], 0))
     words, keep = _common_words([job], parts, groups, image, source, gradient, sums_runs=False)
     words |= {
@@ -256,7 +261,6 @@ def _plan_weight(
         Stage(_kernel("weight_partial_sums", convolution_weight.make_partial_sums, dtype), units, tasks),
         Stage(_kernel("weight_total", convolution_weight.make_total, dtype), groups * filters, tasks),
     ]
-    spec = OutputSpec(shape, dtype)
     return staged_plan(stages, inputs=2, outputs=[spec], words=words, keep=(keep, taps, scratch))
 
 
