@@ -210,6 +210,7 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
+            _free_idle_memory()
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
             replay,
@@ -299,6 +300,13 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
+def _free_idle_memory() -> None:
+    """What the recorded run needed is not needed any more: a program has memory of its own."""
+    from nbdl.backend.numba import pool
+
+    pool.clear()
+
+
 class _Recording:
     """One run of a function under a recorder."""
 
@@ -325,11 +333,10 @@ class _Recording:
                 leaf.tensor.grad = leaf.tensor.grad.detach()
         self.refreshers = recorder.refreshers
         self.storages = list(recorder.storages.values())
-        lines = [call.line for call in recorder.calls] if with_lines else []
         self.program: Program = recorder.program(arrays)
         del arrays
         kept = recorder.escaped(self.program)
-        self.escaped = _describe(kept, self.program, lines) if kept else ""
+        self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
 
 
 def _can_go_back(tensor: Tensor) -> bool:

@@ -503,3 +503,34 @@ def test_memory_is_shared_by_temporaries(backend):
     one = 64 * 64 * 4
     assert report.recorded_bytes >= 19 * one
     assert report.planned_bytes <= 3 * one
+
+
+def test_a_recording_keeps_no_array_alive(backend: str) -> None:
+    alive: list[weakref.ref] = []
+
+    @nbdl.compile
+    def function(x):
+        for _ in range(5):
+            x = x + 1
+            alive.append(weakref.ref(x.array))
+            assert sum(ref() is not None for ref in alive) <= 2
+        return x
+
+    with nbdl.no_grad():
+        for _ in range(2):
+            np.testing.assert_array_equal(function(nbdl.zeros(3)).numpy(), 5)
+
+
+def test_state_that_is_made_of_one_value_is_made_anew(backend: str) -> None:
+    @nbdl.compile
+    def function(x):
+        total = nbdl.full((2, 3), 4.0)
+        total += x
+        single = nbdl.tensor(2.0)
+        single *= x.sum()
+        return total, single
+
+    for k in range(3):
+        total, single = function(nbdl.full((3,), float(k)))
+        np.testing.assert_array_equal(total.numpy(), np.full((2, 3), 4.0 + k))
+        assert single.item() == 6 * k
