@@ -68,6 +68,11 @@ class Window(NamedTuple):
         return math.prod(self.shape)
 
     @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return self.size * self.dtype.itemsize

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of
 from nbdl.ops.pointwise import Pointwise
+from nbdl.utils.timing import wait_for_gpu
 
 if TYPE_CHECKING:
     from nbdl.backend.numba.launch import Plan
@@ -33,14 +35,16 @@ class Replay:
     Args:
         program: what to run; the arrays of its inputs are used to make plans, and let go.
         backend: what computes.
+        one_by_one: make a step of every operation, to time them.
 
     Attributes:
         steps: the parts that a call runs.
         memory: where the temporaries lie.
     """
 
-    def __init__(self, program: Program, backend: NumpyBackend):
+    def __init__(self, program: Program, backend: NumpyBackend, one_by_one: bool = False):
         self._program, self._backend = program, backend
+        self._one_by_one = one_by_one
         self.memory = Memory(plan_memory(program), backend.xp)
         self._results = list(
             dict.fromkeys(window.buffer for window in program.outputs if window.buffer.kind == OUTPUT)
@@ -67,6 +71,20 @@ class Replay:
                 for step in self.steps:
                     step(*arrays)
         return [view(arrays) for view in self._views]
+
+    def step_seconds(self, inputs: Sequence[Any], runs: int) -> list[float]:
+        """Run on these arrays so many times; the median time of each step."""
+        arrays = [*inputs, *[allocate() for allocate in self._allocators]]
+        times = np.empty((runs, len(self.steps)))
+        with self._lock:
+            for run in range(-1, runs):  # the first one only warms up
+                for k, step in enumerate(self.steps):
+                    wait_for_gpu()
+                    start = perf_counter()
+                    step(*arrays)
+                    wait_for_gpu()
+                    times[run, k] = perf_counter() - start
+        return np.median(times, 0).tolist()
 
     # --------------------------------------------------------------------------------------------- results
     def _allocator(self, buffer: Buffer) -> Callable[[], Any]:
@@ -120,6 +138,8 @@ class Replay:
                 steps.append(self._host_call(operation))
             else:
                 planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
+                if self._one_by_one:
+                    flush()
         flush()
         return steps
 
