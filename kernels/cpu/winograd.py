@@ -11,13 +11,19 @@ import numpy as np
 
 from nbdl.kernels.cpu.convolution import even_height
 from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.memory import load_int64, stack_int64
+from nbdl.kernels.cpu.memory import call_kernel, load_int64, stack_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape
 from nbdl.kernels.cpu.winograd_tiles import (
+    BANDS,
     BLOCK,
     CHANNELS,
+    EPILOGUE,
+    EPILOGUE_ARGS,
+    EPILOGUE_ROWS,
     FILTERS,
     HAS_BIAS,
+    OUT_HEIGHT,
+    OUT_WIDTH,
     PARTIAL_COUNT,
     PARTIALS,
     PATCH,
@@ -25,6 +31,7 @@ from nbdl.kernels.cpu.winograd_tiles import (
     SCRATCH,
     SCRATCH_STRIDE,
     TAPS,
+    TILE,
     TILES,
     TILES_WIDE,
     VALUE_WORDS,
@@ -113,6 +120,12 @@ def make_outputs(dtype):
                          y_values + ((value * tiles + i) * filters + k * panel) * size, filters, 0, 0,
                          channels, 1, 0, 0)  # fmt: skip
 
+    @subroutine
+    def first_position(args, band):
+        """Of a band, counted over all images."""
+        bands, width = load_int64(args, BANDS), load_int64(args, OUT_WIDTH)
+        return (band // bands * load_int64(args, OUT_HEIGHT) + band % bands * TILE) * width
+
     def outputs(args, lo, hi, task):
         has_bias, block = load_int64(args, HAS_BIAS), load_int64(args, BLOCK)
         x_values = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
@@ -127,6 +140,11 @@ def make_outputs(dtype):
             multiply(args, x_values, y_values, tiles)
             y = load_int64(args, 2 + has_bias)
             output_values(args, y, band, tiles, y_values, start, zeros, copy)
+            if load_int64(args, EPILOGUE) != 0:
+                rows = load_int64(args, EPILOGUE_ROWS)
+                call_kernel(load_int64(args, EPILOGUE), load_int64(args, EPILOGUE_ARGS),
+                            first_position(args, band) * rows,
+                            first_position(args, min(band + block, hi)) * rows, task)  # fmt: skip
 
     return outputs
 

@@ -66,7 +66,10 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     PATCHES,  # and of a line of zeros and a tile that lies partly outside
     PARTIALS,  # address of the tasks' sums of the weight's gradient
     PARTIAL_COUNT,
-) = range(FIRST_WORD, FIRST_WORD + 31)
+    EPILOGUE,  # address of a kernel that is called on finished bands of the output, or 0
+    EPILOGUE_ARGS,  # address of its argument block
+    EPILOGUE_ROWS,  # its rows for each position of the output
+) = range(FIRST_WORD, FIRST_WORD + 34)
 
 TILE = 4  # outputs of a tile along an axis
 PATCH = 6  # inputs that they read, and values of the polynomials

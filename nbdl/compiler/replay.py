@@ -7,7 +7,7 @@ the rest, on the NumPy backend everything, is a list of calls with ``out=``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Replay:
         one_by_one: make a step of every operation, to time them.
 
     Attributes:
+        operations: as they are computed, an epilogue for which there is no plan on its own.
         steps: the parts that a call runs.
         memory: where the temporaries lie.
     """
@@ -54,7 +55,9 @@ class Replay:
         }
         self._lock = threading.Lock()
         self._sequels: list[Any] = []  # own the memory that their `run` reads
-        self.steps = self._lower()
+        plans = list(self._planned())
+        self.operations = [operation for operation, _ in plans]
+        self.steps = self._lower(plans)
         self._allocators = [self._allocator(buffer) for buffer in self._results]
         self._views = [self._result_view(window) for window in program.outputs]
         for buffer in self._bound:
@@ -118,7 +121,7 @@ class Replay:
         return lambda arrays: view_at(arrays[k], address_of(arrays[k]), window)
 
     # ------------------------------------------------------------------------------------------- operations
-    def _lower(self) -> list[Step]:
+    def _lower(self, plans: Sequence[tuple[Operation, Plan | None]]) -> list[Step]:
         steps: list[Step] = []
         planned: list[tuple[Plan, list[Place]]] = []
 
@@ -131,8 +134,7 @@ class Replay:
                 steps.append(sequel.run)
                 planned.clear()
 
-        for operation in self._program.operations:
-            plan = self._plan(operation)
+        for operation, plan in plans:
             if plan is None:
                 flush()
                 steps.append(self._host_call(operation))
@@ -142,6 +144,23 @@ class Replay:
                     flush()
         flush()
         return steps
+
+    def _planned(self) -> Iterator[tuple[Operation, Plan | None]]:
+        """The operations with their plans; an epilogue for which there is no plan, behind its product."""
+        for operation in self._program.operations:
+            plan = self._plan_parts(*operation.parts) if operation.parts else self._plan(operation)
+            if plan is None and operation.parts:
+                yield from ((part, self._plan(part)) for part in operation.parts)
+            else:
+                yield operation, plan
+
+    def _plan_parts(self, product: Operation, epilogue: Operation) -> Plan | None:
+        inputs, operands, (out,) = (
+            [self.memory.array(window) for window in windows]
+            for windows in (product.inputs, epilogue.inputs, epilogue.outputs)
+        )
+        plan = self._backend.plan_with_epilogue(product.primitive, inputs, epilogue.primitive, operands, out)
+        return plan if plan is not None and _lies_like(plan.outputs[0], out) else None
 
     def _plan(self, operation: Operation) -> Plan | None:
         """The backend's plan for an operation, if its results then lie where the program wants them."""

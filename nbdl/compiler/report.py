@@ -90,11 +90,13 @@ def _text(operation: Operation) -> str:
     inputs = ", ".join(map(repr, operation.inputs))
     formula = operation.primitive.params.get("formula")
     code = "" if formula is None else " {" + "; ".join(map(repr, formula.outputs)) + "}"
-    return f"{outputs} {'<-' if operation.into else '='} {operation.primitive.label}({inputs}){code}"
+    return f"{outputs} {'<-' if operation.into else '='} {operation.label}({inputs}){code}"
 
 
 def flops_of(operation: Operation) -> int:
     """Floating-point operations, roughly: products and sums of matrix kernels, nodes of formulas."""
+    if operation.parts:
+        return sum(map(flops_of, operation.parts))
     primitive, windows = operation.primitive, (*operation.inputs, *operation.outputs)
     formula: Any = primitive.params.get("formula")
     if formula is not None:
@@ -140,21 +142,19 @@ class Profile:
         peak_bytes: bytes a second of a sum of large arrays.
 
     Args:
-        program: what was timed.
+        operations: what was timed.
         seconds: the median time of each operation.
         backend: what ran it.
     """
 
-    def __init__(self, program: Program, seconds: Sequence[float], backend: NumpyBackend):
+    def __init__(self, operations: Sequence[Operation], seconds: Sequence[float], backend: NumpyBackend):
         self.peak_flops, self.peak_bytes = _peaks(backend)
         self.rows: list[Row] = []
-        for operation, time in zip(program.operations, seconds, strict=True):
+        for operation, time in zip(operations, seconds, strict=True):
             count, moved = flops_of(operation), bytes_of(operation)
             best = max(count / self.peak_flops, moved / self.peak_bytes)
             shape = operation.outputs[0].shape
-            self.rows.append(
-                Row(operation.primitive.label, shape, time, count, moved, best / max(time, 1e-9))
-            )
+            self.rows.append(Row(operation.label, shape, time, count, moved, best / max(time, 1e-9)))
         self.seconds = sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:

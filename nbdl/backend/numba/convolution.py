@@ -35,6 +35,7 @@ from nbdl.backend.numba.convolution_geometry import (
     weight_taps,
 )
 from nbdl.backend.numba.depthwise import FORWARD, INPUT, WEIGHT, is_depthwise, plan_depthwise
+from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
 from nbdl.backend.numba.loops import row_major
@@ -65,8 +66,12 @@ def plan_convolution(
     padding: Pairs,
     dilation: Sizes,
     groups: int,
+    epilogue: Epilogue | None = None,
 ) -> Plan | None:
-    """Plans the convolution of (x, weight) or (x, weight, bias), or returns None where NumPy has to do it."""
+    """Plans the convolution of (x, weight) or (x, weight, bias), or returns None where NumPy has to do it.
+
+    With an epilogue, None also where kernels cannot call it.
+    """
     if not _is_supported(inputs, outputs):
         return None
     x, weight, *bias = inputs
@@ -78,8 +83,10 @@ def plan_convolution(
     if outputs is None:
         result, spec = fresh_image(shape, x.dtype, channels_last=True)
         if is_depthwise(image_of(x), result, groups):
+            if epilogue is not None:
+                return None
             return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
-    return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias))
+    return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
 
 
 def plan_convolution_input(
@@ -91,8 +98,12 @@ def plan_convolution_input(
     padding: Pairs,
     dilation: Sizes,
     groups: int,
+    epilogue: Epilogue | None = None,
 ) -> Plan | None:
-    """Plans the transposed convolution of (y, weight), or returns None where NumPy has to do it."""
+    """Plans the transposed convolution of (y, weight), or returns None where NumPy has to do it.
+
+    With an epilogue, None also where kernels cannot call it.
+    """
     if not _is_supported(inputs, outputs) or 0 in size:
         return None
     y, weight = inputs
@@ -100,13 +111,17 @@ def plan_convolution_input(
     if outputs is None:
         result, spec = fresh_image(shape, y.dtype, channels_last=True)
         if is_depthwise(result, image_of(y), groups):
+            if epilogue is not None:
+                return None
             job = forward_job(weight.shape[2:], stride, padding, dilation, y.shape[2:])
             return plan_depthwise(INPUT, result, image_of(y), weight, job, spec)
     depth, height, width = (
         transposed_axis(*axis) for axis in axes_of_windows(weight.shape[2:], stride, padding, dilation, size)
     )
     jobs = list(itertools.product(depth, height, width))
-    return _plan_correlation(inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True)
+    return _plan_correlation(
+        inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True, epilogue=epilogue
+    )
 
 
 def plan_convolution_weight(
@@ -157,6 +172,7 @@ def _plan_correlation(
     groups: int,
     has_bias: bool,
     swapped: bool = False,
+    epilogue: Epilogue | None = None,
 ) -> Plan | None:
     """The convolution; with ``swapped`` filters and channels of the weight change places."""
     x, weight = inputs[0], inputs[1]
@@ -168,7 +184,7 @@ def _plan_correlation(
     if not result.has_adjacent_channels:
         return None
     if len(jobs) == 1 and winograd.pays(jobs[0], image, result, groups, dtype):
-        return winograd.plan_outputs(jobs[0], image, result, weight, swapped, spec, has_bias)
+        return winograd.plan_outputs(jobs[0], image, result, weight, swapped, spec, has_bias, epilogue)
     weight_filter, weight_channel, *tap_strides = (stride // itemsize for stride in weight.strides)
     weight_group = weight.shape[0] // groups * weight_filter
     if swapped:
@@ -184,6 +200,8 @@ def _plan_correlation(
     most = _tasks(flops, 1 << 30)
     images = image.batch * groups * blocks
     parts = cut_into_parts(jobs, channels * itemsize, images, 4 * most if most > 1 else 1)
+    if epilogue is not None and (len(jobs) > 1 or groups * blocks > 1 or parts.width > 1):
+        return None  # the lines of the output are not finished at once
     units = images * math.prod(parts)
     tasks = _tasks(flops, units)
     source = source_of(image, jobs, parts, channels, itemsize)
@@ -204,6 +222,7 @@ def _plan_correlation(
         kernel.SCRATCH: scratch.ctypes.data,
         kernel.SCRATCH_STRIDE: packed_bytes + source.bytes,
         kernel.REGION: packed_bytes,
+        **dict(enumerate(epilogue or (0, 0, 0), kernel.EPILOGUE)),
     }
     return Plan(
         _kernel("correlation", kernel.make_correlation, dtype),

@@ -24,6 +24,7 @@ from nbdl import config
 from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.convolution_geometry import Job, pages
+from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image
 from nbdl.backend.numba.matmul import tile_table
@@ -71,7 +72,14 @@ def pays(job: Job, x: Image, y: Image, groups: int, dtype: np.dtype[Any], of_wei
 
 
 def plan_outputs(
-    job: Job, x: Image, y: Image, weight: Array, swapped: bool, spec: OutputSpec, has_bias: bool
+    job: Job,
+    x: Image,
+    y: Image,
+    weight: Array,
+    swapped: bool,
+    spec: OutputSpec,
+    has_bias: bool,
+    epilogue: Epilogue | None = None,
 ) -> Plan:
     """Plans the outputs y of x; with ``swapped`` filters and channels of the weight change places."""
     dtype = spec.dtype
@@ -91,6 +99,7 @@ def plan_outputs(
         words_of.WEIGHT_WIDTH: steps[3] * job[2].weight_step,
         words_of.WEIGHT_FIRST: first[0] * steps[2] + first[1] * steps[3],
         words_of.HAS_BIAS: int(has_bias),
+        **dict(enumerate(epilogue or (0, 0, 0), words_of.EPILOGUE)),
         words_of.WEIGHT_VALUES: scratch.ctypes.data,
         words_of.SCRATCH: scratch.ctypes.data + values,
     }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from nbdl.compiler.passes.common import merge_common
 from nbdl.compiler.passes.constants import fold_constants
 from nbdl.compiler.passes.dead_code import remove_dead_code
+from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
 from nbdl.compiler.passes.operands import drop_unread_operands
 from nbdl.compiler.program import Program
@@ -26,6 +27,7 @@ PASSES: dict[str, Pass] = {
     "common": merge_common,
     "constants": fold_constants,
     "fusion": fuse,
+    "epilogues": attach_epilogues,
 }
 
 
