@@ -9,6 +9,7 @@ Variables:
     NBDL_NUM_THREADS: Threads of the CPU kernels; default: the cores that this process may use.
     NBDL_CACHE_DIR: Folder for compiled kernels; default: `nbdl` in the user's cache folder.
     NBDL_REQUIRE_GPU: `1` turns a missing CUDA device into an error where it would be passed over.
+    NBDL_WINOGRAD: `0` has the CPU kernels compute all convolutions directly (`nbdl.backends.numba`).
 
 Example:
     >>> from nbdl import config
@@ -130,6 +131,7 @@ BACKEND: Flag[str] = Flag("NBDL_BACKEND", _backend_name, "auto")
 NUM_THREADS: Flag[int | None] = Flag("NBDL_NUM_THREADS", _thread_count, None)
 CACHE_DIR: Flag[Path | None] = Flag("NBDL_CACHE_DIR", _folder, None)
 REQUIRE_GPU: Flag[bool] = Flag("NBDL_REQUIRE_GPU", _switch, False)
+WINOGRAD: Flag[bool] = Flag("NBDL_WINOGRAD", _switch, True)
 
 
 def backend() -> str:

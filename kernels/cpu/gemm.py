@@ -61,6 +61,7 @@ START_ZERO, START_BIAS, START_C = range(3)
 
 _PADDING = 16  # elements between packed rows of A, so that they do not share cache sets
 _CONFLICT = 512  # rows a multiple of so many bytes apart share few cache sets
+_FEW_ROWS = 24  # that share cache sets and yet stay in the cache
 _VECTOR_BLOCK = 2048  # elements of a column of C that stay in the first-level cache
 
 
@@ -215,7 +216,8 @@ def make_gemm(dtype):
         packed_b = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         packed_a = packed_b + scratch_b
         depth_blocks = (depth + block_depth - 1) // block_depth
-        is_b_packed = b_column != 1 or rows > 6 * tile_rows
+        has_conflicts = b_depth * size % _CONFLICT == 0 and depth > _FEW_ROWS
+        is_b_packed = b_column != 1 or rows > (2 if has_conflicts else 6) * tile_rows
         column_step = block_columns if is_b_packed else columns
         row_bytes = a_row * size if a_depth == 1 else a_depth * size
         is_a_packed = columns > 2 * panel and rows > 1 and (

@@ -17,6 +17,7 @@ from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_acti
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
 from nbdl.backend.numba.convolution import plan_convolution, plan_convolution_input, plan_convolution_weight
 from nbdl.backend.numba.copying import plan_copy
+from nbdl.backend.numba.epilogues import plan_with_epilogue
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
 from nbdl.backend.numba.launch import Plan, PlanTable, launch
@@ -124,6 +125,11 @@ PLANNERS: dict[str, Planner] = {
     "searchsorted": plan_searchsorted,
 }
 
+_WITH_EPILOGUE: dict[str, Planner] = {
+    "convolution": plan_convolution,
+    "convolution_input": plan_convolution_input,
+}
+
 
 class _LeaveToNumpy:
     """Stands in a plan table for operands that no kernel takes."""
@@ -201,6 +207,20 @@ class NumbaBackend(NumpyBackend):
         """The planner's answer; not kept."""
         planner = PLANNERS.get(primitive.name)
         return None if planner is None else planner(arrays, outs, **primitive.params)
+
+    def plan_with_epilogue(
+        self,
+        product: Primitive,
+        inputs: Sequence[Any],
+        pointwise: Primitive,
+        operands: Sequence[Any],
+        out: Any,
+    ) -> Any:
+        """A plan of two operations, the second one in place on the result of the first; None without."""
+        planner = _WITH_EPILOGUE.get(product.name)
+        if planner is None:
+            return None
+        return plan_with_epilogue(planner, inputs, product.params, pointwise.params, operands, out)
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None

@@ -120,6 +120,17 @@ class NumpyBackend(
                 target[...] = result[start : start + target.size].reshape(target.shape)
                 start += target.size
 
+    def plan_with_epilogue(
+        self,
+        product: Primitive,
+        inputs: Sequence[Any],
+        pointwise: Primitive,
+        operands: Sequence[Any],
+        out: Any,
+    ) -> Any:
+        """A plan of two operations, the second one in place on the result of the first; None without."""
+        return None
+
     def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
         """A kernel launch for operands like these, of which a program may make many in a row; None here.
 

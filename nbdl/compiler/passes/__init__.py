@@ -14,6 +14,7 @@ from nbdl.compiler.passes.biases import join_biases
 from nbdl.compiler.passes.common import merge_common
 from nbdl.compiler.passes.constants import fold_constants
 from nbdl.compiler.passes.dead_code import remove_dead_code
+from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
 from nbdl.compiler.passes.operands import drop_unread_operands
 from nbdl.compiler.program import Program
@@ -28,6 +29,7 @@ PASSES: dict[str, Pass] = {
     "constants": fold_constants,
     "biases": join_biases,
     "fusion": fuse,
+    "epilogues": attach_epilogues,
 }
 
 
