@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         profiler,
         serialization,
         special,
+        testing,
         utils,
         viz,
     )
@@ -63,7 +64,8 @@ newaxis = None
 
 _SUBPACKAGES = (
     "autograd", "backend", "backends", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg",
-    "nn", "optim", "profiler", "serialization", "special", "utils", "viz",
+    "nn", "optim", "profiler", "serialization", "special", "testing", "utils",
+    "viz",
 )  # fmt: skip
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nbdl.backends import numba
+from nbdl.backends import cudnn, mps, numba
 
-__all__ = ["numba"]
+__all__ = ["cudnn", "mps", "numba"]
