@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbdl.autograd.modes import no_grad
+from nbdl.autograd.modes import mode, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import current_device, transfer
 from nbdl.formula import Formula, dtypes
@@ -92,6 +92,16 @@ class RandomBernoulli(_Draw):
 
 
 # -------------------------------------------------------------------------------------------------- helpers
+def is_everywhere(condition: Tensor) -> bool:
+    """Whether a condition holds for all elements.
+
+    Inside of vmap and of a program that is recorded the elements cannot be read, and the answer is yes.
+    """
+    if condition.batch is not None or mode.recorder is not None:
+        return True
+    return bool(condition.all())
+
+
 def _generator_for(label: str, generator: Generator | None, device: Any) -> Generator:
     if generator is None:
         return default_generator(device)
@@ -301,7 +311,7 @@ def bernoulli(x: Tensor, p: float | None = None, *, generator: Generator | None 
     if p is None:
         if not x.is_floating_point():
             raise RuntimeError(f"bernoulli: expected a floating tensor of probabilities, got {x.dtype}")
-        if x.array.size and not bool(((probability >= 0) & (probability <= 1)).all()):
+        if not is_everywhere((probability >= 0) & (probability <= 1)):
             raise RuntimeError("bernoulli: expected all probabilities to be in [0, 1]")
     source = _generator_for("bernoulli", generator, x.device)
     return source.draw(RandomBernoulli.of(x.array.shape, x.array.dtype), probability)

@@ -29,6 +29,7 @@ from nbdl.backend.numpy.quasi_newton import QuasiNewton
 from nbdl.backend.numpy.random import Random
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.reduction import Reduction
+from nbdl.backend.numpy.rejection import Rejection
 from nbdl.backend.numpy.rows import groups_of_rows, joined_rows
 from nbdl.backend.numpy.scanning import Scanning
 from nbdl.backend.numpy.softmax import Softmax
@@ -59,6 +60,7 @@ class NumpyBackend(
     Sorting,
     QuasiNewton,
     Random,
+    Rejection,
     Custom,
 ):
     """Computes on NumPy arrays with NumPy."""
