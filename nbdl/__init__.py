@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         backend,
         compiler,
         datasets,
+        distributions,
         fft,
         formula,
         func,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     from nbdl.serialization import load, save
 
 _SUBPACKAGES = (
-    "autograd", "backend", "compiler", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "autograd", "backend", "compiler", "datasets", "distributions", "fft", "formula", "func", "linalg",
+    "nn", "optim", "profiler", "serialization", "special", "utils",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ PUBLIC_MODULES = (
     "nbdl",
     "nbdl.autograd",
     "nbdl.datasets",
+    "nbdl.distributions",
     "nbdl.fft",
     "nbdl.func",
     "nbdl.linalg",
