@@ -133,7 +133,8 @@ def _kl_family_family(p: ExponentialFamily, q: ExponentialFamily) -> Tensor:
     others = q._natural_params
     result = q._log_normalizer(*others) - normalizer
     for parameter, other, slope in zip(parameters, others, slopes, strict=True):
-        result = result - sum_rightmost((other - parameter) * slope, len(q.event_shape))
+        event_dim = parameter.ndim - len(p.batch_shape)
+        result = result - sum_rightmost((other - parameter) * slope, event_dim)
     return result
 
 

@@ -35,10 +35,10 @@ class Transform:
 
     Example:
         >>> import nbdl
-        >>> transform = nbdl.distributions.ExpTransform()
+        >>> transform = nbdl.distributions.AffineTransform(1.0, 2.0)
         >>> y = transform(nbdl.tensor([0.0, 1.0]))
-        >>> transform.inv(y)
-        tensor([0., 1.])
+        >>> y, transform.inv(y)
+        (tensor([1., 3.]), tensor([0., 1.]))
     """
 
     bijective: Any = False
