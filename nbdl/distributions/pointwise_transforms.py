@@ -20,7 +20,7 @@ from nbdl.ops.primitive import broadcast_error
 softplus = pointwise("softplus", lambda x: f.softplus(x))
 _inverse_softplus = pointwise("inverse_softplus", lambda y: f.log(-f.expm1(-y)) + y)
 _sigmoid_slope = pointwise("log_sigmoid_slope", lambda x: -f.softplus(-x) - f.softplus(x))
-_tanh_slope = pointwise("log_tanh_slope", lambda x: 2 * (math.log(2) - x - f.softplus(-2 * x)))
+log_tanh_slope = pointwise("log_tanh_slope", lambda x: 2 * (math.log(2) - x - f.softplus(-2 * x)))
 
 
 class ExpTransform(Transform):
@@ -126,7 +126,7 @@ class TanhTransform(Transform):
         return y.atanh()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return _tanh_slope(x)
+        return log_tanh_slope(x)
 
 
 class AbsTransform(Transform):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from nbdl.autograd.tensor import Size, Tensor
 from nbdl.distributions import constraints
 from nbdl.distributions.constraints import Constraint
-from nbdl.distributions.pointwise_transforms import softplus
+from nbdl.distributions.pointwise_transforms import log_tanh_slope, softplus
 from nbdl.distributions.transform import Shape, Transform
 from nbdl.distributions.utils import (
     clamp_probs,
-    epsilon,
     sum_rightmost,
     tril_matrix_to_vec,
     vec_to_tril_matrix,
@@ -24,9 +22,9 @@ from nbdl.ops.softmax import softmax
 from nbdl.ops.triangular import diag_embed, tril
 
 
-def _shifted_product(x: Tensor) -> Tensor:
-    """Products of all elements before each one of the last axis, and of all of them at the end."""
-    return cat([x.new_ones((*x.shape[:-1], 1)), x.cumprod(-1)], -1)
+def _sum_behind(x: Tensor) -> Tensor:
+    """The sum of the elements behind each one along the last axis but its end, without a difference."""
+    return x.flip((-1,)).cumsum(-1).flip((-1,))[..., 1:]
 
 
 class SoftmaxTransform(Transform):
@@ -63,16 +61,14 @@ class StickBreakingTransform(Transform):
         return x - arange(n, 0, -1, dtype=x.dtype, device=x.device).log()
 
     def _call(self, x: Tensor) -> Tensor:
-        shares = clamp_probs(self._centered(x).sigmoid()) if x.shape[-1] else x
-        left = _shifted_product(1 - shares)
-        return cat([shares, shares.new_ones((*x.shape[:-1], 1))], -1) * left
+        centered, one = self._centered(x), x.new_ones((*x.shape[:-1], 1))
+        shares = cat([clamp_probs(centered.sigmoid()), one], -1)
+        left = cat([one, clamp_probs((-centered).sigmoid()).cumprod(-1)], -1)
+        return shares * left
 
     def _inverse(self, y: Tensor) -> Tensor:
-        n = y.shape[-1] - 1
-        taken = y[..., :n]
-        # 1 - cumsum loses digits at the end of the stick: what is left is the sum of the other parts.
-        left = y.flip((-1,)).cumsum(-1).flip((-1,))[..., 1:]
-        return taken.log() - left.log() + arange(n, 0, -1, dtype=y.dtype, device=y.device).log()
+        log_odds = y[..., :-1].log() - _sum_behind(y).log()
+        return log_odds + arange(y.shape[-1] - 1, 0, -1, dtype=y.dtype, device=y.device).log()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         # dy_k / dx_k = y_k (1 - share_k), in a triangular matrix
@@ -126,22 +122,19 @@ class CorrCholeskyTransform(Transform):
     bijective = True
 
     def _call(self, x: Tensor) -> Tensor:
-        bound = 1 - epsilon(x)
-        partial = vec_to_tril_matrix(x.tanh().clamp(min=-bound, max=bound), -1)
-        left = (1 - partial.square()).sqrt().cumprod(-1)
-        n = partial.shape[-1]
-        shifted = cat([left.new_ones((*left.shape[:-1], 1)), left[..., :-1]], -1)
-        return (partial + eye(n, dtype=x.dtype, device=x.device)) * shifted
+        log_left = vec_to_tril_matrix(log_tanh_slope(x), -1)
+        partial = vec_to_tril_matrix(x.tanh(), -1) + eye(log_left.shape[-1], dtype=x.dtype, device=x.device)
+        return partial * (0.5 * (log_left.cumsum(-1) - log_left)).exp()
 
     def _inverse(self, y: Tensor) -> Tensor:
-        # What is left of a row's norm, from the right so that no digits are lost.
-        left = y.square().flip((-1,)).cumsum(-1).flip((-1,))
-        elements, left = tril_matrix_to_vec(y, -1), tril_matrix_to_vec(left, -1)
-        return (elements / left.sqrt()).atanh()
+        # sinh(x) = r / sqrt(1 - r^2): an element over what is left behind it, which is right near r = 1 too
+        behind = _sum_behind(y.square())[..., 1:, :]
+        elements = tril_matrix_to_vec(y[..., 1:, :-1])
+        return (elements / tril_matrix_to_vec(behind).sqrt()).asinh()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         # dy_ij / dx_ij = (1 - r_ij^2) sqrt(left_ij), where left_ij is the product of 1 - r^2 to the left
-        log_left = vec_to_tril_matrix(2 * (math.log(2) - x - softplus(-2 * x)), -1)
+        log_left = vec_to_tril_matrix(log_tanh_slope(x), -1)
         before = log_left.cumsum(-1) - log_left
         return tril_matrix_to_vec(log_left + 0.5 * before, -1).sum(-1)
 

@@ -350,9 +350,9 @@ def multinomial(
     if not replacement and num_samples > n:
         raise RuntimeError(f"multinomial: cannot sample {num_samples} of {n} categories without replacement")
     weights = x.detach()
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
+    if not is_everywhere(weights.isfinite() & (weights >= 0)):
         raise RuntimeError("multinomial: probability tensor contains either inf, nan or element < 0")
-    if n == 0 or not bool((weights.sum(-1) > 0).all()):
+    if n == 0 or not is_everywhere(weights.sum(-1) > 0):
         raise RuntimeError("multinomial: invalid distribution (sum of probabilities <= 0)")
     weights = weights.to(np.float64)
     source = _generator_for("multinomial", generator, x.device)

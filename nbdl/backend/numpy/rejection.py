@@ -161,7 +161,7 @@ class Rejection:
             c = k * (excess + versine)
             angle = 2 * xp.arcsin(xp.sqrt(xp.minimum(0.5 * versine, 1)))
             accepted = xp.log(c / _narrow(words[2])) + 1 - c >= 0
-            return xp.where(words[3] >> np.uint64(31), -angle, angle), accepted
+            return xp.where(words[3] < np.uint64(1 << 31), angle, -angle), accepted
 
         return self._drawn(seed, offset, (concentration,), lambda k: k > 0, propose, shape, dtype, out)
 
