@@ -6,8 +6,8 @@ P(a, x) is the regularised incomplete gamma function. A number x of probability 
 
 Here y = log x is used, and dy/da is computed to about 1e-13 by differentiable operations:
 
-- for small x from the power series of P (DLMF 8.7.3), differentiated term by term:
-  dy/da = sum_k x^k Gamma(a) / Gamma(a + k + 1) (psi(a + k + 1) - y);
+- for small x from the power series P = x^a e^-x G(a, x) / Gamma(a + 1), G = sum_k x^k / ((a + 1) ... (a + k))
+  (DLMF 8.7.3): dy/da = ((psi(a + 1) - y) G - dG/da) / a;
 - else from dP/da = integral over t < x of (log t - psi(a)) p(t) dt, or over t > x with the other sign. With
   t = x e^r, r < 0 or r > 0, dy/da is the integral of (y - psi(a) + r) exp(a r - x (e^r - 1)) over the side on
   which no two signs cancel. The integrand decays there like an exponential or a bell, and Gauss's rule with a
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -31,16 +32,11 @@ from nbdl.ops.arithmetic import clamp, digamma, exp, where
 from nbdl.ops.pointwise import call
 from nbdl.ops.reduction import Reduce
 
-_SMALL = math.log(1.5)  # up to this y the series is taken, whose terms then fall like 1.5^k / k!
-_TERMS = 28
+_SMALL = 0.0  # up to this y the series is taken, whose terms then fall like 1 / k!
+_TERMS = 18
 _NODES = 48
 _EXPONENT = 42.0  # the integral ends where the integrand has fallen by e^42
 
-_TERM = Formula(
-    "gamma_series",
-    lambda a, y, k: f.exp(k * y + f.lgamma(a) - f.lgamma(a + k + 1)) * (f.digamma(a + k + 1) - y),
-    3,
-)
 _ORDINATE = Formula(
     "gamma_ordinate",
     lambda a, x, shift, reach, node, weight: (
@@ -50,6 +46,21 @@ _ORDINATE = Formula(
     ),
     6,
 )
+
+
+def _series(a: f.Expr, y: f.Expr) -> f.Expr:
+    """dy/da for x = e^y up to 1, by nested multiplication of G and dG/da."""
+    x = f.exp(y)
+    g: Any = 1
+    slope: Any = 0
+    for k in range(_TERMS, 0, -1):
+        factor = x / (a + k)
+        slope = factor * (slope - g / (a + k))
+        g = 1 + factor * g
+    return ((f.digamma(a + 1) - y) * g - slope) / a
+
+
+_SERIES = Formula("gamma_series", _series, 2)
 
 
 def _left(a: f.Expr, x: f.Expr) -> f.Expr:
@@ -81,10 +92,6 @@ def _rule() -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (nodes + 1), 0.5 * weights
 
 
-def _constant(values: np.ndarray, like: Tensor) -> Tensor:
-    return Tensor(transfer(values, like.device))
-
-
 def log_gamma_slope(concentration: Tensor, y: Tensor) -> Tensor:
     """The derivative by the concentration of y = log x at a constant probability of x.
 
@@ -96,19 +103,15 @@ def log_gamma_slope(concentration: Tensor, y: Tensor) -> Tensor:
         In the same dtype; computed in float64. NaN where an operand is.
     """
     a, y64 = [x.to(dtypes.FLOAT64).unsqueeze(-1) for x in (concentration, y)]
-    orders = _constant(np.arange(_TERMS, dtype=np.float64), a)
-    series = apply(Reduce.of(_TERM, "sum", (_last(a, y64),)), a, clamp(y64, max=_SMALL), orders)
+    series = call(_SERIES, a, clamp(y64, max=_SMALL))
     larger = clamp(y64, min=_SMALL)
     x, shift = exp(larger), larger - digamma(a)
     with no_grad():
         reach = call(_REACH, a, x, shift)
-    nodes, weights = [_constant(values, a) for values in _rule()]
-    integral = apply(Reduce.of(_ORDINATE, "sum", (_last(a, y64),)), a, x, shift, reach, nodes, weights)
-    return where(y64.squeeze(-1) <= _SMALL, series, integral).to(y.dtype)
-
-
-def _last(*tensors: Tensor) -> int:
-    return max(x.array.ndim for x in tensors) - 1
+    nodes, weights = [Tensor(transfer(values, a.device)) for values in _rule()]
+    axis = max(a.array.ndim, y64.array.ndim) - 1
+    integral = apply(Reduce.of(_ORDINATE, "sum", (axis,), True), a, x, shift, reach, nodes, weights)
+    return where(y64 <= _SMALL, series, integral).squeeze(-1).to(y.dtype)
 
 
 def gammainc_slope(a: Tensor, x: Tensor) -> Tensor:

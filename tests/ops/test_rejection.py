@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,13 @@ def test_errors(message: str, call: Any) -> None:
         call()
 
 
+@pytest.fixture
+def specification() -> Iterator[None]:
+    """Without kernels to compile: those of formulas are tested with the formulas."""
+    with nbdl.use_backend("numpy"):
+        yield
+
+
 # ----------------------------------------------------------------------------------- dependence on parameters
 CONCENTRATIONS = (1e-6, 1e-3, 0.1, 0.7, 1.0, 2.3, 18.0, 400.0, 1e4)
 
@@ -166,7 +174,7 @@ def _slope(mp: Any, a: Any, y: Any) -> Any:
     return -(below(a + h) - below(a - h)) / (2 * h) / density
 
 
-def test_gradients_of_samples() -> None:
+def test_gradients_of_samples(specification: None) -> None:
     """The slope's own derivatives: of samples to second order."""
     a = nbdl.tensor([0.3, 1.1, 2.0, 7.0, 60.0], dtype="float64", requires_grad=True)
 
