@@ -73,16 +73,14 @@ def _left(a: f.Expr, x: f.Expr) -> f.Expr:
 def _right(a: f.Expr, x: f.Expr) -> f.Expr:
     """The same for r > 0: from e^s - 1 - s >= s^2 / 2, and Newton's method, which comes from the right."""
     slope = x - a
-    s = (f.sqrt(f.square(slope) + 2 * _EXPONENT * x) - slope) / x
+    s = 2 * _EXPONENT / (slope + f.sqrt(f.square(slope) + 2 * _EXPONENT * x))
     for _ in range(3):
         growth = f.expm1(s)
         s = s - (x * growth - a * s - _EXPONENT) / (x * (growth + 1) - a)
     return s
 
 
-_REACH = Formula(
-    "gamma_reach", lambda a, x, shift: f.where(shift < 0, -_left(a, x), _right(a, x)), 3
-)  # fmt: skip
+_REACH = Formula("gamma_reach", lambda a, x, shift: f.where(shift < 0, -_left(a, x), _right(a, x)), 3)
 
 
 @functools.cache
@@ -114,13 +112,14 @@ def log_gamma_slope(concentration: Tensor, y: Tensor) -> Tensor:
     return where(y64 <= _SMALL, series, integral).squeeze(-1).to(y.dtype)
 
 
+# of y = log x
+_DENSITY = Formula("gamma_density", lambda a, y, x: f.exp(a * y - x - f.lgamma(a)), 3)
+
+
 def gammainc_slope(a: Tensor, x: Tensor) -> Tensor:
     """The derivative of the regularised incomplete gamma function P(a, x) by a; 0 at x = 0 and infinity."""
     inside = (x > 0) & (x < math.inf)
     safe = where(inside, x, 1.0)
     y = safe.log()
-    density = call(_LOG_DENSITY, a, y, safe)
+    density = call(_DENSITY, a, y, safe)
     return where(inside, -density * log_gamma_slope(a, y), 0.0)
-
-
-_LOG_DENSITY = Formula("gamma_log_density", lambda a, y, x: f.exp(a * y - x - f.lgamma(a)), 3)

@@ -101,6 +101,7 @@ ERRORS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     ),
     "degrees": (ValueError, "to be greater than ndim - 1 = 1", lambda: d.Wishart(1.0, nbdl.eye(2))),
     "Wishart matrix": (ValueError, "scale_tril must be", lambda: d.Wishart(3.0, scale_tril=ones(2))),
+    "fractional dimension": (TypeError, "as an integer", lambda: d.LKJCholesky(3.5)),
     "dimension": (ValueError, "Found dim=1", lambda: d.LKJCholesky(1)),
     "grouped axes": (ValueError, "actual 1 vs 0", lambda: d.Independent(d.Normal(0.0, 1.0), 1)),
     "grouped support": (

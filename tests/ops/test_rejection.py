@@ -162,6 +162,25 @@ def test_slope_against_many_digits(a: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12 if a > 1e3 else 1e-13)
 
 
+def test_slope_in_the_tails() -> None:
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    places = [
+        (1e-3, 30.0),
+        (0.5, 1.01),
+        (0.5, 50.0),
+        (0.5, 1e3),
+        (1.2, 1e-30),
+        (5.0, 1.2),
+        (100.0, 5.0),
+        (1e3, 2e3),
+    ]
+    a, x = np.array(places).T
+    with mpmath.workdps(60):
+        expected = [float(_slope(mpmath, mpmath.mpf(p), mpmath.log(mpmath.mpf(q)))) for p, q in places]
+    found = log_gamma_slope(nbdl.tensor(a), nbdl.tensor(np.log(x)))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
+
+
 def _slope(mp: Any, a: Any, y: Any) -> Any:
     x, h = mp.exp(y), a * mp.mpf(10) ** -16
 
