@@ -21,6 +21,7 @@ _STRIDE = 1 << 40  # from the blocks of one attempt to those of the next
 # terms: what is left is below 2^-53.
 _SMALL_MEAN = 10.0
 _TERMS = 80
+_AT_ONCE = 1 << 11  # numbers that are proposed together where that takes no longer than one
 
 # From the words of one block each and the parameters to proposals, and which of them are accepted.
 Proposal = Callable[..., "tuple[Any, Any]"]
@@ -217,10 +218,15 @@ class Rejection:
                 values, attempt = results[start:stop], first
                 pending = xp.nonzero(valid)[0]
                 while pending.size:
-                    words = self._blocks(seed, offset, block[pending] + np.uint64(attempt * _STRIDE))
+                    # Few elements cost as much as one: so many attempts at once that hardly any is left.
+                    several = min(max(_AT_ONCE // pending.size, 1), 4)
+                    attempts = xp.arange(attempt, attempt + several, dtype=np.uint64)[:, None]
+                    words = self._blocks(seed, offset, block[pending] + attempts * np.uint64(_STRIDE))
                     proposed, accepted = propose(words, *[row[pending] for row in rows])
-                    values[pending[accepted]] = proposed[accepted]
-                    pending, attempt = pending[~accepted], attempt + 1
+                    chosen = accepted.argmax(0)[None]  # the first one
+                    done = accepted.any(0)
+                    values[pending[done]] = xp.take_along_axis(proposed, chosen, 0)[0][done]
+                    pending, attempt = pending[~done], attempt + several
                 if finish is not None:
                     values[...] = finish(values, block, *rows)
         return delivered(results.reshape(shape).astype(dtype, copy=False), out)
