@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from distribution_cases import CASES, Case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import nbdl
 from nbdl import distributions
@@ -126,3 +129,37 @@ def test_derivatives(name: str, specification: None) -> None:
                 assert all(g is None or not g.detach().numpy().any() for g in (a, b))
             else:
                 compare(a, b, case.tolerance * 10 ** (order + 1))
+
+
+def batches() -> st.SearchStrategy[tuple[tuple[int, ...], ...]]:
+    """Shapes that broadcast, of three operands."""
+    return mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3).map(lambda x: x.input_shapes)
+
+
+@settings(max_examples=25)
+@given(batches(), st.integers(1, 3), st.sampled_from(["full", "low rank"]))
+def test_multivariate_batches(shapes: tuple[tuple[int, ...], ...], n: int, kind: str) -> None:
+    """Batches of means, matrices and values broadcast, and equal to PyTorch's, in densities and gradients."""
+    rng = np.random.default_rng(sum(map(len, shapes)) + n)
+    loc_shape, matrix_shape, value_shape = shapes
+    batch = np.broadcast_shapes(loc_shape, matrix_shape)
+    value_shape = np.broadcast_shapes(value_shape, batch) if len(value_shape) < len(batch) else value_shape
+    arrays = {"loc": rng.standard_normal((*loc_shape, n))}
+    if kind == "full":
+        name = "MultivariateNormal"
+        arrays["scale_tril"] = np.tril(rng.uniform(0.5, 1, (*matrix_shape, n, n)))
+    else:
+        name = "LowRankMultivariateNormal"
+        arrays["cov_factor"] = rng.standard_normal((*matrix_shape, n, 2))
+        arrays["cov_diag"] = rng.uniform(0.5, 1, (*matrix_shape, n))
+    x = rng.standard_normal((*value_shape, n))
+    results = []
+    with nbdl.use_backend("numpy"):
+        for library, module in ((nbdl, distributions), (torch, torch.distributions)):
+            parameters = {key: library.tensor(value, requires_grad=True) for key, value in arrays.items()}
+            log_prob = getattr(module, name)(**parameters).log_prob(library.tensor(x))
+            gradients = library.autograd.grad(log_prob.square().sum(), list(parameters.values()))
+            gradients = [g.tril() if g.ndim > 1 and g.shape[-2:] == (n, n) else g for g in gradients]
+            results.append((log_prob, *gradients))
+    for found, expected in zip(*results, strict=True):
+        compare(found, expected, 1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -285,8 +285,15 @@ def test_programs(make: Callable[[nbdl.Tensor], nbdl.Tensor]) -> None:
         np.testing.assert_allclose(program(parameters).numpy(), value, rtol=1e-5)
 
 
+@pytest.fixture
+def specification() -> Iterator[None]:
+    """Without kernels to compile: those of formulas are tested with the formulas."""
+    with nbdl.use_backend("numpy"):
+        yield
+
+
 # ---------------------------------------------------------------------------------------- extreme parameters
-def test_tiny_concentrations() -> None:
+def test_tiny_concentrations(specification: None) -> None:
     """Gamma numbers that underflow still give the probabilities of their logarithms."""
     nbdl.manual_seed(0)
     for dtype in ("float32", "float64"):

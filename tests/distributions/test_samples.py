@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,13 @@ ERRORS = 5  # standard errors that a mean may be off
 BY_REJECTION = ("Beta", "Chi2", "Dirichlet", "FisherSnedecor", "Gamma", "InverseGamma", "StudentT")
 
 
+@pytest.fixture(autouse=True)
+def specification() -> Iterator[None]:
+    """Without kernels to compile; that the backends draw alike is a test of its own."""
+    with nbdl.use_backend("numpy"):
+        yield
+
+
 def build(name: str, dtype: str = "float64", requires_grad: bool = False) -> tuple[Any, list[nbdl.Tensor]]:
     parameters = {
         key: nbdl.tensor(value, dtype=dtype, requires_grad=requires_grad)
@@ -31,7 +39,7 @@ def build(name: str, dtype: str = "float64", requires_grad: bool = False) -> tup
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_shapes(name: str, backend: str) -> None:
+def test_shapes(name: str) -> None:
     nbdl.manual_seed(0)
     distribution, _ = build(name)
     shape = distribution.batch_shape + distribution.event_shape
@@ -52,29 +60,28 @@ def test_shapes(name: str, backend: str) -> None:
 def test_expand(name: str) -> None:
     distribution, _ = build(name)
     batch_shape = (4, 2, *distribution.batch_shape)
-    with nbdl.use_backend("numpy"):
-        for property_ in (
-            "probs",
-            "logits",
-            "scale_tril",
-        ):  # what was kept has the old shape
-            if hasattr(type(distribution), property_):
-                getattr(distribution, property_)
-        expanded = distribution.expand(batch_shape)
-        assert type(expanded) is type(distribution)
-        assert expanded.batch_shape == batch_shape
-        assert expanded.event_shape == distribution.event_shape
-        nbdl.manual_seed(0)
-        assert expanded.sample((3,)).shape == (3, *batch_shape, *distribution.event_shape)
-        values = distribution.sample(())
-        found = expanded.log_prob(values)
-        assert found.shape == batch_shape
-        np.testing.assert_allclose(found.numpy()[1, 1], distribution.log_prob(values).numpy(), rtol=1e-12)
-        for key in distribution.arg_constraints:
-            value = getattr(expanded, key)
-            assert value.shape[: len(batch_shape)] == batch_shape
-        again = expanded.expand((3, *batch_shape))
-        assert again.batch_shape == (3, *batch_shape)
+    for property_ in (
+        "probs",
+        "logits",
+        "scale_tril",
+    ):  # what was kept has the old shape
+        if hasattr(type(distribution), property_):
+            getattr(distribution, property_)
+    expanded = distribution.expand(batch_shape)
+    assert type(expanded) is type(distribution)
+    assert expanded.batch_shape == batch_shape
+    assert expanded.event_shape == distribution.event_shape
+    nbdl.manual_seed(0)
+    assert expanded.sample((3,)).shape == (3, *batch_shape, *distribution.event_shape)
+    values = distribution.sample(())
+    found = expanded.log_prob(values)
+    assert found.shape == batch_shape
+    np.testing.assert_allclose(found.numpy()[1, 1], distribution.log_prob(values).numpy(), rtol=1e-12)
+    for key in distribution.arg_constraints:
+        value = getattr(expanded, key)
+        assert value.shape[: len(batch_shape)] == batch_shape
+    again = expanded.expand((3, *batch_shape))
+    assert again.batch_shape == (3, *batch_shape)
 
 
 def test_backends_draw_the_same() -> None:
@@ -201,42 +208,39 @@ def test_gradients_of_smooth_samples(name: str) -> None:
         finally:
             distributions.Distribution.set_default_validate_args(True)
 
-    with nbdl.use_backend("numpy"):
-        assert gradcheck(sample, tuple(parameters), rtol=1e-5, atol=1e-6)
+    assert gradcheck(sample, tuple(parameters), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*BY_REJECTION, "Wishart", "Wishart, factor"])
 def test_mean_gradients_of_samples(name: str) -> None:
     """Of the first two moments: the mean of the gradient is the gradient of the mean."""
     nbdl.manual_seed(6)
-    with nbdl.use_backend("numpy"):
-        distribution, parameters = build(name, requires_grad=True)
-        mean = distribution.mean
-        second = distribution.variance + mean.square()
-        for moment, power in ((mean, 1), (second, 2)):
-            finite = moment.isfinite() & distribution.variance.isfinite()
-            if power == 2 and name in ("FisherSnedecor", "InverseGamma", "StudentT"):
-                continue  # the variance of the square is infinite
-            expected = grad(moment[finite].sum(), parameters, create_graph=True, allow_unused=True)
-            rows = []
-            for _ in range(20):
-                average = distribution.rsample((250,)).pow(power).mean(0)[finite].sum()
-                rows.append([g.numpy() for g in grad(average, parameters, retain_graph=True)])
-            for column, wanted in zip(zip(*rows, strict=True), expected, strict=True):
-                found, value = np.array(column), 0.0 if wanted is None else wanted.detach().numpy()
-                errors = found.std(0) / np.sqrt(len(rows) - 1)
-                assert (np.abs(found.mean(0) - value) <= 6 * errors + 1e-9).all()
+    distribution, parameters = build(name, requires_grad=True)
+    mean = distribution.mean
+    second = distribution.variance + mean.square()
+    for moment, power in ((mean, 1), (second, 2)):
+        finite = moment.isfinite() & distribution.variance.isfinite()
+        if power == 2 and name in ("FisherSnedecor", "InverseGamma", "StudentT"):
+            continue  # the variance of the square is infinite
+        expected = grad(moment[finite].sum(), parameters, create_graph=True, allow_unused=True)
+        rows = []
+        for _ in range(20):
+            average = distribution.rsample((250,)).pow(power).mean(0)[finite].sum()
+            rows.append([g.numpy() for g in grad(average, parameters, retain_graph=True)])
+        for column, wanted in zip(zip(*rows, strict=True), expected, strict=True):
+            found, value = np.array(column), 0.0 if wanted is None else wanted.detach().numpy()
+            errors = found.std(0) / np.sqrt(len(rows) - 1)
+            assert (np.abs(found.mean(0) - value) <= 6 * errors + 1e-9).all()
 
 
 @pytest.mark.parametrize("name", ["Gamma", "Chi2", "Exponential", "Normal", "Laplace", "Cauchy", "Uniform"])
 def test_samples_keep_their_probability(name: str) -> None:
     """dF(x; parameters) = 0 along a sample x that moves with its parameters."""
     nbdl.manual_seed(7)
-    with nbdl.use_backend("numpy"):
-        distribution, parameters = build(name, requires_grad=True)
-        sample = distribution.rsample((50,))
-        for gradient in grad(distribution.cdf(sample).square().sum(), parameters):
-            np.testing.assert_allclose(gradient.numpy(), 0, atol=1e-11)
+    distribution, parameters = build(name, requires_grad=True)
+    sample = distribution.rsample((50,))
+    for gradient in grad(distribution.cdf(sample).square().sum(), parameters):
+        np.testing.assert_allclose(gradient.numpy(), 0, atol=1e-11)
 
 
 def test_straight_through() -> None:
