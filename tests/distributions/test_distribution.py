@@ -269,10 +269,11 @@ def test_vmap() -> None:
         lambda a: d.Gamma(a, 2.0).rsample((3,)),
         lambda a: d.Normal(a, 2.0).rsample((3,)),
         lambda a: d.Categorical(a).sample((3,)).to(a),
+        lambda a: d.Bernoulli(a / 4).sample((3,)),
         lambda a: d.Poisson(a).sample((3,)),
         lambda a: d.MixtureSameFamily(d.Categorical(a), d.Normal(a, 1.0)).log_prob(a.sum()),
     ],
-    ids=["gamma", "normal", "categorical", "poisson", "mixture"],
+    ids=["gamma", "normal", "categorical", "bernoulli", "poisson", "mixture"],
 )
 def test_programs(make: Callable[[nbdl.Tensor], nbdl.Tensor]) -> None:
     """A recorded program draws the numbers that its function draws, anew at each call."""
