@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         compiler,
         cuda,
         datasets,
+        distributions,
         fft,
         formula,
         func,
@@ -63,9 +64,8 @@ if TYPE_CHECKING:
 newaxis = None
 
 _SUBPACKAGES = (
-    "autograd", "backend", "backends", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg",
-    "nn", "optim", "profiler", "serialization", "special", "testing", "utils",
-    "viz",
+    "autograd", "backend", "backends", "compiler", "cuda", "datasets", "distributions", "fft", "formula",
+    "func", "linalg", "nn", "optim", "profiler", "serialization", "special", "testing", "utils", "viz",
 )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ PUBLIC_MODULES = (
     "nbdl",
     "nbdl.autograd",
     "nbdl.datasets",
+    "nbdl.distributions",
     "nbdl.fft",
     "nbdl.func",
     "nbdl.linalg",

@@ -1,6 +1,6 @@
 """The switches that programs set for cuDNN.
 
-nbdl chooses the same algorithm in every run and never times candidates, so ``deterministic`` and ``benchmark``
+nbdl chooses the same algorithm in every run and never times candidates: ``deterministic`` and ``benchmark``
 may be set, and change nothing. TF32 is not used unless :func:`nbdl.set_float32_matmul_precision` allows it.
 
 Attributes:

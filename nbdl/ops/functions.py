@@ -24,6 +24,7 @@ from nbdl.ops.quantiles import *
 from nbdl.ops.random import *
 from nbdl.ops.rearranging import *
 from nbdl.ops.reduction import *
+from nbdl.ops.rejection import *
 from nbdl.ops.scanning import *
 from nbdl.ops.scattering import *
 from nbdl.ops.segments import *

@@ -29,6 +29,7 @@ from nbdl.backend.numpy.quasi_newton import QuasiNewton
 from nbdl.backend.numpy.random import Random
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.reduction import Reduction
+from nbdl.backend.numpy.rejection import Rejection
 from nbdl.backend.numpy.resampling import Resampling
 from nbdl.backend.numpy.rows import groups_of_rows, joined_rows
 from nbdl.backend.numpy.scanning import Scanning
@@ -61,6 +62,7 @@ class NumpyBackend(
     QuasiNewton,
     Resampling,
     Random,
+    Rejection,
     Custom,
 ):
     """Computes on NumPy arrays with NumPy."""
