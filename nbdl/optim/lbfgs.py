@@ -29,7 +29,8 @@ class LBFGS(Optimizer):
     the largest one, so that a rate of 0 freezes a group. The other settings are those of the first group.
 
     The pairs lie in a ring on the device of the parameters, and the recursion is one operation. Where a trial
-    of the search is not finite the step is shortened.
+    of the search is not finite the step is shortened. A closure that was compiled (``nbdl.compile(closure)``)
+    runs as one program with all that the search does around it.
 
     Args:
         params: parameters or groups, see :class:`Optimizer`.
