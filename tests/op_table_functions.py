@@ -86,7 +86,7 @@ FUNCTION_LINES: list[Op] = [
     op("frexp", real(3, 4), half=False),
     op("ldexp", real(3, 4), real(4)),
     op("modf", real(3, 4), twin=None),
-    op("as_strided_scatter", real(3, 4), real(2, 3), (2, 3), (4, 2), 1, strided=False),
+    op("as_strided_scatter", real(3, 4), real(2, 2), (2, 2), (4, 2), 1, strided=False),
     op("unsafe_chunk", real(4, 3), 2),
     op("unsafe_split", real(4, 3), 2),
     op("unsafe_split_with_sizes", real(4, 3), (1, 3)),
