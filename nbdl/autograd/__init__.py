@@ -17,12 +17,14 @@ _HOMES = {
     "Function": "function",
     "Tensor": "tensor",
     "backward": "engine",
+    "cuda_kernel": "kernels",
     "custom_op": "custom",
     "detect_anomaly": "anomaly",
     "grad": "engine",
     "grad_check_sparse": "checking",
     "gradcheck": "checking",
     "gradgradcheck": "checking",
+    "numba_kernel": "kernels",
 }
 _MODULES = ("forward_ad", "function")
 
