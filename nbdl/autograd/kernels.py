@@ -10,7 +10,7 @@ _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "lon
 
 
 def numba_kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """A kernel for ``custom_op(numba=...)``: ``numba.njit`` of a function, which imports Numba at the first call.
+    """A kernel for ``custom_op(numba=...)``: a function that ``numba.njit`` compiles at the first call.
 
     Args:
         function: ``function(*inputs, *outputs, **params)`` writes into the outputs, as Numba can compile it.
@@ -54,11 +54,12 @@ def cuda_kernel(
     """A kernel for ``custom_op(cupy=...)``, compiled when it is first used.
 
     The kernel's parameters are the pointers of the inputs and the outputs, then integers of the type
-    ``long long``: how many threads have work to do (the last block has more), and what else ``threads`` gives.
+    ``long long``: how many threads have work to do (the last block has more), and what else ``threads``
+    gives.
 
     Args:
-        source: CUDA C that defines ``extern "C" __global__ void name(...)``. In it ``REAL`` is the type of the
-            elements of the first output.
+        source: CUDA C that defines ``extern "C" __global__ void name(...)``. In it ``REAL`` is the type of
+            the elements of the last output.
         name: of the kernel.
         threads: gets the arrays and the parameters as the kernels of ``custom_op`` do; returns how many
             threads are needed, alone or followed by further integers for the kernel.

@@ -60,6 +60,9 @@ class EarlyStopping(Callback):
         min_delta: by how much it must be better to count.
         restore: a module that gets the parameters of its best epoch back at the end.
 
+    It can be a part of a :class:`Checkpoint` that stands after it among the callbacks, so that a resumed run
+    stops where an uninterrupted one would.
+
     Attributes:
         best_epoch: number of the best epoch; None before the first.
 
@@ -88,6 +91,9 @@ class EarlyStopping(Callback):
         """The best value; NaN before the first epoch."""
         return self._best.value
 
+    def on_start(self, run: Run) -> None:
+        run.should_stop |= self._waited >= self._patience
+
     def on_epoch_end(self, run: Run) -> None:
         if self._best.improves(run.metrics):
             self.best_epoch, self._waited = run.epoch, 0
@@ -100,6 +106,18 @@ class EarlyStopping(Callback):
     def on_end(self, run: Run) -> None:
         if self._state is not None:
             self._module.load_state_dict(self._state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen."""
+        return {
+            "best": self._best.value, "best_epoch": self.best_epoch, "waited": self._waited,
+            "state": self._state,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._best.value, self.best_epoch = state["best"], state["best_epoch"]
+        self._waited, self._state = state["waited"], state["state"]
 
 
 class Checkpoint(Callback):

@@ -110,6 +110,31 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path):
         training(tmp_path / "other", 5)
 
 
+def test_a_resumed_run_stops_early_where_it_would_have(tmp_path):
+    losses = [3.0, 1.0, 2.0, 2.5, 0.5]
+
+    def training(path, epochs):
+        model = nn.Linear(1, 1)
+        stopping = callbacks.EarlyStopping(patience=2, restore=model)
+        checkpoint = callbacks.Checkpoint(path, {"model": model, "stopping": stopping})
+        done = checkpoint.resume()
+        remaining = iter(losses[done:])
+
+        def step(batch):
+            value = next(remaining)
+            model.weight.data.fill_(value)
+            return value
+
+        run = fit(step, [None], epochs, [stopping, checkpoint], start=done)
+        return [metrics["loss"] for metrics in run.history], model.weight.item(), stopping.best_epoch
+
+    whole = training(tmp_path / "whole", 5)
+    assert whole == ([3.0, 1.0, 2.0, 2.5], 1.0, 1)
+    for epochs in (1, 3, 5, 5):
+        found = training(tmp_path / "parts", epochs)
+    assert found == whole
+
+
 def test_checkpoints_of_the_best_and_now_and_then(tmp_path):
     losses = iter([3.0, 1.0, 2.0, 4.0, 0.5])
     part = nn.Linear(1, 1)
