@@ -129,17 +129,20 @@ def run(
     check_backend(parser, options.backend)
     check_folder(parser, "--out", options.out)
     check_checkpoint(parser, options)
-    start = time.perf_counter()
+    start, work_start = time.perf_counter(), time.process_time()
     with nbdl.use_backend(options.backend):
         nbdl.manual_seed(options.seed)
         try:
             figures = work(options)
         except KeyboardInterrupt:
-            print(
-                "\nstopped" + (f"; --resume goes on with {options.checkpoint}" if options.checkpoint else "")
-            )
+            saved = options.checkpoint is not None and options.checkpoint.is_file()
+            print("\nstopped" + (f"; --resume goes on with {options.checkpoint}" if saved else ""))
             return 130
-    for name, value in (figures | {f"seconds ({options.backend})": time.perf_counter() - start}).items():
+    figures |= {
+        f"seconds ({options.backend})": time.perf_counter() - start,
+        "processor seconds": time.process_time() - work_start,
+    }
+    for name, value in figures.items():
         print(f"{name}: {value:.4g}")
     return 0
 
