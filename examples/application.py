@@ -109,6 +109,17 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
         refuse(str(error).partition("\n")[0])
 
 
+@contextmanager
+def stopping(options: argparse.Namespace) -> Iterator[None]:
+    """End the program with one line on Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        saved = options.checkpoint is not None and options.checkpoint.is_file()
+        print("\nstopped" + (f"; --resume goes on with {options.checkpoint}" if saved else ""))
+        raise SystemExit(130) from None
+
+
 def run(
     parser: argparse.ArgumentParser, argv: list[str] | None, work: Callable[[argparse.Namespace], Figures]
 ) -> int:
@@ -132,12 +143,8 @@ def run(
     start, work_start = time.perf_counter(), time.process_time()
     with nbdl.use_backend(options.backend):
         nbdl.manual_seed(options.seed)
-        try:
+        with stopping(options):
             figures = work(options)
-        except KeyboardInterrupt:
-            saved = options.checkpoint is not None and options.checkpoint.is_file()
-            print("\nstopped" + (f"; --resume goes on with {options.checkpoint}" if saved else ""))
-            return 130
     figures |= {
         f"seconds ({options.backend})": time.perf_counter() - start,
         "processor seconds": time.process_time() - work_start,

@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     digits = load_images()
     histories = {}
     for name in names:
-        with nbdl.use_backend(name), one_blas_thread():
+        with nbdl.use_backend(name), one_blas_thread(), application.stopping(options):
             history = histories[name] = train(options, make_dataset(digits))
         n_train = len(digits.images) - int(TEST_PART * len(digits.images))
         seconds = [epoch["seconds"] * math.ceil(n_train / BATCH_SIZE) for epoch in history]
