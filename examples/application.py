@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,6 +110,20 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """NumPy's BLAS and LAPACK with one thread, where threadpoolctl (of scikit-learn) can do that.
+
+    The Numba backend has threads of its own, and matrices are small here: a second pool would only disturb.
+    """
+    with ExitStack() as stack:
+        with suppress(ImportError):
+            from threadpoolctl import threadpool_limits
+
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+        yield
+
+
+@contextmanager
 def stopping(options: argparse.Namespace) -> Iterator[None]:
     """End the program with one line on Ctrl-C."""
     try:
@@ -141,10 +155,10 @@ def run(
     check_folder(parser, "--out", options.out)
     check_checkpoint(parser, options)
     start, work_start = time.perf_counter(), time.process_time()
-    with nbdl.use_backend(options.backend):
+    threads = one_blas_thread() if options.backend == "numba" else nullcontext()
+    with nbdl.use_backend(options.backend), threads, stopping(options):
         nbdl.manual_seed(options.seed)
-        with stopping(options):
-            figures = work(options)
+        figures = work(options)
     figures |= {
         f"seconds ({options.backend})": time.perf_counter() - start,
         "processor seconds": time.process_time() - work_start,

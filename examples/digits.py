@@ -117,13 +117,6 @@ def draw_curves(histories: dict[str, application.History], left: Any, right: Any
     left.figure.suptitle("Handwritten digits, 1797 images of 8 x 8 pixels")
 
 
-def one_blas_thread() -> Any:
-    """NumPy's BLAS with one thread: the matrices are small, and a second pool would only disturb Numba's."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
-    return threadpool_limits(1, user_api="blas")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns the exit code."""
     parser = argparse.ArgumentParser(description="Train a small CNN on handwritten digits.")
@@ -152,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     digits = load_images()
     histories = {}
     for name in names:
-        with nbdl.use_backend(name), one_blas_thread(), application.stopping(options):
+        with nbdl.use_backend(name), application.one_blas_thread(), application.stopping(options):
             history = histories[name] = train(options, make_dataset(digits))
         n_train = len(digits.images) - int(TEST_PART * len(digits.images))
         seconds = [epoch["seconds"] * math.ceil(n_train / BATCH_SIZE) for epoch in history]

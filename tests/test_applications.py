@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import re
 import sys
@@ -10,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import application
 import nbdl
 from nbdl.utils import callbacks
 
@@ -64,12 +64,8 @@ NEED_SKLEARN = ("digits", "logistic_regression", "variational_autoencoder")
 
 @pytest.fixture(autouse=True)
 def one_blas_thread():
-    """NumPy's BLAS with one thread: where other processes compute, too, its threads would wait for them."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError):
-            from threadpoolctl import threadpool_limits
-
-            stack.enter_context(threadpool_limits(1, user_api="blas"))
+    """Where other processes compute, too, the threads of NumPy's BLAS would wait for them."""
+    with application.one_blas_thread():
         yield
 
 

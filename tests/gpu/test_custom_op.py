@@ -5,6 +5,7 @@ from __future__ import annotations
 import custom_op
 import numpy as np
 import pytest
+from gpu import nvrtc
 
 import nbdl
 from nbdl.autograd import cuda_kernel
@@ -28,6 +29,15 @@ def test_the_kernel_of_the_example(shape, dtype, gpu, order):
         wanted = nbdl.autograd.grad((custom_op.linear_recurrence(*twins) * nbdl.tensor(weights)).sum(), twins)
     for ours, theirs in zip(found, wanted):
         np.testing.assert_allclose(ours.cpu().numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not nvrtc.toolkits(), reason=f"NVRTC is not installed: {nvrtc.REMEDY}")
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_the_kernel_of_the_example_compiles(architecture):
+    for toolkit in nvrtc.toolkits():
+        for real in ("float", "double"):
+            source = f"#define REAL {real}\n{custom_op.CUDA_SOURCE}"
+            assert not nvrtc.compile_source(toolkit, source, architecture).spills
 
 
 def test_types_and_parameters_of_kernels(gpu):
