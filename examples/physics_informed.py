@@ -185,7 +185,7 @@ def draw_points(problem: Problem, count: int) -> list[nbdl.Tensor]:
     ]
 
 
-def test_grid(problem: Problem, n: int) -> tuple[np.ndarray, np.ndarray]:
+def grid_points(problem: Problem, n: int) -> tuple[np.ndarray, np.ndarray]:
     """n x n points; for Burgers t = 0, where there is nothing to integrate, is left out."""
     p, q = (np.linspace(low, high, n + 1)[1:] for low, high in zip(problem.lower, problem.upper))
     return tuple(np.meshgrid(p, q, indexing="ij"))
@@ -203,7 +203,7 @@ def solve(options: argparse.Namespace) -> application.Figures:
     problem = PROBLEMS[options.problem]
     adam_epochs, lbfgs_epochs = (1, 2) if options.quick else problem.epochs
     p, q = draw_points(problem, 200 if options.quick else problem.points)
-    grid = test_grid(problem, 20 if options.quick else 100)
+    grid = grid_points(problem, 20 if options.quick else 100)
     exact = problem.exact(*grid)
     solution = Solution(problem)
     optimizer = AdamThenLBFGS(solution.parameters(), adam_epochs)
