@@ -129,9 +129,12 @@ def augment(images: nbdl.Tensor) -> nbdl.Tensor:
 def train(options: argparse.Namespace) -> application.Figures:
     """Train on the images; returns the accuracies."""
     training, test = load(options)
+    model = make_model(options.depth, 4 if options.quick else 16)
+    device = next(model.parameters()).device
+    for part in (training, test):  # small enough to be on a GPU as a whole
+        part.data, part.targets = part.data.to(device), part.targets.to(device)
     epochs = 5 if options.quick else options.epochs
     batches = DataLoader(training, batch_size=20 if options.quick else 128, shuffle=True, drop_last=True)
-    model = make_model(options.depth, 4 if options.quick else 16)
     optimizer = nbdl.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = nbdl.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=epochs * len(batches))
     pixels = training.data.to(nbdl.float32) / 255
