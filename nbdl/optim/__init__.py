@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbdl.optim import lr_scheduler, swa_utils
+from nbdl.optim import curvature, lr_scheduler, swa_utils
 from nbdl.optim.adafactor import Adafactor
 from nbdl.optim.adagrad import Adadelta, Adagrad, RMSprop
 from nbdl.optim.adam import Adam, AdamW
@@ -33,6 +33,6 @@ __all__ = [
     "GaussNewton", "LevenbergMarquardt", "Lion", "Momentum", "Muon", "NAdam", "Nesterov", "Newton",
     "NewtonCG", "NonlinearCG", "Optimizer", "Prodigy", "RAdam", "RMSprop", "Rprop", "SGDScheduleFree",
     "SaddleFreeNewton", "Shampoo", "Sophia", "SparseAdam", "StochasticLBFGS", "TrustRegion",
-    "UncorrectedAdam", "Yogi", "largest_stable_rate", "least_squares", "lr_scheduler", "minimize",
-    "rate_range_test", "swa_utils",
+    "UncorrectedAdam", "Yogi", "curvature", "largest_stable_rate", "least_squares", "lr_scheduler",
+    "minimize", "rate_range_test", "swa_utils",
 ]  # fmt: skip

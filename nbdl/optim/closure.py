@@ -12,8 +12,9 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import full
 from nbdl.ops.joining import cat
 from nbdl.optim.function import check_loss
-from nbdl.optim.objective import Objective, Point, RecordedGradient, gradients_of, recorded_hessian
+from nbdl.optim.objective import Objective, Point, RecordedHessian
 from nbdl.optim.operators import LinearOperator
+from nbdl.optim.recorded import gradients_of
 from nbdl.optim.vectors import Layout, assign
 
 
@@ -103,7 +104,7 @@ class ClosureObjective(Objective):
     def gradient(self, point: Point) -> Tensor:
         if self._records:
             gradients = gradients_of(point.record, self._params, create_graph=True)
-            point.record = RecordedGradient(self._params, gradients)
+            point.record = RecordedHessian(self, self.layout, self._params, gradients)
         else:
             gradients = [p.grad if p.grad is not None else p.detach().zeros_like() for p in self._params]
             if all(p.grad is None for p in self._params):
@@ -122,4 +123,4 @@ class ClosureObjective(Objective):
             again = self.evaluate(point.x)
             point.record = again.record
             self._here = point
-        return recorded_hessian(self, self.layout, point.record)
+        return point.record

@@ -170,7 +170,7 @@ class QuasiNewton(Direction):
     """
 
     def __init__(self, formula: str = "bfgs"):
-        self._rule = {"bfgs": _BFGS, "dfp": _DFP}[formula]
+        self._formula = formula
         self.inverse: Tensor | None = None
 
     @property
@@ -184,12 +184,9 @@ class QuasiNewton(Direction):
         if not curvature > _MIN_CURVATURE:
             return
         s, y = new.x - old.x, new.gradient - old.gradient
-        sy = dot(s, y)
         if self.inverse is None:
-            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (sy / dot(y, y))
-        u = self.inverse @ y
-        row = [self.inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), sy, dot(y, u)]
-        overwrite(self._rule, [row], (0,))
+            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (dot(s, y) / dot(y, y))
+        updated_inverse(self.inverse, s, y, self._formula)
 
     def forget(self) -> bool:
         had_memory, self.inverse = self.inverse is not None, None
@@ -200,6 +197,21 @@ class QuasiNewton(Direction):
 
     def load(self, state: dict[str, Any]) -> None:
         self.inverse = state.get("inverse_hessian")
+
+
+def updated_inverse(inverse: Tensor, s: Tensor, y: Tensor, formula: str) -> Tensor:
+    """The inverse Hessian after a pair, in place.
+
+    Args:
+        inverse: H (n, n).
+        s: the step (n,).
+        y: the change of the gradient (n,).
+        formula: "bfgs" or "dfp".
+    """
+    u = inverse @ y
+    row = [inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), dot(s, y), dot(y, u)]
+    overwrite({"bfgs": _BFGS, "dfp": _DFP}[formula], [row], (0,))
+    return inverse
 
 
 class LimitedMemory(Direction):
@@ -232,6 +244,20 @@ class LimitedMemory(Direction):
     def multiply(self, vector: Tensor) -> Tensor:
         """H times a vector (n,)."""
         return TwoLoop.of(self.oldest, self.count)(vector, *self._rows) if self.count else vector
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """The steps and the changes of the gradient (count, n), the oldest first."""
+        order = [(self.oldest + k) % self.history_size for k in range(self.count)]
+        return self._rows[0][order], self._rows[1][order]
+
+    @classmethod
+    def from_pairs(cls, steps: Tensor, changes: Tensor) -> LimitedMemory:
+        """A memory of such pairs."""
+        memory = cls(steps.shape[0])
+        memory._rows = [steps, changes, (steps * changes).sum(1), (changes * changes).sum(1)]
+        memory.count = steps.shape[0]
+        memory._index()
+        return memory
 
     def multiply_within(self, vector: Tensor, free: Tensor) -> Tensor:
         """The same in the subspace of some variables: the pairs are restricted to it.

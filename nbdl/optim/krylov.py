@@ -33,6 +33,7 @@ class Lanczos:
         diagonal: of the tridiagonal matrix.
         off_diagonal: beside it; the last entry belongs to the vector that was not taken yet.
         start_norm: the length of ``start``.
+        is_closed: whether the basis spans an invariant subspace.
     """
 
     def __init__(self, operator: LinearOperator, start: Tensor):
@@ -43,6 +44,8 @@ class Lanczos:
         self.vectors: list[Tensor] = []
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
+        self.is_closed = False
+        self._scale = 0.0  # the largest entry so far
 
     def __iter__(self) -> Iterator[int]:
         """Extend the basis by one vector at a time, until it spans an invariant subspace; gives its size.
@@ -50,26 +53,31 @@ class Lanczos:
         Raises:
             NonFiniteError: a product is not finite.
         """
-        n, scale = self._operator.shape[0], 0.0
-        while len(self.vectors) < n:
+        n = self._operator.shape[0]
+        while len(self.vectors) < n and not self.is_closed:
             q = self._next
             self.vectors.append(q)
             product = self._operator @ q
             with no_grad():
                 basis = stack(self.vectors)
-                rest = product
-                for _ in range(2):
-                    rest = rest - basis.T @ (basis @ rest)
+                rest = _orthogonal(product, basis)
                 alpha, beta = fetch(dot(q, product), norm(rest))
                 self._next = rest * (1 / beta) if beta > 0 else rest
             if not math.isfinite(alpha + beta):
                 raise NonFiniteError
             self.diagonal.append(alpha)
             self.off_diagonal.append(beta)
-            scale = max(scale, abs(alpha), beta)
+            self._scale = max(self._scale, abs(alpha), beta)
+            self.is_closed = not beta > 1e-14 * self._scale
             yield len(self.vectors)
-            if not beta > 1e-14 * scale:
-                return
+
+    def restart(self, vector: Tensor) -> None:
+        """Let the process go on, where its space is closed, from the part of a vector outside the space."""
+        with no_grad():
+            rest = _orthogonal(vector, stack(self.vectors))
+            self._next = rest / norm(rest)
+        self.off_diagonal[-1] = 0.0
+        self.is_closed = False
 
     def eigen(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (k,) and eigenvectors (k, k) of the tridiagonal matrix."""
@@ -82,6 +90,13 @@ class Lanczos:
         for q, c in zip(self.vectors[1:], coefficients[1:], strict=True):
             total = moved(total, float(c), q)
         return total
+
+
+def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
+    """A vector without its components along the rows of ``basis``."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+    return vector
 
 
 def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, max_iterations: int) -> Tensor:
