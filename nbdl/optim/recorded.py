@@ -37,9 +37,13 @@ def pulled_back(
     )
 
 
-def gradients_of(value: Tensor, leaves: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
+def gradients_of(
+    value: Tensor, leaves: Sequence[Tensor], create_graph: bool, retain_graph: bool | None = None
+) -> list[Tensor]:
     """The gradients of a scalar by ``leaves``, zeros where it does not depend on one."""
-    found = engine.grad(value, leaves, create_graph=create_graph, materialize_grads=True)
+    found = engine.grad(
+        value, leaves, retain_graph=retain_graph, create_graph=create_graph, materialize_grads=True
+    )
     return [gradient for gradient in found if gradient is not None]
 
 

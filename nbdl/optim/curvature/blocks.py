@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 from nbdl import linalg
 from nbdl.autograd.modes import no_grad
@@ -161,6 +162,38 @@ def _layers(source: Source, wanted: dict[int, slice]) -> list[list[Tensor]]:
     return found
 
 
+class KroneckerSpectrum(NamedTuple):
+    """The decomposition of Kronecker products.
+
+    Attributes:
+        left: eigenvectors of the left factors (g or 1, p, p).
+        right: of the right ones (g or 1, q, q).
+        values: all products of their eigenvalues (g, p, q).
+    """
+
+    left: Tensor
+    right: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor) -> KroneckerSpectrum:
+        """That of factors (g or 1, p, p) and (g or 1, q, q).
+
+        Rounding may make eigenvalues of semidefinite factors negative: they count as 0.
+        """
+        with no_grad():
+            a, left_vectors = linalg.eigh(left)
+            b, right_vectors = linalg.eigh(right)
+            values = a.clamp(min=0).unsqueeze(2) * b.clamp(min=0).unsqueeze(1)
+            return cls(left_vectors, right_vectors, values)
+
+    def solve(self, matrices: Tensor, damping: float) -> Tensor:
+        """(A + damping I)^-1 of matrices (g, p, q)."""
+        with no_grad():
+            inner = self.left.transpose(1, 2) @ matrices @ self.right
+            return self.left @ (inner / (self.values + damping)) @ self.right.transpose(1, 2)
+
+
 class Kronecker(LinearOperator):
     """Blocks L_i (x) R_i, one behind the other: v as matrices V_i (p, q) becomes L_i V_i R_i^T.
 
@@ -207,22 +240,12 @@ class Kronecker(LinearOperator):
         return (left.unsqueeze(2) * right.unsqueeze(1)).reshape(-1)
 
     @cached_property
-    def _spectra(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvectors of both factors, and all products of their eigenvalues (g, p, q).
-
-        Rounding may make eigenvalues of semidefinite factors negative: they count as 0.
-        """
-        with no_grad():
-            left, left_vectors = linalg.eigh(self.left)
-            right, right_vectors = linalg.eigh(self.right)
-            return (
-                left_vectors, right_vectors,
-                left.clamp(min=0).unsqueeze(2) * right.clamp(min=0).unsqueeze(1),
-            )  # fmt: skip
+    def _spectrum(self) -> KroneckerSpectrum:
+        return KroneckerSpectrum.of(self.left, self.right)
 
     def eigenvalues(self) -> Tensor:
         """All eigenvalues (n,), in no order."""
-        return self._spectra[2].reshape(-1)
+        return self._spectrum.values.reshape(-1)
 
     def solve(self, v: Tensor, damping: float = 0.0) -> Tensor:
         """(A + damping I)^-1 v, exactly, in the basis of the eigenvectors of both factors.
@@ -231,17 +254,15 @@ class Kronecker(LinearOperator):
             v: (n,) or (n, k).
             damping: added to the diagonal.
         """
-        left, right, values = self._spectra
         with no_grad():
             if v.ndim == 2:
                 return cat([self.solve(column, damping).unsqueeze(1) for column in v.unbind(1)], 1)
-            inner = left.transpose(1, 2) @ v.reshape(self._shape) @ right
-            return (left @ (inner / (values + damping)) @ right.transpose(1, 2)).reshape(-1)
+            return self._spectrum.solve(v.reshape(self._shape), damping).reshape(-1)
 
     def logdet(self, damping: float = 0.0) -> float:
         """The logarithm of the determinant of A + damping I."""
         with no_grad():
-            return fetch((self._spectra[2] + damping).log().sum())[0]
+            return fetch((self._spectrum.values + damping).log().sum())[0]
 
 
 def _stacked(name: str, factor: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from nbdl import linalg
@@ -95,29 +95,63 @@ def cg(
     require_square("cg", A)
     limit = _prepared("cg", A, b, rtol, atol, maxiter, 10 * A.shape[0])
     with no_grad():
+        (size,) = fetch(norm(b))
+    target = max(rtol * size, atol)
+    for iterations, found in enumerate(cg_iterates(A, b, x0, M, damping)):
+        if callback is not None and iterations:
+            callback(found.x)
+        if found.residual <= target:
+            return Solution(found.x, 0, iterations, found.residual)
+        if iterations == limit:
+            return Solution(found.x, iterations, iterations, found.residual)
+    return Solution(found.x, -1, iterations, found.residual)
+
+
+class Iterate(NamedTuple):
+    """A step of conjugate gradients.
+
+    Attributes:
+        x: where it led (n,).
+        residual: |b - A x|.
+        decrease: of x^T A x / 2 - b^T x since the start.
+    """
+
+    x: Tensor
+    residual: float
+    decrease: float
+
+
+def cg_iterates(
+    A: LinearOperator,
+    b: Tensor,
+    x0: Tensor | None = None,
+    M: LinearOperator | None = None,
+    damping: float = 0.0,
+) -> Iterator[Iterate]:
+    """The start and the steps of :func:`cg`, until the residual is 0 or the curvature is not positive."""
+    with no_grad():
         x = b.zeros_like() if x0 is None else x0.detach().clone()
         r = b.detach() if x0 is None else b - _damped(A @ x, damping, x)
         z = r if M is None else M @ r
         d, rz = z, dot(r, z)
-        size, residual = fetch(norm(b), norm(r))
-        target = max(rtol * size, atol)
-        iterations = 0
-        while residual > target and iterations < limit:
+        residual, slope = fetch(norm(r), rz)
+    decrease = 0.0
+    yield Iterate(x, residual, decrease)
+    while residual > 0:
+        with no_grad():
             product = _damped(A @ d, damping, d)
             curvature = dot(d, product)
             step = rz / curvature
             new_r = moved(r, -step, product)
             z = new_r if M is None else M @ new_r
             new_rz = dot(new_r, z)
-            bend, length, new_residual = fetch(curvature, dot(d, d), norm(new_r))
+            bend, length, residual, new_slope = fetch(curvature, dot(d, d), norm(new_r), new_rz)
             if not bend > 1e-15 * length:
-                return Solution(x, -1, iterations, residual)
-            iterations += 1
-            x, r, residual = moved(x, step, d), new_r, new_residual
-            d, rz = moved(z, new_rz / rz, d), new_rz
-            if callback is not None:
-                callback(x)
-    return Solution(x, 0 if residual <= target else iterations, iterations, residual)
+                return
+            x, r = moved(x, step, d), new_r
+            decrease += slope * slope / bend / 2
+            d, rz, slope = moved(z, new_rz / rz, d), new_rz, new_slope
+        yield Iterate(x, residual, decrease)
 
 
 def minres(
