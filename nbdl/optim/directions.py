@@ -9,7 +9,6 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
-from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
@@ -258,23 +257,6 @@ class LimitedMemory(Direction):
         memory.count = steps.shape[0]
         memory._index()
         return memory
-
-    def multiply_within(self, vector: Tensor, free: Tensor) -> Tensor:
-        """The same in the subspace of some variables: the pairs are restricted to it.
-
-        Args:
-            vector: (n,), 0 outside the subspace.
-            free: (n,), 1 for its variables and 0 for the others.
-        """
-        if not self.count:
-            return vector
-        s, y = self._rows[0] * free, self._rows[1] * free
-        sy, yy, ss = (s * y).sum(1), (y * y).sum(1), (s * s).sum(1)
-        # A pair without positive curvature there is left out: with s = y = 0 it does nothing.
-        kept = sy > _MIN_CURVATURE * (yy * ss).sqrt()
-        weight = kept.to(vector.dtype).unsqueeze(1)
-        rows = s * weight, y * weight, where(kept, sy, 1.0), where(kept, yy, 1.0)
-        return TwoLoop.of(self.oldest, self.count)(vector, *rows)
 
     def learn(self, old: Point, new: Point, curvature: float) -> None:
         if curvature > _MIN_CURVATURE:

@@ -15,6 +15,20 @@ from nbdl.optim.operators import DenseOperator, LinearOperator
 from nbdl.optim.vectors import fetch
 
 
+def compact(steps: Tensor, changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """theta, W and M of the matrix theta I - W M W^T that L-BFGS builds; see :class:`LBFGSMemory`."""
+    products = steps @ changes.T
+    curvatures, lower = products.diagonal(), products.tril(-1)
+    theta = dot(changes[-1], changes[-1]) / curvatures[-1]
+    middle = cat(
+        [
+            cat([-curvatures.diag(), lower.T], 1),
+            cat([lower, theta * (steps @ steps.T)], 1),
+        ]
+    )
+    return theta, cat([changes, theta * steps]).T, linalg.inv(middle)
+
+
 class LBFGSMemory(LinearOperator):
     """The matrix B that L-BFGS builds from its last steps: theta I - W M W^T, the compact representation.
 
@@ -25,7 +39,6 @@ class LBFGSMemory(LinearOperator):
     Args:
         steps: s (m, n), the oldest first.
         changes: y (m, n).
-        theta: default: see above.
 
     Attributes:
         theta: a 0-d tensor.
@@ -47,7 +60,7 @@ class LBFGSMemory(LinearOperator):
         tensor([4., 4.])
     """
 
-    def __init__(self, steps: Tensor, changes: Tensor, theta: Tensor | None = None):
+    def __init__(self, steps: Tensor, changes: Tensor):
         if steps.ndim != 2 or steps.shape != changes.shape or not len(steps):
             raise RuntimeError(
                 "LBFGSMemory: steps and changes must have one shape (m, n) with m > 0, got "
@@ -57,22 +70,10 @@ class LBFGSMemory(LinearOperator):
         super().__init__((n, n), steps.dtype, steps.device)
         with no_grad():
             steps, changes = steps.detach(), changes.detach()
-            products = steps @ changes.T
-            curvatures = products.diagonal()
-            (least,) = fetch(curvatures.amin())
+            (least,) = fetch((steps * changes).sum(1).amin())
             if not least > 0:
                 raise ValueError(f"LBFGSMemory: every pair needs s^T y > 0, got {least}")
-            last = changes[-1]
-            self.theta = dot(last, last) / curvatures[-1] if theta is None else theta
-            self.W = cat([changes, self.theta * steps]).T
-            lower = products.tril(-1)
-            middle = cat(
-                [
-                    cat([-curvatures.diag(), lower.T], 1),
-                    cat([lower, self.theta * (steps @ steps.T)], 1),
-                ]
-            )
-            self.M = linalg.inv(middle)
+            self.theta, self.W, self.M = compact(steps, changes)
         self._pairs = steps, changes
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
+from nbdl.optim.bounds import Box
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
 from nbdl.optim.vectors import fetch, max_norm, moved
@@ -61,10 +62,20 @@ class Line:
         objective: the function f.
         start: x, differentiated.
         direction: d (n,).
+        limit: the longest step; ``MAX_STEP`` where there is no limit.
+        box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
     """
 
-    def __init__(self, objective: Objective, start: Point, direction: Tensor):
+    def __init__(
+        self,
+        objective: Objective,
+        start: Point,
+        direction: Tensor,
+        limit: float = MAX_STEP,
+        box: Box | None = None,
+    ):
         self.objective, self.start, self.direction = objective, start, direction
+        self.limit, self._box = limit, box
         self._known: list[float] = []  # the slope, and the largest magnitude in d
         self.evaluations = 0
         self.lowest: Sample | None = None
@@ -110,6 +121,8 @@ class Line:
         """Evaluate phi and its derivative."""
         with no_grad():
             x = moved(self.start.x, step, self.direction)
+            if self._box is not None:
+                x = self._box.project(x)
             extra = self._unknown()
         point = self.objective.evaluate(x, self.direction, extra)
         self.evaluations += 1
