@@ -13,6 +13,8 @@ from nbdl.optim.operators import DenseOperator, LinearOperator
 from nbdl.optim.recorded import pulled_back
 from nbdl.optim.vectors import Layout, fetch, max_norm
 
+_BATCHED_COLUMNS = 5  # fewer are multiplied faster one by one
+
 
 class NonFiniteError(Exception):
     """Second derivatives are not finite where they are needed."""
@@ -176,6 +178,8 @@ class RecordedHessian(LinearOperator):
             return self._layout.flat(products)
 
     def matmat(self, v: Tensor) -> Tensor:
+        if v.shape[1] < _BATCHED_COLUMNS:
+            return super().matmat(v)
         self._objective.nhev += v.shape[1]
         products = pulled_back(self._gradients, self._leaves, self._layout.split_columns(v), True)
         with no_grad():
