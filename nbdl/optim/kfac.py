@@ -80,7 +80,7 @@ class KFAC(OutputsOptimizer):
         params: Iterable[Any] | None = None,
         lr: float | Tensor = 0.1,
         momentum: float = 0.9,
-        damping: float = 1e-2,
+        damping: float = 3e-2,
         weight_decay: float = 0.0,
         ema: float = 0.95,
         max_kl: float | None = 1e-2,

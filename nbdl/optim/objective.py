@@ -154,8 +154,8 @@ class Objective:
 class RecordedHessian(LinearOperator):
     """The Hessian by gradients that are on the tape: a product is one more pass backward.
 
-    That pass costs one to two gradients. Forward over reverse evaluates the function, its gradient and the
-    tangents of both for every product, which costs three to six:
+    That pass costs one to three gradients. Forward over reverse evaluates the function, its gradient and the
+    tangents of both for every product, which costs four to seven:
     ``examples/benchmarks/curvature_products.py`` measures it.
 
     Args:

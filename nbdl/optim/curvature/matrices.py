@@ -95,8 +95,8 @@ class CurvatureMatrix(LinearOperator):
 class Hessian(CurvatureMatrix):
     """The Hessian of the loss.
 
-    The gradient is recorded, and a product is one pass backward through it: one to two gradients where it is
-    kept, two to three with its recording.
+    The gradient is recorded, and a product is one pass backward through it, which needs at most twice the
+    operations of a gradient; three times as many with the recording.
 
     Args:
         source: the loss.
