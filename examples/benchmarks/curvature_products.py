@@ -4,9 +4,9 @@
     python examples/benchmarks/curvature_products.py
     python examples/benchmarks/curvature_products.py --models mlp --repeats 50
 
-Beside the operators of `nbdl.optim.curvature` (what was recorded is kept between products, or not) stands
-forward over reverse mode, `nbdl.func.hvp`. Times are those of the processor on one thread, so that other
-programs on the machine count little.
+Beside the operators of `nbdl.optim.curvature` (what was recorded is kept between products, or not) stand
+`nbdl.func.hvp`, reverse over reverse, and forward over reverse mode. Times are those of the processor on one
+thread, so that other programs on the machine count little.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def products(model: nn.Module, x: Any, y: Any) -> dict[str, Callable[[], Any]]:
         kept, recorded = kind(risk), kind(anew)
         found[f"{kind.__name__}, kept"] = lambda kept=kept: kept @ v
         found[f"{kind.__name__}, recorded anew"] = lambda recorded=recorded: recorded @ v
-    found["Hessian, forward over reverse"] = lambda: nbdl.func.hvp(loss, primals, tangents)
+    every = tuple(range(len(primals)))
+    found["nbdl.func.hvp"] = lambda: nbdl.func.hvp(loss, primals, tangents)
+    found["forward over reverse"] = lambda: nbdl.func.jvp(nbdl.func.grad(loss, every), primals, tangents)
     return found
 
 

@@ -59,7 +59,7 @@ def test_unknown_names_are_told():
             "curvature_products",
             ["--models", "small mlp", "--repeats", "1"],
             {"small mlp"},
-            "| Hessian, forward over reverse |",
+            "| forward over reverse ",
         ),
     ],
 )
