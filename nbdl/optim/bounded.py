@@ -105,11 +105,13 @@ class BoundedLBFGS(Method):
     def _minimizer(self, point: Point) -> Tensor:
         x, g = point.x, point.gradient
         if self._memory.count:
-            model = _Model(x, g, *compact(*self._memory.pairs()))
-        else:
-            model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
-        cauchy = self._cauchy(model)
-        return self._in_subspace(model, cauchy)
+            try:
+                model = _Model(x, g, *compact(*self._memory.pairs()))
+                return self._in_subspace(model, self._cauchy(model))
+            except linalg.LinAlgError:  # pairs that depend on each other
+                self._memory.forget()
+        model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
+        return self._in_subspace(model, self._cauchy(model))
 
     def _cauchy(self, model: _Model) -> _Cauchy:
         """Algorithm CP, all segments of the path at once.

@@ -13,8 +13,8 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
 from nbdl.optim.closure import place
 from nbdl.optim.curvature.matrices import CurvatureMatrix
-from nbdl.optim.curvature.solvers import cg_iterates
 from nbdl.optim.curvature.source import Source
+from nbdl.optim.krylov import cg_iterates
 from nbdl.optim.outputs import MATRICES, OutputsOptimizer
 from nbdl.optim.result import OptimizeResult
 from nbdl.optim.vectors import fetch, moved
@@ -119,7 +119,8 @@ class _Step:
         with no_grad():
             gradient = moved(self.source.layout.flat(gradients), self._penalty, self.x)
         value = self._penalized(loss, self.x)
-        matrix = MATRICES[self.group["matrix"]](self.source)
+        self.state["updates"] = self.state.get("updates", 0) + 1
+        matrix = MATRICES[self.group["matrix"]](self.source, self.state["updates"])
         candidates = self._candidates(matrix, gradient)
         (best, promised), new_value = self._lowest(candidates)
         with no_grad():
@@ -131,7 +132,10 @@ class _Step:
             self.damping *= 3 / 2
         elif ratio > 0.75:
             self.damping *= 2 / 3
-        self._move(best, length * self.group["lr"])
+        if length:
+            self._move(best, length * self.group["lr"])
+        else:
+            place(self.source.params, self.source.layout, self.x)
         self.state["damping"], self.state["last_step"] = self.damping, best
         self.optimizer.result = OptimizeResult(
             fun=new_value if length else value, success=length > 0, nfev=self.nfev, nhev=self._products,
@@ -163,7 +167,7 @@ class _Step:
                 following *= _SPACING
             if count >= self.group["max_cg_iterations"] or _is_slow(values):
                 break
-        self._products = len(values) + (start is not None)
+        self._products = len(values) - 1 + 2 * (start is not None)
         return kept if kept and kept[-1] is last else [*kept, last]
 
     def _model_value(self, matrix: CurvatureMatrix, gradient: Tensor, start: Tensor | None) -> float:

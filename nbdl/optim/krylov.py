@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -99,6 +100,70 @@ def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
     return vector
 
 
+class Iterate(NamedTuple):
+    """A step of conjugate gradients.
+
+    Attributes:
+        x: where it led (n,).
+        residual: |b - A x|.
+        decrease: of x^T A x / 2 - b^T x since the start.
+    """
+
+    x: Tensor
+    residual: float
+    decrease: float
+
+
+def cg_iterates(
+    A: LinearOperator,
+    b: Tensor,
+    x0: Tensor | None = None,
+    M: LinearOperator | None = None,
+    damping: float = 0.0,
+) -> Iterator[Iterate]:
+    """Conjugate gradients for (A + damping I) x = b: the start and all steps.
+
+    They end where the residual is 0, or where the curvature along the next direction is not positive.
+
+    Source: Nocedal & Wright (2006), algorithm 5.3.
+
+    Args:
+        A: symmetric, (n, n).
+        b: (n,).
+        x0: where to begin; default: zeros.
+        M: an approximation of the inverse of A, symmetric positive definite.
+        damping: added to the diagonal.
+    """
+    with no_grad():
+        x = b.zeros_like() if x0 is None else x0.detach().clone()
+        r = b.detach() if x0 is None else b - damped(A @ x, damping, x)
+        z = r if M is None else M @ r
+        d, rz = z, dot(r, z)
+        residual, slope = fetch(norm(r), rz)
+    decrease = 0.0
+    yield Iterate(x, residual, decrease)
+    while residual > 0:
+        with no_grad():
+            product = damped(A @ d, damping, d)
+            curvature = dot(d, product)
+            step = rz / curvature
+            new_r = moved(r, -step, product)
+            z = new_r if M is None else M @ new_r
+            new_rz = dot(new_r, z)
+            bend, length, residual, new_slope = fetch(curvature, dot(d, d), norm(new_r), new_rz)
+            if not bend > 1e-15 * length:
+                return
+            x, r = moved(x, step, d), new_r
+            decrease += slope * slope / bend / 2
+            d, rz, slope = moved(z, new_rz / rz, d), new_rz, new_slope
+        yield Iterate(x, residual, decrease)
+
+
+def damped(product: Tensor, damping: float, v: Tensor) -> Tensor:
+    """(A + damping I) v from A v."""
+    return moved(product, damping, v) if damping else product
+
+
 def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, max_iterations: int) -> Tensor:
     """A Newton direction by conjugate gradients that stop at negative curvature.
 
@@ -113,22 +178,9 @@ def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, m
     Returns:
         A descent direction p (n,); -g if the curvature along it is not positive.
     """
-    z, r = gradient.zeros_like(), gradient
-    d = -r
-    rr = dot(r, r)
-    for iteration in range(max_iterations):
-        product = operator @ d
-        with no_grad():
-            curvature = dot(d, product)
-            step = rr / curvature
-            new_r = moved(r, step, product)
-            new_rr = dot(new_r, new_r)
-            bend, length, squared = fetch(curvature, dot(d, d), new_rr)
-            if not bend > 1e-15 * length:  # negative curvature, or none
-                return d if iteration == 0 else z
-            z = moved(z, step, d)
-            if not squared > tolerance * tolerance:
-                break
-            d = moved(-new_r, new_rr / rr, d)
-            r, rr = new_r, new_rr
-    return z
+    with no_grad():
+        steepest = -gradient
+    for count, found in enumerate(cg_iterates(operator, steepest)):
+        if found.residual <= tolerance or count == max_iterations:
+            break
+    return found.x if count else steepest

@@ -98,7 +98,9 @@ class NaturalGradient(OutputsOptimizer):
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         source, settings = self.evaluated(closure), self.param_groups[0]
         loss, gradients = self.differentiated(source)
-        matrix = MATRICES[settings["fisher"]](source)
+        state = self.state[source.params[0]]
+        state["updates"] = state.get("updates", 0) + 1
+        matrix = MATRICES[settings["fisher"]](source, state["updates"])
         with no_grad():
             gradient = source.layout.flat(gradients)
         self.solution = cg(

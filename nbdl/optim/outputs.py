@@ -13,9 +13,13 @@ from nbdl.optim.curvature.source import Source
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
 from nbdl.optim.recorded import gradients_of
 
-MATRICES: dict[str, Callable[..., CurvatureMatrix]] = {
-    "ggn": GGN, "exact": Fisher, "mc": MonteCarloFisher, "empirical": EmpiricalFisher,
-}  # fmt: skip
+MATRICES: dict[str, Callable[[Source, int], CurvatureMatrix]] = {
+    "ggn": lambda source, seed: GGN(source),
+    "exact": lambda source, seed: Fisher(source),
+    "mc": lambda source, seed: MonteCarloFisher(source, seed=seed),
+    "empirical": lambda source, seed: EmpiricalFisher(source),
+}
+"""Curvature by name, of a source and a seed."""
 
 
 def _step(p: Any, d: Any, velocity: Any, lr: Any, momentum: Any, weight_decay: Any) -> tuple[Any, ...]:

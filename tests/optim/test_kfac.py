@@ -148,6 +148,19 @@ def test_shared_layers_and_frozen_ones():
     assert curvature.KFAC(curvature.Risk(model, nn.MSELoss(), data)).shape == (12, 12)
 
 
+def test_activations_in_place_change_nothing():
+    nbdl.manual_seed(0)
+    layers = nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)
+    data = nbdl.randn(5, 3, dtype=nbdl.float64), nbdl.randint(0, 3, (5,))
+    plain = double(nn.Sequential(*layers))
+    in_place = double(nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[2]))
+    found = [
+        curvature.KFAC(curvature.Risk(model, nn.CrossEntropyLoss(), data)).to_dense()
+        for model in (plain, in_place)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 class Unused(nn.Module):
     def __init__(self):
         super().__init__()

@@ -69,8 +69,9 @@ class Recording:
         handles = []
         for calls, layer in zip(self.seen, self.layers, strict=True):
 
-            def hook(module: Any, args: tuple, output: Tensor, calls: list = calls) -> None:
+            def hook(module: Any, args: tuple, output: Tensor, calls: list = calls) -> Tensor:
                 calls.append((args[0].detach(), output))
+                return output.clone()  # what follows may change it in place
 
             handles.append(layer.module.register_forward_hook(hook))
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nbdl import linalg
@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.solving import cholesky_solve
+from nbdl.optim.krylov import cg_iterates, damped
 from nbdl.optim.operators import LinearOperator, require_square
 from nbdl.optim.vectors import fetch, moved, norm
 
@@ -107,53 +108,6 @@ def cg(
     return Solution(found.x, -1, iterations, found.residual)
 
 
-class Iterate(NamedTuple):
-    """A step of conjugate gradients.
-
-    Attributes:
-        x: where it led (n,).
-        residual: |b - A x|.
-        decrease: of x^T A x / 2 - b^T x since the start.
-    """
-
-    x: Tensor
-    residual: float
-    decrease: float
-
-
-def cg_iterates(
-    A: LinearOperator,
-    b: Tensor,
-    x0: Tensor | None = None,
-    M: LinearOperator | None = None,
-    damping: float = 0.0,
-) -> Iterator[Iterate]:
-    """The start and the steps of :func:`cg`, until the residual is 0 or the curvature is not positive."""
-    with no_grad():
-        x = b.zeros_like() if x0 is None else x0.detach().clone()
-        r = b.detach() if x0 is None else b - _damped(A @ x, damping, x)
-        z = r if M is None else M @ r
-        d, rz = z, dot(r, z)
-        residual, slope = fetch(norm(r), rz)
-    decrease = 0.0
-    yield Iterate(x, residual, decrease)
-    while residual > 0:
-        with no_grad():
-            product = _damped(A @ d, damping, d)
-            curvature = dot(d, product)
-            step = rz / curvature
-            new_r = moved(r, -step, product)
-            z = new_r if M is None else M @ new_r
-            new_rz = dot(new_r, z)
-            bend, length, residual, new_slope = fetch(curvature, dot(d, d), norm(new_r), new_rz)
-            if not bend > 1e-15 * length:
-                return
-            x, r = moved(x, step, d), new_r
-            decrease += slope * slope / bend / 2
-            d, rz, slope = moved(z, new_rz / rz, d), new_rz, new_slope
-        yield Iterate(x, residual, decrease)
-
-
 def minres(
     A: LinearOperator,
     b: Tensor,
@@ -190,7 +144,7 @@ def minres(
         beta, c, old_c, s, old_s = 0.0, 1.0, 1.0, 0.0, 0.0
         iterations = 0
         while residual > target and iterations < limit:
-            product = moved(_damped(A @ v, damping, v), -beta, old_v)
+            product = moved(damped(A @ v, damping, v), -beta, old_v)
             projection = dot(v, product)
             product = moved(product, -projection, v)
             alpha, new_beta = fetch(projection, norm(product))
@@ -302,10 +256,6 @@ def cholesky_factor(caller: str, A: LinearOperator, damping: float) -> Tensor:
             "raise damping"
         )
     return factor
-
-
-def _damped(product: Tensor, damping: float, v: Tensor) -> Tensor:
-    return moved(product, damping, v) if damping else product
 
 
 def _normalized(v: Tensor) -> tuple[Tensor, float]:
