@@ -125,6 +125,40 @@ def test_the_hessian_by_finite_differences():
     np.testing.assert_allclose((gradients[0] - gradients[1]) / 2e-5, product, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.torch
+def test_the_hessian_of_torch():
+    import torch
+
+    risk, x, y = risk_of("cross-entropy")
+    weights = [torch.tensor(p.detach().numpy()) for p in risk.params]
+
+    def loss(*w):
+        hidden = torch.tanh(torch.nn.functional.linear(torch.tensor(x.numpy()), w[0], w[1]))
+        logits = torch.nn.functional.linear(hidden, w[2], w[3])
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(y.numpy()))
+
+    blocks = torch.autograd.functional.hessian(loss, tuple(weights))
+    sizes = [w.numel() for w in weights]
+    rows = [
+        torch.cat([block.reshape(m, n) for block, n in zip(row, sizes, strict=True)], 1)
+        for row, m in zip(blocks, sizes, strict=True)
+    ]
+    found = curvature.Hessian(risk).to_dense().numpy()
+    np.testing.assert_allclose(found, torch.cat(rows).numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_mini_batches_in_a_list_and_pairs_with_several_inputs():
+    risk, x, y = risk_of("mse")
+    whole = curvature.GGN(risk).to_dense().numpy()
+    pieces = [[x[:3], y[:3]], [x[3:], y[3:]]]
+    listed = curvature.Risk(risk.model, nn.MSELoss(), pieces)
+    np.testing.assert_allclose(curvature.GGN(listed).to_dense().numpy(), whole, atol=1e-12)
+    several = curvature.Risk(
+        lambda pair: risk.model(pair[0] + pair[1]), nn.MSELoss(), ((x - 1, x * 0 + 1), y), risk.params
+    )
+    np.testing.assert_allclose(curvature.GGN(several).to_dense().numpy(), whole, atol=1e-12)
+
+
 def test_monte_carlo_converges_to_the_exact_matrix():
     for name in LOSSES:
         risk, *_ = risk_of(name)

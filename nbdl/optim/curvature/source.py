@@ -213,7 +213,9 @@ class Risk(Source):
 
 def _is_pair(data: Any) -> bool:
     """Whether this is one mini-batch, and no list of two of them."""
-    return isinstance(data, (tuple, list)) and len(data) == 2 and not isinstance(data[0], (tuple, list))
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    return not all(isinstance(entry, (tuple, list)) and len(entry) == 2 for entry in data)
 
 
 class Function(Source):
