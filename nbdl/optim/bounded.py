@@ -124,7 +124,6 @@ class BoundedLBFGS(Method):
         breaks = where(g == 0, math.inf, (x - bound) / g)
         times, order = breaks.sort()
         d = where(times > 0, -g[order], 0.0)
-        d = where(d == 0, 0.0, d)
         starts = cat([times.new_zeros(1), times[:-1]])
         lengths = where(times.isfinite(), times - starts, 0.0)
         starts = where(starts.isfinite(), starts, 0.0)  # of segments that are never reached
@@ -137,15 +136,11 @@ class BoundedLBFGS(Method):
         tiny = float(np.finfo(x.dtype).eps) * theta * squares[0]
         advance = (-slope / bend.maximum(tiny).clamp(min=1e-300 if x.itemsize > 4 else 1e-30)).clamp(min=0)
         ends_here = (slope >= 0) | (starts + advance < times)
-        position, any_end = fetch(ends_here.to(x.dtype).argmax(), ends_here.any())
-        if not any_end:  # all variables end at bounds
-            return _Cauchy(bound, w.T @ (bound - x), x.zeros_like())
-        j = int(position)
-        end = starts[j] + advance[j]
+        # The first minimizer; where there is none, all variables end at bounds.
+        end = where(ends_here, starts + advance, math.inf)[ends_here.to(x.dtype).argmax()]
         is_free = breaks > end
-        moves = where(breaks > 0, -g, 0.0) * breaks.minimum(end)
-        at = where(is_free, x + moves, where(g == 0, x, bound))
-        return _Cauchy(self._box.project(at), c[j] + advance[j] * p[j], is_free.to(x.dtype))
+        at = self._box.project(where(is_free, x - g * end, where(g == 0, x, bound)))
+        return _Cauchy(at, w.T @ (at - x), is_free.to(x.dtype))
 
     def _in_subspace(self, model: _Model, cauchy: _Cauchy) -> Tensor:
         """The minimizer of the model in the free variables, section 5.1 (direct primal method)."""

@@ -79,6 +79,23 @@ def test_sampled_targets_give_the_exact_factors_on_average():
         np.testing.assert_array_equal(b.product.right.numpy(), a.product.right.numpy())
 
 
+def test_kfac_helps_conjugate_gradients_where_the_damping_is_small():
+    nbdl.manual_seed(0)
+    model = double(nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 6)))
+    scales = nbdl.logspace(-2, 1, 8, dtype=nbdl.float64)  # badly scaled inputs
+    data = nbdl.randn(200, 8, dtype=nbdl.float64) * scales, nbdl.randint(0, 6, (200,))
+    risk = curvature.Risk(model, nn.CrossEntropyLoss(), data)
+    ggn, kfac, gradient = curvature.GGN(risk), curvature.KFAC(risk), risk.gradient()
+    inverse = curvature.FunctionOperator(kfac.shape, kfac.dtype, lambda v: kfac.solve(v, 1e-5))
+    plain = curvature.cg(ggn, gradient, damping=1e-5, rtol=1e-2)
+    helped = curvature.cg(ggn, gradient, damping=1e-5, rtol=1e-2, M=inverse)
+    assert plain.info == helped.info == 0
+    for found in (plain, helped):
+        rest = gradient - ggn @ found.x - 1e-5 * found.x
+        assert rest.norm().item() <= 1.01e-2 * gradient.norm().item()
+    assert helped.iterations < 0.7 * plain.iterations
+
+
 # Layers whose block is exact for one example: one position, one row of the table, or every scale by itself.
 EXACT = {
     "conv1d": (lambda: nn.Conv1d(2, 3, 3), (1, 2, 3)),

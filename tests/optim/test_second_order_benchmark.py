@@ -62,6 +62,7 @@ def test_unknown_names_are_told():
             "| forward over reverse ",
         ),
     ],
+    ids=["digits", "products"],
 )
 def test_the_other_programs(name, options, entries, text, tmp_path):
     if name == "digits_optimizers":
@@ -78,5 +79,5 @@ def test_the_document_runs():
     names: dict = {}
     for block in blocks:
         exec(block.split("```")[0], names)
-    assert names["step"].shape == names["kfac"].shape == (names["risk"].layout.size,)
+    assert names["step"].shape == names["preconditioned"].x.shape == (names["risk"].layout.size,)
     assert names["loss"].item() < names["risk"].loss(names["risk"].model(names["x"]) * 0, names["y"]).item()
