@@ -241,3 +241,40 @@ def test_bad_input(case):
     function, error, text = WRONG[case]
     with pytest.raises(error, match=text):
         function()
+
+
+class Tagger(nn.Module):
+    """A class for every position of a sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.norm = nn.Embedding(7, 6), nn.LayerNorm(6)
+        self.hidden, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(self.hidden(self.norm(self.embedding(x))).tanh()).flatten(0, 1)
+
+
+NETWORKS = {
+    "convolutions": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(4, 4, 3, groups=2), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3),
+        ),
+        lambda: (nbdl.randn(24, 1, 8, 8), nbdl.randint(0, 3, (24,))),
+    ),
+    "sequences": (Tagger, lambda: (nbdl.arange(30).reshape(6, 5) % 7, nbdl.arange(30) % 7 % 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fisher", ["exact", "mc", "empirical"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kfac_trains_networks_of_all_its_layers(name, fisher):
+    nbdl.manual_seed(0)
+    make, data = NETWORKS[name]
+    model, (x, y) = make(), data()
+    optimizer = optim.KFAC(model, nn.CrossEntropyLoss(), lr=0.2, fisher=fisher)
+    losses = [optimizer.step(lambda: (model(x), y)).item() for _ in range(25)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all("left" in optimizer.state[layer.params[0]] for layer in optimizer._layers)
+    assert sum(len(layer.params) for layer in optimizer._layers) == len(list(model.parameters()))
