@@ -195,6 +195,8 @@ B = nbdl.ones(3)
 WRONG = {
     "k": (lambda: curvature.eigsh(SQUARE, 4), ValueError, "k must be from 1 to 3"),
     "which": (lambda: curvature.eigsh(SQUARE, 1, "SM"), ValueError, "which must be"),
+    "start": (lambda: curvature.eigsh(SQUARE, 1, v0=nbdl.zeros(3)), ValueError, "other than 0"),
+    "first guess": (lambda: curvature.cg(SQUARE, B, nbdl.ones(2)), RuntimeError, "x0 must have shape"),
     "maxiter": (lambda: curvature.eigsh(SQUARE, 2, maxiter=1), ValueError, "at least k"),
     "not square": (lambda: curvature.eigsh(WIDE, 1), RuntimeError, "square"),
     "not converged": (

@@ -95,6 +95,8 @@ def cg(
     """
     require_square("cg", A)
     limit = _prepared("cg", A, b, rtol, atol, maxiter, 10 * A.shape[0])
+    if x0 is not None and x0.shape != b.shape:
+        raise RuntimeError(f"cg: x0 must have shape {tuple(b.shape)}, got {tuple(x0.shape)}")
     with no_grad():
         (size,) = fetch(norm(b))
     target = max(rtol * size, atol)

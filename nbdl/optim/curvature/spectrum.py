@@ -16,7 +16,7 @@ from nbdl.ops.joining import stack
 from nbdl.ops.random import bernoulli_, normal_
 from nbdl.optim.krylov import Lanczos
 from nbdl.optim.operators import LinearOperator, require_square
-from nbdl.optim.vectors import fetch
+from nbdl.optim.vectors import fetch, norm
 from nbdl.random import Generator
 
 _PICKS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
@@ -56,7 +56,7 @@ def eigsh(
         The eigenvalues (k,) in ascending order, and the eigenvectors (n, k) beside them if wanted.
 
     Raises:
-        ValueError: ``k``, ``which`` or ``maxiter`` is out of its range.
+        ValueError: ``k``, ``which``, ``v0`` or ``maxiter`` is out of its range.
         RuntimeError: A is not square, or the residuals are still too large after ``maxiter`` products.
 
     Source: Golub & Van Loan (2013), Matrix Computations, section 10.1, with the residuals of 10.1.5.
@@ -77,6 +77,8 @@ def eigsh(
     limit = n if maxiter is None else min(maxiter, n)
     if limit < k:
         raise ValueError(f"eigsh: maxiter must be at least k = {k}, got {maxiter}")
+    if v0 is not None and (tuple(v0.shape) != (n,) or not fetch(norm(v0))[0] > 0):
+        raise ValueError(f"eigsh: v0 must be a vector of shape ({n},) other than 0, got {v0!r}")
     tolerance = tol or 10 * float(np.finfo(A.dtype).eps)
     lanczos = Lanczos(A, _normal(A, generator) if v0 is None else v0)
     pick = _PICKS[which]
