@@ -32,6 +32,7 @@ PUBLIC_MODULES = (
     "nbdl.nn",
     "nbdl.nn.functional",
     "nbdl.optim",
+    "nbdl.optim.curvature",
     "nbdl.profiler",
     "nbdl.serialization",
     "nbdl.special",

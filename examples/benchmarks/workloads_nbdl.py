@@ -72,7 +72,7 @@ def solver(variant: str) -> Program:
 
 
 def second_derivative(name: str, variant: str) -> Program:
-    """Workloads i1 and i2, forward over reverse mode."""
+    """Workloads i1, in reverse over reverse mode, and i2, in forward over reverse mode."""
     loss, start, direction = flat_loss(nbdl, name)
     product, hessian = nbdl.func.hvp, nbdl.func.hessian(loss)
 

@@ -13,8 +13,9 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import full
 from nbdl.ops.joining import cat
 from nbdl.optim.function import check_loss
-from nbdl.optim.objective import Objective, Point, RecordedGradient, gradients_of, recorded_hessian
+from nbdl.optim.objective import Objective, Point, RecordedHessian
 from nbdl.optim.operators import LinearOperator
+from nbdl.optim.recorded import gradients_of
 from nbdl.optim.vectors import Layout, assign, fetch, moved, slope_and_size
 
 
@@ -89,8 +90,9 @@ class ClosureObjective(Objective):
     def gradient(self, point: Point) -> Tensor:
         if self._records:
             gradients = gradients_of(point.record, self._params, create_graph=True)
-            point.record = RecordedGradient(self._params, gradients)
-            flat = self.layout.flat(gradients)
+            point.record = RecordedHessian(self, self.layout, self._params, gradients)
+            with no_grad():
+                flat = self.layout.flat([g.detach() for g in gradients])
         else:
             flat = _left_gradient(self._caller, self._params, self.layout)
         return flat if self._anchor is None else flat * self._scale
@@ -137,7 +139,7 @@ class ClosureObjective(Objective):
             again = self.evaluate(point.x)
             point.record = again.record
             self._here = point
-        return recorded_hessian(self, self.layout, point.record)
+        return point.record
 
 
 def _scalar(caller: str, value: Any) -> Tensor:

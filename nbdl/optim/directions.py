@@ -9,7 +9,6 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
-from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
@@ -169,7 +168,7 @@ class QuasiNewton(Direction):
     """
 
     def __init__(self, formula: str = "bfgs"):
-        self._rule = {"bfgs": _BFGS, "dfp": _DFP}[formula]
+        self._formula = formula
         self.inverse: Tensor | None = None
 
     @property
@@ -183,12 +182,9 @@ class QuasiNewton(Direction):
         if not curvature > _MIN_CURVATURE:
             return
         s, y = new.x - old.x, new.gradient - old.gradient
-        sy = dot(s, y)
         if self.inverse is None:
-            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (sy / dot(y, y))
-        u = self.inverse @ y
-        row = [self.inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), sy, dot(y, u)]
-        overwrite(self._rule, [row], (0,))
+            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (dot(s, y) / dot(y, y))
+        updated_inverse(self.inverse, s, y, self._formula)
 
     def forget(self) -> bool:
         had_memory, self.inverse = self.inverse is not None, None
@@ -199,6 +195,21 @@ class QuasiNewton(Direction):
 
     def load(self, state: dict[str, Any]) -> None:
         self.inverse = state.get("inverse_hessian")
+
+
+def updated_inverse(inverse: Tensor, s: Tensor, y: Tensor, formula: str) -> Tensor:
+    """The inverse Hessian after a pair, in place.
+
+    Args:
+        inverse: H (n, n).
+        s: the step (n,).
+        y: the change of the gradient (n,).
+        formula: "bfgs" or "dfp".
+    """
+    u = inverse @ y
+    row = [inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), dot(s, y), dot(y, u)]
+    overwrite({"bfgs": _BFGS, "dfp": _DFP}[formula], [row], (0,))
+    return inverse
 
 
 class LimitedMemory(Direction):
@@ -234,22 +245,19 @@ class LimitedMemory(Direction):
             return -vector if negative else vector
         return TwoLoop.of(self.oldest, self.count, negative)(vector, *self._rows)
 
-    def multiply_within(self, vector: Tensor, free: Tensor) -> Tensor:
-        """The same in the subspace of some variables: the pairs are restricted to it.
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """The steps and the changes of the gradient (count, n), the oldest first."""
+        order = [(self.oldest + k) % self.history_size for k in range(self.count)]
+        return self._rows[0][order], self._rows[1][order]
 
-        Args:
-            vector: (n,), 0 outside the subspace.
-            free: (n,), 1 for its variables and 0 for the others.
-        """
-        if not self.count:
-            return vector
-        s, y = self._rows[0] * free, self._rows[1] * free
-        sy, yy, ss = (s * y).sum(1), (y * y).sum(1), (s * s).sum(1)
-        # A pair without positive curvature there is left out: with s = y = 0 it does nothing.
-        kept = sy > _MIN_CURVATURE * (yy * ss).sqrt()
-        weight = kept.to(vector.dtype).unsqueeze(1)
-        rows = s * weight, y * weight, where(kept, sy, 1.0), where(kept, yy, 1.0)
-        return TwoLoop.of(self.oldest, self.count)(vector, *rows)
+    @classmethod
+    def from_pairs(cls, steps: Tensor, changes: Tensor) -> LimitedMemory:
+        """A memory of such pairs."""
+        memory = cls(steps.shape[0])
+        memory._rows = [steps, changes, (steps * changes).sum(1), (changes * changes).sum(1)]
+        memory.count = steps.shape[0]
+        memory._index()
+        return memory
 
     def learn(self, old: Point, new: Point, curvature: float) -> None:
         if curvature > _MIN_CURVATURE:

@@ -104,3 +104,13 @@ class Layout:
         array = vector.array
         pieces = zip(self.slices, self.shapes, strict=True)
         return [Tensor(array[piece].reshape(shape)) for piece, shape in pieces]
+
+    def columns(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors with an axis of k before their own as the columns of a matrix (n, k)."""
+        return cat([x.reshape(x.shape[0], -1) for x in tensors], 1).T
+
+    def split_columns(self, matrix: Tensor) -> list[Tensor]:
+        """The tensors in the columns of a matrix (n, k), with an axis of k before their own."""
+        rows = matrix.array.T
+        pieces = zip(self.slices, self.shapes, strict=True)
+        return [Tensor(rows[:, piece].reshape(-1, *shape)) for piece, shape in pieces]

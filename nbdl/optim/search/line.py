@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.optim.bounds import Box
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
-from nbdl.optim.vectors import fetch, slope_and_size
+from nbdl.optim.vectors import fetch, moved, slope_and_size
 
 MAX_STEP = 1e20  # a function that still falls here is taken to be unbounded
 _ROUNDING = 1e-14  # of a function value, relative
@@ -60,10 +61,20 @@ class Line:
         objective: the function f.
         start: x, differentiated.
         direction: d (n,).
+        limit: the longest step; ``MAX_STEP`` where there is no limit.
+        box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
     """
 
-    def __init__(self, objective: Objective, start: Point, direction: Tensor):
+    def __init__(
+        self,
+        objective: Objective,
+        start: Point,
+        direction: Tensor,
+        limit: float = MAX_STEP,
+        box: Box | None = None,
+    ):
         self.objective, self.start, self.direction = objective, start, direction
+        self.limit, self._box = limit, box
         self.evaluations = 0
         self.lowest: Sample | None = None
         self.is_unbounded = False
@@ -103,7 +114,11 @@ class Line:
 
     def at(self, step: float) -> Sample:
         """Evaluate phi and its derivative."""
-        point = self.objective.evaluate_along(self.start.x, step, self.direction, self._unknown())
+        if self._box is None:
+            point = self.objective.evaluate_along(self.start.x, step, self.direction, self._unknown())
+        else:
+            x = self._box.project(moved(self.start.x, step, self.direction))
+            point = self.objective.evaluate(x, self.direction, self._unknown())
         self.evaluations += 1
         self._know(point.extra)
         if not point.is_finite:
