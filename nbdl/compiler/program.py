@@ -175,3 +175,14 @@ def write_counts(operations: Sequence[Operation]) -> dict[Buffer, int]:
         for window in operation.outputs:
             counts[window.buffer] = counts.get(window.buffer, 0) + 1
     return counts
+
+
+def reader_counts(program: Program) -> dict[Buffer, int]:
+    """By how many operations each buffer is read; a result of the program counts as one more."""
+    counts: dict[Buffer, int] = {}
+    for operation in program.operations:
+        for buffer in {window.buffer for window in operation.inputs}:
+            counts[buffer] = counts.get(buffer, 0) + 1
+    for window in program.outputs:
+        counts[window.buffer] = counts.get(window.buffer, 0) + 1
+    return counts

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbdl.compiler.formulas import dtypes_of, formula_of
-from nbdl.compiler.program import Buffer, Operation, Program, Window
+from nbdl.compiler.program import Buffer, Operation, Program, Window, reader_counts
 from nbdl.formula import Expr, Formula, var
 from nbdl.formula.dtypes import BOOL
 from nbdl.formula.expr import substitute, topological, variables
@@ -219,12 +219,7 @@ def _same_arithmetic(
 # ------------------------------------------------------------------------------------------------------ sums
 def _sums_of_formulas(operations: Sequence[Operation], program: Program) -> list[Operation]:
     """Pointwise operations whose only reader is a sum or mean become a part of it."""
-    readers: dict[Buffer, int] = {}
-    for operation in operations:
-        for buffer in {window.buffer for window in operation.inputs}:
-            readers[buffer] = readers.get(buffer, 0) + 1
-    for window in program.outputs:
-        readers[window.buffer] = readers.get(window.buffer, 0) + 1
+    readers = reader_counts(program.with_operations(operations))
     kept: list[Operation] = []
     for operation in operations:
         kept.append(operation)
