@@ -11,7 +11,7 @@ import numpy as np
 
 from nbdl.kernels.cpu.convolution import even_height
 from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.memory import call_kernel, load_int64, stack_int64
+from nbdl.kernels.cpu.memory import call_kernel, load_int64, prefetch, stack_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape
 from nbdl.kernels.cpu.winograd_tiles import (
     BANDS,
@@ -42,12 +42,17 @@ from nbdl.kernels.cpu.winograd_tiles import (
     WEIGHT_HEIGHT,
     WEIGHT_VALUES,
     WEIGHT_WIDTH,
+    X_HEIGHT,
+    X_IMAGE,
+    Y_HEIGHT,
+    Y_IMAGE,
     Y_VALUES,
     make_lines,
     make_tiles,
     view_of,
 )  # fmt: skip
 
+CACHE_LINE = 64
 _TAP_WORDS, _MIDDLE_WORDS = 8 * TAPS * TAPS, 8 * TAPS * PATCH  # of vectors
 
 
@@ -105,13 +110,17 @@ def make_outputs(dtype):
     tile_rows, panel = tile_shape(dtype).rows, tile_shape(dtype).columns
     input_values, output_values, _ = make_tiles(dtype)
     clear, tile = _make_clear(dtype), tile_caller(dtype)
+    place_in_input, place_in_output = _make_places(dtype)
 
     @subroutine
-    def multiply(args, x_values, y_values, tiles):
+    def multiply(args, x_values, y_values, tiles, following, following_bytes, y, y_bytes):
+        """The products; meanwhile memory that is wanted next comes into the cache."""
         channels, filters = load_int64(args, CHANNELS), load_int64(args, FILTERS)
         table, height = load_int64(args, TILES), even_height(tiles, tile_rows)
         panels = (filters + panel - 1) // panel
         for value in range(VALUES):
+            fetch(following, following_bytes, value)
+            fetch(y, y_bytes, value)
             for k in range(panels):
                 weight = load_int64(args, WEIGHT_VALUES) + (value * panels + k) * channels * panel * size
                 for i in range(0, tiles, height):
@@ -137,8 +146,9 @@ def make_outputs(dtype):
         for band in range(lo, hi, block):
             tiles = min(block, hi - band) * load_int64(args, TILES_WIDE)
             input_values(args, band, tiles, x_values, copy)
-            multiply(args, x_values, y_values, tiles)
             y = load_int64(args, 2 + has_bias)
+            multiply(args, x_values, y_values, tiles, *place_in_input(args, band + block, block),
+                     *place_in_output(args, y, band, block))  # fmt: skip
             output_values(args, y, band, tiles, y_values, start, zeros, copy)
             if load_int64(args, EPILOGUE) != 0:
                 rows = load_int64(args, EPILOGUE_ROWS)
@@ -147,6 +157,37 @@ def make_outputs(dtype):
                             first_position(args, min(band + block, hi)) * rows, task)  # fmt: skip
 
     return outputs
+
+
+@subroutine
+def fetch(address, count, value):
+    """Brings one of so many parts of memory as there are values into the cache.
+
+    The products compute long enough for that; without it the transforms wait for memory, and convolutions of
+    images that do not fit in the second-level cache take 1.3 to 1.5 times as long.
+    """
+    for line in range(value * count // VALUES, (value + 1) * count // VALUES, CACHE_LINE):
+        prefetch(address + line)
+
+
+@cache
+def _make_places(dtype):
+    """Functions for the addresses of some bands in the input and in the output, and their bytes, about."""
+    size = np.dtype(dtype).itemsize
+
+    @subroutine
+    def place_in_input(args, band, count):
+        bands, height = load_int64(args, BANDS), load_int64(args, X_HEIGHT)
+        first = band // bands * load_int64(args, X_IMAGE) + band % bands * TILE * height
+        return load_int64(args, 0) + first * size, count * TILE * height * size
+
+    @subroutine
+    def place_in_output(args, y, band, count):
+        bands, height = load_int64(args, BANDS), load_int64(args, Y_HEIGHT)
+        first = band // bands * load_int64(args, Y_IMAGE) + band % bands * TILE * height
+        return y + first * size, count * TILE * height * size
+
+    return place_in_input, place_in_output
 
 
 @cache
@@ -171,19 +212,24 @@ def make_weight_sums(dtype):
     tile_rows, panel = tile_shape(dtype).rows, tile_shape(dtype).columns
     input_values, _, gradient_values = make_tiles(dtype)
     clear, tile = _make_clear(dtype), tile_caller(dtype)
+    place_in_input, place_in_output = _make_places(dtype)
 
     @subroutine
-    def add(args, x_values, y_values, sums, tiles):
+    def add(args, x_values, y_values, sums, tiles, following, following_bytes, y, y_bytes):
+        """Adds the products; meanwhile memory that is wanted next comes into the cache."""
         channels, filters = load_int64(args, CHANNELS), load_int64(args, FILTERS)
         table, height = load_int64(args, TILES), even_height(channels, tile_rows)
         for value in range(VALUES):
-            x, y = x_values + value * tiles * channels * size, y_values + value * tiles * filters * size
+            fetch(following, following_bytes, value)
+            fetch(y, y_bytes, value)
+            x, y_value = x_values + value * tiles * channels * size, y_values + value * tiles * filters * size
             total = sums + value * channels * filters * size
             for j in range(0, filters, panel):
                 for i in range(0, channels, height):
                     target = total + (i * filters + j) * size
-                    tile(table, min(height, channels - i), min(panel, filters - j), x + i * size, 1, channels,
-                         y + j * size, filters, target, filters, target, filters, tiles, 1, 0, 0)  # fmt: skip
+                    tile(table, min(height, channels - i), min(panel, filters - j),
+                         x + i * size, 1, channels, y_value + j * size, filters, target, filters,
+                         target, filters, tiles, 1, 0, 0)  # fmt: skip
 
     def weight_sums(args, lo, hi, task):
         channels, filters, block = (
@@ -199,7 +245,8 @@ def make_weight_sums(dtype):
             tiles = min(block, hi - band) * load_int64(args, TILES_WIDE)
             input_values(args, band, tiles, x_values, copy)
             gradient_values(args, band, tiles, y_values, copy)
-            add(args, x_values, y_values, sums, tiles)
+            add(args, x_values, y_values, sums, tiles, *place_in_input(args, band + block, block),
+                *place_in_output(args, load_int64(args, 1), band + block, block))  # fmt: skip
 
     return weight_sums
 

@@ -15,7 +15,13 @@ import numpy as np
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
-from nbdl.backend.numba.convolution import plan_convolution, plan_convolution_input, plan_convolution_weight
+from nbdl.backend.numba.convolution import (
+    plan_convolution,
+    plan_convolution_input,
+    plan_convolution_weight,
+    plan_ending_convolution,
+    plan_ending_convolution_input,
+)
 from nbdl.backend.numba.copying import plan_copy
 from nbdl.backend.numba.epilogues import plan_with_epilogue
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
@@ -126,8 +132,8 @@ PLANNERS: dict[str, Planner] = {
 }
 
 _WITH_EPILOGUE: dict[str, Planner] = {
-    "convolution": plan_convolution,
-    "convolution_input": plan_convolution_input,
+    "convolution": plan_ending_convolution,
+    "convolution_input": plan_ending_convolution_input,
 }
 
 

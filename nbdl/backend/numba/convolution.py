@@ -46,7 +46,13 @@ from nbdl.kernels.cpu import convolution as kernel
 from nbdl.kernels.cpu import convolution_weight
 from nbdl.kernels.cpu.microkernel import tile_shape
 
-__all__ = ["plan_convolution", "plan_convolution_input", "plan_convolution_weight"]
+__all__ = [
+    "plan_convolution",
+    "plan_convolution_input",
+    "plan_convolution_weight",
+    "plan_ending_convolution",
+    "plan_ending_convolution_input",
+]
 
 Array = NDArray[Any]
 
@@ -66,12 +72,40 @@ def plan_convolution(
     padding: Pairs,
     dilation: Sizes,
     groups: int,
+) -> Plan | None:
+    """Plans the convolution of (x, weight) or (x, weight, bias), or returns None where NumPy has to do it."""
+    return plan_ending_convolution(
+        inputs, outputs, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+
+
+def plan_convolution_input(
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    *,
+    size: Sizes,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int,
+) -> Plan | None:
+    """Plans the transposed convolution of (y, weight), or returns None where NumPy has to do it."""
+    return plan_ending_convolution_input(
+        inputs, outputs, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+
+
+def plan_ending_convolution(
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    *,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int,
     epilogue: Epilogue | None = None,
 ) -> Plan | None:
-    """Plans the convolution of (x, weight) or (x, weight, bias), or returns None where NumPy has to do it.
-
-    With an epilogue, None also where kernels cannot call it.
-    """
+    """As `plan_convolution`, with an epilogue; None also where the kernels cannot call it."""
     if not _is_supported(inputs, outputs):
         return None
     x, weight, *bias = inputs
@@ -89,7 +123,7 @@ def plan_convolution(
     return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
 
 
-def plan_convolution_input(
+def plan_ending_convolution_input(
     inputs: Sequence[Array],
     outputs: Sequence[Array] | None,
     *,
@@ -100,10 +134,7 @@ def plan_convolution_input(
     groups: int,
     epilogue: Epilogue | None = None,
 ) -> Plan | None:
-    """Plans the transposed convolution of (y, weight), or returns None where NumPy has to do it.
-
-    With an epilogue, None also where kernels cannot call it.
-    """
+    """As `plan_convolution_input`, with an epilogue; None also where the kernels cannot call it."""
     if not _is_supported(inputs, outputs) or 0 in size:
         return None
     y, weight = inputs

@@ -17,6 +17,7 @@ from nbdl.compiler.passes.dead_code import remove_dead_code
 from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
 from nbdl.compiler.passes.operands import drop_unread_operands
+from nbdl.compiler.passes.windows import work_on_windows
 from nbdl.compiler.program import Program
 
 Pass = Callable[[Program], Program]
@@ -28,6 +29,7 @@ PASSES: dict[str, Pass] = {
     "common": merge_common,
     "constants": fold_constants,
     "biases": join_biases,
+    "windows": work_on_windows,
     "fusion": fuse,
     "epilogues": attach_epilogues,
 }

@@ -12,7 +12,7 @@ training step of ResNet-20 took 4 % longer.
 from __future__ import annotations
 
 from nbdl.compiler.passes.fusion import MAX_DISTANCE, can_be_delayed
-from nbdl.compiler.program import TEMPORARY, Buffer, Operation, Program, write_counts
+from nbdl.compiler.program import TEMPORARY, Operation, Program, read_counts, write_counts
 from nbdl.ops.pointwise import Pointwise
 
 # Products whose kernels call epilogues.
@@ -23,7 +23,7 @@ SMALLER = 16
 
 def attach_epilogues(program: Program) -> Program:
     """Merge each convolution with the only operation that reads its result, if that is a pointwise one."""
-    readers = _reader_counts(program)
+    readers = read_counts(program)
     writes = write_counts(program.operations)
     operations: list[Operation] = []
     for operation in program.operations:
@@ -39,17 +39,6 @@ def attach_epilogues(program: Program) -> Program:
                 del operations[k]
                 break
     return program.with_operations(operations)
-
-
-def _reader_counts(program: Program) -> dict[Buffer, int]:
-    """By how many operations each buffer is read; a result of the program counts as one more."""
-    counts: dict[Buffer, int] = {}
-    for operation in program.operations:
-        for buffer in {window.buffer for window in operation.inputs}:
-            counts[buffer] = counts.get(buffer, 0) + 1
-    for window in program.outputs:
-        counts[window.buffer] = counts.get(window.buffer, 0) + 1
-    return counts
 
 
 def _may_end_with(product: Operation, operation: Operation) -> bool:
