@@ -12,14 +12,15 @@ learning curves.
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import application
 import nbdl
 from nbdl import nn
 from nbdl.utils.data import DataLoader, Subset, TensorDataset, random_split
@@ -27,15 +28,6 @@ from nbdl.utils.data import DataLoader, Subset, TensorDataset, random_split
 BATCH_SIZE = 64
 TEST_PART = 0.2
 QUICK_EPOCHS = 2
-
-
-@dataclass
-class History:
-    """What a training run leaves behind, one entry an epoch."""
-
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
 
 
 def make_model() -> nn.Module:
@@ -61,9 +53,7 @@ def load_images() -> Any:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SystemExit(
-            "digits: scikit-learn is missing, which brings the images: pip install scikit-learn"
-        ) from None
+        application.refuse("scikit-learn is missing, which brings the images: pip install scikit-learn")
     return load_digits()
 
 
@@ -71,20 +61,6 @@ def make_dataset(digits: Any) -> TensorDataset:
     """The images as tensors of the backend in force, (1797, 1, 8, 8) from 0 to 1."""
     images = nbdl.tensor(digits.images, dtype=nbdl.float32).unsqueeze(1) / 16
     return TensorDataset(images, nbdl.tensor(digits.target))
-
-
-def train_epoch(model: nn.Module, batches: Iterable[Any], loss_function: nn.Module, optimizer: Any) -> float:
-    """One pass over the training images; the mean loss."""
-    model.train()
-    total, count = 0.0, 0
-    for images, labels in batches:
-        optimizer.zero_grad()
-        loss = loss_function(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(labels)
-        count += len(labels)
-    return total / count
 
 
 @nbdl.no_grad()
@@ -97,122 +73,48 @@ def accuracy(model: nn.Module, part: Subset) -> float:
     return right / len(part)
 
 
-def train(dataset: TensorDataset, epochs: int, seed: int, description: str) -> History:
+def train(options: argparse.Namespace, dataset: TensorDataset) -> application.History:
     """Train a new model with the backend in force."""
-    nbdl.manual_seed(seed)
+    nbdl.manual_seed(options.seed)
     n_test = int(TEST_PART * len(dataset))
     train_part, test_part = random_split(dataset, [len(dataset) - n_test, n_test])
     batches = DataLoader(train_part, batch_size=BATCH_SIZE, shuffle=True)
     model = make_model()
     loss_function = nn.CrossEntropyLoss(label_smoothing=0.05)
     optimizer = nbdl.optim.AdamW(model.parameters(), lr=2e-3)
-    history = History()
-    with Progress(epochs * len(batches), description) as progress:
-        for epoch in range(epochs):
-            # The learning rate falls linearly to a tenth, so that the last epochs settle.
-            optimizer.param_groups[0]["lr"] = 2e-3 * (1 - 0.9 * epoch / max(epochs - 1, 1))
-            start = time.perf_counter()
-            history.losses.append(train_epoch(model, progress.over(batches), loss_function, optimizer))
-            history.seconds.append(time.perf_counter() - start)
-            history.accuracies.append(accuracy(model, test_part))
-            progress.note(f"loss {history.losses[-1]:.3f}, test accuracy {history.accuracies[-1]:.1%}")
-    return history
+    # The learning rate falls linearly to a tenth, so that the last epochs settle.
+    schedule = nbdl.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=max(options.epochs - 1, 1))
+
+    def step(batch: list[nbdl.Tensor]) -> dict[str, float]:
+        start = time.perf_counter()
+        images, labels = batch
+        model.train()
+        optimizer.zero_grad()
+        loss = loss_function(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.item(), "seconds": time.perf_counter() - start}
+
+    def evaluate() -> dict[str, float]:
+        schedule.step()
+        return {"test accuracy": accuracy(model, test_part)}
+
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    return application.fit(options, step, batches, options.epochs, parts, evaluate)
 
 
-class Progress:
-    """A progress bar: tqdm's if it is installed, else a plain line; silent where nobody watches."""
-
-    def __init__(self, total: int, description: str):
-        self._total, self._description, self._done, self._note = total, description, 0, ""
-        self._shown = sys.stderr.isatty()
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            self._bar = None
-        else:
-            self._bar = tqdm(total=total, desc=description, unit="batch", disable=not self._shown)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif self._shown:
-            sys.stderr.write("\n")
-
-    def over(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, counted."""
-        for batch in batches:
-            yield batch
-            self._done += 1
-            if self._bar is not None:
-                self._bar.update()
-            else:
-                self._write()
-
-    def note(self, text: str) -> None:
-        """Show ``text`` beside the bar."""
-        self._note = text
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
-        else:
-            self._write()
-
-    def _write(self) -> None:
-        if self._shown:
-            filled = 30 * self._done // self._total
-            bar = "#" * filled + "." * (30 - filled)
-            sys.stderr.write(f"\r{self._description} [{bar}] {self._done}/{self._total} {self._note} ")
-            sys.stderr.flush()
-
-
-def save_curves(histories: dict[str, History], path: Path) -> str:
-    """Draw loss and accuracy over the epochs; says what was done."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError:
-        return "learning curve: not drawn, since matplotlib is missing: pip install matplotlib"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+def draw_curves(histories: dict[str, application.History], left: Any, right: Any) -> None:
+    """Loss and accuracy over the epochs."""
     for name, history in histories.items():
-        epochs = range(1, len(history.losses) + 1)
-        left.plot(epochs, history.losses, marker=".", label=name)
-        right.plot(epochs, [100 * value for value in history.accuracies], marker=".", label=name)
+        epochs = range(1, len(history) + 1)
+        left.plot(epochs, [epoch["loss"] for epoch in history], marker=".", label=name)
+        right.plot(epochs, [100 * epoch["test accuracy"] for epoch in history], marker=".", label=name)
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
     right.set(xlabel="epoch", ylabel="test accuracy in %")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle("Handwritten digits, 1797 images of 8 x 8 pixels")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return f"learning curve: {path}"
-
-
-def one_blas_thread() -> Any:
-    """NumPy's BLAS with one thread: the matrices are small, and a second pool would only disturb Numba's."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
-    return threadpool_limits(1, user_api="blas")
-
-
-def chosen_backends(parser: argparse.ArgumentParser, wanted: list[str] | None) -> list[str]:
-    """The backends to train with; ends the program where one cannot be used."""
-    states = {state.name: state for state in nbdl.backend.status()}
-    if wanted is None:
-        for state in states.values():
-            if not state.available:
-                print(f"{state.name:6} skipped: {state.reason} ({state.remedy})")
-        return nbdl.available_backends()
-    for name in wanted:
-        if name not in states:
-            parser.error(f"unknown backend {name!r}; there are {', '.join(states)}")
-        if not states[name].available:
-            parser.error(f"backend {name!r} cannot be used: {states[name].reason} ({states[name].remedy})")
-    return wanted
+    left.figure.suptitle("Handwritten digits, 1797 images of 8 x 8 pixels")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -221,7 +123,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--backend", action="append", metavar="NAME", help="numpy, numba or cupy; default: all that work"
     )
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images (default 20)")
+    parser.add_argument(
+        "--epochs", type=application.positive, default=20, help="passes over the training images (default 20)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the split, the weights and the batches (default 0)"
     )
@@ -229,25 +133,28 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, default=Path("digits.png"), help="where the curves go (default digits.png)"
     )
     parser.add_argument("--quick", action="store_true", help=f"only {QUICK_EPOCHS} epochs")
+    application.add_checkpoint(parser)
     options = parser.parse_args(argv)
-    if options.epochs < 1:
-        parser.error(f"--epochs must be 1 or more, got {options.epochs}")
-    if not options.out.resolve().parent.is_dir():
-        parser.error(f"--out: there is no folder {options.out.resolve().parent}")
-    epochs = QUICK_EPOCHS if options.quick else options.epochs
-    names = chosen_backends(parser, options.backend)
+    application.check_folder(parser, "--out", options.out)
+    application.check_checkpoint(parser, options)
+    if options.quick:
+        options.epochs = QUICK_EPOCHS
+    names = application.choose_backends(parser, options.backend)
+    if options.checkpoint is not None and len(names) > 1:
+        parser.error(f"--checkpoint needs one --backend, got {', '.join(names)}")
     digits = load_images()
     histories = {}
     for name in names:
-        with nbdl.use_backend(name), one_blas_thread():
-            history = histories[name] = train(make_dataset(digits), epochs, options.seed, name)
+        with nbdl.use_backend(name), application.one_blas_thread(), application.stopping(options):
+            history = histories[name] = train(options, make_dataset(digits))
         n_train = len(digits.images) - int(TEST_PART * len(digits.images))
+        seconds = [epoch["seconds"] * math.ceil(n_train / BATCH_SIZE) for epoch in history]
         print(
-            f"{name:6} test accuracy {history.accuracies[-1]:.2%}, "
-            f"{n_train / statistics.median(history.seconds):,.0f} images/s in training, "
-            f"{sum(history.seconds):.1f} s for {epochs} epochs (the first one {history.seconds[0]:.1f} s)"
+            f"{name:6} test accuracy {history[-1]['test accuracy']:.2%}, "
+            f"{n_train / statistics.median(seconds):,.0f} images/s in training, "
+            f"{sum(seconds):.1f} s for {options.epochs} epochs (the first one {seconds[0]:.1f} s)"
         )
-    print(save_curves(histories, options.out))
+    application.save_picture(options.out, functools.partial(draw_curves, histories), columns=2)
     return 0
 
 

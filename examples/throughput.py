@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import os
 import statistics
@@ -20,8 +21,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import application
 import nbdl
 from nbdl import nn
 
@@ -218,17 +220,9 @@ def save_csv(results: Results, path: Path) -> None:
                 writer.writerow([backend, name, size, seconds, workload.work(size) / seconds, workload.unit])
 
 
-def save_plot(results: Results, path: Path) -> str:
-    """Draw the rates over the sizes; says what was done."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
-    except ImportError:
-        return "plot: not drawn, since matplotlib is missing: pip install matplotlib"
-    figure, grid = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
-    for axes, (name, workload) in zip(grid.flat, WORKLOADS.items(), strict=True):
+def draw(results: Results, *grid: Any) -> None:
+    """The rates over the sizes."""
+    for axes, (name, workload) in zip(grid, WORKLOADS.items(), strict=True):
         for backend, points in results.items():
             sizes = [size for workload_name, size in points if workload_name == name]
             axes.plot(sizes, [workload.work(n) / points[name, n] for n in sizes], marker="o", label=backend)
@@ -238,25 +232,6 @@ def save_plot(results: Results, path: Path) -> str:
         axes.title.set_size(9)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return f"plot: {path}"
-
-
-def chosen_backends(parser: argparse.ArgumentParser, wanted: list[str] | None) -> list[str]:
-    """The backends to measure; ends the program where one cannot be used."""
-    states = {state.name: state for state in nbdl.backend.status()}
-    if wanted is None:
-        for state in states.values():
-            if not state.available:
-                print(f"{state.name} is left out: {state.reason} ({state.remedy})")
-        return nbdl.available_backends()
-    for name in wanted:
-        if name not in states:
-            parser.error(f"unknown backend {name!r}; there are {', '.join(states)}")
-        if not states[name].available:
-            parser.error(f"backend {name!r} cannot be used: {states[name].reason} ({states[name].remedy})")
-    return wanted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -273,15 +248,14 @@ def main(argv: list[str] | None = None) -> int:
     if options.worker:
         work(options.worker, options.quick)
         return 0
-    for path in (options.csv, options.plot):
-        if not path.resolve().parent.is_dir():
-            parser.error(f"there is no folder {path.resolve().parent}")
-    backends = chosen_backends(parser, options.backend)
+    application.check_folder(parser, "--csv", options.csv)
+    application.check_folder(parser, "--plot", options.plot)
+    backends = application.choose_backends(parser, options.backend)
     results = {backend: measure(backend, options.quick) for backend in backends}
     print_tables(results, options.quick)
     save_csv(results, options.csv)
     print(f"\nfigures: {options.csv}")
-    print(save_plot(results, options.plot))
+    application.save_picture(options.plot, functools.partial(draw, results), rows=2, columns=2)
     return 0
 
 

@@ -42,9 +42,11 @@ if TYPE_CHECKING:
         amp,
         autograd,
         backend,
+        backends,
         compiler,
         cuda,
         datasets,
+        distributions,
         fft,
         formula,
         func,
@@ -54,15 +56,18 @@ if TYPE_CHECKING:
         profiler,
         serialization,
         special,
+        testing,
         utils,
+        viz,
     )
     from nbdl.serialization import load, save
 
 newaxis = None
 
 _SUBPACKAGES = (
-    "amp", "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn",
-    "optim", "profiler", "serialization", "special", "utils",
+    "amp", "autograd", "backend", "backends", "compiler", "cuda", "datasets", "distributions", "fft",
+    "formula", "func", "linalg", "nn", "optim", "profiler", "serialization", "special", "testing", "utils",
+    "viz",
 )  # fmt: skip
 
 

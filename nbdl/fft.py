@@ -17,7 +17,7 @@ from nbdl.ops.creation import arange
 from nbdl.ops.fourier import ADJOINT_NORM, Fourier, FourierReal, FourierRealInverse
 from nbdl.ops.joining import pad_constant
 from nbdl.ops.keywords import numpy_keywords
-from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.rearranging import roll
 
@@ -395,4 +395,4 @@ def _resized(x: Tensor, axes: tuple[int, ...], sizes: Sequence[int]) -> Tensor:
     return pad_constant(x, widths) if any(after for _, after in widths) else x
 
 
-_tensors_required(globals())
+_offer(globals())

@@ -21,7 +21,7 @@ from nbdl.ops.factorizations import (
     ldl_solve,
     qr,
 )
-from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.lu_factors import lu, lu_factor, lu_factor_ex, lu_solve
 from nbdl.ops.matmul import matmul
 from nbdl.ops.matrix_functions import (
@@ -60,4 +60,4 @@ __all__ = [
     "svd", "svdvals", "tensorinv", "tensorsolve", "vander", "vecdot", "vector_norm",
 ]  # fmt: skip
 
-_tensors_required(globals())
+_offer(globals())

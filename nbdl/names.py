@@ -32,6 +32,7 @@ _GROUPS = {
         set_default_device set_default_tensor_type set_deterministic_debug_mode
         set_float32_matmul_precision set_flush_denormal set_num_interop_threads set_warn_always
         use_deterministic_algorithms""",
+    "ops.memory_format": "channels_last channels_last_3d contiguous_format memory_format preserve_format",
     "serialization": "load save",
     "tensor_types": """
         BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor

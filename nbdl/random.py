@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -202,12 +202,27 @@ def set_rng_state(state: Tensor) -> None:
     default_generator(CPU).set_state(state)
 
 
+def get_rng_state_all() -> dict[str, Tensor]:
+    """The states of the default generators of all devices in use, by the name of the device."""
+    return {str(device): generator.get_state() for device, generator in list(_defaults.items())}
+
+
+def set_rng_state_all(states: Mapping[str, Tensor]) -> None:
+    """Continue the default generators from what :func:`get_rng_state_all` gave.
+
+    Devices that are not here are left out, so that what was begun on a GPU can be looked at without one.
+    """
+    gpu = "cupy" in registry.available_backends()
+    for name, state in states.items():
+        if gpu or Device(name) == CPU:
+            default_generator(name).set_state(state)
+
+
 @contextmanager
 def fork_rng() -> Iterator[None]:
     """Draw inside a ``with`` block without effect on the default generators outside."""
-    states = [(generator, generator.get_state()) for generator in list(_defaults.values())]
+    states = get_rng_state_all()
     try:
         yield
     finally:
-        for generator, state in states:
-            generator.set_state(state)
+        set_rng_state_all(states)

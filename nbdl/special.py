@@ -33,7 +33,7 @@ from nbdl.ops.arithmetic import (
 )
 from nbdl.ops.arithmetic import digamma as psi
 from nbdl.ops.arithmetic import lgamma as gammaln
-from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.pointwise import call
 from nbdl.ops.softmax import log_softmax, softmax
 from nbdl.ops.special_functions import i0, polynomial, special
@@ -157,4 +157,4 @@ def zeta(input: Any, other: Any) -> Tensor:
     return special("zeta", input, other)
 
 
-_tensors_required(globals())
+_offer(globals())

@@ -108,6 +108,16 @@ def test_memory_report(tmp_path: Path):
     assert "imported MB" in (tmp_path / "memory.md").read_text()
 
 
+def test_neighbour_report(tmp_path: Path):
+    options = ("--neighbour", "--quick", "--only", "a", "--contenders", "nbdl-numpy", "--out", str(tmp_path))
+    run("training.py", *options)
+    found = json.loads((tmp_path / "neighbour.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+    least, greatest = found["cost"][1:]
+    assert 0 < least <= found["cost"][0] <= greatest
+    assert found["alone_ms"] > 0
+    assert "ms beside" in (tmp_path / "neighbour.md").read_text()
+
+
 def test_scaling_report(tmp_path: Path):
     run(
         "training.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,28 +25,36 @@ PUBLIC_MODULES = (
     "nbdl",
     "nbdl.autograd",
     "nbdl.datasets",
+    "nbdl.distributions",
     "nbdl.fft",
     "nbdl.func",
     "nbdl.linalg",
     "nbdl.nn",
     "nbdl.nn.functional",
     "nbdl.optim",
+    "nbdl.optim.curvature",
     "nbdl.profiler",
     "nbdl.serialization",
     "nbdl.special",
     "nbdl.utils.callbacks",
+    "nbdl.utils.convexity",
     "nbdl.utils.data",
     "nbdl.utils.metrics",
+    "nbdl.viz",
 )
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples(name):
+    if name.startswith("nbdl.viz"):
+        pytest.importorskip("matplotlib", reason="draws pictures").use("Agg")
     with nbdl.use_backend("numpy"):
         results = doctest.testmod(
             importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
         )
     assert results.attempted > 0
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     assert results.failed == 0, "see the captured output"
 
 

@@ -21,6 +21,7 @@ def run(name: str, *arguments: str, missing: tuple[str, ...] = ()) -> subprocess
     """Runs an example as a user does, with some packages hidden from it."""
     code = (
         "import runpy, sys\n"
+        f"sys.path.insert(0, {str(EXAMPLES)!r})\n"
         f"sys.modules.update(dict.fromkeys({missing!r}))\n"
         f"sys.argv = {[name, *arguments]!r}\n"
         f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
@@ -84,7 +85,8 @@ def test_digits_without_optional_packages(tmp_path):
 
 REFUSALS = [
     ("digits.py", ("--backend", "fortran"), "unknown backend 'fortran'; there are numpy, numba, cupy"),
-    ("digits.py", ("--epochs", "0"), "--epochs must be 1 or more, got 0"),
+    ("digits.py", ("--epochs", "0"), "--epochs: must be 1 or more, got 0"),
+    ("digits.py", ("--backend", "numpy", "--resume"), "--resume needs --checkpoint FILE"),
     ("digits.py", ("--out", "/nowhere/at/all.png"), "there is no folder /nowhere/at"),
     ("throughput.py", ("--backend", "fortran"), "unknown backend 'fortran'; there are numpy, numba, cupy"),
     ("throughput.py", ("--csv", "/nowhere/at/all.csv"), "there is no folder /nowhere/at"),

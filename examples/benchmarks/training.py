@@ -6,6 +6,7 @@
     python examples/benchmarks/training.py --memory    # peak memory of each contender's process
     python examples/benchmarks/training.py --startup   # imports and first steps, cold and warm cache
     python examples/benchmarks/training.py --scaling   # from one thread to so many as `--threads` says
+    python examples/benchmarks/training.py --neighbour # while another process keeps one core busy
     python examples/benchmarks/training.py --check     # do all contenders compute the same values?
 
 Every contender runs in a process of its own, with equally many threads, and only one works at a time: blocks
@@ -23,6 +24,7 @@ import agreement
 import contenders
 import machine
 import memory
+import neighbour
 import report
 import scaling
 import startup
@@ -89,6 +91,14 @@ MODES = {
         (),
         scaling.run,
         scaling.table,
+    ),
+    "neighbour": Mode(
+        "time steps while another process keeps a core busy, and without it",
+        "A busy neighbour",
+        f"milliseconds a step, medians of {STEPS}, alone and beside a process that keeps one core busy",
+        (),
+        neighbour.run,
+        neighbour.table,
     ),
     "check": Mode(
         "compare values instead; exit code 1 if they differ", "", "", (), agreement.run, agreement.table

@@ -64,13 +64,15 @@ def solver(variant: str) -> Program:
     """Workload h."""
     model, x, y = load(nbdl, "h")
     evaluate = loss_and_gradients(model, make_loss(nbdl, "h", model))
-    if variant == "compiled":
-        evaluate = nbdl.compile(evaluate)
-    return solution(nbdl, model, lambda: evaluate(x, y))
+
+    def closure() -> nbdl.Tensor:
+        return evaluate(x, y)
+
+    return solution(nbdl, model, nbdl.compile(closure) if variant == "compiled" else closure)
 
 
 def second_derivative(name: str, variant: str) -> Program:
-    """Workloads i1 and i2, forward over reverse mode."""
+    """Workloads i1, in reverse over reverse mode, and i2, in forward over reverse mode."""
     loss, start, direction = flat_loss(nbdl, name)
     product, hessian = nbdl.func.hvp, nbdl.func.hessian(loss)
 

@@ -26,7 +26,7 @@ from functools import cache
 import numpy as np
 
 from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
-from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
+from nbdl.kernels.cpu.memory import call_kernel, float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape, transpose_kernel
 from nbdl.kernels.cpu.stages import FIRST_WORD
 
@@ -72,7 +72,10 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     PARTIALS,  # address of the tasks' partial sums of the weight
     PARTIAL_COUNT,
     PARTIAL_SIZE,  # elements of one
-) = range(FIRST_WORD, FIRST_WORD + 40)
+    EPILOGUE,  # address of a kernel that is called on finished lines of the output, or 0
+    EPILOGUE_ARGS,  # address of its argument block
+    EPILOGUE_ROWS,  # its rows for each position of the output
+) = range(FIRST_WORD, FIRST_WORD + 43)
 
 # Words of a piece: the part of the copy that exists in the input, and what is cleared before. Then five for
 # every job.
@@ -301,5 +304,12 @@ def make_correlation(dtype):
                             args, job, x + source * size, weights, y + target * size, start, width, count
                         )
                 weights += passes * load_int64(job, JOB_RUN) * load_int64(job, JOB_RUNS) * panel * size
+            if load_int64(args, EPILOGUE) != 0:  # a single job, whose pieces are whole lines
+                part = piece + PIECE_WORDS * 8
+                first = (image * load_int64(args, Y_IMAGE) + load_int64(part, PART_Y)) // filters
+                lines = load_int64(part, PART_DEPTHS) * load_int64(part, PART_HEIGHTS)
+                rows = load_int64(args, EPILOGUE_ROWS)
+                call_kernel(load_int64(args, EPILOGUE), load_int64(args, EPILOGUE_ARGS), first * rows,
+                            (first + lines * load_int64(part, PART_WIDTHS)) * rows, task)  # fmt: skip
 
     return correlation

@@ -24,8 +24,9 @@ from nbdl.kernels.cpu.memory import call_kernel, float32_at, float64_at, load_in
 from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, transpose_kernel
 
 # Words of the argument block. Words 0 to 3 are the data addresses: A, B, C, or A, B, bias, C; with B before
-# A, where SWAPPED is 1. Strides count elements. A bias is added to every row; the columns of C and of the
-# bias are adjacent.
+# A, where SWAPPED is 1. Strides count elements. A bias is added to every row; the columns of the bias are
+# adjacent. Where those of C are not, its rows are, START is START_ZERO, and
+# units are computed in scratch memory.
 (
     START,  # one of START_ZERO, START_BIAS, START_C: what the product is added to
     START_ROW,  # stride of the bias along the rows of C (0; 1 where C is a column)
@@ -37,6 +38,7 @@ from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, t
     B_DEPTH,
     B_COLUMN,
     C_ROW,
+    C_COLUMN,
     INNER_BATCH,  # length of the inner of two batch axes
     A_OUTER,  # strides along the outer batch axis
     B_OUTER,
@@ -47,18 +49,19 @@ from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, t
     ROW_STEP,
     COLUMN_STEP,  # all columns, if there is an epilogue
     SCRATCH,  # address of scratch memory, aligned to 64 bytes
-    SCRATCH_STRIDE,  # bytes of scratch for each task: `scratch_bytes(dtype)`
+    SCRATCH_STRIDE,  # bytes for each task: `scratch_bytes(dtype)`, and a unit of C where C_COLUMN is not 1
     TILES,  # address of the dtype's table of micro-kernels (`make_tile_table`)
     EPILOGUE,  # address of a kernel that is called on finished rows (counted over the batch) of C, or 0
     EPILOGUE_ARGS,  # address of its argument block
     SWAPPED,
-) = range(4, 29)
-WORDS = 29
+) = range(4, 30)
+WORDS = 30
 
 START_ZERO, START_BIAS, START_C = range(3)
 
 _PADDING = 16  # elements between packed rows of A, so that they do not share cache sets
 _CONFLICT = 512  # rows a multiple of so many bytes apart share few cache sets
+_FEW_ROWS = 24  # that share cache sets and yet stay in the cache
 _VECTOR_BLOCK = 2048  # elements of a column of C that stay in the first-level cache
 
 
@@ -124,6 +127,7 @@ def _over_units(dtype, multiply):
         swapped, inner = load_int64(args, SWAPPED), load_int64(args, INNER_BATCH)
         start_kind, start_row = load_int64(args, START), load_int64(args, START_ROW)
         rows, columns, c_row = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, C_ROW)
+        c_column = load_int64(args, C_COLUMN)
         row_step, column_step = load_int64(args, ROW_STEP), load_int64(args, COLUMN_STEP)
         column_units = (columns + column_step - 1) // column_step
         units = (rows + row_step - 1) // row_step * column_units
@@ -133,7 +137,7 @@ def _over_units(dtype, multiply):
             i, j = unit % units // column_units * row_step, unit % column_units * column_step
             a = o * load_int64(args, A_OUTER) + n * load_int64(args, A_INNER) + i * load_int64(args, A_ROW)
             b = o * load_int64(args, B_OUTER) + n * load_int64(args, B_INNER) + j * load_int64(args, B_COLUMN)
-            c = o * load_int64(args, C_OUTER) + n * load_int64(args, C_INNER) + i * c_row + j
+            c = o * load_int64(args, C_OUTER) + n * load_int64(args, C_INNER) + i * c_row + j * c_column
             a, b = load_int64(args, swapped) + a * size, load_int64(args, 1 - swapped) + b * size
             c = load_int64(args, 3 if start_kind == START_BIAS else 2) + c * size
             start = 0
@@ -156,6 +160,7 @@ def make_gemm(dtype):
     scratch_b = block_depth * block_columns * size
     tile, copy_row, transpose = tile_caller(dtype), copy_kernel(dtype), transpose_kernel(dtype)
     copy = _make_copy(dtype)
+    scratch = scratch_bytes(dtype)
 
     @subroutine
     def pack_b(b, b_depth, b_column, depth, columns, packed):
@@ -202,16 +207,17 @@ def make_gemm(dtype):
                      c + (i * c_row + j) * size, c_row, first, start_row, depth, 1, 0, 0)  # fmt: skip
                 i += height
 
-    @subroutine
-    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
-        """Blocked for the caches."""
-        depth, tiles, c_row = load_int64(args, DEPTH), load_int64(args, TILES), load_int64(args, C_ROW)
+    @subroutine(inlined=False)  # else its code is there once for each kind of C
+    def multiply_rows(args, a, b, c, c_row, start, start_row, rows, columns, first_row, task):
+        """The product into rows of adjacent elements."""
+        depth, tiles = load_int64(args, DEPTH), load_int64(args, TILES)
         a_row, a_depth = load_int64(args, A_ROW), load_int64(args, A_DEPTH)
         b_depth, b_column = load_int64(args, B_DEPTH), load_int64(args, B_COLUMN)
         packed_b = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         packed_a = packed_b + scratch_b
         depth_blocks = (depth + block_depth - 1) // block_depth
-        is_b_packed = b_column != 1 or rows > 6 * tile_rows
+        has_conflicts = b_depth * size % _CONFLICT == 0 and depth > _FEW_ROWS
+        is_b_packed = b_column != 1 or rows > (2 if has_conflicts else 6) * tile_rows
         column_step = block_columns if is_b_packed else columns
         row_bytes = a_row * size if a_depth == 1 else a_depth * size
         is_a_packed = columns > 2 * panel and rows > 1 and (
@@ -245,6 +251,19 @@ def make_gemm(dtype):
                                    first, first_step, height, width, length)  # fmt: skip
                     if block == depth_blocks - 1 and j + width == columns:
                         _finish(args, first_row + i, first_row + i + height, task)
+
+    @subroutine
+    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
+        """Blocked for the caches."""
+        c_row, c_column = load_int64(args, C_ROW), load_int64(args, C_COLUMN)
+        target, step = c, c_row
+        if c_column != 1:
+            target = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE) + scratch
+            step = columns
+        multiply_rows(args, a, b, target, step, start, start_row, rows, columns, first_row, task)
+        if c_column != 1:
+            for j in range(columns):
+                copy(target + j * size, columns, c + j * c_column * size, rows)
 
     return _over_units(dtype, multiply)
 

@@ -169,7 +169,8 @@ def run(state: int, block: int, unused_1: int, unused_2: int) -> None:
 
 
 @subroutine
-def _is_array(state: int, item: int) -> bool:
+def is_array(state: int, item: int) -> bool:
+    """Whether an object is exactly a numpy.ndarray."""
     return load_int64(item, OBJECT_TYPE) == load_int64(state, STATE_NDARRAY)
 
 
@@ -179,19 +180,20 @@ def _is_writeable(array: int) -> bool:
 
 
 @subroutine
-def _new_reference(state: int, item: int) -> int:
+def new_reference(state: int, item: int) -> int:
+    """The object, with one more reference."""
     call_int64(load_int64(state, STATE_INCREF), (item,))
     return item
 
 
 @subroutine
-def _call_python(state: int, function: int, args: int, nargs: int) -> int:
+def call_python(state: int, function: int, args: int, nargs: int) -> int:
     """Calls a Python function with these arguments; a new reference to its result, 0 after an exception."""
     arguments = call_int64(load_int64(state, STATE_TUPLE_NEW), (nargs,))
     if arguments == 0:
         return 0
     for i in range(nargs):
-        item = _new_reference(state, load_int64(args, i))
+        item = new_reference(state, load_int64(args, i))
         call_int64(load_int64(state, STATE_TUPLE_SET), (arguments, i, item))
     result = call_int64(load_int64(state, STATE_OBJECT_CALL), (load_int64(state, function), arguments, 0))
     call_int64(load_int64(state, STATE_DECREF), (arguments,))
@@ -205,7 +207,7 @@ def _matches(state: int, signature: int, args: int, nargs: int) -> bool:
     word = signature + 8
     for i in range(nargs):
         array = load_int64(args, i)
-        if not _is_array(state, array) or load_int64(array, ARRAY_DTYPE) != load_int64(word, 0):
+        if not is_array(state, array) or load_int64(array, ARRAY_DTYPE) != load_int64(word, 0):
             return False
         ndim = load_int32(array, ARRAY_NDIM_INT32)
         if ndim != load_int64(word, 1):
@@ -243,7 +245,7 @@ def find(self: int, args: int, nargs: int) -> int:
     """`find(*arrays) -> Plan | None`; `self` is the array that holds the table."""
     table = load_int64(self, ARRAY_DATA)
     state, entry = load_int64(table, TABLE_STATE), _search(table, args, nargs)
-    return _new_reference(state, load_int64(entry, 0) if entry else load_int64(state, STATE_NONE))
+    return new_reference(state, load_int64(entry, 0) if entry else load_int64(state, STATE_NONE))
 
 
 @subroutine
@@ -252,7 +254,7 @@ def _checked(state: int, args: int, nargs: int) -> int:
     if nargs < 1:
         return 0
     array = load_int64(args, 0)
-    if not _is_array(state, array) or load_int32(array, ARRAY_NDIM_INT32) != 1:
+    if not is_array(state, array) or load_int32(array, ARRAY_NDIM_INT32) != 1:
         return 0
     if load_int64(load_int64(array, ARRAY_SHAPE), 0) < HEADER_WORDS:
         return 0
@@ -263,7 +265,7 @@ def _checked(state: int, args: int, nargs: int) -> int:
     first_output = operands - load_int64(block, HEADER_OUTPUTS)
     for i in range(operands):
         array = load_int64(args, 1 + i)
-        if not _is_array(state, array) or (i >= first_output and not _is_writeable(array)):
+        if not is_array(state, array) or (i >= first_output and not _is_writeable(array)):
             return 0
     return block
 
@@ -281,12 +283,12 @@ def launch(self: int, args: int, nargs: int) -> int:
     state = load_int64(self, ARRAY_DATA)
     block = _checked(state, args, nargs)
     if block == 0:
-        return _call_python(state, STATE_LAUNCH, args, nargs)
+        return call_python(state, STATE_LAUNCH, args, nargs)
     _bind(block, 0, args + 8, nargs - 1)
     run_block(state, block)
     if load_int64(state, STATE_FAILED):
-        return _call_python(state, STATE_FAILURE, args, 0)
-    return _new_reference(state, load_int64(state, STATE_NONE))
+        return call_python(state, STATE_FAILURE, args, 0)
+    return new_reference(state, load_int64(state, STATE_NONE))
 
 
 @subroutine
@@ -294,7 +296,7 @@ def _new_array(state: int, spec: int) -> int:
     """An uninitialised array; 0 after an exception."""
     dtype, ndim = load_int64(spec, 0), load_int64(spec, 1)
     shape, strides = spec + 16, spec + 16 + 8 * ndim
-    _new_reference(state, dtype)  # which the array takes over
+    new_reference(state, dtype)  # which the array takes over
     kind = load_int64(state, STATE_NDARRAY)
     return call_int64(load_int64(state, STATE_NEW_ARRAY), (kind, dtype, ndim, shape, strides, 0, 0, 0))
 
@@ -344,20 +346,20 @@ def run_plan(self: int, args: int, nargs: int) -> int:
     entry = _search(table, inputs, count) if inputs else 0
     block = load_int64(entry, 2) if entry else 0
     if block == 0:
-        return _new_reference(state, load_int64(state, STATE_NONE))
-    plan = _new_reference(state, load_int64(entry, 0))  # allocation may run Python code that drops it
+        return new_reference(state, load_int64(state, STATE_NONE))
+    plan = new_reference(state, load_int64(entry, 0))  # allocation may run Python code that drops it
     result = _allocate(state, block)
     if result:
         outputs = load_int64(block, HEADER_OUTPUTS)
         _bind(block, 0, inputs, count)
-        if _is_array(state, result):
+        if is_array(state, result):
             store_int64(block, HEADER_WORDS + count, load_int64(result, ARRAY_DATA))
         else:
             _bind(block, count, result + 8 * SEQUENCE_ITEMS, outputs)
         run_block(state, block)
         if load_int64(state, STATE_FAILED):
             call_int64(load_int64(state, STATE_DECREF), (result,))
-            result = _call_python(state, STATE_FAILURE, args, 0)
+            result = call_python(state, STATE_FAILURE, args, 0)
     call_int64(load_int64(state, STATE_DECREF), (plan,))
     return result
 

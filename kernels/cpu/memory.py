@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "int64_at",
     "load_int32",
     "load_int64",
+    "prefetch",
     "stack_int64",
     "store_int64",
     "uint8_at",
@@ -71,6 +73,21 @@ def store_int64(typingctx: Any, address: Any, k: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Have the cache line at ``address`` brought into the second-level cache; any address is allowed."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        # for reading, to be kept in the second-level cache, data
+        builder.call(function, [builder.inttoptr(args[0], byte), flag(0), flag(2), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic

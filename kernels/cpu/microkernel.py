@@ -175,18 +175,19 @@ def copy_kernel(dtype):
     return _intrinsic_of_int64(2, generate)
 
 
-def transpose_kernel(dtype):
+def transpose_kernel(dtype, lanes=None):
     """A function for njit code that transposes one square block of `lanes` x `lanes` elements in registers.
 
     Args:
         dtype: float32 or float64.
+        lanes: a power of 2, by default as many as a vector has.
 
     Returns:
         An intrinsic `transpose(source, source_row, target, target_row)` of int64: byte addresses, element
         strides between rows; the columns of either block are adjacent.
     """
     dtype = np.dtype(dtype)
-    lanes = tile_shape(dtype).lanes
+    lanes = lanes or tile_shape(dtype).lanes
     scalar = _scalar_type(dtype)
     vector = ir.VectorType(scalar, lanes)
 

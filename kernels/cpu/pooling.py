@@ -71,7 +71,7 @@ def _line_of_taps(args, first, taps, line):
     return first[0] + d * load_int64(args, DILATION_DEPTH), first[1] + h * load_int64(args, DILATION_HEIGHT)
 
 
-def _make_pool(dtype, begin, tap, end):
+def _make_pool(dtype, begin, tap, end, square):
     """A kernel over (image, chunk of channels, depth, height): lines of windows.
 
     Args:
@@ -80,6 +80,8 @@ def _make_pool(dtype, begin, tap, end):
         tap: `tap(x, x_lane, y, places, n, position, position_lane)` adds a tap of n lanes: elements at the
             distance `x_lane`, whose positions in the input are `position_lane` apart.
         end: `end(y, n, divisors, divisor_lane)` finishes n lanes.
+        square: `square(x0, x1, x2, x3, y, places, n, position, beside, below)` does it all but `end` for 2x2
+            taps, in registers; `beside` and `below` are the distances of the positions.
     """
     size = np.dtype(dtype).itemsize
 
@@ -92,6 +94,17 @@ def _make_pool(dtype, begin, tap, end):
             n, taps = load_int64(args, CHUNK), load_int64(width_taps, 1)
         step, x_lane = load_int64(args, STRIDE_WIDTH), load_int64(args, X_LANE)
         heights = load_int64(height_taps, 1)
+        if has_lanes & (taps == 2) & (heights == 2) & (load_int64(depth_taps, 1) == 1):
+            d, h, w = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
+            width = load_int64(args, SIZE_WIDTH)
+            below, beside = load_int64(args, DILATION_HEIGHT), load_int64(args, DILATION_WIDTH)
+            position = (d * load_int64(args, SIZE_HEIGHT) + h) * width + w
+            first = x + _offset(args, d, h, w) * size
+            second = first + below * load_int64(args, X_HEIGHT) * size
+            step = beside * load_int64(args, X_WIDTH) * size
+            square(first, first + step, second, second + step, y, places, n, position, beside, below * width)
+            end(y, n, divisors, 0)
+            return
         begin(y, places, n)
         for line in range(load_int64(depth_taps, 1) * heights):
             d = load_int64(depth_taps, 0) + line // heights * load_int64(args, DILATION_DEPTH)
@@ -153,7 +166,24 @@ def make_max_pool(dtype):
     def end(y, n, divisors, divisor_lane):
         pass
 
-    return _make_pool(dtype, begin, tap, end)
+    @subroutine(noalias=True)
+    def best_of_four(x0, x1, x2, x3, values, positions, n, position, beside, below):
+        for lane in range(n):
+            best, place = x0[lane], position
+            wins = (x1[lane] > best) | (x1[lane] != x1[lane])
+            best, place = x1[lane] if wins else best, position + beside if wins else place
+            wins = (x2[lane] > best) | (x2[lane] != x2[lane])
+            best, place = x2[lane] if wins else best, position + below if wins else place
+            wins = (x3[lane] > best) | (x3[lane] != x3[lane])
+            values[lane] = x3[lane] if wins else best
+            positions[lane] = position + beside + below if wins else place
+
+    @subroutine
+    def square(x0, x1, x2, x3, y, places, n, position, beside, below):
+        best_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), int64_at(places, n), n,
+                     position, beside, below)  # fmt: skip
+
+    return _make_pool(dtype, begin, tap, end, square)
 
 
 def make_avg_pool(dtype):
@@ -184,7 +214,16 @@ def make_avg_pool(dtype):
             for lane in range(n):
                 sums[lane] /= divisor[lane]
 
-    return _make_pool(dtype, begin, tap, end)
+    @subroutine(noalias=True)
+    def sum_of_four(x0, x1, x2, x3, sums, n):
+        for lane in range(n):
+            sums[lane] = x0[lane] + x1[lane] + x2[lane] + x3[lane]
+
+    @subroutine
+    def square(x0, x1, x2, x3, y, places, n, position, beside, below):
+        sum_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), n)
+
+    return _make_pool(dtype, begin, tap, end, square)
 
 
 @cache

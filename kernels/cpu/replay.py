@@ -19,9 +19,9 @@ from nbdl.kernels.cpu.launcher import (
     STATE_FAILURE,
     STATE_LAUNCH,
     STATE_NONE,
-    _call_python,
-    _is_array,
-    _new_reference,
+    call_python,
+    is_array,
+    new_reference,
     run_block,
 )
 from nbdl.kernels.cpu.memory import load_int64, store_int64
@@ -52,12 +52,12 @@ def replay(self: int, args: int, nargs: int) -> int:
     state = load_int64(table, STATE)
     fits = nargs == load_int64(table, ARRAYS)
     for k in range(nargs):
-        fits &= _is_array(state, load_int64(args, k))
+        fits &= is_array(state, load_int64(args, k))
     if not fits:
-        return _call_python(state, STATE_LAUNCH, args, nargs)  # which raises TypeError
+        return call_python(state, STATE_LAUNCH, args, nargs)  # which raises TypeError
     blocks = bind(table, args)
     for k in range(load_int64(table, BLOCKS)):
         run_block(state, load_int64(blocks, k))
     if load_int64(state, STATE_FAILED):
-        return _call_python(state, STATE_FAILURE, args, 0)
-    return _new_reference(state, load_int64(state, STATE_NONE))
+        return call_python(state, STATE_FAILURE, args, 0)
+    return new_reference(state, load_int64(state, STATE_NONE))

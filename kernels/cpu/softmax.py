@@ -12,6 +12,7 @@ import numpy as np
 from nbdl.kernels.cpu import math as m
 from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64, stack_int64
+from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 
 MAX_OPERANDS = 4
 MAX_LOOPS = 3
@@ -28,6 +29,8 @@ CLASS_STRIDES = ROW_STRIDES + MAX_OPERANDS * MAX_LOOPS  # stride along the class
 _STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))  # where they are, in bytes
 
 LANES = 16
+_SQUARE = 8  # classes and rows that are transposed in registers
+_ROWS_IN_CACHE = 64
 _MAXIMA = 64  # maxima that are taken side by side
 
 
@@ -35,11 +38,25 @@ _MAXIMA = 64  # maxima that are taken side by side
 def _row_offset(args, row, strides):
     """Elements from the start of an operand to a row, with the words of its strides at `strides`."""
     offset = 0
-    for loop in range(load_int64(args, LOOPS) - 1, -1, -1):
+    for loop in range(load_int64(args, LOOPS) - 1, 0, -1):
         length = load_int64(args, LENGTHS + loop)
         offset += row % length * load_int64(strides, loop)
         row //= length
-    return offset
+    return offset + row * load_int64(strides, 0)  # mostly there is one loop, and nothing is divided
+
+
+@subroutine(inlined=False)
+def _row_addresses(args, operand, size, first, count, addresses):
+    """Where `count` rows of an operand begin, as words at `addresses`."""
+    start, strides = load_int64(args, operand), args + 8 * (ROW_STRIDES + operand * MAX_LOOPS)
+    target = int64_at(addresses, count)
+    if load_int64(args, LOOPS) == 1:
+        step = load_int64(strides, 0)
+        for k in range(count):
+            target[k] = start + (first + k) * step * size
+    else:
+        for k in range(count):
+            target[k] = start + _row_offset(args, first + k, strides) * size
 
 
 def make_softmax(dtype, logarithm, with_losses, across_rows):
@@ -60,6 +77,8 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     zero, lowest, nan = real(0), real(-np.inf), real(np.nan)
     result_operand = 3 if with_losses else 1
     result_strides = _STRIDES[result_operand]
+    square = min(tile_shape(dtype).lanes, _SQUARE)
+    transpose = transpose_kernel(dtype, square)
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def maximum(x, n):
@@ -102,18 +121,14 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 target[j] = target[j] / total
 
     @subroutine(fastmath=FASTMATH_REASSOC)
-    def store_loss(args, row, shifted, log_total, label):
+    def loss(args, shifted, log_total, label):
         """The loss of a row: 0 where ignored, NaN where there is no such class."""
-        loss = log_total - shifted
+        value = log_total - shifted
         if label < 0 or label >= load_int64(args, CLASSES):
-            loss = nan
+            value = nan
         if label == load_int64(args, IGNORED):
-            loss = zero
-        view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0] = loss
-
-    @subroutine(fastmath=FASTMATH_REASSOC)
-    def label_of(args, row):
-        return int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
+            value = zero
+        return value
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def one_row(args, row):
@@ -124,24 +139,63 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
         total = exponentials(x, y, n, largest)
         finish(x, y, n, largest, total)
         if with_losses:
-            label = label_of(args, row)
+            label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
             place = label if label >= 0 and label < n else 0
-            store_loss(args, row, view(x + place * size, 1)[0] - largest, m.log(total), label)
+            target = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)
+            target[0] = loss(args, view(x + place * size, 1)[0] - largest, m.log(total), label)
+
+    @subroutine(inlined=False)
+    def evenly_spaced(args, operand, step, first, count):
+        """Address of the first of `LANES` rows, if evenly spaced and classes are adjacent; else 0."""
+        if step != 1 or count < LANES or load_int64(args, LOOPS) != 1:
+            return 0
+        return load_int64(args, operand) + first * load_int64(args + _STRIDES[operand], 0) * size
+
+    @subroutine(inlined=False)
+    def into_lanes(args, first, count, n, target):
+        """Copies rows of x to `target`, class by class; the last row fills the lanes behind it."""
+        step, row = load_int64(args, CLASS_STRIDES), load_int64(args + _STRIDES[0], 0)
+        even, done, addresses = evenly_spaced(args, 0, step, first, count), 0, stack_int64(LANES)
+        if even:
+            done = n // square * square
+            for c in range(0, done, square):
+                for lane in range(0, LANES, square):
+                    transpose(even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES)
+        if done < n:
+            elements = view(target, n * LANES)
+            _row_addresses(args, 0, size, first, count, addresses)
+            for lane in range(LANES):
+                x = load_int64(addresses, min(lane, count - 1))
+                for c in range(done, n):
+                    elements[c * LANES + lane] = view(x + c * step * size, 1)[0]
+
+    @subroutine(inlined=False)
+    def out_of_lanes(args, first, count, n, source):
+        """The reverse, into the rows of the result."""
+        step, row = load_int64(args, CLASS_STRIDES + result_operand), load_int64(args + result_strides, 0)
+        even, done = evenly_spaced(args, result_operand, step, first, count), 0
+        addresses = stack_int64(LANES)
+        if even:
+            done = n // square * square
+            for c in range(0, done, square):
+                for lane in range(0, LANES, square):
+                    transpose(source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row)
+        if done < n:
+            elements = view(source, n * LANES)
+            _row_addresses(args, result_operand, size, first, count, addresses)
+            for lane in range(count):
+                y = load_int64(addresses, lane)
+                for c in range(done, n):
+                    view(y + c * step * size, 1)[0] = elements[c * LANES + lane]
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def several_rows(args, first, count, buffer):
-        """`LANES` rows side by side; those behind the last one hold zeros."""
+        """`LANES` rows side by side; those behind the last one are like it."""
         n = load_int64(args, CLASSES)
-        shifted, values = view(buffer, n * LANES), view(buffer + n * LANES * size, n * LANES)
+        shifted = view(buffer, n * LANES)
         best, total = view(stack_int64(LANES), LANES), view(stack_int64(LANES), LANES)
-        x_step, y_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result_operand)
+        into_lanes(args, first, count, n, buffer)
         for lane in range(LANES):
-            x = (
-                load_int64(args, 0)
-                + _row_offset(args, first + min(lane, count - 1), args + _STRIDES[0]) * size
-            )
-            for c in range(n):
-                shifted[c * LANES + lane] = view(x + c * x_step * size, 1)[0]
             best[lane], total[lane] = lowest, zero
         for c in range(n):
             x = view(buffer + c * LANES * size, LANES)
@@ -162,17 +216,16 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                     y[lane] = x[lane] - best[lane]
                 else:
                     y[lane] = y[lane] / total[lane]
-        for lane in range(count):
-            y = (
-                load_int64(args, result_operand)
-                + _row_offset(args, first + lane, args + result_strides) * size
-            )
-            for c in range(n):
-                view(y + c * y_step * size, 1)[0] = values[c * LANES + lane]
-            if with_losses:
-                label = label_of(args, first + lane)
+        out_of_lanes(args, first, count, n, buffer + n * LANES * size)
+        if with_losses:
+            addresses, targets = stack_int64(LANES), stack_int64(LANES)
+            _row_addresses(args, 1, 8, first, count, addresses)
+            _row_addresses(args, 2, size, first, count, targets)
+            for lane in range(count):
+                label = load_int64(load_int64(addresses, lane), 0)
                 place = label if label >= 0 and label < n else 0
-                store_loss(args, first + lane, shifted[place * LANES + lane], best[lane], label)
+                target = view(load_int64(targets, lane), 1)
+                target[0] = loss(args, shifted[place * LANES + lane], best[lane], label)
 
     def softmax_of_rows(args, lo, hi, task):
         for row in range(lo, hi):
@@ -244,27 +297,59 @@ def make_cross_entropy_input(dtype):
     real = np.dtype(dtype).type
     zero, one = real(0), real(1)
 
+    @subroutine(inlined=False)
+    def scale(source, target, factor, n):
+        values, results = view(source, n), view(target, n)
+        for k in range(n):
+            results[k] = factor * values[k]
+
+    @subroutine(inlined=False)
+    def scale_strided(source, step, target, target_step, factor, n):
+        values, results = view(source, n * step), view(target, n * target_step)
+        for k in range(n):
+            results[k * target_step] = factor * values[k * step]
+
+    @subroutine(inlined=False)
+    def correct(p, p_step, x, x_step, n, label, ignored, g):
+        """The element of a row that belongs to its target; all of them if it is ignored."""
+        if label == ignored:
+            for k in range(n):
+                view(x + k * x_step * size, 1)[0] = zero
+        elif label >= 0 and label < n:
+            view(x + label * x_step * size, 1)[0] = g * (view(p + label * p_step * size, 1)[0] - one)
+
+    @subroutine
+    def adjacent_rows(args, lo, hi):
+        """Rows behind each other with one g, as the mean of the losses has: long loops."""
+        n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
+        labels, step = load_int64(args, 1), load_int64(args + _STRIDES[1], 0)
+        g = view(load_int64(args, 2), 1)[0]
+        for first in range(lo, hi, _ROWS_IN_CACHE):
+            p, x = load_int64(args, 0) + first * n * size, load_int64(args, 3) + first * n * size
+            last = min(first + _ROWS_IN_CACHE, hi)
+            scale(p, x, g, (last - first) * n)
+            for row in range(first, last):
+                correct(p, 1, x, 1, n, load_int64(labels, row * step), ignored, g)
+                p, x = p + n * size, x + n * size
+
     def cross_entropy_input(args, lo, hi, task):
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
+        adjacent = p_step == 1 and x_step == 1
+        p_row, g_row = load_int64(args + _STRIDES[0], 0), load_int64(args + _STRIDES[2], 0)
+        x_row = load_int64(args + _STRIDES[3], 0)
+        if adjacent and load_int64(args, LOOPS) == 1 and p_row == n and g_row == 0 and x_row == n:
+            adjacent_rows(args, lo, hi)
+            return
         for row in range(lo, hi):
             p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
             g = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0]
             x = load_int64(args, 3) + _row_offset(args, row, args + _STRIDES[3]) * size
-            if label == ignored:
-                for j in range(n):
-                    view(x + j * x_step * size, 1)[0] = zero
-                continue
-            if p_step == 1 and x_step == 1:
-                probabilities, target = view(p, n), view(x, n)
-                for j in range(n):
-                    target[j] = g * probabilities[j]
+            if adjacent:
+                scale(p, x, g, n)
             else:
-                for j in range(n):
-                    view(x + j * x_step * size, 1)[0] = g * view(p + j * p_step * size, 1)[0]
-            if label >= 0 and label < n:
-                hit = view(p + label * p_step * size, 1)[0]
-                view(x + label * x_step * size, 1)[0] = g * (hit - one)
+                scale_strided(p, p_step, x, x_step, g, n)
+            correct(p, p_step, x, x_step, n, label, ignored, g)
 
     return cross_entropy_input

@@ -16,6 +16,7 @@ of its operands among the shared ones.
 
 from __future__ import annotations
 
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.launcher import HEADER_OPERANDS, HEADER_WORDS, run_block, run_region
 from nbdl.kernels.cpu.memory import load_int64, stack_int64, store_int64
 
@@ -38,13 +39,27 @@ def run_stages(args: int, lo: int, hi: int, task: int) -> None:
         run_region(state, instruction, 1, rows, tasks)
 
 
+@subroutine
+def _bind(args: int, plan: int) -> int:
+    """Writes the addresses of the operands into the block of a plan; where the next plan stands."""
+    block = load_int64(plan, 0)
+    operands = load_int64(block, HEADER_OPERANDS)
+    for i in range(operands):
+        store_int64(block, HEADER_WORDS + i, load_int64(args, load_int64(plan, 1 + i)))
+    return plan + 8 * (1 + operands)
+
+
 def run_plans(args: int, lo: int, hi: int, task: int) -> None:
     """The kernel that runs plans in a row; it has a single row and does not care about it."""
     state, plan = load_int64(args, STATE), args + 8 * TABLE
     for _ in range(load_int64(args, COUNT)):
         block = load_int64(plan, 0)
-        operands = load_int64(block, HEADER_OPERANDS)
-        for i in range(operands):
-            store_int64(block, HEADER_WORDS + i, load_int64(args, load_int64(plan, 1 + i)))
+        plan = _bind(args, plan)
         run_block(state, block)
-        plan += 8 * (1 + operands)
+
+
+def run_with_epilogue(args: int, lo: int, hi: int, task: int) -> None:
+    """The kernel that runs the first of two plans, whose kernel calls that of the second."""
+    product = args + 8 * TABLE
+    _bind(args, _bind(args, product))
+    run_block(load_int64(args, STATE), load_int64(product, 0))

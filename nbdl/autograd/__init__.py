@@ -18,12 +18,14 @@ _HOMES = {
     "Tensor": "tensor",
     "Variable": "variable",
     "backward": "engine",
+    "cuda_kernel": "kernels",
     "custom_op": "custom",
     "detect_anomaly": "anomaly",
     "grad": "engine",
     "grad_check_sparse": "checking",
     "gradcheck": "checking",
     "gradgradcheck": "checking",
+    "numba_kernel": "kernels",
     "set_detect_anomaly": "anomaly",
 }
 _MODULES = ("forward_ad", "function", "functional")

@@ -41,8 +41,8 @@ def custom_op(
     Args:
         name: what errors and graphs call it.
         numpy: the kernel for NumPy arrays; it specifies the others.
-        numba: the kernel for the Numba backend, a function compiled with ``numba.njit``; default: ``numpy``.
-        cupy: the kernel for CuPy arrays: a Python function that launches, say, a ``cupy.RawKernel``.
+        numba: the kernel for the Numba backend, see :func:`nbdl.autograd.numba_kernel`; default: ``numpy``.
+        cupy: the kernel for CuPy arrays, see :func:`nbdl.autograd.cuda_kernel`.
         shape: ``shape(*inputs, **params)`` looks at ``x.shape`` and ``x.dtype`` of its arguments only, raises
             an error if they do not fit, and returns (shape, dtype) of the output, or a list of such pairs for
             several outputs; default: one output with the broadcast shape and the promoted dtype.
@@ -62,9 +62,8 @@ def custom_op(
         TypeError: a kernel or rule is not callable.
 
     Example:
-        >>> import numba
         >>> import nbdl
-        >>> @numba.njit
+        >>> @nbdl.autograd.numba_kernel
         ... def cube_kernel(x, out):
         ...     source, target = x.reshape(-1), out.reshape(-1)
         ...     for i in range(source.size):

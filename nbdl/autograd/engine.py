@@ -383,7 +383,7 @@ def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) 
             continue
         if not create:
             array = gradient.array
-            if array.base is not None or id(array) in taken:
+            if id(array) in taken or _is_view(array):
                 gradient = gradient.detach().clone()
             elif gradient.requires_grad:
                 gradient = gradient.detach()
@@ -395,6 +395,16 @@ def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) 
         if leaf.post_accumulate_hooks:
             for hook in list(leaf.post_accumulate_hooks.values()):
                 hook(leaf)
+
+
+def _is_view(array: Any) -> bool:
+    """Whether its memory is another array's; that of a memory pool belongs to an object that is no array."""
+    base = array.base
+    while base is not None:
+        if isinstance(base, type(array)):
+            return True
+        base = getattr(base, "base", None)
+    return False
 
 
 def _add_in_place(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:

@@ -12,16 +12,42 @@ from nbdl.formula import dtypes
 if TYPE_CHECKING:
     from nbdl.autograd.tensor import Tensor
 
-_options: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 100}
+_PROFILES: dict[str, dict[str, Any]] = {
+    "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 100, "sci_mode": None},
+    "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80, "sci_mode": None},
+    "full": {"precision": 4, "threshold": float("inf"), "edgeitems": 3, "linewidth": 80, "sci_mode": None},
+}
+_options: dict[str, Any] = dict(_PROFILES["default"])
 
 
 def set_printoptions(
     precision: int | None = None,
-    threshold: int | None = None,
+    threshold: float | None = None,
     edgeitems: int | None = None,
     linewidth: int | None = None,
+    profile: str | None = None,
+    sci_mode: bool | None = None,
 ) -> None:
-    """Set how tensors are printed: digits, elements before a summary and at its edges, characters a line."""
+    """Set how tensors are printed.
+
+    Args:
+        precision: digits behind the point.
+        threshold: elements before a summary is printed.
+        edgeitems: elements at the edges of a summary.
+        linewidth: characters a line.
+        profile: ``default``, ``short`` or ``full``: all of these at once.
+        sci_mode: whether floats are printed in scientific notation; it is chosen by their size unless given.
+
+    Raises:
+        ValueError: the profile is unknown.
+    """
+    if profile is not None:
+        if profile not in _PROFILES:
+            raise ValueError(
+                f"set_printoptions: profile must be one of {', '.join(_PROFILES)}, got {profile!r}"
+            )
+        _options.update(_PROFILES[profile])
+    _options["sci_mode"] = sci_mode
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
     _options.update({name: value for name, value in given.items() if value is not None})
 
@@ -51,10 +77,12 @@ def _float_format(array: np.ndarray) -> Any:
     finite = array[np.isfinite(array)]
     magnitudes = np.abs(finite[finite != 0])
     integral = bool((finite == np.rint(finite)).all())
-    wide = magnitudes.size > 0 and (
-        magnitudes.max() >= 1e8
-        or (not integral and (magnitudes.min() < 1e-4 or magnitudes.max() / magnitudes.min() > 1e3))
-    )
+    wide = _options["sci_mode"]
+    if wide is None:
+        wide = magnitudes.size > 0 and (
+            magnitudes.max() >= 1e8
+            or (not integral and (magnitudes.min() < 1e-4 or magnitudes.max() / magnitudes.min() > 1e3))
+        )
     if wide:
         template = f"{{:.{digits}e}}"
     elif integral:

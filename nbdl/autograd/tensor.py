@@ -203,10 +203,6 @@ class Tensor(Operations):
         strides = tuple(s // self.array.itemsize for s in self.array.strides)
         return strides if dim is None else strides[dim]
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in memory in the order of their indices."""
-        return bool(self.array.flags.c_contiguous)
-
     def data_ptr(self) -> int:
         """Address of the first element."""
         array = self.array

@@ -68,6 +68,11 @@ class Window(NamedTuple):
         return math.prod(self.shape)
 
     @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
         return self.size * self.dtype.itemsize
@@ -97,23 +102,36 @@ class Operation:
         outputs: what it writes.
         into: whether the outputs were given by the caller (in place), so that they may be operands as well
             and hold something that matters to others.
+        parts: of a product with an epilogue the two operations, the second one in place; else empty. The
+            operands are those of both.
     """
 
-    __slots__ = ("inputs", "into", "outputs", "primitive")
+    __slots__ = ("inputs", "into", "outputs", "parts", "primitive")
 
     def __init__(
-        self, primitive: Primitive, inputs: Iterable[Window], outputs: Iterable[Window], into: bool = False
+        self,
+        primitive: Primitive,
+        inputs: Iterable[Window],
+        outputs: Iterable[Window],
+        into: bool = False,
+        parts: tuple[Operation, ...] = (),
     ):
         self.primitive = primitive
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
-        self.into = into
+        self.into, self.parts = into, parts
 
     def replaced(self, windows: dict[Buffer, Buffer]) -> Operation:
         """The operation reading other buffers."""
         if not any(window.buffer in windows for window in self.inputs):
             return self
         inputs = [window.on(windows.get(window.buffer, window.buffer)) for window in self.inputs]
-        return Operation(self.primitive, inputs, self.outputs, self.into)
+        parts = tuple([part.replaced(windows) for part in self.parts])
+        return Operation(self.primitive, inputs, self.outputs, self.into, parts)
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return " + ".join(part.label for part in self.parts) or self.primitive.label
 
     def __repr__(self) -> str:
         outputs = ", ".join(map(repr, self.outputs))
@@ -156,4 +174,15 @@ def write_counts(operations: Sequence[Operation]) -> dict[Buffer, int]:
     for operation in operations:
         for window in operation.outputs:
             counts[window.buffer] = counts.get(window.buffer, 0) + 1
+    return counts
+
+
+def read_counts(program: Program) -> dict[Buffer, int]:
+    """How many operations read each buffer; a result counts as one more."""
+    counts: dict[Buffer, int] = {}
+    for operation in program.operations:
+        for buffer in {window.buffer for window in operation.inputs}:
+            counts[buffer] = counts.get(buffer, 0) + 1
+    for window in program.outputs:
+        counts[window.buffer] = counts.get(window.buffer, 0) + 1
     return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,22 +33,12 @@ class RecordingError(RuntimeError):
     """Something was done during a recording that a program cannot repeat."""
 
 
-class Call(NamedTuple):
-    """What the array layer was asked for: arrays in, arrays out, and whether these were given."""
-
-    primitive: Primitive
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
-    into: bool
-    line: str | None
-
-
 class Leaf(NamedTuple):
     """A leaf whose ``grad`` attribute the function used.
 
     Attributes:
         tensor: the leaf.
-        before: its gradient when it was first used; whether it matters, ``reads`` says.
+        before: its gradient when it was first used, if it matters.
         reads: whether the function depends on the gradient it finds, or begins by resetting it.
     """
 
@@ -57,7 +48,10 @@ class Leaf(NamedTuple):
 
 
 class Recorder:
-    """Stands in for a backend while a function runs, and keeps the calls.
+    """Stands in for a backend while a function runs, and writes down what it is asked for.
+
+    It keeps no array alive that the function lets go, so that a recording needs no more memory than the
+    function itself.
 
     Args:
         backend: what computes.
@@ -67,7 +61,8 @@ class Recorder:
 
     Attributes:
         backend: what computes.
-        calls: what was recorded.
+        operations: what was recorded.
+        lines: of each operation, if they are noted.
         leaves: by id, the leaves whose gradients were used.
         refreshers: what has to be called before each replay.
         storages: by id, what was changed in place and belongs to tensors from outside.
@@ -81,15 +76,18 @@ class Recorder:
         with_lines: bool = False,
     ):
         self.backend = backend
-        self.calls: list[Call] = []
+        self.operations: list[Operation] = []
+        self.lines: list[str | None] = []
         self.leaves: dict[int, Leaf] = {}
         self.refreshers: list[Callable[[], Any]] = []
         self.storages: dict[int, Storage] = {}
-        self._inputs = list(inputs)
+        self._tracer = _Tracer(inputs)
         self._with_lines = with_lines
         self._born: dict[int, Any] = {}
         self._pristine: dict[int, Any] = {}
-        self._entry = {id(leaf): leaf.grad for leaf in known_leaves}
+        self._entry = {
+            id(leaf): None if leaf.grad is None else weakref.ref(leaf.grad) for leaf in known_leaves
+        }
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
@@ -125,14 +123,21 @@ class Recorder:
             self._add(primitive, row, tuple(row[k] for k in positions), True)
 
     def _add(self, primitive: Primitive, inputs: tuple, outputs: tuple, into: bool) -> None:
-        self.calls.append(Call(primitive, inputs, outputs, into, user_line() if self._with_lines else None))
+        windows = [self._tracer.window(array, CAPTURED) for array in inputs]
+        if not into and any(owner_of(out) is owner_of(x) for out in outputs for x in inputs):
+            return  # the result is a view of the operand
+        kind = CAPTURED if into else TEMPORARY
+        results = [self._tracer.window(out, kind) for out in outputs]
+        self.operations.append(Operation(primitive, windows, results, into))
+        if self._with_lines:
+            self.lines.append(user_line())
 
     def _before_writing(self, arrays: Sequence[Any]) -> None:
         """Keep what an array that was made of Python data held before it is overwritten."""
         for array in arrays:
             owner = owner_of(array)
             if id(owner) in self._born and id(owner) not in self._pristine:
-                self._pristine[id(owner)] = owner.copy()
+                self._pristine[id(owner)] = _copied(owner)
 
     # --------------------------------------------------------------------- what the rest of nbdl tells about
     def refuse(self, what: str, remedy: str) -> None:
@@ -150,10 +155,6 @@ class Recorder:
         """An array was made of Python data."""
         self._born.setdefault(id(array), array)
 
-    def forget_constants(self) -> None:
-        """Let go of the arrays that were made of Python data."""
-        self._born.clear()
-
     def changed(self, storage: Storage) -> None:
         """Memory was changed in place."""
         self.storages[id(storage)] = storage
@@ -162,9 +163,11 @@ class Recorder:
         """The ``grad`` of a leaf is about to be reset, or to be accumulated into."""
         if id(leaf) in self.leaves:
             return
-        before = self._entry.get(id(leaf), leaf.grad)
-        reset_by_hand = before is not None and leaf.grad is None
-        self.leaves[id(leaf)] = Leaf(leaf, before, not resets and not reset_by_hand)
+        entry = self._entry.get(id(leaf))
+        reset_by_hand = entry is not None and leaf.grad is None
+        reads = not resets and not reset_by_hand
+        before = entry() if entry is not None else None if id(leaf) in self._entry else leaf.grad
+        self.leaves[id(leaf)] = Leaf(leaf, before if reads else None, reads)
 
     def before_replay(self, refresh: Callable[[], Any]) -> None:
         """Something must be brought up to date before each replay."""
@@ -172,12 +175,20 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- the program
     def program(self, outputs: Sequence[Any]) -> Program:
-        """What was recorded; the calls, and with them the arrays, are forgotten.
+        """What was recorded.
 
         Args:
             outputs: the arrays that the function returned.
         """
-        return _Tracer(self._inputs, self._pristine).program(self, outputs)
+        tracer, operations = self._tracer, self.operations
+        returned = [tracer.window(array, CAPTURED) for array in outputs]
+        operations[:0] = tracer.initial_values(self._pristine)
+        self._born.clear()
+        for leaf in self.leaves.values():
+            if leaf.tensor.grad is not None:
+                tracer.stays(leaf.tensor.grad.array)  # the gradient stays where it is from now on
+        returned = [tracer.as_output(window, operations) for window in returned]
+        return Program(operations, tracer.inputs, returned)
 
     def forget_local_leaves(self) -> None:
         """Forget the leaves that the function made itself: with the function's end they are gone.
@@ -191,21 +202,18 @@ class Recorder:
                 del self.leaves[key]
 
     def escaped(self, program: Program) -> list[Buffer]:
-        """Temporaries of ``program`` that are still referred to: somebody kept a tensor.
-
-        Their arrays are let go.
-        """
+        """Temporaries of ``program`` that are still alive: somebody kept a tensor."""
         candidates = [buffer for buffer in program.buffers if buffer.kind == TEMPORARY]
-        if any(map(_is_referred_to, candidates)):
+        if any(map(self._tracer.is_alive, candidates)):
             gc.collect()
-        kept = [buffer for buffer in candidates if _is_referred_to(buffer)]
-        for buffer in candidates:
-            buffer.array = None
-        return kept
+        return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
 
 
-def _is_referred_to(buffer: Buffer) -> bool:
-    return sys.getrefcount(buffer.array) > 2  # the buffer's own reference, and the argument's
+def _copied(array: Any) -> Any:
+    """What an array holds: a copy, or one element where all are the same, as in fresh state of optimizers."""
+    if array.size and bool((array == array.ravel()[0]).all()):
+        return np.broadcast_to(array.ravel()[:1].copy().reshape(()), array.shape)
+    return array.copy()
 
 
 def owner_of(array: Any) -> Any:
@@ -237,43 +245,24 @@ def extent_of(array: Any) -> tuple[int, int]:
 
 
 class _Tracer:
-    """Arrays become windows of buffers."""
+    """Arrays become windows of buffers.
 
-    def __init__(self, inputs: Sequence[Any], pristine: dict[int, Any]):
+    A buffer is found by the identity of the array that owns its memory, until that array is gone. Memory from
+    outside is kept alive; of what the function computed, only references that do not keep it.
+    """
+
+    def __init__(self, inputs: Sequence[Any]):
         self._buffers: dict[int, tuple[Buffer, int]] = {}  # by id of the owner: buffer, and its address
-        self._keep: list[Any] = []
-        self._pristine = pristine
+        self._owners: dict[Buffer, weakref.ref[Any]] = {}
         self._inputs: list[tuple[Buffer, tuple[int, int], Any]] = []
         for number, array in enumerate(inputs):
             start, stop = extent_of(array)
             self._inputs.append((Buffer(INPUT, stop - start, number, array), (start, stop), owner_of(array)))
 
-    def program(self, recorder: Recorder, outputs: Sequence[Any]) -> Program:
-        """All calls as operations."""
-        operations: list[Operation] = []
-        calls, recorder.calls = recorder.calls, []
-        recorder.forget_constants()
-        for call in calls:
-            inputs = [self.window(array, CAPTURED) for array in call.inputs]
-            if not call.into and any(
-                owner_of(out) is owner_of(x) for out in call.outputs for x in call.inputs
-            ):
-                continue  # the result is a view of the operand
-            kind = CAPTURED if call.into else TEMPORARY
-            operations.append(
-                Operation(call.primitive, inputs, [self.window(out, kind) for out in call.outputs], call.into)
-            )
-        del calls, call  # with them go the last references to what nobody kept
-        returned = [self.window(array, CAPTURED) for array in outputs]
-        operations[:0] = self._initial_values()
-        for leaf in recorder.leaves.values():
-            if leaf.tensor.grad is not None:
-                buffer = self.window(leaf.tensor.grad.array, CAPTURED).buffer
-                if buffer.kind == TEMPORARY:
-                    buffer.kind = CAPTURED  # the gradient stays where it is from now on
-        returned = [self._as_output(window, operations) for window in returned]
-        self._keep.clear()
-        return Program(operations, [buffer for buffer, _, _ in self._inputs], returned)
+    @property
+    def inputs(self) -> list[Buffer]:
+        """The buffers of the arguments."""
+        return [buffer for buffer, _, _ in self._inputs]
 
     def window(self, array: Any, kind: str) -> Window:
         """The elements of ``array``; memory seen for the first time is of this kind."""
@@ -287,15 +276,27 @@ class _Tracer:
                 low, high = extent_of(array)
                 if (start <= low and high <= stop) or low == high:
                     return buffer, start
-        found = self._buffers.get(id(owner))
+        key = id(owner)
+        found = self._buffers.get(key)
         if found is None:
             start, stop = extent_of(owner)
-            found = Buffer(kind, stop - start, len(self._buffers), owner), start
-            self._buffers[id(owner)] = found
-            self._keep.append(owner)
+            number = len(self._owners)
+            buffer = Buffer(kind, stop - start, number, owner if kind == CAPTURED else None)
+            found = self._buffers[key] = buffer, start
+            self._owners[buffer] = weakref.ref(owner, lambda _: self._buffers.pop(key, None))
         return found
 
-    def _as_output(self, window: Window, operations: list[Operation]) -> Window:
+    def stays(self, array: Any) -> None:
+        """The memory of ``array``, if the function computed it, is from now on where it is."""
+        buffer = self.window(array, CAPTURED).buffer
+        if buffer.kind == TEMPORARY:
+            buffer.kind, buffer.array = CAPTURED, owner_of(array)
+
+    def is_alive(self, buffer: Buffer) -> bool:
+        """Whether the array that owned the memory in the recorded run is still there."""
+        return buffer in self._owners and self._owners[buffer]() is not None
+
+    def as_output(self, window: Window, operations: list[Operation]) -> Window:
         """A result in memory that is new at each call, unless it is memory from outside."""
         if window.buffer.kind == TEMPORARY:
             window.buffer.kind = OUTPUT
@@ -304,23 +305,26 @@ class _Tracer:
         from nbdl.ops.copying import COPY
 
         strides = np.empty(window.shape, window.dtype).strides
-        copied = Buffer(OUTPUT, window.nbytes, len(self._buffers))
-        self._buffers[id(copied)] = copied, 0
-        out = Window(copied, 0, window.shape, strides, window.dtype)
+        out = Window(Buffer(OUTPUT, window.nbytes, len(self._owners)), 0, window.shape, strides, window.dtype)
         operations.append(Operation(COPY, [window], [out]))
         return out
 
-    def _initial_values(self) -> list[Operation]:
-        """Copies of what arrays made of Python data held at first, where the function overwrites them."""
+    def initial_values(self, pristine: dict[int, Any]) -> list[Operation]:
+        """Copies of what arrays made of Python data held at first, where the function overwrites them.
+
+        Args:
+            pristine: by id of the array what it held; the arrays themselves live.
+        """
         from nbdl.ops.copying import COPY
 
         copies = []
-        for key, value in self._pristine.items():
+        for key, value in pristine.items():
             buffer, _ = self._buffers[key]
+            owner = self._owners[buffer]()
+            assert owner is not None
             if buffer.kind == CAPTURED:
-                buffer.kind = TEMPORARY
+                buffer.kind, buffer.array = TEMPORARY, None
             source = self.window(value, CAPTURED)
-            owner = buffer.array
             copies.append(
                 Operation(COPY, [source], [Window(buffer, 0, owner.shape, owner.strides, owner.dtype)])
             )

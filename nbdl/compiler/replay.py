@@ -7,7 +7,8 @@ the rest, on the NumPy backend everything, is a list of calls with ``out=``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of
 from nbdl.ops.pointwise import Pointwise
+from nbdl.utils.timing import wait_for_gpu
 
 if TYPE_CHECKING:
     from nbdl.backend.numba.launch import Plan
@@ -33,14 +35,17 @@ class Replay:
     Args:
         program: what to run; the arrays of its inputs are used to make plans, and let go.
         backend: what computes.
+        one_by_one: make a step of every operation, to time them.
 
     Attributes:
+        operations: as they are computed, an epilogue for which there is no plan on its own.
         steps: the parts that a call runs.
         memory: where the temporaries lie.
     """
 
-    def __init__(self, program: Program, backend: NumpyBackend):
+    def __init__(self, program: Program, backend: NumpyBackend, one_by_one: bool = False):
         self._program, self._backend = program, backend
+        self._one_by_one = one_by_one
         self.memory = Memory(plan_memory(program), backend.xp)
         self._results = list(
             dict.fromkeys(window.buffer for window in program.outputs if window.buffer.kind == OUTPUT)
@@ -50,7 +55,9 @@ class Replay:
         }
         self._lock = threading.Lock()
         self._sequels: list[Any] = []  # own the memory that their `run` reads
-        self.steps = self._lower()
+        plans = list(self._planned())
+        self.operations = [operation for operation, _ in plans]
+        self.steps = self._lower(plans)
         self._allocators = [self._allocator(buffer) for buffer in self._results]
         self._views = [self._result_view(window) for window in program.outputs]
         for buffer in self._bound:
@@ -67,6 +74,20 @@ class Replay:
                 for step in self.steps:
                     step(*arrays)
         return [view(arrays) for view in self._views]
+
+    def step_seconds(self, inputs: Sequence[Any], runs: int) -> list[float]:
+        """Run on these arrays so many times; the median time of each step."""
+        arrays = [*inputs, *[allocate() for allocate in self._allocators]]
+        times = np.empty((runs, len(self.steps)))
+        with self._lock:
+            for run in range(-1, runs):  # the first one only warms up
+                for k, step in enumerate(self.steps):
+                    wait_for_gpu()
+                    start = perf_counter()
+                    step(*arrays)
+                    wait_for_gpu()
+                    times[run, k] = perf_counter() - start
+        return np.median(times, 0).tolist()
 
     # --------------------------------------------------------------------------------------------- results
     def _allocator(self, buffer: Buffer) -> Callable[[], Any]:
@@ -100,7 +121,7 @@ class Replay:
         return lambda arrays: view_at(arrays[k], address_of(arrays[k]), window)
 
     # ------------------------------------------------------------------------------------------- operations
-    def _lower(self) -> list[Step]:
+    def _lower(self, plans: Sequence[tuple[Operation, Plan | None]]) -> list[Step]:
         steps: list[Step] = []
         planned: list[tuple[Plan, list[Place]]] = []
 
@@ -113,15 +134,33 @@ class Replay:
                 steps.append(sequel.run)
                 planned.clear()
 
-        for operation in self._program.operations:
-            plan = self._plan(operation)
+        for operation, plan in plans:
             if plan is None:
                 flush()
                 steps.append(self._host_call(operation))
             else:
                 planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
+                if self._one_by_one:
+                    flush()
         flush()
         return steps
+
+    def _planned(self) -> Iterator[tuple[Operation, Plan | None]]:
+        """The operations with their plans; an epilogue for which there is no plan, behind its product."""
+        for operation in self._program.operations:
+            plan = self._plan_parts(*operation.parts) if operation.parts else self._plan(operation)
+            if plan is None and operation.parts:
+                yield from ((part, self._plan(part)) for part in operation.parts)
+            else:
+                yield operation, plan
+
+    def _plan_parts(self, product: Operation, epilogue: Operation) -> Plan | None:
+        inputs, operands, (out,) = (
+            [self.memory.array(window) for window in windows]
+            for windows in (product.inputs, epilogue.inputs, epilogue.outputs)
+        )
+        plan = self._backend.plan_with_epilogue(product.primitive, inputs, epilogue.primitive, operands, out)
+        return plan if plan is not None and _lies_like(plan.outputs[0], out) else None
 
     def _plan(self, operation: Operation) -> Plan | None:
         """The backend's plan for an operation, if its results then lie where the program wants them."""

@@ -1,16 +1,28 @@
-"""A program as text: operations, buffers, kernels, bytes and FLOPs."""
+"""A program as text: operations, buffers, kernels, bytes and FLOPs; and where its time goes."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import TEMPORARY, Operation, Program
 from nbdl.compiler.replay import Replay
+from nbdl.ops.arithmetic import formula_of
+from nbdl.ops.matmul import MATMUL
+from nbdl.ops.pointwise import Pointwise
+from nbdl.utils.flops import flops
+from nbdl.utils.text import as_table, with_unit
+from nbdl.utils.timing import wait_for_gpu
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
+
+_PEAK_ROWS = 1024
+_PEAK_ELEMENTS = 1 << 24  # of float32, more than caches hold
 
 
 class Report:
@@ -51,12 +63,12 @@ class Report:
         return "\n".join(
             [
                 f"recorded: {len(self.recorded.operations)} operations, "
-                f"{_amount(self.recorded_bytes)}B of temporaries",
+                f"{with_unit(self.recorded_bytes, 'B')} of temporaries",
                 *_lines(self.recorded),
                 "",
                 f"improved on {self._backend.name}: {len(self.improved.operations)} operations in "
-                f"{self._steps} calls, {_amount(self.planned_bytes)}B of temporaries, "
-                f"{_amount(self.flops)}FLOP",
+                f"{self._steps} calls, {with_unit(self.planned_bytes, 'B')} of temporaries, "
+                f"{with_unit(self.flops, 'FLOP')}",
                 *_lines(self.improved),
             ]
         )
@@ -67,8 +79,8 @@ class Report:
 def _lines(program: Program) -> list[str]:
     lines = [f"  inputs  {', '.join(map(repr, program.inputs)) or 'none'}"]
     for operation in program.operations:
-        moved = sum(window.nbytes for window in (*operation.inputs, *operation.outputs))
-        lines.append(f"  {_text(operation)}    # {_amount(moved)}B, {_amount(flops_of(operation))}FLOP")
+        costs = f"{with_unit(bytes_of(operation), 'B')}, {with_unit(flops_of(operation), 'FLOP')}"
+        lines.append(f"  {_text(operation)}    # {costs}")
     lines.append(f"  return  {', '.join(map(repr, program.outputs)) or 'nothing'}")
     return lines
 
@@ -78,35 +90,114 @@ def _text(operation: Operation) -> str:
     inputs = ", ".join(map(repr, operation.inputs))
     formula = operation.primitive.params.get("formula")
     code = "" if formula is None else " {" + "; ".join(map(repr, formula.outputs)) + "}"
-    return f"{outputs} {'<-' if operation.into else '='} {operation.primitive.label}({inputs}){code}"
+    return f"{outputs} {'<-' if operation.into else '='} {operation.label}({inputs}){code}"
 
 
 def flops_of(operation: Operation) -> int:
     """Floating-point operations, roughly: products and sums of matrix kernels, nodes of formulas."""
-    primitive, inputs, outputs = operation.primitive, operation.inputs, operation.outputs
+    if operation.parts:
+        return sum(map(flops_of, operation.parts))
+    primitive, windows = operation.primitive, (*operation.inputs, *operation.outputs)
     formula: Any = primitive.params.get("formula")
     if formula is not None:
-        size = max([math.prod(window.shape) for window in (*inputs, *outputs)], default=0)
+        size = max([window.size for window in windows], default=0)
         count = sum(node.function is not None for node in formula.nodes)
         return size * (count + (primitive.name == "reduce"))
-    if primitive.name in ("matmul", "linear"):
-        a = inputs[0]
-        depth = a.shape[-2 if primitive.params.get("transpose_a") else -1] if a.shape else 1
-        return 2 * outputs[0].size * depth
-    if primitive.name == "convolution":
-        return 2 * outputs[0].size * math.prod(inputs[1].shape[1:])
-    if primitive.name == "convolution_input":
-        return 2 * inputs[0].size * math.prod(inputs[1].shape[1:])
-    if primitive.name == "convolution_weight":
-        gradient = next((w for w in inputs if w.shape[1] == outputs[0].shape[0]), inputs[0])
-        return 2 * gradient.size * math.prod(outputs[0].shape[1:])
-    return sum(window.size for window in outputs)
+    return flops(operation) or sum(window.size for window in operation.outputs)
 
 
-def _amount(number: float) -> str:
-    """1234567 as ``1.23 M``."""
-    for unit in ("", "k", "M", "G", "T"):
-        if abs(number) < 1000 or unit == "T":
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} "
+def bytes_of(operation: Operation) -> int:
+    """Bytes of the operands and results."""
+    return sum(window.nbytes for window in (*operation.inputs, *operation.outputs))
+
+
+class Row(NamedTuple):
+    """An operation of a program that was timed.
+
+    Attributes:
+        name: of the primitive.
+        shape: of its first result.
+        seconds: the median time of one run.
+        flops: floating-point operations, roughly.
+        nbytes: of operands and results.
+        roofline: the time in which the machine could compute as many FLOPs, or move as many bytes to and from
+            memory (the larger of the two), over the time it took. What lies in a cache may exceed 1.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    seconds: float
+    flops: int
+    nbytes: int
+    roofline: float
+
+
+class Profile:
+    """Where the time of a program goes, operation by operation; ``print`` it.
+
+    Attributes:
+        rows: the operations, in the order in which they run.
+        seconds: their times together.
+        peak_flops: FLOPs a second of a large matrix product on this machine, in float32.
+        peak_bytes: bytes a second of a sum of large arrays.
+
+    Args:
+        operations: what was timed.
+        seconds: the median time of each operation.
+        backend: what ran it.
+    """
+
+    def __init__(self, operations: Sequence[Operation], seconds: Sequence[float], backend: NumpyBackend):
+        self.peak_flops, self.peak_bytes = _peaks(backend)
+        self.rows: list[Row] = []
+        for operation, time in zip(operations, seconds, strict=True):
+            count, moved = flops_of(operation), bytes_of(operation)
+            best = max(count / self.peak_flops, moved / self.peak_bytes)
+            shape = operation.outputs[0].shape
+            self.rows.append(Row(operation.label, shape, time, count, moved, best / max(time, 1e-9)))
+        self.seconds = sum(row.seconds for row in self.rows)
+
+    def __str__(self) -> str:
+        header = ("operation", "result", "time", "share", "FLOP/s", "B/s", "of roofline")
+        lines = [
+            (
+                row.name,
+                str(list(row.shape)),
+                with_unit(row.seconds, "s"),
+                f"{row.seconds / (self.seconds or 1):.1%}",
+                with_unit(row.flops / max(row.seconds, 1e-9), ""),
+                with_unit(row.nbytes / max(row.seconds, 1e-9), ""),
+                f"{row.roofline:.0%}",
+            )
+            for row in self.rows
+        ]
+        return (
+            as_table(header, lines)
+            + f"\n{len(self.rows)} operations, {with_unit(self.seconds, 's')}; roofline: "
+            f"{with_unit(self.peak_flops, 'FLOP/s')}, {with_unit(self.peak_bytes, 'B/s')}"
+        )
+
+    __repr__ = __str__
+
+
+def _peaks(backend: NumpyBackend) -> tuple[float, float]:
+    """FLOPs and bytes a second that the backend reaches on large operands; takes some 0.1 s."""
+    xp = backend.xp
+    matrix, vector = xp.ones((_PEAK_ROWS, _PEAK_ROWS), np.float32), xp.ones(_PEAK_ELEMENTS, np.float32)
+    add = Pointwise.of(formula_of("add"))
+    product = _fastest(lambda: backend.execute(MATMUL, (matrix, matrix)))
+    out = xp.empty_like(vector)
+    total = _fastest(lambda: backend.execute(add, (vector, vector), out=out))
+    return 2 * _PEAK_ROWS**3 / product, 3 * vector.nbytes / total
+
+
+def _fastest(run: Callable[[], Any]) -> float:
+    run()
+    times = []
+    for _ in range(5):
+        wait_for_gpu()
+        start = perf_counter()
+        run()
+        wait_for_gpu()
+        times.append(perf_counter() - start)
+    return min(times)

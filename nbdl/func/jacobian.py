@@ -10,8 +10,7 @@ from nbdl.autograd import forward_ad
 from nbdl.autograd.tensor import Tensor
 from nbdl.func import tree
 from nbdl.func.arguments import Argnums, chosen, tensors, without_aux
-from nbdl.func.forward import jvp
-from nbdl.func.reverse import Pullback, grad
+from nbdl.func.reverse import Pullback, grad, vjp
 from nbdl.func.vectorize import vmap
 from nbdl.ops.creation import eye
 
@@ -158,7 +157,10 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
-    """The Hessian of a scalar function times a vector, forward over reverse, without the Hessian.
+    """The Hessian of a scalar function times a vector, without the Hessian.
+
+    The gradient is recorded and pulled back: two to three gradients. Forward over reverse mode,
+    ``jvp(grad(func), ...)``, evaluates everything together with its tangent, for four and more.
 
     Args:
         func: returns a tensor with one element and no axes.
@@ -175,6 +177,5 @@ def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
         tensor([ 6., 12.])
     """
     if isinstance(primals, tuple):
-        gradient = grad(func, tuple(range(len(primals))))
-        return jvp(gradient, primals, tangents)[1]
-    return jvp(grad(func), (primals,), (tangents,))[1]
+        return vjp(grad(func, tuple(range(len(primals)))), *primals)[1](tangents)
+    return vjp(grad(func), primals)[1](tangents)[0]

@@ -48,8 +48,10 @@ def unflatten(leaves: list[Any], tree: Tree) -> Any:
 def _build(leaves: Iterator[Any], tree: Tree) -> Any:
     if tree.kind is None:
         return next(leaves)
-    entries = [_build(leaves, child) for child in tree.children]
+    entries = [next(leaves) if child is LEAF else _build(leaves, child) for child in tree.children]
     kind: Any = tree.kind
+    if kind is tuple:
+        return tuple(entries)
     if issubclass(kind, dict):
         return kind(zip(tree.keys, entries, strict=True))
     return kind(*entries) if hasattr(kind, "_fields") else kind(entries)

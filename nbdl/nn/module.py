@@ -386,7 +386,14 @@ class Module(Hooked, Stateful):
                     module.__dict__[name] = _converted_buffer(buffer, function)
         return self
 
-    def to(self: Self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> Self:
+    def to(
+        self: Self,
+        *args: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> Self:
         """Move to a device, to a floating dtype, or both, in place; integers keep their dtype.
 
         Args:
@@ -394,6 +401,7 @@ class Module(Hooked, Stateful):
             dtype: the dtype.
             device: the device.
             non_blocking: accepted; transfers are ordered by the stream.
+            memory_format: accepted; kernels order filters as they need them.
 
         Raises:
             TypeError: the dtype is not a floating one.

@@ -11,6 +11,7 @@ from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import modulus
 from nbdl.ops.creation import result_type
+from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
 
 __all__ = [
@@ -46,8 +47,9 @@ def _unary(name: str, doc: str) -> Callable[[Any], Tensor]:
     formula = formula_of(name)
     plain = Pointwise.of(formula, 0)
 
-    def operation(input: Any) -> Tensor:
-        return apply(plain, input) if isinstance(input, Tensor) else call(formula, input)
+    def operation(input: Any, *, out: Tensor | None = None) -> Tensor:
+        result = apply(plain, input) if isinstance(input, Tensor) else call(formula, input)
+        return result if out is None else written(name, result, out)
 
     return _described(operation, name, doc, plain)
 
@@ -57,10 +59,10 @@ def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     formula = formula_of(name)
     plain = Pointwise.of(formula, 0)
 
-    def operation(input: Any, other: Any) -> Tensor:
-        if isinstance(input, Tensor) and isinstance(other, Tensor):
-            return apply(plain, input, other)
-        return call(formula, input, other)
+    def operation(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
+        both = isinstance(input, Tensor) and isinstance(other, Tensor)
+        result = apply(plain, input, other) if both else call(formula, input, other)
+        return result if out is None else written(name, result, out)
 
     return _described(operation, name, doc, plain)
 
@@ -70,10 +72,10 @@ def _power(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     formula = formula_of(name)
     plain = Pointwise.of(formula, 0)
 
-    def operation(input: Any, exponent: Any) -> Tensor:
-        if isinstance(input, Tensor) and isinstance(exponent, Tensor):
-            return apply(plain, input, exponent)
-        return call(formula, input, exponent)
+    def operation(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+        both = isinstance(input, Tensor) and isinstance(exponent, Tensor)
+        result = apply(plain, input, exponent) if both else call(formula, input, exponent)
+        return result if out is None else written(name, result, out)
 
     return _described(operation, name, doc, plain)
 
@@ -183,38 +185,44 @@ SCALED_SUBTRACT = Formula("subtract", lambda x, y, alpha: x - alpha * y, 3)
 _ADD, _SUBTRACT = Pointwise.of(_add, 0), Pointwise.of(_subtract, 0)
 
 
-def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """``input + alpha * other``."""
     if alpha != 1:
-        return call(SCALED_ADD, input, other, alpha)
-    if isinstance(input, Tensor) and isinstance(other, Tensor):
-        return apply(_ADD, input, other)
-    return call(_add, input, other)
+        result = call(SCALED_ADD, input, other, alpha)
+    elif isinstance(input, Tensor) and isinstance(other, Tensor):
+        result = apply(_ADD, input, other)
+    else:
+        result = call(_add, input, other)
+    return result if out is None else written("add", result, out)
 
 
-def subtract(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+def subtract(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
     """``input - alpha * other``.
 
     Raises:
         RuntimeError: both are bools, or the shapes do not broadcast.
     """
     if alpha != 1:
-        return call(SCALED_SUBTRACT, input, other, alpha)
-    if isinstance(input, Tensor) and isinstance(other, Tensor):
-        return apply(_SUBTRACT, input, other)
-    return call(_subtract, input, other)
+        result = call(SCALED_SUBTRACT, input, other, alpha)
+    elif isinstance(input, Tensor) and isinstance(other, Tensor):
+        result = apply(_SUBTRACT, input, other)
+    else:
+        result = call(_subtract, input, other)
+    return result if out is None else written("subtract", result, out)
 
 
 sub = subtract
 add.primitive, subtract.primitive = _ADD, _SUBTRACT  # type: ignore[attr-defined]
 
 
-def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+def divide(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
     """``input / other``, rounded to ``floor`` or ``trunc`` if asked.
 
     Raises:
         ValueError: another rounding mode.
     """
+    if out is not None:
+        return written("divide", divide(input, other, rounding_mode=rounding_mode), out)
     if rounding_mode is None:
         return call(_divide, input, other)
     if rounding_mode == "floor":

@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import module_for
 from nbdl.ops.copying import to
 from nbdl.ops.creation import constructed
+from nbdl.ops.memory_format import contiguous_format, is_arranged
 from nbdl.ops.primitive import sizes_of
 
 _TYPE_NAMES = {
@@ -24,10 +25,15 @@ _TYPE_NAMES = {
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of the type, ``nbdl.FloatTensor``; with ``dtype`` the tensor cast to it."""
     if dtype is not None:
-        return to(self, dtype)
+        return to(self, getattr(dtype, "_dtype", dtype))  # of nbdl.FloatTensor and the like
     name = self.dtype.name
     place = "nbdl.cuda." if self.is_cuda else "nbdl."
     return f"{place}{_TYPE_NAMES.get(name, name.capitalize())}Tensor"
+
+
+def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
+    """Whether the elements lie in memory in the order of their indices, or in that of ``memory_format``."""
+    return is_arranged(self, memory_format)
 
 
 def ndimension(self: Tensor) -> int:

@@ -14,6 +14,7 @@ from nbdl.backend.device import Device, device_of, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import where
 from nbdl.ops.batching import one_by_one, over_leading_axes
+from nbdl.ops.memory_format import arranged
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View
 
@@ -171,9 +172,10 @@ class ViewUpdate(Primitive):
 
 
 # ----------------------------------------------------------------------------------------- public functions
-def clone(input: Tensor) -> Tensor:
-    """A copy that gradients flow through, with the memory layout of ``input``."""
-    return apply(Copy.of("K"), input)
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy that gradients flow through, with the memory layout of ``input``, or in ``memory_format``."""
+    copy = apply(Copy.of("K"), input)
+    return copy if memory_format is None else arranged("clone", copy, memory_format)
 
 
 def writable_copy(x: Tensor, *others: Any) -> Tensor:
@@ -240,6 +242,7 @@ def to(
     device: Any = None,
     copy: bool = False,
     non_blocking: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """``input`` with another dtype, on another device, or both; itself if nothing changes.
 
@@ -250,6 +253,7 @@ def to(
         device: the device.
         copy: make a copy in any case.
         non_blocking: accepted; transfers are ordered by the stream.
+        memory_format: the order of the elements in memory.
 
     Raises:
         RuntimeError: there is no such device, or a name is neither a device nor a dtype.
@@ -262,6 +266,8 @@ def to(
             result = Transfer.of(target, here)(result)
     if wanted is not None and result.array.dtype != wanted:
         result = apply(Cast.of(wanted), result)
+    if memory_format is not None:
+        result = arranged("to", result, memory_format)
     return clone(result) if copy and result is input else result
 
 

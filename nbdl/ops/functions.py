@@ -12,7 +12,7 @@ from nbdl.ops.creation import *
 from nbdl.ops.einsum import *
 from nbdl.ops.indexing import *
 from nbdl.ops.joining import *
-from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.layout import *
 from nbdl.ops.low_rank import *
 from nbdl.ops.matmul import *
@@ -24,6 +24,7 @@ from nbdl.ops.quantiles import *
 from nbdl.ops.random import *
 from nbdl.ops.rearranging import *
 from nbdl.ops.reduction import *
+from nbdl.ops.rejection import *
 from nbdl.ops.scanning import *
 from nbdl.ops.scattering import *
 from nbdl.ops.segments import *
@@ -38,4 +39,4 @@ from nbdl.ops.statistics import *
 from nbdl.ops.triangular import *
 from nbdl.ops.window_scattering import *
 
-_tensors_required(globals())
+_offer(globals())

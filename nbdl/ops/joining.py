@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ import numpy as np
 from nbdl.autograd.batching import apply_batched
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.resampling import Taps
 from nbdl.formula import dtypes
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, normalize_axis
+from nbdl.ops.resampling import resample
 from nbdl.ops.shape import Slice, narrow, unsqueeze
 
 if TYPE_CHECKING:
@@ -443,8 +446,17 @@ def pad(
             raise RuntimeError(
                 f"pad: widths ({before}, {after}) of mode {mode!r} must stay within dim {axis} of size {n}"
             )
-        widened = (max(before, 0), max(after, 0))
-        source = np.pad(np.arange(n), widened, mode=numpy_mode)  # type: ignore[call-overload]
-        source = source[max(0, -before) : len(source) - max(0, -after)]
-        x = x.index_select(axis, x.new_tensor(source, dtype=np.int64))
+        taps = _frame_taps(n, before, after, numpy_mode)
+        if dtypes.is_floating(x.dtype) or x.is_complex():
+            x = resample(x, axis, taps)
+        else:
+            x = x.index_select(axis, x.new_tensor(taps.places, dtype=np.int64))
     return x
+
+
+@lru_cache(256)
+def _frame_taps(n: int, before: int, after: int, numpy_mode: Any) -> Taps:
+    """For every element of a widened axis the one that it repeats."""
+    places = np.pad(np.arange(n), (max(before, 0), max(after, 0)), mode=numpy_mode)
+    places = places[max(0, -before) : len(places) - max(0, -after)]
+    return Taps.of_rows(places[:, None], np.ones((len(places), 1)), n)

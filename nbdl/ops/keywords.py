@@ -1,4 +1,4 @@
-"""How public functions take their arguments: NumPy's keywords beside PyTorch's, and tensors only."""
+"""How public functions take their arguments: NumPy's keywords, PyTorch's ``out=``, and tensors only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.formula import dtypes
 
-__all__ = ["numpy_keywords", "tensors_required"]
+__all__ = ["numpy_keywords", "offer", "written"]
 
 R = TypeVar("R")
 
@@ -45,21 +46,58 @@ def numpy_keywords(function: Callable[..., R]) -> Callable[..., R]:
     return accepting_both
 
 
-def tensors_required(namespace: dict[str, Any], skip: int = 0) -> None:
-    """Makes functions that fail on something else than a tensor say which argument it was.
+def offer(namespace: dict[str, Any], skip: int = 0) -> None:
+    """Makes what users call of the functions of a module, or of the methods of a class.
 
-    Every function of ``namespace`` with a parameter annotated ``Tensor`` is replaced by one that looks at the
-    arguments after a failure, so that a call that succeeds costs no check.
+    Where something else than a tensor is given for a parameter annotated ``Tensor``, and the call fails, the
+    error says which argument it was; a call that succeeds costs no check. Functions of tensors take PyTorch's
+    ``out=``, see :func:`written`.
 
     Args:
         namespace: of a module or a class; names that begin with an underscore stay.
-        skip: parameters at the front that are known to be tensors (1 for methods).
+        skip: parameters at the front that are known to be tensors (1 for methods, which have no ``out``).
     """
     for name, value in namespace.items():
         if isinstance(value, FunctionType) and not name.startswith("_"):
-            tensors = [key for key in _parameters(value)[skip:] if value.__annotations__.get(key) == "Tensor"]
-            if tensors:
-                namespace[name] = _blaming(value, frozenset(tensors))
+            annotated = [(key, value.__annotations__.get(key, "")) for key in _parameters(value)[skip:]]
+            tensors = frozenset(key for key, kind in annotated if kind == "Tensor")
+            if tensors or (
+                not skip and any("Tensor" in kind for _, kind in annotated if isinstance(kind, str))
+            ):
+                namespace[name] = _offered(value, tensors, takes_out=not skip)
+
+
+def written(label: str, result: Any, out: Any) -> Any:
+    """``out`` holding ``result``, or a tuple of tensors holding several; an empty tensor takes its shape.
+
+    Raises:
+        RuntimeError: a tensor of ``out`` has another shape, a dtype that the result cannot be cast to, or
+            gradients are wanted, which do not flow into ``out``.
+        TypeError: ``out`` is no tensor, or not as many as results.
+    """
+    results = result if isinstance(result, tuple) else (result,)
+    targets = out if isinstance(out, (tuple, list)) else (out,)
+    if len(results) != len(targets) or not all(isinstance(target, Tensor) for target in targets):
+        raise TypeError(f"{label}(): argument 'out' must be {len(results)} tensor(s), got {out!r}")
+    for target, value in zip(targets, results, strict=True):
+        if target.requires_grad or value.requires_grad:
+            raise RuntimeError(
+                f"{label}(): functions with out=... arguments don't support automatic differentiation, but "
+                "one of the arguments requires grad"
+            )
+        if dtypes.category(value.dtype) > dtypes.category(target.dtype):
+            raise RuntimeError(
+                f"{label}(): result type {value.dtype} can't be cast to the desired output type "
+                f"{target.dtype}"
+            )
+        if target.shape != value.shape:
+            if target.numel():
+                raise RuntimeError(
+                    f"{label}(): out has shape {list(target.shape)}, the result has {list(value.shape)}"
+                )
+            target.resize_(*value.shape)
+        target.copy_(value)
+    return out
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -67,16 +105,18 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
-def _blaming(function: Callable[..., R], tensors: frozenset[str]) -> Callable[..., R]:
+def _offered(function: Callable[..., Any], tensors: frozenset[str], takes_out: bool) -> Callable[..., Any]:
     @wraps(function)
-    def operation(*args: Any, **keywords: Any) -> R:
+    def operation(*args: Any, **keywords: Any) -> Any:
+        out = keywords.pop("out", None) if takes_out and keywords else None
         try:
-            return function(*args, **keywords)
+            result = function(*args, **keywords)
         except (AttributeError, TypeError, RuntimeError, IndexError, ValueError) as error:
             wrong = _first_that_is_no_tensor(function, tensors, args, keywords)
             if wrong is None:
                 raise
             raise TypeError(wrong) from error
+        return result if out is None else written(function.__name__, result, out)
 
     return operation
 

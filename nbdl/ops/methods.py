@@ -43,7 +43,7 @@ from nbdl.ops import (
     triangular,
     window_scattering,
 )
-from nbdl.ops.keywords import tensors_required
+from nbdl.ops.keywords import offer
 from nbdl.ops.matmul import bmm, dot, matmul, mm, mv
 from nbdl.ops.softmax import log_softmax, softmax
 
@@ -359,6 +359,7 @@ class Operations:
     map2_ = attributes.map2_
     map_ = attributes.map_
     name = property(attributes.nothing, doc="None: tensors have no names.")
+    is_contiguous = attributes.is_contiguous
     ndimension = attributes.ndimension
     nelement = attributes.nelement
     pin_memory = attributes.pin_memory
@@ -697,7 +698,7 @@ class Operations:
 def attach() -> None:
     """Give :class:`Tensor` its operators and methods; what the class defines itself stays."""
     operations = dict(vars(Operations))
-    tensors_required(operations, skip=1)
+    offer(operations, skip=1)
     for name, value in operations.items():
         if name not in vars(Tensor):
             setattr(Tensor, name, value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbdl.autograd.modes import no_grad
+from nbdl.autograd.modes import mode, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import current_device, transfer
 from nbdl.formula import Formula, dtypes
@@ -92,6 +92,16 @@ class RandomBernoulli(_Draw):
 
 
 # -------------------------------------------------------------------------------------------------- helpers
+def is_everywhere(condition: Tensor) -> bool:
+    """Whether a condition holds for all elements.
+
+    Inside of vmap and of a program that is recorded the elements cannot be read, and the answer is yes.
+    """
+    if condition.batch is not None or mode.recorder is not None:
+        return True
+    return bool(condition.all())
+
+
 def _generator_for(label: str, generator: Generator | None, device: Any) -> Generator:
     if generator is None:
         return default_generator(device)
@@ -303,7 +313,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     if p is None:
         if not input.is_floating_point():
             raise RuntimeError(f"bernoulli: expected a floating tensor of probabilities, got {input.dtype}")
-        if input.array.size and not bool(((probability >= 0) & (probability <= 1)).all()):
+        if not is_everywhere((probability >= 0) & (probability <= 1)):
             raise RuntimeError("bernoulli: expected all probabilities to be in [0, 1]")
     source = _generator_for("bernoulli", generator, input.device)
     return source.draw(RandomBernoulli.of(input.array.shape, input.array.dtype), probability)
@@ -343,9 +353,9 @@ def multinomial(
     if not replacement and num_samples > n:
         raise RuntimeError(f"multinomial: cannot sample {num_samples} of {n} categories without replacement")
     weights = input.detach()
-    if not bool((weights.isfinite() & (weights >= 0)).all()):
+    if not is_everywhere(weights.isfinite() & (weights >= 0)):
         raise RuntimeError("multinomial: probability tensor contains either inf, nan or element < 0")
-    if n == 0 or not bool((weights.sum(-1) > 0).all()):
+    if n == 0 or not is_everywhere(weights.sum(-1) > 0):
         raise RuntimeError("multinomial: invalid distribution (sum of probabilities <= 0)")
     weights = weights.to(np.float64)
     source = _generator_for("multinomial", generator, input.device)

@@ -12,6 +12,7 @@ from nbdl.autograd.modes import recording
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.memory_format import arranged
 from nbdl.ops.primitive import View, inverse_permutation, normalize_axes, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
 
@@ -261,8 +262,10 @@ def _make_row_major(x: Tensor) -> None:
     x.array = array
 
 
-def contiguous(input: Tensor) -> Tensor:
-    """``input`` itself if its elements lie in row-major order, else such a copy."""
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
+    """``input`` itself if its elements lie in row-major order, or in ``memory_format``, else such a copy."""
+    if memory_format is not None and memory_format.order is not None:
+        return arranged("contiguous", input, memory_format)
     return input if input.array.flags.c_contiguous else _row_major_copy(input)
 
 

@@ -17,6 +17,7 @@ from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import lgamma, mul, negative
 from nbdl.ops.batching import over_broadcast_axes
 from nbdl.ops.creation import result_type
+from nbdl.ops.gamma import gammainc_slope
 from nbdl.ops.pointwise import call, operand
 from nbdl.ops.primitive import Primitive, check_broadcast
 from nbdl.ops.reduction import sum_to
@@ -48,7 +49,7 @@ _k1e_slope = _formula("k1e_slope", lambda x, y, k0e: y - k0e - y / x)
 _erfcx_slope = _formula("erfcx_slope", lambda x, y: 2 * x * y - 2 / math.sqrt(math.pi))
 _log_ndtr_slope = _formula("log_ndtr_slope", lambda x, y: f.exp(-0.5 * f.square(x) - y) / _SQRT_2PI)
 _ndtri_slope = _formula("ndtri_slope", lambda y: _SQRT_2PI * f.exp(0.5 * f.square(y)))
-_gammainc_slope = _formula("gammainc_slope", lambda a, x: f.exp(f.xlogy(a - 1, x) - x - f.lgamma(a)))
+_gammainc_density = _formula("gammainc_density", lambda a, x: f.exp(f.xlogy(a - 1, x) - x - f.lgamma(a)))
 
 # For each function the partial derivatives, called with the value and the operands; None: not known.
 RULES: dict[str, tuple[Partial | None, ...]] = {
@@ -69,8 +70,11 @@ RULES: dict[str, tuple[Partial | None, ...]] = {
     "erfcx": (lambda y, x: _erfcx_slope(x, y),),  # 7.10.1
     "log_ndtr": (lambda y, x: _log_ndtr_slope(x, y),),
     "ndtri": (lambda y, x: _ndtri_slope(y),),
-    "gammainc": (None, lambda y, a, x: _gammainc_slope(a, x)),  # 8.8.13
-    "gammaincc": (None, lambda y, a, x: negative(_gammainc_slope(a, x))),
+    "gammainc": (lambda y, a, x: gammainc_slope(a, x), lambda y, a, x: _gammainc_density(a, x)),  # 8.8.13
+    "gammaincc": (
+        lambda y, a, x: negative(gammainc_slope(a, x)),
+        lambda y, a, x: negative(_gammainc_density(a, x)),
+    ),
     "zeta": (None, lambda y, s, q: negative(mul(s, special("zeta", s + 1, q)))),  # 25.11.17
 }
 
@@ -202,12 +206,12 @@ def i0(input: Tensor) -> Tensor:
 
 
 def igamma(input: Tensor, other: Tensor) -> Tensor:
-    """The regularised lower incomplete gamma function P(a, x), a first; differentiable by x."""
+    """The regularised lower incomplete gamma function P(a, x), a first."""
     return special("gammainc", input, other)
 
 
 def igammac(input: Tensor, other: Tensor) -> Tensor:
-    """The regularised upper incomplete gamma function 1 - P(a, x), a first; differentiable by x."""
+    """The regularised upper incomplete gamma function 1 - P(a, x), a first."""
     return special("gammaincc", input, other)
 
 

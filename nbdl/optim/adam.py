@@ -10,7 +10,8 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, maximum, pow, sqrt
 from nbdl.ops.creation import zeros
-from nbdl.optim.optimizer import Optimizer, check_at_least_zero, reject_differentiable, update
+from nbdl.optim.elementwise import CheckedOptimizer, decays, sign_of
+from nbdl.optim.optimizer import update
 
 Rule = tuple[Expr, ...]
 
@@ -49,7 +50,7 @@ _RULES = (
 )
 
 
-class Adam(Optimizer):
+class Adam(CheckedOptimizer):
     r"""Adam: steps along the mean gradient, scaled by the root of the mean squared gradient.
 
         m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
@@ -106,27 +107,14 @@ class Adam(Optimizer):
             "differentiable": differentiable, "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
         }  # fmt: skip
-        self.check_group(defaults)
         super().__init__(params, defaults)
-
-    def check_group(self, group: dict[str, Any]) -> None:
-        label = type(self).__name__
-        check_at_least_zero(label, "learning rate", group["lr"])
-        check_at_least_zero(label, "epsilon value", group["eps"])
-        check_at_least_zero(label, "weight_decay value", group["weight_decay"])
-        for k, beta in enumerate(group["betas"]):
-            if not 0.0 <= float(beta) < 1.0:
-                raise ValueError(f"{label}: Invalid beta parameter at index {k}: {beta} (must be in [0, 1))")
-        reject_differentiable(label, group["differentiable"])
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
         """In the order of the formula."""
         beta1, beta2 = group["betas"]
-        weight_decay, decoupled = group["weight_decay"], group["decoupled_weight_decay"]
         return {
             "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "penalty": 0.0 if decoupled else weight_decay, "decay": weight_decay if decoupled else 0.0,
-            "sign": -1.0 if group["maximize"] else 1.0,
+            **decays(group, group["decoupled_weight_decay"]), "sign": sign_of(group),
         }  # fmt: skip
 
     def update_group(

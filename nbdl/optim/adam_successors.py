@@ -7,23 +7,9 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, equal, maximum, pow, sign, sqrt, where
-from nbdl.optim.elementwise import ElementwiseOptimizer, decays, sign_of
+from nbdl.optim.elementwise import ElementwiseOptimizer, TwoMeans, sign_of
 
 Rule = tuple[Expr, ...]
-
-
-class _TwoMeans(ElementwiseOptimizer):
-    """What the relatives of Adam share: a mean of gradients and one of their squares."""
-
-    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
-        return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "sign": sign_of(group),
-            **decays(group, group["decoupled_weight_decay"]),
-        }  # fmt: skip
 
 
 def _adabelief(p: Expr, g: Expr, m: Expr, v: Expr, *scalars: Expr) -> Rule:
@@ -50,7 +36,7 @@ _ADABELIEF = Formula("adabelief", _adabelief, 12)
 _ADABELIEF_AMSGRAD = Formula("adabelief_amsgrad", _adabelief_amsgrad, 13)
 
 
-class AdaBelief(_TwoMeans):
+class AdaBelief(TwoMeans):
     r"""AdaBelief: Adam scaled by how far gradients are from their mean, instead of from 0.
 
         m <- beta1 m + (1 - beta1) g,  s <- beta2 s + (1 - beta2) (g - m)^2 + eps
@@ -111,7 +97,7 @@ def _yogi(
 _YOGI = Formula("yogi", _yogi, 12)
 
 
-class Yogi(_TwoMeans):
+class Yogi(TwoMeans):
     r"""Yogi: Adam whose mean of squares changes by at most (1 - beta2) g^2 a step.
 
         v <- v - (1 - beta2) sign(v - g^2) g^2
@@ -173,7 +159,7 @@ def _uncorrected_adam(
 _UNCORRECTED_ADAM = Formula("uncorrected_adam", _uncorrected_adam, 12)
 
 
-class UncorrectedAdam(_TwoMeans):
+class UncorrectedAdam(TwoMeans):
     """Adam without the correction of its means for their start at 0: p <- p - lr m / (sqrt(v) + eps).
 
     The first steps are too long, by up to (1 - beta1) / sqrt(1 - beta2); see :class:`Adam` for the remedy.

@@ -10,7 +10,7 @@ import numpy as np
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, abs, maximum, pow, sqrt, where
-from nbdl.optim.elementwise import ElementwiseOptimizer, count, decays, overwrite, sign_of
+from nbdl.optim.elementwise import ElementwiseOptimizer, TwoMeans, count, decays, overwrite, sign_of
 from nbdl.optim.optimizer import COUNT
 
 Rule = tuple[Expr, ...]
@@ -201,7 +201,7 @@ def _radam(
 _RADAM = Formula("radam", _radam, 12)
 
 
-class RAdam(ElementwiseOptimizer):
+class RAdam(TwoMeans):
     r"""RAdam: Adam whose first steps wait until the variance of the scale is finite.
 
         rho = rho_inf - 2 t beta2^t / (1 - beta2^t),  rho_inf = 2 / (1 - beta2) - 1
@@ -246,16 +246,6 @@ class RAdam(ElementwiseOptimizer):
             "differentiable": differentiable,
         }  # fmt: skip
         super().__init__(params, defaults)
-
-    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
-
-    def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
-        return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "sign": sign_of(group),
-            **decays(group, group["decoupled_weight_decay"]),
-        }  # fmt: skip
 
     def rule(self, group: dict[str, Any]) -> Formula:
         return _RADAM

@@ -2,86 +2,161 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from nbdl import linalg
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.arithmetic import where
+from nbdl.ops.creation import eye
+from nbdl.ops.joining import cat
 from nbdl.ops.matmul import dot
 from nbdl.optim.bounds import Box
+from nbdl.optim.curvature.quasi_newton import compact
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.iteration import Method
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
-from nbdl.optim.search.interpolation import quadratic_minimizer
-from nbdl.optim.search.line import MAX_STEP
-from nbdl.optim.vectors import fetch, moved, norm
+from nbdl.optim.search import MoreThuente
+from nbdl.optim.search.line import MAX_STEP, Line, NotADescentDirectionError, Sample
+from nbdl.optim.vectors import fetch, norm
 
-_MARGIN = 1e-10  # variables so near to a bound count as being there
-_C1, _C2 = 1e-4, 0.9
+_LEAST_CURVATURE = 1e-8  # of a pair that is remembered, relative to the slope
 
 
-class ProjectedLBFGS(Method):
-    """L-BFGS in the variables that no bound holds, and a search along the projection of its direction.
+class _Model(NamedTuple):
+    """g^T p + p^T B p / 2 at x, with B = theta I - W M W^T."""
 
-    The pairs are restricted to these variables, so that the direction is a quasi-Newton step of the reduced
-    problem, and every point is projected onto the box. It solves the problems of L-BFGS-B (Byrd, Lu, Nocedal,
-    Zhu (1995)); the bounds at which variables are held are found by the projection in place of the
-    generalized Cauchy point.
+    x: Tensor
+    g: Tensor
+    theta: Tensor
+    w: Tensor
+    m: Tensor
 
-    Source: Bertsekas (1982), Projected Newton methods for optimization problems with simple constraints, eqs.
-        (27) to
-    (32); Schmidt, Kim, Sra (2011), Projected Newton-type methods in machine learning, algorithm 11.3.
+
+class _Cauchy(NamedTuple):
+    """The generalized Cauchy point.
+
+    Attributes:
+        x: the point (n,).
+        c: W^T (x - start).
+        free: 1 for variables that are not at a bound there (n,).
+    """
+
+    x: Tensor
+    c: Tensor
+    free: Tensor
+
+
+class BoundedLBFGS(Method):
+    """L-BFGS-B: the quadratic model of L-BFGS, minimized within the bounds, and a search towards that point.
+
+    The generalized Cauchy point, the first minimizer of the model along the projected gradient, says which
+    variables are held at bounds; in the others the model is minimized, and the result projected.
+
+    Source: Byrd, Lu, Nocedal, Zhu (1995), A limited memory algorithm for bound constrained optimization,
+        algorithms L-BFGS-B and CP and section 5.1; Morales, Nocedal (2011), Remark on algorithm 778, for the
+        projection.
 
     Args:
         box: the bounds.
         history_size: of the memory.
-        max_evaluations: of the function in one search.
     """
 
-    def __init__(self, box: Box, history_size: int = 10, max_evaluations: int = 40):
-        self._box, self._memory, self._max_evaluations = box, LimitedMemory(history_size), max_evaluations
+    def __init__(self, box: Box, history_size: int = 10):
+        self._box, self._memory, self._search = box, LimitedMemory(history_size), MoreThuente(c1=1e-3)
 
     def iterate(self, objective: Objective, point: Point) -> tuple[Point, Status | None]:
         with no_grad():
-            free = self._box.free(point.x, point.gradient, _MARGIN)
-            reduced = point.gradient * free
-            had_memory = self._memory.count > 0
-            found = self._search(objective, point, -self._memory.multiply_within(reduced, free))
-            if found is None and had_memory:
-                self._memory.forget()
-                found = self._search(objective, point, -reduced)
+            found, status = self._searched(objective, point)
+            if found is None and self._memory.forget():
+                found, status = self._searched(objective, point)
             if found is None:
-                return point, Status.SEARCH_FAILED
-            if found.slope - found.extra[0] > 1e-8 * abs(found.extra[0]):
-                self._memory.push(point, found)
-            return found, Status.UNBOUNDED if found.value < -MAX_STEP else None
+                return point, status or Status.SEARCH_FAILED
+            return found.point, status
 
-    def _search(self, objective: Objective, point: Point, direction: Tensor) -> Point | None:
-        """A point with sufficient decrease on the arc P(x + t d), Bertsekas (1982), eq. (29)."""
-        step = 1.0
-        if self._memory.count == 0:
+    def _searched(self, objective: Objective, point: Point) -> tuple[Sample | None, Status | None]:
+        """The end of a search towards the minimizer of the model; what it tells of curvature is learned."""
+        direction = self._minimizer(point) - point.x
+        limit = self._longest(point.x, direction)
+        line = Line(objective, point, direction, limit, self._box)
+        first = 1.0
+        if not self._memory.count:
             (size,) = fetch(norm(direction))
-            step = min(1.0, 1 / size)
-        best: Point | None = None
-        for _ in range(self._max_evaluations):
-            x = self._box.project(moved(point.x, step, direction))
-            step_taken = x - point.x
-            trial = objective.evaluate(x, step_taken, [dot(point.gradient, step_taken)])
-            (slope,), value = trial.extra, trial.value
-            if not slope < 0:
-                return best
-            if (
-                trial.is_finite
-                and value <= point.value + _C1 * slope
-                and (best is None or value < best.value)
-            ):
-                best = trial
-                if trial.slope >= _C2 * slope or step >= MAX_STEP:
-                    return best
-                step *= 4
-            elif best is not None:
-                return best
-            elif trial.is_finite:
-                factor = quadratic_minimizer(1.0, point.value, slope, value)
-                step *= min(max(factor, 0.1), 0.5)
-            else:
-                step *= 0.1
-        return best
+            first = min(1.0, 1 / size) if size > 0 else 1.0
+        try:
+            sample, status = self._search(line, min(first, limit))
+        except NotADescentDirectionError:
+            return None, None
+        if sample is not None and (sample.slope - line.slope) > -_LEAST_CURVATURE * line.slope:
+            self._memory.push(point, sample.point)
+        return sample, None if status is Status.SEARCH_FAILED else status
+
+    def _longest(self, x: Tensor, direction: Tensor) -> float:
+        """How far a direction can be followed; 1 at least, since its end is within the bounds."""
+        bound = where(direction > 0, self._box.upper, self._box.lower)
+        steps = where(direction == 0, math.inf, (bound - x) / direction)
+        (limit,) = fetch(steps.amin())
+        return min(max(limit, 1.0), MAX_STEP)
+
+    def _minimizer(self, point: Point) -> Tensor:
+        x, g = point.x, point.gradient
+        if self._memory.count:
+            try:
+                model = _Model(x, g, *compact(*self._memory.pairs()))
+                return self._in_subspace(model, self._cauchy(model))
+            except linalg.LinAlgError:  # pairs that depend on each other
+                self._memory.forget()
+        model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
+        return self._in_subspace(model, self._cauchy(model))
+
+    def _cauchy(self, model: _Model) -> _Cauchy:
+        """Algorithm CP, all segments of the path at once.
+
+        Segment j lies between the breakpoints t_{j-1} and t_j; there the first j variables, in the order of
+        their breakpoints, are at bounds, and the others move by -g.
+        """
+        x, g, theta, w, m = model
+        bound = where(g < 0, self._box.upper, self._box.lower)
+        breaks = where(g == 0, math.inf, (x - bound) / g)
+        times, order = breaks.sort()
+        d = where(times > 0, -g[order], 0.0)
+        starts = cat([times.new_zeros(1), times[:-1]])
+        lengths = where(times.isfinite(), times - starts, 0.0)
+        starts = where(starts.isfinite(), starts, 0.0)  # of segments that are never reached
+        squares = _from_here(d * d)
+        p = _from_here(d.unsqueeze(1) * w[order])
+        steps = lengths.unsqueeze(1) * p
+        c = steps.cumsum(0) - steps
+        slope = -squares + theta * starts * squares - ((p @ m) * c).sum(1)
+        bend = theta * squares - ((p @ m) * p).sum(1)
+        tiny = float(np.finfo(x.dtype).eps) * theta * squares[0]
+        advance = (-slope / bend.maximum(tiny).clamp(min=1e-300 if x.itemsize > 4 else 1e-30)).clamp(min=0)
+        ends_here = (slope >= 0) | (starts + advance < times)
+        # The first minimizer; where there is none, all variables end at bounds.
+        end = where(ends_here, starts + advance, math.inf)[ends_here.to(x.dtype).argmax()]
+        is_free = breaks > end
+        at = self._box.project(where(is_free, x - g * end, where(g == 0, x, bound)))
+        return _Cauchy(at, w.T @ (at - x), is_free.to(x.dtype))
+
+    def _in_subspace(self, model: _Model, cauchy: _Cauchy) -> Tensor:
+        """The minimizer of the model in the free variables, section 5.1 (direct primal method)."""
+        x, g, theta, w, m = model
+        r = cauchy.free * (g + theta * (cauchy.x - x) - w @ (m @ cauchy.c))
+        inside = w * cauchy.free.unsqueeze(1)
+        identity = eye(m.shape[0], dtype=x.dtype, device=x.device)
+        v = linalg.solve(identity - m @ (inside.T @ inside) / theta, m @ (inside.T @ r))
+        step = -(r + inside @ v / theta) / theta
+        projected = self._box.project(cauchy.x + step)
+        bound = where(step > 0, self._box.upper, self._box.lower)
+        longest = where(step == 0, math.inf, (bound - cauchy.x) / step).amin().clamp(min=0, max=1)
+        truncated = self._box.project(cauchy.x + longest * step)
+        return where(dot(projected - x, g) < 0, projected, truncated)
+
+
+def _from_here(terms: Tensor) -> Tensor:
+    """The sums of the terms of every index and all after it, along axis 0."""
+    return terms.flip(0).cumsum(0).flip(0)

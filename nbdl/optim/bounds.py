@@ -60,9 +60,9 @@ class Box:
         """x - P(x - g), which is 0 exactly at stationary points."""
         return x - self.project(x - gradient)
 
-    def free(self, x: Tensor, gradient: Tensor, margin: float = 0.0) -> Tensor:
+    def free(self, x: Tensor, gradient: Tensor) -> Tensor:
         """1 where a variable may move against the gradient, 0 where it is held at a bound (n,)."""
-        held = ((x <= self.lower + margin) & (gradient > 0)) | ((x >= self.upper - margin) & (gradient < 0))
+        held = ((x <= self.lower) & (gradient > 0)) | ((x >= self.upper) & (gradient < 0))
         return held.logical_not().to(x.dtype)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,15 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import full
 from nbdl.ops.joining import cat
 from nbdl.optim.function import check_loss
-from nbdl.optim.objective import Objective, Point, RecordedGradient, gradients_of, recorded_hessian
+from nbdl.optim.objective import Objective, Point, RecordedHessian
 from nbdl.optim.operators import LinearOperator
-from nbdl.optim.vectors import Layout, assign
+from nbdl.optim.recorded import gradients_of
+from nbdl.optim.vectors import Layout, assign, fetch, moved, slope_and_size
 
 
 def place(params: Sequence[Tensor], layout: Layout, x: Tensor) -> None:
-    """Give parameters the values of a flat vector, in place."""
-    with no_grad():
-        assign(params, layout.split(x))
+    """Give parameters the values of a flat vector, in place; nothing is recorded."""
+    assign(params, layout.split(x))
 
 
 class ClosureObjective(Objective):
@@ -68,9 +69,9 @@ class ClosureObjective(Objective):
 
     def place(self, x: Tensor) -> None:
         """Give the parameters the values of a flat vector."""
-        with no_grad():
-            values = x if self._anchor is None else self._anchor + self._scale * x
-        place(self._params, self.layout, values)
+        if self._anchor is not None:
+            x = self._anchor + self._scale * x
+        place(self._params, self.layout, x)
         self._here = None
 
     def loss(self, point: Point) -> Tensor:
@@ -84,42 +85,93 @@ class ClosureObjective(Objective):
         if self._records:
             check_loss(self._caller, "the closure", value, "return the loss itself")
             point.record = value
-        elif not isinstance(value, Tensor):
-            return self._number(value)
-        if value.numel() != 1:
-            raise RuntimeError(
-                f"{self._caller}: the closure must return a scalar loss, got shape {tuple(value.shape)}"
-            )
-        return value.detach().reshape(())
-
-    def _number(self, value: Any) -> Tensor:
-        if not isinstance(value, (int, float, np.number)):
-            raise TypeError(
-                f"{self._caller}: the closure must return the loss, a tensor or a number, got "
-                f"{type(value).__name__}"
-            )
-        return full((), float(value), dtype=np.float64)
+        return _scalar(self._caller, value)
 
     def gradient(self, point: Point) -> Tensor:
         if self._records:
             gradients = gradients_of(point.record, self._params, create_graph=True)
-            point.record = RecordedGradient(self._params, gradients)
+            point.record = RecordedHessian(self, self.layout, self._params, gradients)
+            with no_grad():
+                flat = self.layout.flat([g.detach() for g in gradients])
         else:
-            gradients = [p.grad if p.grad is not None else p.detach().zeros_like() for p in self._params]
-            if all(p.grad is None for p in self._params):
-                raise RuntimeError(
-                    f"{self._caller}: the closure left no gradient in any parameter; call backward() on the "
-                    "loss in it"
-                )
-        with no_grad():
-            flat = self.layout.flat([g.detach() for g in gradients])
-            if self._anchor is not None:
-                return flat * self._scale
-            return flat.clone() if len(self._params) == 1 else flat
+            flat = _left_gradient(self._caller, self._params, self.layout)
+        return flat if self._anchor is None else flat * self._scale
+
+    def evaluate_along(
+        self, start: Tensor, step: float, along: Tensor, extra: Sequence[Tensor] = ()
+    ) -> Point:
+        """As that of every objective; with a compiled closure all of it is one program."""
+        whole = self._whole
+        if whole is None:
+            return super().evaluate_along(start, step, along, extra)
+        loss, x, gradient, measured = whole(start, Tensor(np.array(step)), along)
+        self.nfev += 1
+        self.njev += 1
+        point = self._here = Point(x)
+        point.gradient = gradient
+        point.value, point.slope, point.gradient_norm, *point.extra = fetch(loss, measured, *extra)
+        self._compare(point)
+        return point
+
+    @cached_property
+    def _whole(self) -> Callable[..., Any] | None:
+        """Placing the parameters, the closure and what is read of its results; None if it is not compiled."""
+        companion = getattr(self._closure, "companion", None)
+        if companion is None or self._records or self._anchor is not None or self.start.is_cuda:
+            return None
+        caller, params, layout = self._caller, self._params, self.layout
+
+        def make(closure: Callable[[], Any]) -> Callable[..., Any]:
+            def whole(start: Tensor, step: Tensor, along: Tensor) -> tuple[Tensor, ...]:
+                x = moved(start, step, along)
+                place(params, layout, x)
+                with enable_grad():
+                    loss = closure()
+                gradient = _left_gradient(caller, params, layout)
+                return _scalar(caller, loss), x, gradient, slope_and_size(gradient, along)
+
+            return whole
+
+        return companion([caller, *(p.array for p in params)], make)
 
     def curvature(self, point: Point) -> LinearOperator:
         if self._here is not point:  # what was recorded there read parameters that have changed since
             again = self.evaluate(point.x)
             point.record = again.record
             self._here = point
-        return recorded_hessian(self, self.layout, point.record)
+        return point.record
+
+
+def _scalar(caller: str, value: Any) -> Tensor:
+    """What a closure returned, 0-d and without history.
+
+    Raises:
+        TypeError: it is no loss.
+        RuntimeError: it has several elements.
+    """
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise RuntimeError(
+                f"{caller}: the closure must return a scalar loss, got shape {tuple(value.shape)}"
+            )
+        return Tensor(value.array.reshape(()))
+    if not isinstance(value, (int, float, np.number)):
+        raise TypeError(
+            f"{caller}: the closure must return the loss, a tensor or a number, got {type(value).__name__}"
+        )
+    return full((), float(value), dtype=np.float64)
+
+
+def _left_gradient(caller: str, params: Sequence[Tensor], layout: Layout) -> Tensor:
+    """The gradients that a closure left in the parameters, as a vector of its own memory.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    gradients = [p.grad if p.grad is not None else p.detach().zeros_like() for p in params]
+    if all(p.grad is None for p in params):
+        raise RuntimeError(
+            f"{caller}: the closure left no gradient in any parameter; call backward() on the loss in it"
+        )
+    flat = layout.flat(gradients)
+    return flat.clone() if len(params) == 1 else flat

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.engine import grad as gradient_of
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, maximum, minimum, pow
@@ -21,6 +20,7 @@ from nbdl.optim.elementwise import (
     zeros_state,
 )
 from nbdl.optim.optimizer import COUNT
+from nbdl.optim.recorded import pulled_back
 from nbdl.random import Generator
 
 
@@ -52,13 +52,8 @@ def hutchinson_diagonal(
     for _ in range(n_samples):
         with no_grad():
             signs = [2 * param.detach().bernoulli(0.5, generator=generator) - 1 for param in params]
-        products = gradient_of(
-            [params[k].grad for k in on_tape],  # type: ignore[misc]
-            params,
-            grad_outputs=[signs[k] for k in on_tape],
-            retain_graph=True,
-            materialize_grads=True,
-        )
+        gradients = [params[k].grad for k in on_tape]
+        products = pulled_back(gradients, params, [signs[k] for k in on_tape])  # type: ignore[arg-type]
         with no_grad():
             sample = [z * product for z, product in zip(signs, products, strict=True)]
             total = sample if total is None else [a + b for a, b in zip(total, sample, strict=True)]

@@ -9,19 +9,17 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
-from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
-from nbdl.ops.quasi_newton import TwoLoop
+from nbdl.ops.quasi_newton import RememberPair, TwoLoop
 from nbdl.optim.objective import Objective, Point
-from nbdl.optim.vectors import assign, overwrite
+from nbdl.optim.vectors import overwrite
 
 # What the relative curvature must exceed for a pair to be learned: the matrix stays positive definite.
 _MIN_CURVATURE = 1e-8
 
 _ENTRIES = ("steps", "changes", "curvatures", "norms")  # of the state of an optimizer
-_PAIR = Formula("remember_pair", lambda s, y, x1, x0, g1, g0: (x1 - x0, g1 - g0), 6)
 _BFGS = Formula(
     "bfgs_update",
     lambda h, s_i, s_j, u_i, u_j, sy, yu: (
@@ -170,7 +168,7 @@ class QuasiNewton(Direction):
     """
 
     def __init__(self, formula: str = "bfgs"):
-        self._rule = {"bfgs": _BFGS, "dfp": _DFP}[formula]
+        self._formula = formula
         self.inverse: Tensor | None = None
 
     @property
@@ -184,12 +182,9 @@ class QuasiNewton(Direction):
         if not curvature > _MIN_CURVATURE:
             return
         s, y = new.x - old.x, new.gradient - old.gradient
-        sy = dot(s, y)
         if self.inverse is None:
-            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (sy / dot(y, y))
-        u = self.inverse @ y
-        row = [self.inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), sy, dot(y, u)]
-        overwrite(self._rule, [row], (0,))
+            self.inverse = eye(s.numel(), dtype=s.dtype, device=s.device) * (dot(s, y) / dot(y, y))
+        updated_inverse(self.inverse, s, y, self._formula)
 
     def forget(self) -> bool:
         had_memory, self.inverse = self.inverse is not None, None
@@ -200,6 +195,21 @@ class QuasiNewton(Direction):
 
     def load(self, state: dict[str, Any]) -> None:
         self.inverse = state.get("inverse_hessian")
+
+
+def updated_inverse(inverse: Tensor, s: Tensor, y: Tensor, formula: str) -> Tensor:
+    """The inverse Hessian after a pair, in place.
+
+    Args:
+        inverse: H (n, n).
+        s: the step (n,).
+        y: the change of the gradient (n,).
+        formula: "bfgs" or "dfp".
+    """
+    u = inverse @ y
+    row = [inverse, s.unsqueeze(1), s.unsqueeze(0), u.unsqueeze(1), u.unsqueeze(0), dot(s, y), dot(y, u)]
+    overwrite({"bfgs": _BFGS, "dfp": _DFP}[formula], [row], (0,))
+    return inverse
 
 
 class LimitedMemory(Direction):
@@ -227,28 +237,27 @@ class LimitedMemory(Direction):
         return self.count > 0
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
-        return -self.multiply(point.gradient)
+        return self.multiply(point.gradient, negative=True)
 
-    def multiply(self, vector: Tensor) -> Tensor:
-        """H times a vector (n,)."""
-        return TwoLoop.of(self.oldest, self.count)(vector, *self._rows) if self.count else vector
-
-    def multiply_within(self, vector: Tensor, free: Tensor) -> Tensor:
-        """The same in the subspace of some variables: the pairs are restricted to it.
-
-        Args:
-            vector: (n,), 0 outside the subspace.
-            free: (n,), 1 for its variables and 0 for the others.
-        """
+    def multiply(self, vector: Tensor, negative: bool = False) -> Tensor:
+        """H times a vector (n,), or times the negative vector."""
         if not self.count:
-            return vector
-        s, y = self._rows[0] * free, self._rows[1] * free
-        sy, yy, ss = (s * y).sum(1), (y * y).sum(1), (s * s).sum(1)
-        # A pair without positive curvature there is left out: with s = y = 0 it does nothing.
-        kept = sy > _MIN_CURVATURE * (yy * ss).sqrt()
-        weight = kept.to(vector.dtype).unsqueeze(1)
-        rows = s * weight, y * weight, where(kept, sy, 1.0), where(kept, yy, 1.0)
-        return TwoLoop.of(self.oldest, self.count)(vector, *rows)
+            return -vector if negative else vector
+        return TwoLoop.of(self.oldest, self.count, negative)(vector, *self._rows)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """The steps and the changes of the gradient (count, n), the oldest first."""
+        order = [(self.oldest + k) % self.history_size for k in range(self.count)]
+        return self._rows[0][order], self._rows[1][order]
+
+    @classmethod
+    def from_pairs(cls, steps: Tensor, changes: Tensor) -> LimitedMemory:
+        """A memory of such pairs."""
+        memory = cls(steps.shape[0])
+        memory._rows = [steps, changes, (steps * changes).sum(1), (changes * changes).sum(1)]
+        memory.count = steps.shape[0]
+        memory._index()
+        return memory
 
     def learn(self, old: Point, new: Point, curvature: float) -> None:
         if curvature > _MIN_CURVATURE:
@@ -259,9 +268,8 @@ class LimitedMemory(Direction):
         if not self._rows:
             self._allocate(new.x)
         k = (self.oldest + self.count) % self.history_size
-        s, y, sy, yy = self._slots[k]
-        overwrite(_PAIR, [[s, y, new.x, old.x, new.gradient, old.gradient]], (0, 1))
-        assign([sy, yy], [dot(s, y), dot(y, y)])
+        row = [*self._slots[k], new.x, old.x, new.gradient, old.gradient]
+        overwrite(RememberPair.of(), [row], (0, 1, 2, 3))
         if self.count < self.history_size:
             self.count += 1
         else:

@@ -107,6 +107,20 @@ class ElementwiseOptimizer(CheckedOptimizer):
         overwrite(self.rule(group), rows, (0, *range(2, 2 + len(names))), 2 + len(names))
 
 
+class TwoMeans(ElementwiseOptimizer):
+    """What the relatives of Adam share: a mean of gradients and one of their squares."""
+
+    def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
+        beta1, beta2 = group["betas"]
+        return {
+            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "sign": sign_of(group),
+            **decays(group, group["decoupled_weight_decay"]),
+        }  # fmt: skip
+
+
 def counter(value: float) -> Tensor:
     """A 0-d float64 tensor on the host, as step counts are."""
     return full((), value, dtype=np.float64, device="cpu")

@@ -12,9 +12,10 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.func import tree
 from nbdl.ops.creation import from_numpy
 from nbdl.optim.bounds import Box
-from nbdl.optim.objective import Objective, Point, RecordedGradient, gradients_of, recorded_hessian
+from nbdl.optim.objective import Objective, Point, RecordedHessian
 from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
-from nbdl.optim.vectors import Layout, max_norm
+from nbdl.optim.recorded import gradients_of
+from nbdl.optim.vectors import Layout
 
 
 class Variables:
@@ -166,19 +167,21 @@ class FunctionObjective(Objective):
 
     def _keep(self, point: Point, leaves: list[Tensor], gradients: Sequence[Any]) -> Tensor:
         """The flat gradient; its record stays with the point where products with the Hessian are wanted."""
-        point.record = leaves, RecordedGradient(leaves, gradients) if self._records else None
+        layout = self._variables.layout
+        recorded = RecordedHessian(self, layout, leaves, gradients) if self._records else None
+        point.record = leaves, recorded
         with no_grad():
-            return self._variables.layout.flat([gradient.detach() for gradient in gradients])
+            return layout.flat([gradient.detach() for gradient in gradients])
 
-    def stationarity(self, point: Point) -> Tensor:
+    def free_gradient(self, point: Point) -> Tensor:
         if self._box is None:
-            return super().stationarity(point)
-        return max_norm(self._box.projected_gradient(point.x, point.gradient))
+            return point.gradient
+        return self._box.projected_gradient(point.x, point.gradient)
 
     def curvature(self, point: Point) -> LinearOperator:
         leaves, recorded = point.record
         if recorded is not None:
-            return recorded_hessian(self, self._variables.layout, recorded)
+            return recorded
         x = self._variables.nest([leaf.detach() for leaf in leaves])
         n = self._variables.layout.size
         if self._hess is not None:
@@ -197,7 +200,7 @@ class FunctionObjective(Objective):
             found = self._hessp(x, vector, *self._args)
             return self._variables.flat(self._caller, "hessp", found, point.x)
 
-        return FunctionOperator((n, n), point.x.dtype, product)
+        return FunctionOperator((n, n), point.x.dtype, product, device=point.x.device)
 
 
 def check_loss(caller: str, name: str, value: Any, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Lanczos:
         diagonal: of the tridiagonal matrix.
         off_diagonal: beside it; the last entry belongs to the vector that was not taken yet.
         start_norm: the length of ``start``.
+        is_closed: whether the basis spans an invariant subspace.
     """
 
     def __init__(self, operator: LinearOperator, start: Tensor):
@@ -43,6 +45,8 @@ class Lanczos:
         self.vectors: list[Tensor] = []
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
+        self.is_closed = False
+        self._scale = 0.0  # the largest entry so far
 
     def __iter__(self) -> Iterator[int]:
         """Extend the basis by one vector at a time, until it spans an invariant subspace; gives its size.
@@ -50,26 +54,31 @@ class Lanczos:
         Raises:
             NonFiniteError: a product is not finite.
         """
-        n, scale = self._operator.shape[0], 0.0
-        while len(self.vectors) < n:
+        n = self._operator.shape[0]
+        while len(self.vectors) < n and not self.is_closed:
             q = self._next
             self.vectors.append(q)
             product = self._operator @ q
             with no_grad():
                 basis = stack(self.vectors)
-                rest = product
-                for _ in range(2):
-                    rest = rest - basis.T @ (basis @ rest)
+                rest = _orthogonal(product, basis)
                 alpha, beta = fetch(dot(q, product), norm(rest))
                 self._next = rest * (1 / beta) if beta > 0 else rest
             if not math.isfinite(alpha + beta):
                 raise NonFiniteError
             self.diagonal.append(alpha)
             self.off_diagonal.append(beta)
-            scale = max(scale, abs(alpha), beta)
+            self._scale = max(self._scale, abs(alpha), beta)
+            self.is_closed = not beta > 1e-14 * self._scale
             yield len(self.vectors)
-            if not beta > 1e-14 * scale:
-                return
+
+    def restart(self, vector: Tensor) -> None:
+        """Let the process go on, where its space is closed, from the part of a vector outside the space."""
+        with no_grad():
+            rest = _orthogonal(vector, stack(self.vectors))
+            self._next = rest / norm(rest)
+        self.off_diagonal[-1] = 0.0
+        self.is_closed = False
 
     def eigen(self) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues (k,) and eigenvectors (k, k) of the tridiagonal matrix."""
@@ -82,6 +91,77 @@ class Lanczos:
         for q, c in zip(self.vectors[1:], coefficients[1:], strict=True):
             total = moved(total, float(c), q)
         return total
+
+
+def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
+    """A vector without its components along the rows of ``basis``."""
+    for _ in range(2):
+        vector = vector - basis.T @ (basis @ vector)
+    return vector
+
+
+class Iterate(NamedTuple):
+    """A step of conjugate gradients.
+
+    Attributes:
+        x: where it led (n,).
+        residual: |b - A x|.
+        decrease: of x^T A x / 2 - b^T x since the start.
+    """
+
+    x: Tensor
+    residual: float
+    decrease: float
+
+
+def cg_iterates(
+    A: LinearOperator,
+    b: Tensor,
+    x0: Tensor | None = None,
+    M: LinearOperator | None = None,
+    damping: float = 0.0,
+) -> Iterator[Iterate]:
+    """Conjugate gradients for (A + damping I) x = b: the start and all steps.
+
+    They end where the residual is 0, or where the curvature along the next direction is not positive.
+
+    Source: Nocedal & Wright (2006), algorithm 5.3.
+
+    Args:
+        A: symmetric, (n, n).
+        b: (n,).
+        x0: where to begin; default: zeros.
+        M: an approximation of the inverse of A, symmetric positive definite.
+        damping: added to the diagonal.
+    """
+    with no_grad():
+        x = b.zeros_like() if x0 is None else x0.detach().clone()
+        r = b.detach() if x0 is None else b - damped(A @ x, damping, x)
+        z = r if M is None else M @ r
+        d, rz = z, dot(r, z)
+        residual, slope = fetch(norm(r), rz)
+    decrease = 0.0
+    yield Iterate(x, residual, decrease)
+    while residual > 0:
+        with no_grad():
+            product = damped(A @ d, damping, d)
+            curvature = dot(d, product)
+            step = rz / curvature
+            new_r = moved(r, -step, product)
+            z = new_r if M is None else M @ new_r
+            new_rz = dot(new_r, z)
+            bend, length, residual, new_slope = fetch(curvature, dot(d, d), norm(new_r), new_rz)
+            if not bend > 1e-15 * length:
+                return
+            x, r = moved(x, step, d), new_r
+            decrease += slope * slope / bend / 2
+            d, rz, slope = moved(z, new_rz / rz, d), new_rz, new_slope
+        yield Iterate(x, residual, decrease)
+
+
+def damped(product: Tensor, damping: float, v: Tensor) -> Tensor:
+    """(A + damping I) v from A v."""
+    return moved(product, damping, v) if damping else product
 
 
 def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, max_iterations: int) -> Tensor:
@@ -98,22 +178,9 @@ def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, m
     Returns:
         A descent direction p (n,); -g if the curvature along it is not positive.
     """
-    z, r = gradient.zeros_like(), gradient
-    d = -r
-    rr = dot(r, r)
-    for iteration in range(max_iterations):
-        product = operator @ d
-        with no_grad():
-            curvature = dot(d, product)
-            step = rr / curvature
-            new_r = moved(r, step, product)
-            new_rr = dot(new_r, new_r)
-            bend, length, squared = fetch(curvature, dot(d, d), new_rr)
-            if not bend > 1e-15 * length:  # negative curvature, or none
-                return d if iteration == 0 else z
-            z = moved(z, step, d)
-            if not squared > tolerance * tolerance:
-                break
-            d = moved(-new_r, new_rr / rr, d)
-            r, rr = new_r, new_rr
-    return z
+    with no_grad():
+        steepest = -gradient
+    for count, found in enumerate(cg_iterates(operator, steepest)):
+        if found.residual <= tolerance or count == max_iterations:
+            break
+    return found.x if count else steepest

@@ -29,7 +29,8 @@ class LBFGS(Optimizer):
     the largest one, so that a rate of 0 freezes a group. The other settings are those of the first group.
 
     The pairs lie in a ring on the device of the parameters, and the recursion is one operation. Where a trial
-    of the search is not finite the step is shortened.
+    of the search is not finite the step is shortened. A closure that was compiled (``nbdl.compile(closure)``)
+    runs as one program with all that the search does around it.
 
     Args:
         params: parameters or groups, see :class:`Optimizer`.
@@ -140,7 +141,7 @@ class _Run:
             state["n_iter"] += 1
             if previous is not None:
                 self._learn(previous, point, curvature)
-            line = Line(objective, point, -self.memory.multiply(point.gradient))
+            line = Line(objective, point, self.memory.multiply(point.gradient, negative=True))
             is_last = iteration == self.group["max_iter"] - 1
             new, curvature = self._advance(line, self._first_step(point, previous), is_last)
             if new is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbdl.autograd.modes import no_grad
-from nbdl.optim.bounded import ProjectedLBFGS
+from nbdl.optim.bounded import BoundedLBFGS
 from nbdl.optim.bounds import Box
 from nbdl.optim.function import FunctionObjective, Variables
 from nbdl.optim.iteration import Limits, Method, Outcome, run
@@ -164,7 +164,7 @@ def _method(
             raise ValueError(
                 f"minimize: method {_BOUNDED} has no option {', '.join(settings)}; it has maxcor"
             )
-        return ProjectedLBFGS(box, history)
+        return BoundedLBFGS(box, history)
     try:
         return METHODS[name](**settings)
     except TypeError as error:

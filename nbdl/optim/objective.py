@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nbdl.autograd import engine
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
-from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
-from nbdl.optim.vectors import Layout, fetch, max_norm
+from nbdl.optim.operators import DenseOperator, LinearOperator
+from nbdl.optim.recorded import pulled_back
+from nbdl.optim.vectors import Layout, fetch, max_norm, moved, slope_and_size
+
+_BATCHED_COLUMNS = 5  # fewer are multiplied faster one by one
 
 
 class NonFiniteError(Exception):
@@ -78,9 +80,9 @@ class Objective:
         """The Hessian at a point that was differentiated."""
         raise NotImplementedError
 
-    def stationarity(self, point: Point) -> Tensor:
-        """What is 0 at a stationary point, 0-d: the largest magnitude in the gradient."""
-        return max_norm(point.gradient)
+    def free_gradient(self, point: Point) -> Tensor:
+        """What is 0 at a stationary point: the gradient (n,), with bounds its projection."""
+        return point.gradient
 
     # ------------------------------------------------------------------------------------- what methods call
     def value_at(self, x: Tensor) -> Point:
@@ -105,22 +107,30 @@ class Objective:
         with no_grad():
             point.gradient = self.gradient(point)
             self.njev += 1
-            scalars = [loss, self.stationarity(point)]
-            if along is not None:
-                scalars.append(dot(point.gradient, along))
-            point.value, point.gradient_norm, *others = fetch(*scalars, *extra)
-        if along is not None:
-            point.slope, *others = others
-        point.extra = others
+            free = self.free_gradient(point)
+            if along is None:
+                point.value, point.gradient_norm, *point.extra = fetch(loss, max_norm(free), *extra)
+            elif free is point.gradient:
+                measured = slope_and_size(free, along)
+                point.value, point.slope, point.gradient_norm, *point.extra = fetch(loss, measured, *extra)
+            else:
+                scalars = loss, dot(point.gradient, along), max_norm(free)
+                point.value, point.slope, point.gradient_norm, *point.extra = fetch(*scalars, *extra)
         self._compare(point)
         return point
+
+    def evaluate_along(
+        self, start: Tensor, step: float, along: Tensor, extra: Sequence[Tensor] = ()
+    ) -> Point:
+        """As :meth:`evaluate`, at the end of a step from ``start``."""
+        return self.evaluate(moved(start, step, along), along, extra)
 
     def differentiate(self, point: Point) -> Point:
         """Compute the gradient at a point that has only a value."""
         with no_grad():
             point.gradient = self.gradient(point)
             self.njev += 1
-            (point.gradient_norm,) = fetch(self.stationarity(point))
+            (point.gradient_norm,) = fetch(max_norm(self.free_gradient(point)))
         self._compare(point)
         return point
 
@@ -135,7 +145,7 @@ class Objective:
             NonFiniteError: it is not finite.
         """
         if point.hessian is None:
-            matrix = self.curvature(point).to_dense(point.x)
+            matrix = self.curvature(point).to_dense()
             with no_grad():
                 matrix = (matrix + matrix.T) * 0.5
                 (largest,) = fetch(max_norm(matrix))
@@ -149,50 +159,36 @@ class Objective:
             self.best = point
 
 
-class RecordedGradient:
-    """Gradients that are on the tape: a product with the Hessian is one more pass backward.
+class RecordedHessian(LinearOperator):
+    """The Hessian by gradients that are on the tape: a product is one more pass backward.
 
-    That pass costs about as much as a gradient. Forward over reverse evaluates the function, its gradient and
-    the tangents of both for every product, which is 3 to 5 times as much where several products are wanted at
-    one point.
+    That pass costs one to three gradients. Forward over reverse evaluates the function, its gradient and the
+    tangents of both for every product, which costs four to seven:
+    ``examples/benchmarks/curvature_products.py`` measures it.
 
     Args:
+        objective: counts the products.
+        layout: where the leaves lie in a flat vector.
         leaves: the tensors x is made of.
         gradients: the gradients of the function by them, recorded.
     """
 
-    def __init__(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]):
-        self.leaves, self.gradients = leaves, gradients
+    def __init__(
+        self, objective: Objective, layout: Layout, leaves: Sequence[Tensor], gradients: Sequence[Tensor]
+    ):
+        super().__init__((layout.size, layout.size), leaves[0].dtype, leaves[0].device)
+        self._objective, self._layout, self._leaves, self._gradients = objective, layout, leaves, gradients
 
-    def product(self, layout: Layout, v: Tensor) -> Tensor:
-        """The Hessian times a flat vector."""
-        parts = zip(self.gradients, layout.split(v), strict=True)
-        used = [(g, part) for g, part in parts if g.requires_grad]
-        if not used:
-            return v.zeros_like()
-        products = engine.grad(
-            [g for g, _ in used],
-            self.leaves,
-            [part for _, part in used],
-            retain_graph=True,
-            create_graph=False,
-            materialize_grads=True,
-        )
+    def matvec(self, v: Tensor) -> Tensor:
+        self._objective.nhev += 1
+        products = pulled_back(self._gradients, self._leaves, self._layout.split(v))
         with no_grad():
-            return layout.flat([product for product in products if product is not None])
+            return self._layout.flat(products)
 
-
-def gradients_of(value: Tensor, leaves: Sequence[Tensor], create_graph: bool) -> list[Tensor]:
-    """The gradients of a scalar by ``leaves``, zeros where it does not depend on one."""
-    found = engine.grad(value, leaves, create_graph=create_graph, materialize_grads=True)
-    return [gradient for gradient in found if gradient is not None]
-
-
-def recorded_hessian(objective: Objective, layout: Layout, recorded: RecordedGradient) -> LinearOperator:
-    """The Hessian of an objective as an operator that counts its products."""
-
-    def product(v: Tensor) -> Tensor:
-        objective.nhev += 1
-        return recorded.product(layout, v)
-
-    return FunctionOperator((layout.size, layout.size), recorded.leaves[0].dtype, product)
+    def matmat(self, v: Tensor) -> Tensor:
+        if v.shape[1] < _BATCHED_COLUMNS:
+            return super().matmat(v)
+        self._objective.nhev += v.shape[1]
+        products = pulled_back(self._gradients, self._leaves, self._layout.split_columns(v), True)
+        with no_grad():
+            return self._layout.columns(products)

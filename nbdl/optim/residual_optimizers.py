@@ -14,7 +14,7 @@ from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import check_at_least_zero
 from nbdl.optim.residuals import LOSSES
 from nbdl.optim.result import OptimizeResult
-from nbdl.optim.second_order import ClosureOptimizer
+from nbdl.optim.second_order import ClosureOptimizer, limits
 from nbdl.optim.vectors import Layout, fetch, moved
 
 
@@ -46,6 +46,8 @@ class LevenbergMarquardt(ClosureOptimizer):
         3.0
     """
 
+    _iteration: type[LevenbergMarquardtIteration | GaussNewtonIteration] = LevenbergMarquardtIteration
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -55,11 +57,8 @@ class LevenbergMarquardt(ClosureOptimizer):
         loss: str = "linear",
         f_scale: float = 1.0,
     ):
-        defaults = {
-            "max_iter": max_iter, "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change,
-            "loss": loss, "f_scale": f_scale,
-        }  # fmt: skip
-        super().__init__(params, defaults)
+        ends = limits(max_iter, tolerance_grad, tolerance_change)
+        super().__init__(params, {**ends, "loss": loss, "f_scale": f_scale})
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
@@ -67,9 +66,6 @@ class LevenbergMarquardt(ClosureOptimizer):
             raise ValueError(
                 f"{type(self).__name__}: loss must be one of {', '.join(LOSSES)}, got {group['loss']!r}"
             )
-
-    def _iteration(self) -> LevenbergMarquardtIteration | GaussNewtonIteration:
-        return LevenbergMarquardtIteration()
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         params, label = self.parameters, type(self).__name__
@@ -81,14 +77,8 @@ class LevenbergMarquardt(ClosureOptimizer):
             place(params, layout, x)
             return params, closure()
 
-        objective = ResidualObjective(
-            label,
-            layout,
-            function,
-            group["loss"],
-            group["f_scale"],
-            isinstance(iteration, LevenbergMarquardtIteration),
-        )
+        bends = isinstance(iteration, LevenbergMarquardtIteration)
+        objective = ResidualObjective(label, layout, function, group["loss"], group["f_scale"], bends)
         x = layout.flat([p.detach() for p in params]).clone()
         point = start = objective.differentiate(objective.evaluate(x))
         count = 0
@@ -117,8 +107,7 @@ class GaussNewton(LevenbergMarquardt):
     Source: Nocedal & Wright (2006), section 10.3.
     """
 
-    def _iteration(self) -> LevenbergMarquardtIteration | GaussNewtonIteration:
-        return GaussNewtonIteration()
+    _iteration = GaussNewtonIteration
 
 
 class StochasticLBFGS(ClosureOptimizer):

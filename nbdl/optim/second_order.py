@@ -65,44 +65,43 @@ class ClosureOptimizer(Optimizer):
         raise NotImplementedError(f"{type(self).__name__} defines no run")
 
 
+def limits(max_iter: int, tolerance_grad: float, tolerance_change: float) -> dict[str, float]:
+    """The settings that say when a step is over."""
+    return {
+        "max_iter": max_iter, "tolerance_grad": tolerance_grad, "tolerance_change": tolerance_change,
+    }  # fmt: skip
+
+
 class _Iterated(ClosureOptimizer):
     """An optimizer over a method of :mod:`nbdl.optim.methods`.
 
     Args:
         params: parameters.
         method: its name.
-        options: of the method, by name.
         max_iter: iterations a step.
         tolerance_grad: stop when no element of the gradient is larger.
         tolerance_change: stop when no parameter changes by more; 0: not tested.
+        options: of the method.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
         method: str,
-        options: dict[str, Any],
         max_iter: int,
         tolerance_grad: float,
         tolerance_change: float,
+        **options: Any,
     ):
         self._method: Method = METHODS[method](**options)
-        super().__init__(
-            params,
-            {
-                **options,
-                "max_iter": max_iter,
-                "tolerance_grad": tolerance_grad,
-                "tolerance_change": tolerance_change,
-            },
-        )
+        super().__init__(params, {**options, **limits(max_iter, tolerance_grad, tolerance_change)})
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         method = self._method
         method.load(state)
         objective = ClosureObjective(type(self).__name__, self.parameters, closure, method.needs_hessian)
-        limits = Limits(group["tolerance_grad"], 0.0, group["tolerance_change"], group["max_iter"])
-        outcome = run(method, objective, objective.evaluate(objective.start), limits)
+        ends = Limits(group["tolerance_grad"], 0.0, group["tolerance_change"], group["max_iter"])
+        outcome = run(method, objective, objective.evaluate(objective.start), ends)
         objective.place(outcome.point.x)
         method.save(state)
         self.result = OptimizeResult(fun=outcome.point.value, **outcome.report(objective))
@@ -148,9 +147,7 @@ class BFGS(_Iterated):
     ):
         if formula not in ("bfgs", "dfp"):
             raise ValueError(f"BFGS: formula must be 'bfgs' or 'dfp', got {formula!r}")
-        super().__init__(
-            params, formula, {"line_search": line_search}, max_iter, tolerance_grad, tolerance_change
-        )
+        super().__init__(params, formula, max_iter, tolerance_grad, tolerance_change, line_search=line_search)
 
 
 class NonlinearCG(_Iterated):
@@ -176,8 +173,9 @@ class NonlinearCG(_Iterated):
         beta: str = "pr+",
         line_search: Any = "more-thuente",
     ):
-        options = {"beta": beta, "line_search": line_search}
-        super().__init__(params, "cg", options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, "cg", max_iter, tolerance_grad, tolerance_change, beta=beta, line_search=line_search
+        )
 
 
 class Newton(_Iterated):
@@ -212,8 +210,9 @@ class Newton(_Iterated):
         tolerance_change: float = 0.0,
         line_search: Any = "more-thuente",
     ):
-        options = {"line_search": line_search}
-        super().__init__(params, "newton", options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, "newton", max_iter, tolerance_grad, tolerance_change, line_search=line_search
+        )
 
 
 class NewtonCG(_Iterated):
@@ -239,8 +238,10 @@ class NewtonCG(_Iterated):
         max_cg_iterations: int | None = None,
         line_search: Any = "more-thuente",
     ):
-        options = {"max_cg_iterations": max_cg_iterations, "line_search": line_search}
-        super().__init__(params, "newton-cg", options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, "newton-cg", max_iter, tolerance_grad, tolerance_change,
+            max_cg_iterations=max_cg_iterations, line_search=line_search,
+        )  # fmt: skip
 
 
 class SaddleFreeNewton(_Iterated):
@@ -269,8 +270,10 @@ class SaddleFreeNewton(_Iterated):
         subspace: int | None = None,
         line_search: Any = "more-thuente",
     ):
-        options = {"subspace": subspace, "line_search": line_search}
-        super().__init__(params, "saddle-free-newton", options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, "saddle-free-newton", max_iter, tolerance_grad, tolerance_change,
+            subspace=subspace, line_search=line_search,
+        )  # fmt: skip
 
 
 class TrustRegion(_Iterated):
@@ -312,11 +315,10 @@ class TrustRegion(_Iterated):
             raise ValueError(
                 f"TrustRegion: subproblem must be one of {', '.join(self._METHODS)}, got {subproblem!r}"
             )
-        options = {
-            "initial_trust_radius": initial_trust_radius, "max_trust_radius": max_trust_radius, "eta": eta,
-        }  # fmt: skip
-        name = self._METHODS[subproblem]
-        super().__init__(params, name, options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, self._METHODS[subproblem], max_iter, tolerance_grad, tolerance_change,
+            initial_trust_radius=initial_trust_radius, max_trust_radius=max_trust_radius, eta=eta,
+        )  # fmt: skip
 
 
 class ARC(_Iterated):
@@ -343,5 +345,6 @@ class ARC(_Iterated):
         tolerance_change: float = 0.0,
         initial_weight: float = 1.0,
     ):
-        options = {"initial_weight": initial_weight}
-        super().__init__(params, "arc", options, max_iter, tolerance_grad, tolerance_change)
+        super().__init__(
+            params, "arc", max_iter, tolerance_grad, tolerance_change, initial_weight=initial_weight
+        )

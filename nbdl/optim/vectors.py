@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import mark_changed
+from nbdl.autograd.tape import apply, mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import Formula
-from nbdl.ops.joining import cat, stack
+from nbdl.ops.joining import Concatenate, cat
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import Pointwise, pointwise
+from nbdl.ops.primitive import Primitive
+from nbdl.ops.quasi_newton import SlopeAndSize
 
 moved = pointwise("moved", lambda x, t, d: x + t * d)
 """x + t d, a step of length t along d."""
@@ -27,10 +29,13 @@ _COPY = Formula("copied", lambda old, new: new, 2)
 
 
 def fetch(*scalars: Tensor) -> list[float]:
-    """The values of 0-d tensors, with a single synchronisation of the device."""
-    if all(isinstance(x.array, np.ndarray) for x in scalars):
-        return [float(x.array) for x in scalars]
-    return stack([x.to(np.float64) for x in scalars]).tolist()
+    """The values in 0-d or 1-D tensors, one after the other, with a single synchronisation of the device."""
+    values: list[float] = []
+    for x in scalars:
+        if not isinstance(x.array, np.ndarray):
+            return cat([x.to(np.float64).reshape(-1) for x in scalars]).tolist()
+        values += x.array.reshape(-1).tolist()
+    return values
 
 
 def norm(x: Tensor) -> Tensor:
@@ -43,11 +48,16 @@ def max_norm(x: Tensor) -> Tensor:
     return x.abs().amax() if x.numel() else x.new_zeros(())
 
 
-def overwrite(rule: Formula, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> None:
+def slope_and_size(x: Tensor, y: Tensor) -> Tensor:
+    """x^T y and the largest magnitude in x (0 for the empty vector), as a tensor (2,)."""
+    return SlopeAndSize.of()(x, y)
+
+
+def overwrite(rule: Formula | Primitive, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> None:
     """Run ``rule`` on rows of tensors or 0-d arrays; its outputs overwrite the operands at ``positions``."""
     backend = mode.backend or registry.cpu or registry.select()
     arrays = [[x.array if isinstance(x, Tensor) else x for x in row] for row in rows]
-    backend.overwrite(Pointwise.of(rule), arrays, positions)
+    backend.overwrite(Pointwise.of(rule) if isinstance(rule, Formula) else rule, arrays, positions)
     mark_changed([row[k] for row in rows for k in positions])
 
 
@@ -82,14 +92,25 @@ class Layout:
         ends = np.cumsum([x.numel() for x in tensors]).tolist()
         self.slices = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
         self.size: int = ends[-1]
+        self._join = Concatenate.of(0, tuple([x.numel() for x in tensors]))
 
     def flat(self, tensors: Sequence[Tensor]) -> Tensor:
         """The vector of all elements; a view if there is only one tensor."""
         pieces = [Tensor(x.array.reshape(-1)) for x in tensors]
-        return pieces[0] if len(pieces) == 1 else cat(pieces)
+        return pieces[0] if len(pieces) == 1 else apply(self._join, *pieces)
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """The tensors, as views of a vector."""
         array = vector.array
         pieces = zip(self.slices, self.shapes, strict=True)
         return [Tensor(array[piece].reshape(shape)) for piece, shape in pieces]
+
+    def columns(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Tensors with an axis of k before their own as the columns of a matrix (n, k)."""
+        return cat([x.reshape(x.shape[0], -1) for x in tensors], 1).T
+
+    def split_columns(self, matrix: Tensor) -> list[Tensor]:
+        """The tensors in the columns of a matrix (n, k), with an axis of k before their own."""
+        rows = matrix.array.T
+        pieces = zip(self.slices, self.shapes, strict=True)
+        return [Tensor(rows[:, piece].reshape(-1, *shape)) for piece, shape in pieces]

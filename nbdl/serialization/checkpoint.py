@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
@@ -130,7 +129,7 @@ def _write(f: _Path | BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
         return
     path = os.path.realpath(f)  # a link goes on pointing to its file
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             for chunk in chunks:

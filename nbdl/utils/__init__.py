@@ -6,18 +6,19 @@ import importlib as _importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbdl.utils import callbacks, checkpoint, data, metrics, tensorboard
+    from nbdl.utils import callbacks, checkpoint, convexity, data, metrics, tensorboard
     from nbdl.utils.loop import Callback, Run, fit
     from nbdl.utils.model_summary import summary
     from nbdl.utils.timing import bench, compare
 
 __all__ = [
-    "Callback", "Run", "bench", "callbacks", "checkpoint", "compare", "data", "fit", "metrics", "summary",
+    "Callback", "Run", "bench", "callbacks", "checkpoint", "compare", "convexity", "data", "fit", "metrics",
+    "summary",
     "tensorboard",
 ]  # fmt: skip
 
 # Everything is loaded when it is first used: workers of data loaders start often, and need little of it.
-_SUBMODULES = ("callbacks", "checkpoint", "data", "metrics", "tensorboard")
+_SUBMODULES = ("callbacks", "checkpoint", "convexity", "data", "metrics", "tensorboard")
 _HOMES = {
     "Callback": "loop", "Run": "loop", "fit": "loop",
     "summary": "model_summary",

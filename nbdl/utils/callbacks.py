@@ -6,9 +6,11 @@ import copy
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from nbdl.random import get_rng_state_all, set_rng_state_all
 from nbdl.serialization import load, save
 from nbdl.utils.loop import Callback, Run
 from nbdl.utils.tensorboard import SummaryWriter
@@ -58,6 +60,9 @@ class EarlyStopping(Callback):
         min_delta: by how much it must be better to count.
         restore: a module that gets the parameters of its best epoch back at the end.
 
+    It can be a part of a :class:`Checkpoint` that stands after it among the callbacks, so that a resumed run
+    stops where an uninterrupted one would.
+
     Attributes:
         best_epoch: number of the best epoch; None before the first.
 
@@ -86,6 +91,9 @@ class EarlyStopping(Callback):
         """The best value; NaN before the first epoch."""
         return self._best.value
 
+    def on_start(self, run: Run) -> None:
+        run.should_stop |= self._waited >= self._patience
+
     def on_epoch_end(self, run: Run) -> None:
         if self._best.improves(run.metrics):
             self.best_epoch, self._waited = run.epoch, 0
@@ -99,14 +107,29 @@ class EarlyStopping(Callback):
         if self._state is not None:
             self._module.load_state_dict(self._state)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen."""
+        return {
+            "best": self._best.value, "best_epoch": self.best_epoch, "waited": self._waited,
+            "state": self._state,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._best.value, self.best_epoch = state["best"], state["best_epoch"]
+        self._waited, self._state = state["waited"], state["state"]
+
 
 class Checkpoint(Callback):
     """Saves after epochs, so that a run can be taken up again.
 
+    The file holds the state of the parts, of the random generators, and the history. So a run that was
+    stopped and resumed ends with the very numbers of one that was not, if nothing else decides about them.
+
     Args:
         path: of the file, which is replaced each time.
         parts: by name, what has ``state_dict`` and ``load_state_dict``: model, optimizer, scheduler.
-        every: after how many epochs.
+        every: after how many epochs; after the last one in any case.
         monitor: save only when this metric is better than ever; default: always.
         mode: ``min`` or ``max``: what is better.
 
@@ -136,13 +159,23 @@ class Checkpoint(Callback):
             raise ValueError(f"Checkpoint: every must be 1 or more, got {every!r}")
         self._best = None if monitor is None else _Best("Checkpoint", monitor, mode)
         self.path, self._parts, self._every = path, dict(parts), every
+        self._history: list[dict[str, float]] = []
+
+    def on_start(self, run: Run) -> None:
+        run.history = [*self._history]
 
     def on_epoch_end(self, run: Run) -> None:
-        if (run.epoch + 1) % self._every or not (self._best is None or self._best.improves(run.metrics)):
+        is_due = (run.epoch + 1) % self._every == 0 or run.epoch + 1 == run.epochs
+        if not is_due or not (self._best is None or self._best.improves(run.metrics)):
             return
-        states = {name: part.state_dict() for name, part in self._parts.items()}
-        best = None if self._best is None else self._best.value
-        save({"epoch": run.epoch, "metrics": run.metrics, "best": best, "parts": states}, self.path)
+        content = {
+            "epoch": run.epoch,
+            "history": run.history,
+            "best": None if self._best is None else self._best.value,
+            "random": get_rng_state_all(),
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+        }
+        save(content, self.path)
 
     def resume(self, map_location: Any = None) -> int:
         """Load the file, if there is one.
@@ -167,25 +200,33 @@ class Checkpoint(Callback):
             part.load_state_dict(found["parts"][name])
         if self._best is not None and found["best"] is not None:
             self._best.value = found["best"]
+        set_rng_state_all(found["random"])
+        self._history = found["history"]
         return found["epoch"] + 1
 
 
 class Progress(Callback):
-    """Shows how far the loop is: a bar of tqdm if it is installed, else a line an epoch.
+    """Shows how far the loop is: a bar over all of its batches, else a line an epoch.
+
+    The bar is tqdm's if that is installed, else a plain one.
 
     Args:
         file: where to; default: standard error.
-        bar: whether to draw a bar; default: if ``file`` is a terminal and tqdm is installed.
+        bar: whether to draw a bar; default: if ``file`` is a terminal.
     """
 
     def __init__(self, file: TextIO | None = None, bar: bool | None = None):
         self._file, self._wants_bar = file, bar
         self._bar: Any = None
 
-    def on_epoch_start(self, run: Run) -> None:
+    def on_start(self, run: Run) -> None:
         file = self._file or sys.stderr
         if self._wants_bar or (self._wants_bar is None and file.isatty()):
             self._bar = _new_bar(run, file)
+
+    def on_epoch_start(self, run: Run) -> None:
+        if self._bar is not None:
+            self._bar.set_description(f"epoch {run.epoch + 1}/{run.epochs}")
 
     def on_step(self, run: Run) -> None:
         if self._bar is not None:
@@ -195,28 +236,63 @@ class Progress(Callback):
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in run.metrics.items())
         if self._bar is not None:
             self._bar.set_postfix_str(metrics)
-            self._close()
         else:
             file = self._file or sys.stderr
             file.write(f"epoch {run.epoch + 1}/{run.epochs}: {metrics}\n")
             file.flush()
 
     def on_end(self, run: Run) -> None:
-        self._close()
-
-    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def _new_bar(run: Run, file: TextIO) -> Any:
-    """A bar for an epoch; None without tqdm."""
+    total = None if run.n_batches is None else run.epochs * run.n_batches
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
-        return None
-    return tqdm(total=run.n_batches, desc=f"epoch {run.epoch + 1}/{run.epochs}", unit="batch", file=file)
+        return _PlainBar(total, run.step, file)
+    return tqdm(total=total, initial=run.step, unit="batch", file=file)
+
+
+class _PlainBar:
+    """The part of tqdm's bar that is used here, drawn again at most ten times a second."""
+
+    _WIDTH, _PAUSE = 30, 0.1
+
+    def __init__(self, total: int | None, done: int, file: TextIO):
+        self._total, self._done, self._file = total, done, file
+        self._description = self._note = ""
+        self._drawn, self._length = -math.inf, 0
+
+    def set_description(self, text: str) -> None:
+        self._description = text
+
+    def set_postfix_str(self, text: str) -> None:
+        self._note = text
+
+    def update(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._drawn >= self._PAUSE:
+            self._drawn = now
+            self._draw()
+
+    def close(self) -> None:
+        self._draw()
+        self._file.write("\n")
+        self._file.flush()
+
+    def _draw(self) -> None:
+        count = f"{self._done}"
+        if self._total:
+            filled = self._WIDTH * self._done // self._total
+            count = f"[{'#' * filled:.<{self._WIDTH}}] {self._done}/{self._total}"
+        line = f"{self._description} {count} {self._note}"
+        self._file.write("\r" + line.ljust(self._length))  # no rest of a longer line stays
+        self._file.flush()
+        self._length = len(line)
 
 
 class TensorBoard(Callback):

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nbdl.utils.observer import Call
+if TYPE_CHECKING:
+    from nbdl.ops.primitive import Primitive
+
+
+class Call(Protocol):
+    """A call that was observed, or an operation of a program; operands have a shape, a size and axes."""
+
+    @property
+    def primitive(self) -> Primitive: ...
+    @property
+    def inputs(self) -> Sequence[Any]: ...
+    @property
+    def outputs(self) -> Sequence[Any]: ...
 
 
 def flops(call: Call) -> int:

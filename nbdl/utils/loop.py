@@ -20,7 +20,7 @@ class Run:
         values: what the last step returned, by name.
         metrics: means over the epoch, and what ``evaluate`` returned; until it ends, of the epoch before.
         history: the metrics of all epochs.
-        should_stop: set it to end the loop after this epoch.
+        should_stop: set it to end the loop before the next epoch.
     """
 
     def __init__(self, epoch: int, epochs: int, n_batches: int | None):
@@ -94,10 +94,11 @@ def fit(
     run = Run(start, epochs, len(batches) if isinstance(batches, Sized) else None)
     try:
         _call(callbacks, "on_start", run)
-        for run.epoch in range(start, epochs):
-            _epoch(run, step, batches, callbacks, evaluate)
+        for epoch in range(start, epochs):
             if run.should_stop:
                 break
+            run.epoch = epoch
+            _epoch(run, step, batches, callbacks, evaluate)
     finally:
         _call(callbacks, "on_end", run)
     return run

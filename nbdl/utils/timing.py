@@ -102,18 +102,19 @@ def _sample(function: Callable[[], Any], loops: int) -> float:
     collects = gc.isenabled()
     gc.disable()
     try:
-        _wait_for_gpu()
+        wait_for_gpu()
         start = time.perf_counter()
         for _ in range(loops):
             function()
-        _wait_for_gpu()
+        wait_for_gpu()
         return (time.perf_counter() - start) / loops
     finally:
         if collects:
             gc.enable()
 
 
-def _wait_for_gpu() -> None:
+def wait_for_gpu() -> None:
+    """Wait until a GPU, if one is in use, has done what it was given to do."""
     if registry.is_loaded("cupy"):
         import cupy
 

@@ -115,3 +115,19 @@ def test_the_seed_is_nobody_elses(backend):
     loss.backward()
     loss.grad.zero_()
     np.testing.assert_array_equal(y.grad, [[2]])
+
+
+def test_large_gradients_are_taken_over(backend):
+    """Also those in memory from a pool, which is the base of their arrays; views are copied."""
+    (weight,) = leaves(np.zeros((600, 600)))
+    x = nbdl.ones(600, 600)
+
+    def labels(function):
+        def step():
+            weight.grad = None
+            function().backward()
+
+        return [operation.primitive.label for operation in nbdl.compile(step).program().recorded.operations]
+
+    assert "copy" not in labels(lambda: (x @ weight).sum())
+    assert "copy" in labels(lambda: weight.sum())

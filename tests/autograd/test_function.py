@@ -7,7 +7,7 @@ import pytest
 
 import nbdl
 from nbdl import func
-from nbdl.autograd import Function, custom_op, gradcheck, gradgradcheck
+from nbdl.autograd import Function, custom_op, gradcheck, gradgradcheck, numba_kernel
 from nbdl.autograd.function import once_differentiable
 
 
@@ -262,16 +262,11 @@ def test_a_dirty_leaf_is_refused():
 
 
 # -------------------------------------------------------------------------------------------------- custom_op
-def numba_kernel():
-    numba = pytest.importorskip("numba", reason="numba is not installed")
-
-    @numba.njit
-    def scaled_cube(x, y, out, scale):
-        a, b, c = x.reshape(-1), y.reshape(-1), out.reshape(-1)
-        for i in range(a.size):
-            c[i] = scale * a[i] * a[i] * a[i] * b[i]
-
-    return scaled_cube
+@numba_kernel
+def cube_loops(x, y, out, scale):
+    a, b, c = x.reshape(-1), y.reshape(-1), out.reshape(-1)
+    for i in range(a.size):
+        c[i] = scale * a[i] * a[i] * a[i] * b[i]
 
 
 def numpy_kernel(x, y, out, scale):
@@ -293,7 +288,7 @@ def make_cube(**options):
 
 
 def test_custom_op(backend):
-    op = make_cube(numba=numba_kernel())
+    op = make_cube(numba=cube_loops)
     x, y = leaf(3, 2), leaf(2, 3, seed=1)
     np.testing.assert_allclose(op(x, y.T, scale=2.0).detach().numpy(), 2 * (x**3 * y.T).detach().numpy())
     assert gradcheck(lambda x, y: op(x, y.T, scale=2.0), (x, y), check_forward_ad=True)
@@ -345,3 +340,20 @@ def test_custom_op_rules_are_counted():
     op = custom_op("pair", numpy=lambda x, y, out: np.add(x, y, out=out), vjp=lambda node, g: g)
     with pytest.raises(RuntimeError, match=r"pair: vjp returned 1 results \(expected 2\)"):
         op(leaf(2), leaf(2)).sum().backward()
+
+
+def test_a_custom_op_in_a_compiled_step(backend):
+    op = make_cube(numba=cube_loops)
+    y = leaf(3)
+
+    @nbdl.compile
+    def step(x):
+        y.grad = None
+        loss = op(x, y, scale=2.0).sum()
+        loss.backward()
+        return loss.detach()
+
+    for seed in (1, 2):
+        x = leaf(3, seed=seed).detach()
+        assert step(x).item() == pytest.approx((2 * x**3 * y.detach()).sum().item())
+        np.testing.assert_allclose(y.grad.numpy(), 2 * x.numpy() ** 3)

@@ -81,3 +81,17 @@ def test_graph_names():
 
 def test_printing_reads_views_in_order():
     assert repr(nbdl.from_numpy(np.arange(4).reshape(2, 2)).T) == "tensor([[0, 2],\n        [1, 3]])"
+
+
+def test_print_options() -> None:
+    x = nbdl.tensor([0.5, 123456.0])
+    try:
+        nbdl.set_printoptions(precision=2, sci_mode=False)
+        assert repr(x) == "tensor([     0.50, 123456.00])"
+        nbdl.set_printoptions(sci_mode=True)
+        assert repr(x) == "tensor([5.00e-01, 1.23e+05])"
+        with pytest.raises(ValueError, match="profile must be one of default, short, full, got 'long'"):
+            nbdl.set_printoptions(profile="long")
+    finally:
+        nbdl.set_printoptions(profile="default")
+    assert repr(nbdl.tensor([0.5])) == "tensor([0.5000])"

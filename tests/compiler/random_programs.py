@@ -46,7 +46,7 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: nbdl.maximum(x, y),
     lambda x, y: x + y.sum(1, keepdim=True),
     lambda x, y: x + y[0],
-    lambda x, y: (x @ y.t()).tanh() @ x,
+    lambda x, y: (x @ y.t()).tanh() @ x + y[0],
     lambda x, y: nbdl.where(x > y, x, y * y),
 ]
 

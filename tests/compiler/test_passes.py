@@ -163,3 +163,30 @@ def test_memory_of_the_dead_is_used_again(x):
                     or layout.offsets[b] + b.nbytes <= layout.offsets[a]
                 )
                 assert apart or alive[a].last == alive[b].first or alive[b].last == alive[a].first
+
+
+class TestBiases:
+    def test_a_product_and_a_row_are_a_linear_layer(self, x):
+        weight, bias = nbdl.ones(4, 2, dtype=nbdl.float64), nbdl.arange(2.0, dtype=nbdl.float64)
+        for function in (lambda x: x @ weight + bias, lambda x: bias + x @ weight.clone()):
+            program = PASSES["biases"](recorded(function, x))
+            assert labels(program)[-1] == "linear"
+            assert "matmul" not in labels(program)
+            for backend in nbdl.available_backends():
+                with nbdl.use_backend(backend):
+                    step = nbdl.compile(function)
+                    step(x)
+                    np.testing.assert_allclose(step(x * 2).numpy(), function(x * 2).numpy(), rtol=1e-14)
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: x @ x.t() + x[:, :1],  # a column
+            lambda x: x @ x.t() + nbdl.ones(2, 1, 3, dtype=nbdl.float64),  # broadcasts the product
+            lambda x: x @ x.t() + nbdl.ones(3),  # of another dtype
+            lambda x: x.t().mT @ nbdl.ones(4, dtype=nbdl.float64) + nbdl.ones(3, dtype=nbdl.float64),
+            lambda x: sum((y := x @ x.t(), y + nbdl.ones(3, dtype=nbdl.float64))),  # read twice
+        ],
+    )
+    def test_other_sums_stay(self, x, function):
+        assert "linear" not in labels(PASSES["biases"](recorded(function, x)))

@@ -58,7 +58,10 @@ def _method(name: str) -> Callable[..., Any]:
     return method
 
 
-_OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor"]
+_OPERATORS = [
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lshift",
+    "rshift",
+]  # fmt: skip
 _COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
 _IN_PLACE = ["add", "sub", "mul", "truediv"]
 _METHODS = [
@@ -331,11 +334,11 @@ class ufunc:
 
 
 _UFUNCS = [
-    "absolute", "add", "arctan2", "bitwise_and", "bitwise_or", "ceil", "cos", "cosh", "divide", "equal",
-    "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal", "isfinite", "isinf", "isnan",
-    "lcm", "less", "less_equal", "log", "log1p", "logaddexp", "logical_and", "logical_not", "logical_or",
-    "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "rint", "sign",
-    "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil", "cos", "cosh",
+    "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal", "isfinite",
+    "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "rint",
+    "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
 ]  # fmt: skip
 _FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",

@@ -54,3 +54,24 @@ def test_steps(name: str) -> None:
         steps(CASES[name], "cupy", "cuda"), steps(CASES[name], "numpy", "cpu"), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_lbfgs(search: str | None) -> None:
+    def solution(backend: str, device: str) -> np.ndarray:
+        with nbdl.use_backend(backend):
+            x = nbdl.zeros(4, dtype=nbdl.float64, device=device, requires_grad=True)
+            target = nbdl.arange(4.0, dtype=nbdl.float64, device=device)
+            optimizer = optim.LBFGS([x], max_iter=6, history_size=3, line_search_fn=search)
+
+            def closure() -> nbdl.Tensor:
+                optimizer.zero_grad()
+                loss = ((x - target) ** 2 * (1 + target)).sum()
+                loss.backward()
+                return loss
+
+            for _ in range(2):
+                optimizer.step(closure)
+            return x.detach().cpu().numpy()
+
+    np.testing.assert_allclose(solution("cupy", "cuda"), solution("numpy", "cpu"), rtol=1e-8)

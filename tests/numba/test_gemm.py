@@ -54,6 +54,18 @@ def assert_matmul(a, b):
     assert_close(run(plan_matmul((a, b)), a, b), expected, a.shape[-1], a.dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 2, 7, 10, 17, 40])
+@pytest.mark.parametrize("rows", [1, 5, 64, 200])
+def test_few_columns_of_long_sums_are_computed_transposed(rows, columns, dtype, num_threads):
+    a, b = random((600, rows), dtype).T, random((600, columns), dtype, 1)
+    assert_matmul(a, b)
+    out = np.full((columns, rows), np.nan, dtype).T  # columns that are not adjacent
+    if rows == 1:
+        launch(plan_matmul((a, b), (out,)).block, a, b, out)
+        assert_close(out, a.astype(float) @ b.astype(float), 600, dtype)
+
+
 def laid_out(shape, dtype, layout, seed):
     """A random matrix of a shape with the strides that `layout` names."""
     rows, columns = shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -11,7 +12,7 @@ import pytest
 
 import nbdl
 from nbdl.backend import registry
-from nbdl.ops.quasi_newton import TwoLoop
+from nbdl.ops.quasi_newton import RememberPair, SlopeAndSize, TwoLoop
 from nbdl.optim import LBFGS
 
 OPTIONS = [
@@ -189,6 +190,93 @@ def test_two_loop_is_the_product_with_the_inverse(oldest, count, dtype, backend)
     found = registry.select().execute(TwoLoop.of(oldest, count), arrays)
     assert found.dtype == dtype
     np.testing.assert_allclose(found, expected, rtol=2e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 7, 650, 20_000])
+def test_vectors_are_measured_and_remembered(n, dtype, backend):
+    random = np.random.default_rng(n)
+    x, old_x, g, old_g = random.standard_normal((4, n)).astype(dtype)
+    execute, tolerance = registry.select().execute, {"rtol": 1e-3 if dtype == "float32" else 1e-9}
+    measured = execute(SlopeAndSize.of(), [x, g])
+    np.testing.assert_allclose(measured[0], x.astype(float) @ g, atol=1e-3, **tolerance)
+    assert measured[1] == abs(x).max()
+    assert measured.dtype == dtype
+    rows = np.full((3, 2, n), np.nan, dtype)
+    scalars = np.full((2, 3), np.nan, dtype)
+    for _ in range(2):  # the second time by the plan of the first
+        row = [*rows[1], *(scalars[k, 1:2].reshape(()) for k in range(2)), x, old_x, g, old_g]
+        registry.select().overwrite(RememberPair.of(), [row], (0, 1, 2, 3))
+    s, y = x - old_x, g - old_g
+    assert (rows[1] == [s, y]).all()
+    np.testing.assert_allclose(
+        scalars[:, 1], [s.astype(float) @ y, y.astype(float) @ y], atol=1e-3, **tolerance
+    )
+    assert np.isnan(rows[[0, 2]]).all()
+    assert np.isnan(scalars[:, [0, 2]]).all()
+
+
+@pytest.mark.parametrize("place", [0, 8191, 8192, 19_999])
+def test_a_nan_in_a_vector_is_its_size(place, backend):
+    x = np.ones(20_000)
+    x[place] = np.nan
+    assert np.isnan(registry.select().execute(SlopeAndSize.of(), [x, x])).all()
+    x[place] = -np.inf
+    assert registry.select().execute(SlopeAndSize.of(), [x, x]).tolist() == [np.inf, np.inf]
+
+
+def test_vectors_of_several_lengths_are_an_error():
+    with pytest.raises(RuntimeError, match=r"slope_and_size: expected vectors of one length"):
+        SlopeAndSize.of()(nbdl.ones(3), nbdl.ones(2))
+
+
+# ---- compiled closures
+def compiled_training(package, optimizer, options, dtype, compiled, factor=0.05):
+    """As :func:`train` with a closure that is compiled or not; a number that it reads changes on the way."""
+    features, signs = (package.tensor(array) for array in data(dtype))
+    v, w = package.zeros(6, dtype=features.dtype), package.zeros(6, dtype=features.dtype)
+    v.requires_grad_()
+    w.requires_grad_()
+    method = optimizer([v, w], **options)
+
+    def closure():
+        method.zero_grad()
+        margins = (features[:, :6] @ v + features[:, 6:] @ w) * signs
+        loss = package.log(1 + package.exp(-margins)).sum() + factor * ((v * v).sum() + (w * w).sum())
+        loss.backward()
+        return loss
+
+    called = nbdl.compile(closure) if compiled else closure
+    way = []
+    for step in range(STEPS):
+        if step == 3:
+            factor = 0.5
+            v.data = v.detach().clone()  # other memory, too
+        way.append([float(method.step(called).detach()), *v.detach().numpy(), *w.detach().numpy()])
+    return np.array(way)
+
+
+@pytest.mark.parametrize("options", [OPTIONS[1], OPTIONS[2], OPTIONS[5]])
+def test_a_compiled_closure_takes_the_same_way(options, backend):
+    ways = [compiled_training(nbdl, LBFGS, options, "float64", compiled) for compiled in (False, True)]
+    np.testing.assert_allclose(*ways, rtol=1e-9, atol=1e-12)
+
+
+def test_a_compiled_closure_is_one_program_with_the_step():
+    w = nbdl.zeros(3, dtype=nbdl.float64, requires_grad=True)
+    calls = itertools.count()  # a number would be a constant of the program
+
+    def closure():
+        next(calls)
+        w.grad = None
+        loss = ((w - nbdl.arange(3.0, dtype=nbdl.float64)) ** 4).sum()
+        loss.backward()
+        return loss
+
+    compiled = nbdl.compile(closure)
+    for _ in range(3):
+        LBFGS([w], line_search_fn="strong_wolfe", max_iter=5).step(compiled)
+    assert 1 <= next(calls) <= 4  # recorded, not run at each of 18 evaluations
 
 
 def test_two_loop_backends_agree_on_strides_and_nan():

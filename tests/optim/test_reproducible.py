@@ -14,6 +14,20 @@ import nbdl
 from nbdl import nn, optim
 
 METHODS = ["SGD", "Adam", "LAMB", "Adafactor", "Muon"]
+LOSS = nn.CrossEntropyLoss()
+# Second order: what makes the optimizer, and what its closure does.
+SECOND_ORDER = {
+    "LBFGS": (lambda model: optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe"), "backward"),
+    "BFGS": (lambda model: optim.BFGS(model.parameters()), "backward"),
+    "NewtonCG": (lambda model: optim.NewtonCG(model.parameters(), max_iter=2), "loss"),
+    "TrustRegion": (lambda model: optim.TrustRegion(model.parameters(), max_iter=2), "loss"),
+    "NaturalGradient": (
+        lambda model: optim.NaturalGradient(model.parameters(), LOSS, fisher="mc"),
+        "outputs",
+    ),
+    "HessianFree": (lambda model: optim.HessianFree(model.parameters(), LOSS), "outputs"),
+    "KFAC": (lambda model: optim.KFAC(model, LOSS, fisher="mc"), "outputs"),
+}
 
 
 def trained(name: str) -> str:
@@ -38,17 +52,61 @@ def trained(name: str) -> str:
     return digest.hexdigest()
 
 
+def trained_in_second_order(name: str) -> str:
+    """Likewise of a small perceptron, full batch."""
+    nbdl.manual_seed(3)
+    model = nn.Sequential(nn.Linear(10, 12), nn.Tanh(), nn.Linear(12, 10))
+    x, y = nbdl.randn(400, 10), nbdl.randint(0, 10, (400,))
+    make, wanted = SECOND_ORDER[name]
+    optimizer = make(model)
+
+    def closure():
+        outputs = model(x)
+        if wanted == "outputs":
+            return outputs, y
+        loss = LOSS(outputs, y)
+        if wanted == "backward":
+            optimizer.zero_grad()
+            loss.backward()
+        return loss
+
+    digest = hashlib.sha256()
+    for _ in range(2):
+        digest.update(optimizer.step(closure).detach().numpy().tobytes())
+    for param in model.parameters():
+        digest.update(param.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_reruns_are_bit_equal(name, backend):
     assert trained(name) == trained(name)
 
 
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_second_order_reruns_are_bit_equal(name, backend):
+    assert trained_in_second_order(name) == trained_in_second_order(name)
+
+
+def test_random_estimates_follow_the_seed():
+    matrix = optim.curvature.DenseOperator(nbdl.randn(30, 30, dtype=nbdl.float64))
+    for estimate in (optim.curvature.hutchinson_trace, optim.curvature.hutchpp_trace):
+        first, again, other = (
+            estimate(matrix, 12, nbdl.Generator().manual_seed(seed)).value for seed in (0, 0, 1)
+        )
+        assert first == again != other
+
+
 @pytest.mark.slow
 def test_other_processes_give_the_same_bits(backend):
-    program = "import sys, test_reproducible as t\nprint(*[t.trained(name) for name in t.METHODS])"
+    program = (
+        "import test_reproducible as t\n"
+        "print(*map(t.trained, t.METHODS), *map(t.trained_in_second_order, t.SECOND_ORDER))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
         env={**os.environ, "NBDL_BACKEND": backend},
     )  # fmt: skip
-    assert result.stdout.split() == [trained(name) for name in METHODS]
+    here = [*map(trained, METHODS), *map(trained_in_second_order, SECOND_ORDER)]
+    assert result.stdout.split() == here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path):
         nbdl.manual_seed(0)
         model = nn.Linear(3, 1).double()
         optimizer = nbdl.optim.Adam(model.parameters(), lr=0.1)
-        loader = data.DataLoader(data.TensorDataset(x, y), batch_size=8)
+        loader = data.DataLoader(data.TensorDataset(x, y), batch_size=8, shuffle=True)
         checkpoint = callbacks.Checkpoint(path, {"model": model, "optimizer": optimizer})
 
         def step(batch):
@@ -100,13 +101,38 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path):
         return fit(step, loader, epochs, [checkpoint], start=checkpoint.resume()).history
 
     whole = training(tmp_path / "whole", 5)
-    parts = training(tmp_path / "parts", 2) + training(tmp_path / "parts", 5)
-    assert parts == whole
+    assert training(tmp_path / "parts", 2) == whole[:2]
+    assert training(tmp_path / "parts", 5) == whole
     assert whole[-1]["loss"] < whole[0]["loss"]
-    assert training(tmp_path / "parts", 5) == []
+    assert training(tmp_path / "parts", 5) == whole
     nbdl.save({"epoch": 1}, tmp_path / "other")
     with pytest.raises(RuntimeError, match=r"other' is no checkpoint of model, optimizer"):
         training(tmp_path / "other", 5)
+
+
+def test_a_resumed_run_stops_early_where_it_would_have(tmp_path):
+    losses = [3.0, 1.0, 2.0, 2.5, 0.5]
+
+    def training(path, epochs):
+        model = nn.Linear(1, 1)
+        stopping = callbacks.EarlyStopping(patience=2, restore=model)
+        checkpoint = callbacks.Checkpoint(path, {"model": model, "stopping": stopping})
+        done = checkpoint.resume()
+        remaining = iter(losses[done:])
+
+        def step(batch):
+            value = next(remaining)
+            model.weight.data.fill_(value)
+            return value
+
+        run = fit(step, [None], epochs, [stopping, checkpoint], start=done)
+        return [metrics["loss"] for metrics in run.history], model.weight.item(), stopping.best_epoch
+
+    whole = training(tmp_path / "whole", 5)
+    assert whole == ([3.0, 1.0, 2.0, 2.5], 1.0, 1)
+    for epochs in (1, 3, 5, 5):
+        found = training(tmp_path / "parts", epochs)
+    assert found == whole
 
 
 def test_checkpoints_of_the_best_and_now_and_then(tmp_path):
@@ -117,21 +143,37 @@ def test_checkpoints_of_the_best_and_now_and_then(tmp_path):
     fit(lambda batch: next(losses), [None], 4, [best, some])
     assert nbdl.load(tmp_path / "best")["epoch"] == 1
     assert nbdl.load(tmp_path / "some")["epoch"] == 3
+    fit(lambda batch: 0.0, [None], 3, [some])
+    assert nbdl.load(tmp_path / "some")["epoch"] == 2
     again = callbacks.Checkpoint(tmp_path / "best", {"model": part}, monitor="loss")
     assert again.resume() == 2
     assert again._best.value == 1.0
 
 
-@pytest.mark.parametrize("bar", [True, False])
-def test_progress(bar):
-    if bar:
+@pytest.mark.parametrize("kind", ["line", "tqdm", "plain"])
+def test_progress(kind, monkeypatch):
+    if kind == "tqdm":
         pytest.importorskip("tqdm")
+    elif kind == "plain":
+        monkeypatch.setitem(sys.modules, "tqdm", None)
     file = io.StringIO()
-    fit(lambda batch: 0.25, [1, 2], 2, [callbacks.Progress(file, bar)])
+    fit(lambda batch: 0.25, [1, 2], 2, [callbacks.Progress(file, kind != "line")])
     text = file.getvalue()
     assert "epoch 2/2" in text
     assert "loss 0.25" in text
-    assert ("2/2 [" in text) == bar
+    last = {"line": "epoch 2/2: loss 0.25", "tqdm": "4/4 [", "plain": f"[{'#' * 30}] 4/4 loss 0.25"}[kind]
+    assert last in text
+    assert ("4/4" in text) == (kind != "line")
+
+
+def test_progress_of_a_resumed_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    file = io.StringIO()
+    fit(lambda batch: 0.5, [1, 2], 5, [callbacks.Progress(file, True)], start=4)
+    assert "epoch 5/5 [###########################...] 9/10" in file.getvalue()
+    file = io.StringIO()
+    fit(lambda batch: 0.5, iter([1, 2]), 1, [callbacks.Progress(file, True)])
+    assert file.getvalue().endswith("epoch 1/1 2 loss 0.5\n")
 
 
 BAD = [

@@ -11,6 +11,7 @@ from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import c_type
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, Launch, blocks, index_type
 from nbdl.backend.loops import Strides, element_strides, merge, row_major
+from nbdl.backend.windows import Sizes
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.dtypes import arithmetic_dtype
 
@@ -98,7 +99,7 @@ class CupyScattering:
         )
         return self._scatter(kind, places, out, source, (index,))
 
-    def window_scatter(self, y: Any, indices: Any, *, size: tuple[int, ...], out: Any = None) -> Any:
+    def window_scatter(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
         """Elements added to zeros (N, C, *size) at flat positions of their planes."""
         planes = y.shape[0] * y.shape[1]
         plane = int(np.prod(size, dtype=np.int64))

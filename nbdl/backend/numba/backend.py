@@ -15,8 +15,15 @@ import numpy as np
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
-from nbdl.backend.numba.convolution import plan_convolution, plan_convolution_input, plan_convolution_weight
+from nbdl.backend.numba.convolution import (
+    plan_convolution,
+    plan_convolution_input,
+    plan_convolution_weight,
+    plan_ending_convolution,
+    plan_ending_convolution_input,
+)
 from nbdl.backend.numba.copying import plan_copy
+from nbdl.backend.numba.epilogues import plan_with_epilogue
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
 from nbdl.backend.numba.launch import Plan, PlanTable, launch
@@ -24,7 +31,7 @@ from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_m
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
 from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
-from nbdl.backend.numba.quasi_newton import plan_two_loop
+from nbdl.backend.numba.quasi_newton import plan_remember_pair, plan_slope_and_size, plan_two_loop
 from nbdl.backend.numba.random import (
     plan_dropout,
     plan_random_bernoulli,
@@ -34,6 +41,7 @@ from nbdl.backend.numba.random import (
 )
 from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
@@ -108,8 +116,11 @@ PLANNERS: dict[str, Planner] = {
     "gather": plan_gather,
     "scatter": plan_scatter,
     "two_loop": plan_two_loop,
+    "remember_pair": plan_remember_pair,
+    "slope_and_size": plan_slope_and_size,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
+    "resample": plan_resample,
     "view_scatter": plan_view_scatter,
     "scan": plan_scan,
     "argscan": plan_argscan,
@@ -118,6 +129,11 @@ PLANNERS: dict[str, Planner] = {
     "argsort": plan_argsort,
     "argtopk": plan_argtopk,
     "searchsorted": plan_searchsorted,
+}
+
+_WITH_EPILOGUE: dict[str, Planner] = {
+    "convolution": plan_ending_convolution,
+    "convolution_input": plan_ending_convolution_input,
 }
 
 
@@ -197,6 +213,20 @@ class NumbaBackend(NumpyBackend):
         """The planner's answer; not kept."""
         planner = PLANNERS.get(primitive.name)
         return None if planner is None else planner(arrays, outs, **primitive.params)
+
+    def plan_with_epilogue(
+        self,
+        product: Primitive,
+        inputs: Sequence[Any],
+        pointwise: Primitive,
+        operands: Sequence[Any],
+        out: Any,
+    ) -> Any:
+        """A plan of two operations, the second one in place on the result of the first; None without."""
+        planner = _WITH_EPILOGUE.get(product.name)
+        if planner is None:
+            return None
+        return plan_with_epilogue(planner, inputs, product.params, pointwise.params, operands, out)
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None

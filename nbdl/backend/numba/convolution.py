@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nbdl.backend.numba import threads
+from nbdl.backend.numba import threads, winograd
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.convolution_geometry import (
     Job,
@@ -35,6 +35,7 @@ from nbdl.backend.numba.convolution_geometry import (
     weight_taps,
 )
 from nbdl.backend.numba.depthwise import FORWARD, INPUT, WEIGHT, is_depthwise, plan_depthwise
+from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
 from nbdl.backend.numba.loops import row_major
@@ -45,7 +46,13 @@ from nbdl.kernels.cpu import convolution as kernel
 from nbdl.kernels.cpu import convolution_weight
 from nbdl.kernels.cpu.microkernel import tile_shape
 
-__all__ = ["plan_convolution", "plan_convolution_input", "plan_convolution_weight"]
+__all__ = [
+    "plan_convolution",
+    "plan_convolution_input",
+    "plan_convolution_weight",
+    "plan_ending_convolution",
+    "plan_ending_convolution_input",
+]
 
 Array = NDArray[Any]
 
@@ -67,19 +74,9 @@ def plan_convolution(
     groups: int,
 ) -> Plan | None:
     """Plans the convolution of (x, weight) or (x, weight, bias), or returns None where NumPy has to do it."""
-    if not _is_supported(inputs, outputs):
-        return None
-    x, weight, *bias = inputs
-    if bias and bias[0].strides != (bias[0].itemsize,):
-        return None
-    counts = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    shape = (x.shape[0], weight.shape[0], *counts)
-    job = forward_job(weight.shape[2:], stride, padding, dilation, counts)
-    if outputs is None:
-        result, spec = fresh_image(shape, x.dtype, channels_last=True)
-        if is_depthwise(image_of(x), result, groups):
-            return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
-    return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias))
+    return plan_ending_convolution(
+        inputs, outputs, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def plan_convolution_input(
@@ -93,6 +90,51 @@ def plan_convolution_input(
     groups: int,
 ) -> Plan | None:
     """Plans the transposed convolution of (y, weight), or returns None where NumPy has to do it."""
+    return plan_ending_convolution_input(
+        inputs, outputs, size=size, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+
+
+def plan_ending_convolution(
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    *,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int,
+    epilogue: Epilogue | None = None,
+) -> Plan | None:
+    """As `plan_convolution`, with an epilogue; None also where the kernels cannot call it."""
+    if not _is_supported(inputs, outputs):
+        return None
+    x, weight, *bias = inputs
+    if bias and bias[0].strides != (bias[0].itemsize,):
+        return None
+    counts = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    shape = (x.shape[0], weight.shape[0], *counts)
+    job = forward_job(weight.shape[2:], stride, padding, dilation, counts)
+    if outputs is None:
+        result, spec = fresh_image(shape, x.dtype, channels_last=True)
+        if is_depthwise(image_of(x), result, groups):
+            if epilogue is not None:
+                return None
+            return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
+    return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
+
+
+def plan_ending_convolution_input(
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    *,
+    size: Sizes,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int,
+    epilogue: Epilogue | None = None,
+) -> Plan | None:
+    """As `plan_convolution_input`, with an epilogue; None also where the kernels cannot call it."""
     if not _is_supported(inputs, outputs) or 0 in size:
         return None
     y, weight = inputs
@@ -100,13 +142,17 @@ def plan_convolution_input(
     if outputs is None:
         result, spec = fresh_image(shape, y.dtype, channels_last=True)
         if is_depthwise(result, image_of(y), groups):
+            if epilogue is not None:
+                return None
             job = forward_job(weight.shape[2:], stride, padding, dilation, y.shape[2:])
             return plan_depthwise(INPUT, result, image_of(y), weight, job, spec)
     depth, height, width = (
         transposed_axis(*axis) for axis in axes_of_windows(weight.shape[2:], stride, padding, dilation, size)
     )
     jobs = list(itertools.product(depth, height, width))
-    return _plan_correlation(inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True)
+    return _plan_correlation(
+        inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True, epilogue=epilogue
+    )
 
 
 def plan_convolution_weight(
@@ -157,6 +203,7 @@ def _plan_correlation(
     groups: int,
     has_bias: bool,
     swapped: bool = False,
+    epilogue: Epilogue | None = None,
 ) -> Plan | None:
     """The convolution; with ``swapped`` filters and channels of the weight change places."""
     x, weight = inputs[0], inputs[1]
@@ -167,6 +214,8 @@ def _plan_correlation(
         result = image_of(outputs[0])
     if not result.has_adjacent_channels:
         return None
+    if len(jobs) == 1 and winograd.pays(jobs[0], image, result, groups, dtype):
+        return winograd.plan_outputs(jobs[0], image, result, weight, swapped, spec, has_bias, epilogue)
     weight_filter, weight_channel, *tap_strides = (stride // itemsize for stride in weight.strides)
     weight_group = weight.shape[0] // groups * weight_filter
     if swapped:
@@ -182,6 +231,8 @@ def _plan_correlation(
     most = _tasks(flops, 1 << 30)
     images = image.batch * groups * blocks
     parts = cut_into_parts(jobs, channels * itemsize, images, 4 * most if most > 1 else 1)
+    if epilogue is not None and (len(jobs) > 1 or groups * blocks > 1 or parts.width > 1):
+        return None  # the lines of the output are not finished at once
     units = images * math.prod(parts)
     tasks = _tasks(flops, units)
     source = source_of(image, jobs, parts, channels, itemsize)
@@ -202,6 +253,7 @@ def _plan_correlation(
         kernel.SCRATCH: scratch.ctypes.data,
         kernel.SCRATCH_STRIDE: packed_bytes + source.bytes,
         kernel.REGION: packed_bytes,
+        **dict(enumerate(epilogue or (0, 0, 0), kernel.EPILOGUE)),
     }
     return Plan(
         _kernel("correlation", kernel.make_correlation, dtype),
@@ -220,6 +272,10 @@ def _plan_weight(
     """The gradient of the weight."""
     dtype, itemsize = x.dtype, x.itemsize
     image, gradient = image_of(x), image_of(y)
+    strides = row_major(shape) if outputs is None else [stride // itemsize for stride in outputs[0].strides]
+    spec = OutputSpec(shape, dtype)
+    if winograd.pays(job, image, gradient, groups, dtype, of_weight=True):
+        return winograd.plan_weight(job, image, gradient, strides, spec)
     channels, filters, size = image.channels // groups, gradient.channels // groups, math.prod(shape)
     flops = flops_of([job], image.batch * channels * gradient.channels)
     most = max(1, min(_tasks(flops, 1 << 30), _PARTIAL_BYTES // (size * itemsize)))
@@ -231,7 +287,6 @@ def _plan_weight(
     y_bytes = 0 if gradient.has_adjacent_channels else pages(outputs_of_piece * filters * itemsize)
     partial_bytes = pages(size * itemsize)
     scratch = scratch_memory(tasks * (source.bytes + y_bytes + partial_bytes))
-    strides = row_major(shape) if outputs is None else [stride // itemsize for stride in outputs[0].strides]
     taps = weight_taps([job], three_axes(strides[2:], 0))
     words, keep = _common_words([job], parts, groups, image, source, gradient, sums_runs=False)
     words |= {
@@ -256,7 +311,6 @@ def _plan_weight(
         Stage(_kernel("weight_partial_sums", convolution_weight.make_partial_sums, dtype), units, tasks),
         Stage(_kernel("weight_total", convolution_weight.make_total, dtype), groups * filters, tasks),
     ]
-    spec = OutputSpec(shape, dtype)
     return staged_plan(stages, inputs=2, outputs=[spec], words=words, keep=(keep, taps, scratch))
 
 

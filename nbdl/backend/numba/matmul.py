@@ -30,11 +30,12 @@ __all__ = ["plan_linear", "plan_linear_gradients", "plan_matmul", "plan_product"
 
 Array = NDArray[Any]
 
-_TASK_NANOSECONDS = 10_000  # a task must take that long, several times what a parallel region costs
+_TASK_NANOSECONDS = 25_000  # a task must take that long: waking a thread that sleeps takes twice as long
 _FLOPS_PER_NANOSECOND = {4: 200, 8: 100}  # of one core, by itemsize
 _BYTES_PER_NANOSECOND = 30
 _PACKING = 8  # cost of packing an element, in multiply-adds
 _BATCH_AXES = 2
+_LONG_SUM, _MUCH_PADDING = 256, 1.25  # from where a transposed product pays
 
 
 # ---- Planners ----
@@ -127,15 +128,20 @@ def plan_product(
         return None
     c_strides = _elements(out) if out is not None else _contiguous_strides(shape)
     product = _simplify(_describe(a, b, shape, c_strides))
-    if product.rows == 1 and product.columns > 1 and epilogue is None:  # an epilogue counts the rows of C
-        product = _transposed(product)
-    if len(product.batch) > _BATCH_AXES or (product.c_column != 1 and product.columns > 1):
+    becomes_column = product.rows == 1 and epilogue is None
+    if len(product.batch) > _BATCH_AXES or (product.c_column != 1 < product.columns and not becomes_column):
         return None
-    dtype = a.dtype
+    dtype, is_plain = a.dtype, bias is None and not accumulate
+    lanes = tile_shape(dtype).lanes
+    if epilogue is None and _is_better_transposed(product, lanes, is_plain):  # an epilogue counts rows of C
+        product = _transposed(product)
     tasks = _tasks(product, dtype.itemsize)
-    rows, columns = _steps(product, tasks, tile_shape(dtype).lanes, whole_rows=epilogue is not None)
+    rows, columns = _steps(product, tasks, lanes, whole_rows=epilogue is not None)
     units = product.matrices * -(-product.rows // rows) * -(-product.columns // columns)
-    tiles, scratch = tile_table(dtype), scratch_memory(tasks * gemm.scratch_bytes(dtype))
+    task_bytes = gemm.scratch_bytes(dtype)
+    if product.c_column != 1:
+        task_bytes += -(-rows * columns * dtype.itemsize // 64) * 64
+    tiles, scratch = tile_table(dtype), scratch_memory(tasks * task_bytes)
     start = gemm.START_BIAS if bias is not None else gemm.START_C if accumulate else gemm.START_ZERO
     words = {
         gemm.START: start,
@@ -149,10 +155,11 @@ def plan_product(
         gemm.B_DEPTH: product.b_depth,
         gemm.B_COLUMN: product.b_column,
         gemm.C_ROW: product.c_row,
+        gemm.C_COLUMN: product.c_column,
         gemm.ROW_STEP: rows,
         gemm.COLUMN_STEP: columns,
         gemm.SCRATCH: scratch.ctypes.data,
-        gemm.SCRATCH_STRIDE: gemm.scratch_bytes(dtype),
+        gemm.SCRATCH_STRIDE: task_bytes,
         gemm.TILES: tiles.ctypes.data,
         gemm.EPILOGUE: epilogue[0] if epilogue else 0,
         gemm.EPILOGUE_ARGS: epilogue[1] if epilogue else 0,
@@ -297,18 +304,36 @@ def _simplify(product: _Product) -> _Product:
     return replace(product, batch=tuple(axes))
 
 
+def _is_better_transposed(product: _Product, lanes: int, is_plain: bool) -> bool:
+    """Whether C^T = B^T A^T is quicker: C is one row, or its rows leave lanes idle and its columns do not.
+
+    In the second case C^T is computed in scratch memory, which long sums make up for.
+    """
+    if product.rows == 1:
+        return product.columns > 1
+    if not is_plain or product.a_row != 1 or product.depth < _LONG_SUM:
+        return False
+    return _padding(product.columns, lanes) > _MUCH_PADDING * _padding(product.rows, lanes)
+
+
+def _padding(n: int, lanes: int) -> float:
+    """Lanes that a row of n elements takes, relative to n."""
+    return -(-n // lanes) * lanes / n
+
+
 def _transposed(product: _Product) -> _Product:
-    """The transpose of a product of one row: a matrix times a vector."""
+    """The transpose of a product; of one row: a matrix times a vector."""
+    is_row = product.rows == 1
     return replace(
         product,
         rows=product.columns,
-        columns=1,
+        columns=product.rows,
         a_row=product.b_column,
         a_depth=product.b_depth,
         b_depth=product.a_depth,
-        b_column=1,
+        b_column=1 if is_row else product.a_row,
         c_row=product.c_column,
-        c_column=1,
+        c_column=1 if is_row else product.c_row,
         is_transposed=True,
         batch=tuple(_Axis(axis.length, axis.b, axis.a, axis.c) for axis in product.batch),
     )

@@ -8,6 +8,7 @@ memory to a list instead when the last view of them is gone.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
@@ -218,6 +219,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=default_pool.renew_lock)
 allocator = default_pool.allocator
 empty = default_pool.empty
-clear = default_pool.clear
 set_limit = default_pool.set_limit
+
+
+def clear() -> None:
+    """Frees all idle memory, and has the C library return what is free to the system (GNU's keeps much)."""
+    default_pool.clear()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
 statistics = default_pool.statistics

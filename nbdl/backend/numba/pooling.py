@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
@@ -247,7 +248,7 @@ def _plan_images(
     result, spec = fresh_image((*y.shape[:2], *size), y.dtype, channels_last)
     chunk = 1
     if channels_last:
-        whole = tasks_for(work, result.batch) > 1 or result.channels % _CHUNK
+        whole = result.batch >= threads.get_num_threads() or result.channels % _CHUNK
         chunk = result.channels if whole else _CHUNK
     rows = result.batch * (result.channels // chunk)
     return _plan(name, make, inputs, [spec], result, windows, chunk, words, rows, work, keep)

@@ -17,7 +17,7 @@ from nbdl.kernels.cpu import stages as kernel
 
 __all__ = ["Stage", "plans_in_a_row", "scratch_memory", "staged_plan"]
 
-_ALIGNMENT = 4096
+_HUGE_PAGE = 1 << 21  # kernels that transform tiles walk across hundreds of small ones
 
 
 class Stage(NamedTuple):
@@ -105,12 +105,13 @@ _memory: list[NDArray[np.uint8]] = []
 
 
 def scratch_memory(size: int) -> NDArray[np.uint8]:
-    """At least `size` bytes for kernels to work in, page-aligned.
+    """At least `size` bytes for kernels to work in, aligned so that the system can give huge pages.
 
     All plans share it, since they run one at a time; whoever refers to it by address keeps it alive.
     """
     if not _memory or _memory[0].size < size:
-        memory = np.empty(size + _ALIGNMENT, np.uint8)
-        offset = -memory.ctypes.data % _ALIGNMENT
+        size = -(-size // _HUGE_PAGE) * _HUGE_PAGE
+        memory = np.empty(size + _HUGE_PAGE, np.uint8)
+        offset = -memory.ctypes.data % _HUGE_PAGE
         _memory[:] = [memory[offset : offset + size]]
     return _memory[0]

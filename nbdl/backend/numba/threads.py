@@ -51,8 +51,14 @@ _pool = _Pool()
 
 
 def on_change(listener: Callable[[], None]) -> None:
-    """Calls `listener` whenever the number of threads changes."""
+    """Calls `listener` whenever the number of threads changes, or another setting on which plans depend."""
     _pool.listeners.append(listener)
+
+
+def forget_plans() -> None:
+    """Tells the listeners that a setting has changed: all plans are made anew."""
+    for listener in _pool.listeners:
+        listener()
 
 
 def get_num_threads() -> int:
@@ -76,8 +82,7 @@ def set_num_threads(threads: int) -> None:
         raise ValueError(f"set_num_threads: threads must be 1 or more, got {count}")
     _pool.threads = count
     _publish()
-    for listener in _pool.listeners:
-        listener()
+    forget_plans()
 
 
 def threading_layer() -> str:

@@ -29,6 +29,8 @@ from nbdl.backend.numpy.quasi_newton import QuasiNewton
 from nbdl.backend.numpy.random import Random
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.reduction import Reduction
+from nbdl.backend.numpy.rejection import Rejection
+from nbdl.backend.numpy.resampling import Resampling
 from nbdl.backend.numpy.rows import groups_of_rows, joined_rows
 from nbdl.backend.numpy.scanning import Scanning
 from nbdl.backend.numpy.softmax import Softmax
@@ -58,7 +60,9 @@ class NumpyBackend(
     Scanning,
     Sorting,
     QuasiNewton,
+    Resampling,
     Random,
+    Rejection,
     Custom,
 ):
     """Computes on NumPy arrays with NumPy."""
@@ -117,6 +121,17 @@ class NumpyBackend(
                 target = row[position]
                 target[...] = result[start : start + target.size].reshape(target.shape)
                 start += target.size
+
+    def plan_with_epilogue(
+        self,
+        product: Primitive,
+        inputs: Sequence[Any],
+        pointwise: Primitive,
+        operands: Sequence[Any],
+        out: Any,
+    ) -> Any:
+        """A plan of two operations, the second one in place on the result of the first; None without."""
+        return None
 
     def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
         """A kernel launch for operands like these, of which a program may make many in a row; None here.

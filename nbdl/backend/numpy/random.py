@@ -26,7 +26,7 @@ ROUNDS = 10
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 # Blocks that are computed at a time: temporaries then stay in the cache.
-_CHUNK = 1 << 14
+CHUNK = 1 << 14
 
 
 def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
@@ -148,16 +148,19 @@ class Random:
 
     def _words(self, seed: Any, offset: Any, count: int) -> Any:
         """The first ``count`` words of a draw, uint32."""
-        seed_bits, draw = int(seed) & (1 << 64) - 1, int(offset) & (1 << 64) - 1
-        key = seed_bits & 0xFFFFFFFF, seed_bits >> 32
         blocks = (count + 3) // 4
         words = self.xp.empty((blocks, 4), np.uint32)
-        for start in range(0, blocks, _CHUNK):
-            block = self.xp.arange(start, min(start + _CHUNK, blocks), dtype=np.uint64)
-            counter = block & _LOW, block >> _32, np.uint64(draw & 0xFFFFFFFF), np.uint64(draw >> 32)
-            for column, word in enumerate(philox4x32(counter, key)):
+        for start in range(0, blocks, CHUNK):
+            block = self.xp.arange(start, min(start + CHUNK, blocks), dtype=np.uint64)
+            for column, word in enumerate(self._blocks(seed, offset, block)):
                 words[start : start + len(block), column] = word
         return words.reshape(-1)[:count]
+
+    def _blocks(self, seed: Any, offset: Any, block: Any) -> tuple[Any, Any, Any, Any]:
+        """The four words of each of the given blocks (uint64) of a draw, as uint64."""
+        seed_bits, draw = int(seed) & (1 << 64) - 1, int(offset) & (1 << 64) - 1
+        counter = block & _LOW, block >> _32, np.uint64(draw & 0xFFFFFFFF), np.uint64(draw >> 32)
+        return philox4x32(counter, (seed_bits & 0xFFFFFFFF, seed_bits >> 32))
 
     def _shaped(self, values: Any, shape: tuple[int, ...], dtype: np.dtype, out: Any) -> Any:
         return delivered(self.xp.asarray(values, dtype).reshape(shape), out)

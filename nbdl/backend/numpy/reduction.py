@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _SCANS: dict[str, Any] = {
     "min": np.minimum,
     "logsumexp": np.logaddexp,
 }
+_BLOCK = 1 << 20  # elements that a formula makes at a time where it may be cut
 
 
 def reduced_dtype(kind: str, dtype: np.dtype) -> np.dtype:
@@ -37,6 +39,31 @@ def reduced_dtype(kind: str, dtype: np.dtype) -> np.dtype:
     if kind in ("sum", "prod") and dtypes.category(dtype) < 2:
         return dtypes.INT64
     return dtype
+
+
+def _parts(inputs: Sequence[Any], axes: tuple[int, ...]) -> tuple[int, list[list[Any]]] | None:
+    """An axis that is kept, and the operands cut along it, if broadcasting makes much more of them.
+
+    What a formula makes of (m, 1, k) and (1, n, k) operands may be too large for the memory.
+    """
+    first = inputs[0].shape
+    if all(x.shape == first or not x.ndim for x in inputs):
+        return None
+    shape = np.broadcast_shapes(*[x.shape for x in inputs])
+    size = math.prod(shape)
+    axis = next((k for k, length in enumerate(shape) if length > 1 and k not in axes), None)
+    if axis is None or size <= max(_BLOCK, 2 * max(x.size for x in inputs)):
+        return None
+    rows = max(1, _BLOCK * shape[axis] // size)
+    parts = []
+    for start in range(0, shape[axis], rows):
+        part = []
+        for x in inputs:
+            own = axis - len(shape) + x.ndim
+            cut = own >= 0 and x.shape[own] > 1
+            part.append(x[(slice(None),) * own + (slice(start, start + rows),)] if cut else x)
+        parts.append(part)
+    return axis, parts
 
 
 class Reduction:
@@ -63,6 +90,15 @@ class Reduction:
             weak: bit k is set where operand k was a Python number.
             out: receives the result.
         """
+        parts = None if formula.is_identity else _parts(inputs, axes)
+        if parts is not None:
+            axis, slices = parts
+            done = [
+                self.reduce(*part, formula=formula, kind=kind, axes=axes, keepdims=keepdims, weak=weak)
+                for part in slices
+            ]
+            place = axis if keepdims else axis - sum(reduced < axis for reduced in axes)
+            return delivered(np.concatenate(done, place), out)
         if formula.is_identity:
             value, dtype = inputs[0], inputs[0].dtype
         else:

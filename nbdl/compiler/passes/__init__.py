@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from nbdl.compiler.passes.biases import join_biases
 from nbdl.compiler.passes.common import merge_common
 from nbdl.compiler.passes.constants import fold_constants
 from nbdl.compiler.passes.dead_code import remove_dead_code
+from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
 from nbdl.compiler.passes.operands import drop_unread_operands
+from nbdl.compiler.passes.windows import work_on_windows
 from nbdl.compiler.program import Program
 
 Pass = Callable[[Program], Program]
@@ -25,7 +28,10 @@ PASSES: dict[str, Pass] = {
     "dead_code": remove_dead_code,
     "common": merge_common,
     "constants": fold_constants,
+    "biases": join_biases,
+    "windows": work_on_windows,
     "fusion": fuse,
+    "epilogues": attach_epilogues,
 }
 
 

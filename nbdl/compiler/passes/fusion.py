@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbdl.compiler.formulas import dtypes_of, formula_of
-from nbdl.compiler.program import Buffer, Operation, Program, Window
+from nbdl.compiler.program import Buffer, Operation, Program, Window, read_counts
 from nbdl.formula import Expr, Formula, var
 from nbdl.formula.dtypes import BOOL
 from nbdl.formula.expr import substitute, topological, variables
@@ -62,7 +62,7 @@ def _merge_last(operations: list[Operation], is_needed: Callable[[Buffer], bool]
             continue
         if not isinstance(producer.primitive, Pointwise) or not _fit(producer, last):
             continue
-        if _can_be_delayed(producer, operations[k + 1 : -1]):
+        if can_be_delayed(producer, operations[k + 1 : -1]):
             merged = _merged(producer, last, is_needed)
             if merged is not None:
                 del operations[k]
@@ -85,7 +85,7 @@ def _domain(operation: Operation) -> tuple[int, ...]:
     return operation.outputs[0].shape
 
 
-def _can_be_delayed(operation: Operation, between: Sequence[Operation]) -> bool:
+def can_be_delayed(operation: Operation, between: Sequence[Operation]) -> bool:
     """Whether ``operation`` may run after the operations that follow it."""
     reads = {window.buffer for window in operation.inputs}
     writes = {window.buffer for window in operation.outputs}
@@ -219,12 +219,7 @@ def _same_arithmetic(
 # ------------------------------------------------------------------------------------------------------ sums
 def _sums_of_formulas(operations: Sequence[Operation], program: Program) -> list[Operation]:
     """Pointwise operations whose only reader is a sum or mean become a part of it."""
-    readers: dict[Buffer, int] = {}
-    for operation in operations:
-        for buffer in {window.buffer for window in operation.inputs}:
-            readers[buffer] = readers.get(buffer, 0) + 1
-    for window in program.outputs:
-        readers[window.buffer] = readers.get(window.buffer, 0) + 1
+    readers = read_counts(program.with_operations(operations))
     kept: list[Operation] = []
     for operation in operations:
         kept.append(operation)
@@ -251,7 +246,7 @@ def _sum_of(
     reads = [window for window in reduction.inputs if window.buffer is out.buffer]
     if not reads or readers.get(out.buffer, 0) != 1 or not out.buffer.is_private or out.shape != domain:
         return None
-    if any(window != out for window in reads) or not _can_be_delayed(producer, between):
+    if any(window != out for window in reads) or not can_be_delayed(producer, between):
         return None
     composer = _Composer()
     composer.written(producer, composer.add(producer))

@@ -169,7 +169,7 @@ from nbdl.nn.functional.variants import (
     selu_,
     threshold_,
 )
-from nbdl.ops.keywords import tensors_required as _tensors_required
+from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.rectifiers import hardshrink, prelu
 
 __all__ = [
@@ -315,4 +315,4 @@ __all__ = [
     "upsample_nearest",
 ]
 
-_tensors_required(globals())
+_offer(globals())

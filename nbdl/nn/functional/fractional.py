@@ -67,6 +67,8 @@ def _fractional(
             )
     if samples is None:
         samples = rand(batch, channels, rank, dtype=x.dtype, device=x.device)
+    if input.array.ndim == rank + 1 and len(samples.array) > 1:
+        samples = samples[:1]  # as PyTorch does
     if samples.array.shape != (batch, channels, rank):
         raise RuntimeError(
             f"{label}: _random_samples must be ({batch}, {channels}, {rank}), got {tuple(samples.shape)}"

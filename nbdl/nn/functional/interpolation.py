@@ -13,15 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.resampling import Taps
 from nbdl.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.creation import as_tensor
-from nbdl.ops.reduction import Reduce
-from nbdl.ops.selecting import index_select
+from nbdl.ops.resampling import resample
 
-_PRODUCT = formula_of("multiply")
 _AREA = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 _RANKS = {
     "nearest": (1, 2, 3),
@@ -73,18 +69,19 @@ _FILTERS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0), "lanczos": (
 
 
 @lru_cache(256)
-def _nearest_taps(axis: _Axis, exact: bool, dtype: np.dtype) -> np.ndarray:
+def _nearest_taps(axis: _Axis, exact: bool, dtype: np.dtype) -> Taps:
     """The input of every output; rounded as PyTorch does, in float32 unless the data are float64."""
     float_type = np.float64 if dtype == np.float64 else np.float32
     places = np.arange(axis.size).astype(float_type)
     scale = float_type(axis.scale)
     source = scale * (places + float_type(0.5)) if exact else scale * places
-    return np.minimum(np.floor(source.astype(np.float32)).astype(np.int64), axis.n - 1)
+    places = np.minimum(np.floor(source.astype(np.float32)).astype(np.int64), axis.n - 1)
+    return Taps.of_rows(places[:, None], np.ones((axis.size, 1)), axis.n)
 
 
 @lru_cache(256)
-def _smooth_taps(axis: _Axis, cubic: bool, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Taps and weights, (count, 2) or (count, 4); taps beyond the ends are moved to the ends."""
+def _smooth_taps(axis: _Axis, cubic: bool, align_corners: bool) -> Taps:
+    """Two or four inputs an output; those beyond the ends are moved to the ends."""
     places = np.arange(axis.size, dtype=np.float64)
     source = axis.scale * places if align_corners else axis.scale * (places + 0.5) - 0.5
     if not cubic:
@@ -97,59 +94,21 @@ def _smooth_taps(axis: _Axis, cubic: bool, align_corners: bool) -> tuple[np.ndar
     else:
         offsets = np.arange(2)
         weights = np.stack([1 - t, t], 1)
-    taps = np.clip(first[:, None].astype(np.int64) + offsets, 0, axis.n - 1)
-    return taps, weights
+    rows = np.clip(first[:, None].astype(np.int64) + offsets, 0, axis.n - 1)
+    return Taps.of_rows(rows, weights, axis.n)
 
 
 @lru_cache(256)
-def _filter_taps(axis: _Axis, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """Taps and weights of a filter that is stretched over all inputs which an output stands for."""
+def _filter_taps(axis: _Axis, mode: str) -> Taps:
+    """The inputs under a filter that is stretched over all those which an output stands for."""
     kernel, support = _FILTERS[mode]
     stretch = max(axis.scale, 1.0)
     centre = axis.scale * (np.arange(axis.size) + 0.5)
     first = np.maximum((centre - support * stretch + 0.5).astype(np.int64), 0)
     stop = np.minimum((centre + support * stretch + 0.5).astype(np.int64), axis.n)
-    taps = first[:, None] + np.arange((stop - first).max())
-    weights = kernel((taps - centre[:, None] + 0.5) / stretch) * (taps < stop[:, None])
-    return np.minimum(taps, axis.n - 1), weights / weights.sum(1, keepdims=True)
-
-
-def _resample(x: Tensor, dim: int, taps: np.ndarray, weights: np.ndarray) -> Tensor:
-    """Weighted sums of the elements at ``taps`` (count, k) along an axis."""
-    count, k = taps.shape
-    shape = x.array.shape
-    index = as_tensor(taps.reshape(-1), device=x.device)
-    chosen = index_select(x, dim, index).reshape((*shape[:dim], count, k, *shape[dim + 1 :]))
-    rest = [1] * (len(shape) - dim - 1)
-    factors = as_tensor(weights.reshape(count, k, *rest), dtype=x.dtype, device=x.device)
-    return apply(Reduce.of(_PRODUCT, "sum", (dim + 1,), False), chosen, factors)
-
-
-def _nearest(x: Tensor, axes: Sequence[_Axis], exact: bool) -> Tensor:
-    """The nearest element along every axis; repetition, which has a cheaper gradient, where it is that."""
-    every = [_nearest_taps(axis, exact, np.dtype(x.dtype)) for axis in axes]
-    repeats = [axis.size // axis.n for axis in axes]
-    if all(
-        axis.size == axis.n * k and np.array_equal(taps, np.repeat(np.arange(axis.n), k))
-        for axis, taps, k in zip(axes, every, repeats, strict=True)
-    ):
-        return _repeated(x, repeats)
-    for dim, taps in enumerate(every, 2):
-        x = index_select(x, dim, as_tensor(taps, device=x.device))
-    return x
-
-
-def _repeated(x: Tensor, repeats: Sequence[int]) -> Tensor:
-    """Every element of the spatial axes so many times."""
-    batch, channels, *spatial = x.array.shape
-    single = [n for size in spatial for n in (size, 1)]
-    spread = [n for size, k in zip(spatial, repeats, strict=True) for n in (size, k)]
-    whole = [size * k for size, k in zip(spatial, repeats, strict=True)]
-    return (
-        x.reshape((batch, channels, *single))
-        .expand((batch, channels, *spread))
-        .reshape((batch, channels, *whole))
-    )
+    places = first[:, None] + np.arange((stop - first).max())
+    weights = kernel((places - centre[:, None] + 0.5) / stretch) * (places < stop[:, None])
+    return Taps.of_rows(np.minimum(places, axis.n - 1), weights / weights.sum(1, keepdims=True), axis.n)
 
 
 # -------------------------------------------------------------------------------------------------- arguments
@@ -262,13 +221,16 @@ def interpolate(
         return _AREA[len(spatial)](input, counts)
     aligned = bool(align_corners)
     axes = _axes(spatial, counts, factors, aligned)
-    if mode.startswith("nearest"):
-        return _nearest(input, axes, mode == "nearest-exact")
     x = input
     for dim, axis in enumerate(axes, 2):
-        taps = _filter_taps(axis, mode) if antialias else _smooth_taps(axis, mode == "bicubic", aligned)
-        x = _resample(x, dim, *taps)
+        x = resample(x, dim, _taps(axis, mode, aligned, antialias, input.dtype))
     return x
+
+
+def _taps(axis: _Axis, mode: str, align_corners: bool, antialias: bool, dtype: np.dtype) -> Taps:
+    if mode.startswith("nearest"):
+        return _nearest_taps(axis, mode == "nearest-exact", dtype)
+    return _filter_taps(axis, mode) if antialias else _smooth_taps(axis, mode == "bicubic", align_corners)
 
 
 def upsample(

@@ -203,7 +203,7 @@ def gaussian_nll_loss(
         input: means.
         target: samples.
         var: variances: a number, or a tensor of the shape of the input, that shape without its last axis, or
-            with a last axis of length 1.
+            with axes of length 1.
         full: add log(2 pi) / 2.
         eps: smallest variance.
         reduction: ``none``, ``mean`` or ``sum``.
@@ -219,7 +219,7 @@ def gaussian_nll_loss(
     if var.array.ndim and var.array.shape != shape:
         if shape[:-1] == var.array.shape:
             var = var.unsqueeze(-1)
-        elif shape[:-1] != var.array.shape[:-1] or var.array.shape[-1] != 1:
+        elif len(shape) != var.array.ndim or any(m not in (1, n) for m, n in zip(var.array.shape, shape)):
             raise ValueError(
                 f"gaussian_nll_loss: var is of incorrect size: got {tuple(var.shape)} for input of shape "
                 f"{tuple(shape)}"

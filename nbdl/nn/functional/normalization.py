@@ -23,6 +23,7 @@ _RUNNING_VARIANCE = Formula(
     lambda old, new, momentum, count: (1 - momentum) * old + momentum * new * (count / (count - 1)),
     4,
 )
+_AFFINE = Formula("scale_and_shift", lambda x, weight, bias: x * weight + bias, 3)
 _RESPONSE = Formula("local_response", lambda x, mean, alpha, beta, k: x / f.pow(k + alpha * mean, beta), 5)
 
 
@@ -40,6 +41,14 @@ def _check_channels(label: str, input: Tensor, **vectors: Tensor | None) -> None
 def _broadcast(vector: Tensor | None, ndim: int) -> Tensor | None:
     """(C,) as (1, C, 1, ...)."""
     return None if vector is None else vector.reshape((1, vector.array.shape[0], *[1] * (ndim - 2)))
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """x * weight + bias, channel by channel."""
+    scale, shift = _broadcast(weight, x.array.ndim), _broadcast(bias, x.array.ndim)
+    if scale is None:
+        return x if shift is None else x + shift
+    return x * scale if shift is None else call(_AFFINE, x, scale, shift)
 
 
 def _update_running(
@@ -160,14 +169,12 @@ def instance_norm(
             "instance_norm: Expected more than 1 spatial element when training, got input size "
             f"{list(input.shape)}"
         )
-    out, mean, variance = normalize(
-        input, _broadcast(weight, ndim), _broadcast(bias, ndim), tuple(range(2, ndim)), eps
-    )
+    out, mean, variance = normalize(input, None, None, tuple(range(2, ndim)), eps)
     if running_mean is not None or running_var is not None:
         with no_grad():
             mean, variance = mean.detach().mean(0), variance.detach().mean(0)
         _update_running(running_mean, running_var, mean, variance, momentum, count)
-    return out
+    return _affine(out, weight, bias).to(out.dtype)
 
 
 def _trailing(
@@ -269,12 +276,9 @@ def group_norm(
             f"of shape {list(shape)} and num_groups={num_groups}"
         )
     _check_channels("group_norm", input, weight=weight, bias=bias)
-    grouped = (shape[0], num_groups, shape[1] // num_groups, *shape[2:])
-    inner = (1, *grouped[1:3], *[1] * (len(shape) - 2))
-    scale, shift = (None if vector is None else vector.reshape(inner) for vector in (weight, bias))
-    return normalize(input.reshape(grouped), scale, shift, tuple(range(2, len(grouped))), eps)[0].reshape(
-        shape
-    )
+    grouped = input.reshape((shape[0], num_groups, math.prod(shape[1:]) // num_groups))
+    standard = normalize(grouped, None, None, (2,), eps)[0].reshape(shape)
+    return _affine(standard, weight, bias).to(standard.dtype)
 
 
 def local_response_norm(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.resampling import Taps
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.sizes import batched, sizes
 from nbdl.ops import pooling
-from nbdl.ops.creation import tensor
 from nbdl.ops.pointwise import call
+from nbdl.ops.resampling import resample
 
+_SMALL_WINDOW = 32  # elements up to which the loop over windows beats a reduction
 # The root of a sum of powers, with the sign of the sum; where that is 0, so is the slope.
 _SIGNED_ROOT = Formula(
     "signed_root",
@@ -210,13 +213,14 @@ def _adaptive(label: str, rank: int, input: Tensor, output_size: Any) -> tuple[T
     return x, unbatch, counts
 
 
-def _bin_means(n: int, count: int) -> np.ndarray:
-    """The matrix (count, n) that takes the means of [floor(i n / count), ceil((i + 1) n / count))."""
-    matrix = np.zeros((count, n))
-    for i in range(count):
-        part = slice(i * n // count, -(-(i + 1) * n // count))
-        matrix[i, part] = 1 / (part.stop - part.start)
-    return matrix
+@lru_cache(256)
+def _bin_means(n: int, count: int) -> Taps:
+    """The means of [floor(i n / count), ceil((i + 1) n / count)) for all i below ``count``."""
+    bins = [np.arange(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+    lengths = np.array([len(places) for places in bins], np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.concatenate([*bins, np.zeros(0, np.int64)]).astype(np.int64)
+    return Taps(starts, places, 1 / np.repeat(lengths, lengths), n)
 
 
 def _adaptive_avg_pool(label: str, rank: int, input: Tensor, output_size: Any) -> Tensor:
@@ -225,13 +229,15 @@ def _adaptive_avg_pool(label: str, rank: int, input: Tensor, output_size: Any) -
     if set(counts) == {1}:
         return unbatch(x.mean(tuple(range(2, rank + 2)), keepdim=True))
     if 0 not in counts and all(n % count == 0 for n, count in zip(spatial, counts, strict=True)):
-        kernel = tuple(n // count for n, count in zip(spatial, counts, strict=True))
-        return unbatch(pooling.avg_pool(x, kernel, kernel, (0,) * rank, False, True, None))
+        kernel = tuple([n // count for n, count in zip(spatial, counts, strict=True)])
+        if math.prod(kernel) <= _SMALL_WINDOW:
+            return unbatch(pooling.avg_pool(x, kernel, kernel, (0,) * rank, False, True, None))
+        bins = [size for pair in zip(counts, kernel, strict=True) for size in pair]
+        return unbatch(x.reshape((*x.array.shape[:2], *bins)).mean(tuple(range(3, 2 * rank + 2, 2))))
     for axis, (n, count) in enumerate(
         zip(spatial, counts, strict=True), 2
-    ):  # the mean over a box is a mean an axis
-        means = tensor(_bin_means(n, count), dtype=x.dtype, device=x.device)
-        x = (x.transpose(axis, -1) @ means.transpose(0, 1)).transpose(axis, -1)
+    ):  # a mean over a box is one an axis
+        x = resample(x, axis, _bin_means(n, count))
     return unbatch(x)
 
 

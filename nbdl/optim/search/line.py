@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
-from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.matmul import dot
+from nbdl.optim.bounds import Box
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
-from nbdl.optim.vectors import fetch, max_norm, moved
+from nbdl.optim.vectors import fetch, moved, slope_and_size
 
 MAX_STEP = 1e20  # a function that still falls here is taken to be unbounded
 _ROUNDING = 1e-14  # of a function value, relative
@@ -61,45 +61,51 @@ class Line:
         objective: the function f.
         start: x, differentiated.
         direction: d (n,).
+        limit: the longest step; ``MAX_STEP`` where there is no limit.
+        box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
     """
 
-    def __init__(self, objective: Objective, start: Point, direction: Tensor):
+    def __init__(
+        self,
+        objective: Objective,
+        start: Point,
+        direction: Tensor,
+        limit: float = MAX_STEP,
+        box: Box | None = None,
+    ):
         self.objective, self.start, self.direction = objective, start, direction
-        self._known: list[float] = []  # the slope, and the largest magnitude in d
+        self.limit, self._box = limit, box
         self.evaluations = 0
         self.lowest: Sample | None = None
         self.is_unbounded = False
 
     def _unknown(self) -> list[Tensor]:
         """What has to be known of the direction. It is read with the first evaluation, to wait once only."""
-        if self._known:
+        if "slope" in self.__dict__:
             return []
-        return [dot(self.start.gradient, self.direction), max_norm(self.direction)]
+        return [slope_and_size(self.direction, self.start.gradient)]
 
     def _know(self, values: list[float]) -> None:
-        self._known = self._known or values
-        if not self._known[0] < 0:
+        if values:
+            self.__dict__["slope"], self.__dict__["direction_norm"] = values
+        if not self.slope < 0:
             raise NotADescentDirectionError
 
-    def _read(self) -> list[float]:
-        if not self._known:
-            with no_grad():
-                self._know(fetch(*self._unknown()))
-        return self._known
-
-    @property
+    @cached_property
     def slope(self) -> float:
         """phi'(0).
 
         Raises:
             NotADescentDirectionError: it is not negative.
         """
-        return self._read()[0]
+        self._know(fetch(*self._unknown()))
+        return self.slope
 
-    @property
+    @cached_property
     def direction_norm(self) -> float:
         """The largest magnitude in d."""
-        return self._read()[1]
+        self._know(fetch(*self._unknown()))
+        return self.direction_norm
 
     @property
     def origin(self) -> Sample:
@@ -108,10 +114,11 @@ class Line:
 
     def at(self, step: float) -> Sample:
         """Evaluate phi and its derivative."""
-        with no_grad():
-            x = moved(self.start.x, step, self.direction)
-            extra = self._unknown()
-        point = self.objective.evaluate(x, self.direction, extra)
+        if self._box is None:
+            point = self.objective.evaluate_along(self.start.x, step, self.direction, self._unknown())
+        else:
+            x = self._box.project(moved(self.start.x, step, self.direction))
+            point = self.objective.evaluate(x, self.direction, self._unknown())
         self.evaluations += 1
         self._know(point.extra)
         if not point.is_finite:

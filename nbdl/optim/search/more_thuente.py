@@ -35,7 +35,7 @@ class MoreThuente(Search):
         sample = line.at_or_before(step)
         step, start = sample.step, _End(*line.origin[:3])
         interval = _Interval(start, start, False, 0.0, (1 + _FARTHEST) * step)
-        width, width_before, maximum = math.inf, math.inf, MAX_STEP
+        width, width_before, maximum = math.inf, math.inf, line.limit
         auxiliary = True  # see _tilted
         while True:
             if not sample.is_finite:
@@ -48,7 +48,9 @@ class MoreThuente(Search):
             enough = line.decreases(sample, self.c1)
             if enough and line.is_flat(sample, self.c2):
                 return Found(sample)
-            if enough and step >= MAX_STEP:
+            if enough and step >= line.limit:
+                if line.limit < MAX_STEP:
+                    return Found(sample)
                 line.is_unbounded = True
                 break
             auxiliary = auxiliary and not (enough and sample.slope >= 0)

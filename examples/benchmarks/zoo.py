@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+"""Every module of the zoo, forward and backward, in nbdl and in PyTorch, side by side.
+
+    python examples/benchmarks/zoo.py
+    python examples/benchmarks/zoo.py --only loss,pooling
+
+Microseconds of a call with all gradients, without a compiler, on a small input (where the call counts) and a
+large one (where memory counts), measured as `training.py`
+does. A ratio below 1 means that nbdl is slower, and is marked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import contenders
+import machine
+import report
+from harness import measure
+from options import Defaults, make_parser, make_worker, parse
+from zoo_cases import CASES, GROUPS, SIZES
+
+OWN, PEER = contenders.NBDL, contenders.TORCH
+TABLE = (OWN, PEER)
+DEFAULTS = Defaults(rounds=7, block=0.05, quick_rounds=2, quick_block=0.001)
+
+
+def names_of(group: str) -> list[str]:
+    """The programs under one heading."""
+    return [case.name(size) for case in CASES if case.group == group for size in SIZES]
+
+
+def run(options: Any) -> dict[str, Any]:
+    """Time the modules of the chosen groups: name -> summary."""
+    results = {}
+    with contextlib.ExitStack() as stack:
+        workers = {c.name: stack.enter_context(make_worker(options, "zoo", c)) for c in options.chosen}
+        for group in options.only:
+            for name in names_of(group):
+                found = measure(workers, name, options.rounds, options.block)
+                results[name] = report.summarize(found, {OWN.name}, PEER.name)
+                for contender, result in found.items():
+                    if "error" not in result:
+                        workers[contender].ask("drop")
+            print(group_table(group, results), flush=True)
+    return results
+
+
+def ratio_of(summary: Mapping[str, Any]) -> list[float] | None:
+    """How many times faster than PyTorch nbdl is: median, least, greatest; None where one is missing."""
+    return summary["contenders"].get(OWN.name, {}).get("against_baseline")
+
+
+def group_table(group: str, results: Mapping[str, Any]) -> str:
+    """A group in Markdown: a line a module and size, slower ones marked."""
+    rows, failures = [], []
+    for name in names_of(group):
+        found, ratio = results[name]["contenders"], ratio_of(results[name])
+        times = [
+            report.number(1e3 * found[c.name]["median_ms"]) if "median_ms" in found.get(c.name, {}) else "-"
+            for c in TABLE
+        ]
+        rows.append([name, *times, report.times(ratio), "slower" if ratio and ratio[0] < 1 else ""])
+        failures += report.failures(found, f"{name}: ")
+    header = ["module", f"{OWN.name} us", f"{PEER.name} us", "ratio", ""]
+    notes = report.disturbance(results[name] for name in names_of(group))
+    return "\n".join([f"\n## {group}\n", report.table(header, rows), *failures, *notes])
+
+
+def overview(results: Mapping[str, Any]) -> str:
+    """In Markdown: how many modules are slower, how the ratios are spread, and the worst ones."""
+    lines = ["\n## Overview\n"]
+    for size in SIZES:
+        ratios = {
+            name: ratio[0] for name, s in results.items() if name.endswith(size) and (ratio := ratio_of(s))
+        }
+        if not ratios:
+            continue
+        slower = sorted((name for name in ratios if ratios[name] < 1), key=ratios.__getitem__)
+        lines.append(
+            f"- {size}: {len(ratios)} modules, median ratio {statistics.median(ratios.values()):.2f}x, "
+            f"{len(slower)} below 1"
+            + "".join(f"\n  - {name.removesuffix(size).strip()} {ratios[name]:.2f}x" for name in slower)
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns the exit code."""
+    parser = make_parser("Compare the modules of nbdl and PyTorch.", GROUPS, TABLE, DEFAULTS)
+    options = parse(parser, argv, GROUPS, TABLE, DEFAULTS)
+    described = machine.describe(options.chosen) | {
+        "threads": str(options.threads),
+        "method": f"medians of {options.rounds} interleaved blocks of {options.block:g} s",
+    }
+    print("\n".join([report.facts(described), *options.missing]), flush=True)
+    results = run(options)
+    sections = [overview(results), *[group_table(group, results) for group in options.only]]
+    print(sections[0])
+    report.write(options.out, "zoo", "The layer zoo", described, options.missing, sections, results)
+    print(f"\nwritten: {options.out / 'zoo'}.md and .json")
+    return int(report.any_failed(results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

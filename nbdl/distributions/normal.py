@@ -1,0 +1,90 @@
+"""The normal distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nbdl.autograd.tensor import Tensor
+from nbdl.distributions import constraints
+from nbdl.distributions.distribution import Shape
+from nbdl.distributions.exp_family import ExponentialFamily
+from nbdl.distributions.utils import broadcast_all
+from nbdl.formula import functions as f
+from nbdl.ops.pointwise import pointwise
+from nbdl.ops.random import randn
+
+__all__ = ["Normal"]
+
+_log_prob = pointwise(
+    "normal_log_prob",
+    lambda x, loc, scale: -0.5 * f.square((x - loc) / scale) - f.log(scale) - 0.5 * math.log(2 * math.pi),
+)
+_cdf = pointwise("normal_cdf", lambda x, loc, scale: 0.5 * f.erfc((loc - x) / scale * math.sqrt(0.5)))
+_icdf = pointwise("normal_icdf", lambda p, loc, scale: loc + scale * (math.sqrt(2) * f.erfinv(2 * p - 1)))
+
+
+class Normal(ExponentialFamily):
+    """Normal numbers, density exp(-((x - loc) / scale)^2 / 2) / (scale sqrt(2 pi)).
+
+    Args:
+        loc: the mean.
+        scale: the standard deviation.
+        validate_args: whether arguments are checked.
+
+    Example:
+        >>> import nbdl
+        >>> normal = nbdl.distributions.Normal(1.0, 2.0)
+        >>> normal.log_prob(nbdl.tensor([1.0, 3.0]))
+        tensor([-1.6121, -2.1121])
+    """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
+    has_rsample = True
+    _mean_carrier_measure = 0
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
+        self.loc, self.scale = broadcast_all(loc, scale)
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square()
+
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        normal = randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * normal
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        return _log_prob(value, self.loc, self.scale)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        self._validate_sample(value)
+        return _cdf(value, self.loc, self.scale)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return _icdf(value, self.loc, self.scale)
+
+    def entropy(self) -> Tensor:
+        return self.scale.log() + 0.5 * (1 + math.log(2 * math.pi))
+
+    @property
+    def _natural_params(self) -> tuple[Tensor, ...]:
+        return self.loc / self.scale.square(), -0.5 / self.scale.square()
+
+    def _log_normalizer(self, x: Tensor, y: Tensor) -> Tensor:
+        return -0.25 * x.square() / y + 0.5 * (-math.pi / y).log()

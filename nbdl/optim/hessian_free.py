@@ -1,0 +1,224 @@
+"""Hessian-free optimization."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.ops.matmul import dot
+from nbdl.optim.closure import place
+from nbdl.optim.curvature.matrices import CurvatureMatrix
+from nbdl.optim.curvature.source import Source
+from nbdl.optim.krylov import cg_iterates
+from nbdl.optim.outputs import MATRICES, OutputsOptimizer
+from nbdl.optim.result import OptimizeResult
+from nbdl.optim.vectors import fetch, moved
+
+_SPACING = 1.3  # of the iterates that are kept, section 4.6 of Martens (2010)
+_PROGRESS = 5e-4  # of the model in an iteration, below which CG stops, section 4.4
+_SHORTER, _SUFFICIENT = 0.8, 1e-2  # of the search along the step
+_SEARCHES = 60
+
+
+class HessianFree(OutputsOptimizer):
+    """Hessian-free optimization: Gauss-Newton steps by conjugate gradients, for large batches.
+
+    Conjugate gradients minimize the quadratic model until they make little progress, starting from the step
+    before. Of their iterates the one with the lowest loss is taken, and shortened until the loss decreases;
+    the damping follows the share of the promised decrease that was found (Levenberg-Marquardt). A step that
+    finds no decrease leaves the parameters as they are.
+
+    The closure returns the outputs of the model and the targets; it is called several times a step, and must
+    compute the same then. Structural damping and preconditioners are not among the options.
+
+    Args:
+        params: parameters or groups; groups have no settings of their own.
+        loss: a function of outputs and targets, convex in the outputs.
+        lr: length of the step, relative to what was found.
+        damping: the first value; ``state`` keeps the present one.
+        matrix: "ggn", or a Fisher matrix: "exact", "mc", "empirical".
+        max_cg_iterations: products with the matrix a step.
+        decay: what the last step counts as the start of the next.
+        weight_decay: coefficient of a penalty |p|^2 / 2 that belongs to the loss.
+
+    Attributes:
+        result: how the last step ended: fun, success, nfev, nhev, damping, ratio. None before.
+
+    Raises:
+        ValueError: a setting is out of its range.
+        TypeError: ``loss`` is no function, or the closure returns no pair.
+
+    Source: Martens (2010), Deep learning via Hessian-free optimization, algorithm 2 and section 4.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.linspace(-1, 1, 20).unsqueeze(1)
+        >>> _ = nbdl.manual_seed(0)
+        >>> model = nbdl.nn.Sequential(nbdl.nn.Linear(1, 8), nbdl.nn.Tanh(), nbdl.nn.Linear(8, 1))
+        >>> optimizer = nbdl.optim.HessianFree(model.parameters(), nbdl.nn.MSELoss())
+        >>> losses = [optimizer.step(lambda: (model(x), x ** 3)).item() for _ in range(12)]
+        >>> losses[-1] < 1e-3
+        True
+    """
+
+    not_negative = ("lr", "damping", "decay", "weight_decay")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        loss: Callable[[Tensor, Any], Tensor],
+        lr: float = 1.0,
+        damping: float = 0.1,
+        matrix: str = "ggn",
+        max_cg_iterations: int = 250,
+        decay: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
+        self.result: OptimizeResult | None = None
+        super().__init__(params, loss, {
+            "lr": lr, "damping": damping, "matrix": matrix, "max_cg_iterations": max_cg_iterations,
+            "decay": decay, "weight_decay": weight_decay,
+        })  # fmt: skip
+
+    def check_group(self, group: dict[str, Any]) -> None:
+        super().check_group(group)
+        if group["matrix"] not in MATRICES:
+            raise ValueError(
+                f"HessianFree: matrix must be one of {', '.join(MATRICES)}, got {group['matrix']!r}"
+            )
+        if group["max_cg_iterations"] < 1:
+            raise ValueError(
+                f"HessianFree: max_cg_iterations must be at least 1, got {group['max_cg_iterations']}"
+            )
+
+    def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        source = self.evaluated(closure)
+        return _Step(self, source, closure).take()  # type: ignore[arg-type]
+
+
+class _Step:
+    """One step from where the parameters are; all losses contain the penalty."""
+
+    def __init__(self, optimizer: HessianFree, source: Source, closure: Callable[[], Any]):
+        self.optimizer, self.source, self._closure = optimizer, source, closure
+        self.group = optimizer.param_groups[0]
+        self.state = optimizer.state[source.params[0]]
+        self.damping = self.state.get("damping", self.group["damping"])
+        self._penalty, self.nfev = self.group["weight_decay"], 1
+        with no_grad():
+            self.x = source.layout.flat([p.detach() for p in source.params]).clone()
+
+    def take(self) -> Tensor:
+        """Go, and give the loss at the start."""
+        loss, gradients = self.optimizer.differentiated(self.source)
+        with no_grad():
+            gradient = moved(self.source.layout.flat(gradients), self._penalty, self.x)
+        value = self._penalized(loss, self.x)
+        self.state["updates"] = self.state.get("updates", 0) + 1
+        matrix = MATRICES[self.group["matrix"]](self.source, self.state["updates"])
+        candidates = self._candidates(matrix, gradient)
+        (best, promised), new_value = self._lowest(candidates)
+        with no_grad():
+            slope, squared = fetch(dot(gradient, best), dot(best, best))
+        promised -= self.damping * squared / 2  # the model without damping
+        ratio = self._ratio(value, new_value, promised)
+        length, new_value = self._search(best, value, new_value, slope)
+        if not ratio >= 0.25:
+            self.damping *= 3 / 2
+        elif ratio > 0.75:
+            self.damping *= 2 / 3
+        if length:
+            self._move(best, length * self.group["lr"])
+        else:
+            place(self.source.params, self.source.layout, self.x)
+        self.state["damping"], self.state["last_step"] = self.damping, best
+        self.optimizer.result = OptimizeResult(
+            fun=new_value if length else value, success=length > 0, nfev=self.nfev, nhev=self._products,
+            damping=self.damping, ratio=ratio,
+        )  # fmt: skip
+        return loss
+
+    def _ratio(self, value: float, new_value: float, promised: float) -> float:
+        """The share of the promised change that was found; 1 where both are rounding errors of the loss."""
+        rounding = 10 * float(np.finfo(self.x.dtype).eps) * abs(value)
+        if abs(new_value - value) <= rounding and abs(promised) <= rounding:
+            return 1.0
+        return (new_value - value) / promised if promised < 0 else -math.inf
+
+    def _candidates(self, matrix: CurvatureMatrix, gradient: Tensor) -> list[tuple[Tensor, float]]:
+        """Iterates of conjugate gradients, ever farther apart, and the last, with the damped model there."""
+        start = self.state.get("last_step")
+        with no_grad():
+            start = None if start is None else start * self.group["decay"]
+            initial = self._model_value(matrix, gradient, start)
+        kept: list[tuple[Tensor, float]] = []
+        values: list[float] = []
+        following, damping = 1.0, self.damping + self._penalty
+        for count, iterate in enumerate(cg_iterates(matrix, -gradient, start, None, damping)):
+            values.append(initial - iterate.decrease)
+            last = iterate.x, values[-1]
+            if count >= following:
+                kept.append(last)
+                following *= _SPACING
+            if count >= self.group["max_cg_iterations"] or _is_slow(values):
+                break
+        self._products = len(values) - 1 + 2 * (start is not None)
+        return kept if kept and kept[-1] is last else [*kept, last]
+
+    def _model_value(self, matrix: CurvatureMatrix, gradient: Tensor, start: Tensor | None) -> float:
+        """The damped model at the start of conjugate gradients."""
+        if start is None:
+            return 0.0
+        product = moved(matrix @ start, self.damping + self._penalty, start)
+        slope, bend = fetch(dot(gradient, start), dot(start, product))
+        return slope + bend / 2
+
+    def _lowest(self, candidates: list[tuple[Tensor, float]]) -> tuple[tuple[Tensor, float], float]:
+        """Go back from the last candidate as long as the loss falls; that candidate, and the loss."""
+        best, value = candidates[-1], self._value(candidates[-1][0], 1.0)
+        for candidate in reversed(candidates[:-1]):
+            before = self._value(candidate[0], 1.0)
+            if not (before < value or math.isnan(value)):
+                break
+            best, value = candidate, before
+        return best, value
+
+    def _search(self, step: Tensor, value: float, new_value: float, slope: float) -> tuple[float, float]:
+        """A length for which the loss decreases enough, and the loss there; length 0 if there is none."""
+        length = 1.0
+        for _ in range(_SEARCHES):
+            if new_value <= value + _SUFFICIENT * length * min(slope, 0.0):
+                return length, new_value
+            length *= _SHORTER
+            new_value = self._value(step, length)
+        return 0.0, value
+
+    def _value(self, step: Tensor, length: float) -> float:
+        self._move(step, length)
+        self.nfev += 1
+        with no_grad():
+            loss = self.source.loss(*self._closure())
+            return self._penalized(loss, moved(self.x, length, step))
+
+    @no_grad()
+    def _penalized(self, loss: Tensor, x: Tensor) -> float:
+        value, squared = fetch(loss.detach().reshape(()), dot(x, x))
+        return value + self._penalty * squared / 2
+
+    def _move(self, step: Tensor, length: float) -> None:
+        with no_grad():
+            place(self.source.params, self.source.layout, moved(self.x, length, step))
+
+
+def _is_slow(values: list[float]) -> bool:
+    """Whether the model has made little progress in the last iterations, Martens (2010), section 4.4."""
+    count = len(values) - 1
+    window = max(10, count // 10)
+    if count <= window or values[-1] >= 0:
+        return False
+    return (values[-1] - values[-1 - window]) / values[-1] < window * _PROGRESS

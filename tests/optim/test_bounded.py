@@ -1,0 +1,121 @@
+"""L-BFGS-B: its Cauchy point against the loop of the paper, its counts beside SciPy's."""
+
+from __future__ import annotations
+
+import hypothesis
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import strategies as st
+
+import nbdl
+from nbdl.optim import minimize
+from nbdl.optim.bounded import BoundedLBFGS, _Model
+from nbdl.optim.bounds import Box
+from nbdl.optim.curvature.quasi_newton import compact
+
+
+def plain_cauchy(x, g, low, high, matrix):
+    """Algorithm CP of Byrd, Lu, Nocedal, Zhu (1995) with a dense matrix: breakpoint after breakpoint."""
+    breaks = np.full(len(x), np.inf)
+    for i in range(len(x)):
+        if g[i] < 0:
+            breaks[i] = (x[i] - high[i]) / g[i]
+        elif g[i] > 0:
+            breaks[i] = (x[i] - low[i]) / g[i]
+    d = np.where(breaks > 0, -g, 0.0)
+    z, time = np.zeros_like(x), 0.0
+    for following in np.unique(breaks[breaks > 0]):
+        slope, bend = g @ d + d @ matrix @ z, d @ matrix @ d
+        best = -slope / bend if bend > 0 else np.inf
+        if slope >= 0:
+            return x + z
+        if time + best < following:
+            return x + z + best * d
+        z = z + (following - time) * d
+        time = following
+        d = np.where(breaks <= following, 0.0, d)
+    return x + z
+
+
+@hypothesis.given(st.integers(1, 8), st.integers(1, 4), st.integers(0, 10**6))
+@hypothesis.settings(max_examples=60)
+def test_the_cauchy_point_is_that_of_the_paper(n, m, seed):
+    r = np.random.default_rng(seed)
+    hessian = r.standard_normal((n, n))
+    hessian = hessian @ hessian.T + 0.5 * np.eye(n)
+    steps = r.standard_normal((min(m, n), n))
+    theta, w, middle = compact(nbdl.tensor(steps), nbdl.tensor(steps @ hessian))
+    low, high = -r.uniform(0.1, 2, n), r.uniform(0.1, 2, n)
+    low[r.random(n) < 0.2], high[r.random(n) < 0.2] = -np.inf, np.inf
+    x, g = np.clip(r.uniform(-2, 2, n), low, high), r.standard_normal(n)
+    x[r.random(n) < 0.2] = 0.0
+    g[r.random(n) < 0.1] = 0.0
+    matrix = theta.item() * np.eye(n) - (w @ middle @ w.T).numpy()
+    method = BoundedLBFGS(Box(nbdl.tensor(low), nbdl.tensor(high)))
+    model = _Model(nbdl.tensor(x), nbdl.tensor(g), theta, w, middle)
+    found = method._cauchy(model)
+    np.testing.assert_allclose(found.x.numpy(), plain_cauchy(x, g, low, high, matrix), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.c.numpy(), w.T.numpy() @ (found.x.numpy() - x), rtol=1e-6, atol=1e-6)
+    # The minimizer in the subspace is no worse than the Cauchy point, and within the bounds.
+    end = method._in_subspace(model, found).numpy()
+    assert (low <= end).all()
+    assert (end <= high).all()
+
+
+def rosenbrock(x):
+    return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+
+def quadratic(n, seed):
+    r = np.random.default_rng(seed)
+    a = r.standard_normal((n, n))
+    a, b = nbdl.tensor(a @ a.T / n + 0.01 * np.eye(n)), nbdl.tensor(r.standard_normal(n))
+    return lambda x: (x @ (a @ x)) / 2 - (b * x).sum()
+
+
+PROBLEMS = {
+    "rosenbrock 2": (rosenbrock, [-1.2, 1.0], [(None, 0.5), (None, None)]),
+    "rosenbrock 10": (rosenbrock, [-1.2, 1.0] * 5, [(-1.5, 0.8)] * 10),
+    "rosenbrock 30": (rosenbrock, [-1.2, 1.0] * 15, [(None, 0.5 if k % 3 == 0 else None) for k in range(30)]),
+    "quadratic 50": (quadratic(50, 0), np.zeros(50), [(-1, 1)] * 50),
+    "quadratic 200": (quadratic(200, 1), np.zeros(200), [(-1, 1)] * 200),
+    "nonnegative 200": (quadratic(200, 2), np.ones(200), [(0, None)] * 200),
+    "linear": (lambda x: x[0] - 2 * x[1], [0.0, 0.0], [(-1, 2), (-1, 3)]),
+    "fixed": (rosenbrock, [0.5, 0.5, 0.5], [(0.5, 0.5), (None, None), (0, 2)]),
+    "outside": (rosenbrock, [5.0, 5.0], [(-2, 2), (-2, 0.3)]),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_evaluations_beside_scipy(name, backend):
+    function, start, bounds = PROBLEMS[name]
+    low, high = np.array([[-np.inf if a is None else a, np.inf if b is None else b] for a, b in bounds]).T
+    outside = []
+
+    def watched(x):
+        values = x.detach().numpy()
+        outside.extend(values[(values < low) | (values > high)])
+        return function(x)
+
+    def with_gradient(x):
+        gradient, value = nbdl.func.grad_and_value(function)(nbdl.tensor(np.array(x)))
+        return value.item(), gradient.numpy()
+
+    theirs = scipy.optimize.minimize(
+        with_gradient, np.clip(start, low, high), jac=True, bounds=bounds, method="L-BFGS-B",
+        options={"gtol": 1e-8, "ftol": 0.0},
+    )  # fmt: skip
+    ours = minimize(watched, start, bounds=bounds, tol=1e-7)
+    assert ours.success
+    assert ours.fun == pytest.approx(theirs.fun, rel=1e-8, abs=1e-10)
+    assert ours.nfev <= 1.5 * theirs.nfev + 3
+    assert not outside
+
+
+def test_float32_and_an_unbounded_function():
+    found = minimize(rosenbrock, nbdl.tensor([-1.2, 1.0]), bounds=[(None, 0.5), (None, None)], tol=1e-3)
+    assert found.x.dtype == np.float32
+    np.testing.assert_allclose(found.x.numpy(), [0.5, 0.25], atol=1e-3)
+    found = minimize(lambda x: x.sum(), [0.0, 0.0], bounds=[(0, None), (None, 1)])
+    assert found.status.name == "UNBOUNDED"
