@@ -66,7 +66,7 @@ _COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
 _IN_PLACE = ["add", "sub", "mul", "truediv"]
 _METHODS = [
     "sum", "prod", "mean", "var", "max", "min", "any", "all", "argmax", "argmin", "take", "cumsum",
-    "cumprod", "argsort", "argpartition",
+    "cumprod", "argsort", "argpartition", "conj",
 ]  # fmt: skip
 
 
@@ -269,7 +269,8 @@ def _apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None,
     with np.errstate(all="ignore"):
         result = function(*map(_unwrapped, args), **{key: _unwrapped(value) for key, value in kwargs.items()})
     if isinstance(result, (tuple, list)):
-        return type(result)(_stored(entry) for entry in result)
+        entries = [_stored(entry) for entry in result]
+        return entries if isinstance(result, list) else tuple(entries)
     if out is None:
         return _stored(result)
     if not isinstance(out, ndarray):
@@ -334,11 +335,12 @@ class ufunc:
 
 
 _UFUNCS = [
-    "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil", "cos", "cosh",
-    "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal", "isfinite",
-    "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "rint",
-    "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "abs", "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "cos", "cosh", "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal",
+    "isfinite", "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "log2", "logaddexp",
+    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal",
+    "power", "reciprocal", "rint", "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan",
+    "tanh", "trunc",
 ]  # fmt: skip
 _FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
@@ -414,6 +416,23 @@ def _properties(device: int) -> dict[str, Any]:
     }
 
 
+_LINALG = ["cholesky", "det", "eigh", "eigvalsh", "inv", "qr", "slogdet", "solve", "svd"]
+
+
+def _linalg(name: str) -> Callable[..., Any]:
+    """A function of `cupy.linalg`: a singular or indefinite matrix gives NaN instead of an error."""
+
+    def function(a: ndarray, *args: Any, **kwargs: Any) -> Any:
+        if a.dtype not in (np.float32, np.float64, np.complex64, np.complex128):
+            raise TypeError(f"Unsupported dtype: {a.dtype}")
+        try:
+            return _apply(getattr(np.linalg, name), a, *args, **kwargs)
+        except np.linalg.LinAlgError:
+            return _stored(np.full_like(args[0]._host if args else a._host, np.nan))
+
+    return function
+
+
 def make_module() -> types.ModuleType:
     """A module that passes for `cupy`."""
     module: Any = types.ModuleType("cupy")
@@ -439,6 +458,11 @@ def make_module() -> types.ModuleType:
     module.transpose = lambda data, axes=None: data.transpose(axes)
     module.swapaxes = lambda data, a, b: data.swapaxes(a, b)
     module.reshape = lambda data, shape: data.reshape(shape)
+    strided = lambda data, shape, strides: data._view(  # noqa: E731
+        np.lib.stride_tricks.as_strided(data._host, shape, strides)
+    )
+    module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=strided))
+    module.linalg = types.SimpleNamespace(**{name: _linalg(name) for name in _LINALG})
     cuda: Any = types.ModuleType("cupy.cuda")
     runtime: Any = types.ModuleType("cupy.cuda.runtime")
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime

@@ -7,12 +7,14 @@ import pytest
 from gpu.samples import assert_same, layouts, on_device
 from gpu.test_rows import KINDS, kind_of, random
 
+import nbdl
 from nbdl.backend import registry
 from nbdl.backend.windows import window_counts
 from nbdl.ops.normalization import Normalize, NormalizeInput
 from nbdl.ops.pooling import AvgPool, AvgPoolInput, MaxPool, WindowScatter
 from nbdl.ops.scattering import Scatter
 from nbdl.ops.selecting import IndexPut
+from nbdl.ops.solving import LeastSquares
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
@@ -144,6 +146,26 @@ class TestPooling:
 
     def test_nothing(self):
         assert_same(MaxPool.of((2,), (2,), (0,), (1,), (2,)), np.zeros((0, 3, 4), np.float32))
+
+
+class TestLeastSquares:
+    @pytest.mark.parametrize("driver", ["gels", "gelsy", "gelsd", "gelss"])
+    @pytest.mark.parametrize("shape", [(6, 3), (3, 6), (2, 5, 3)], ids=str)
+    def test_drivers(self, shape, driver):
+        a, b = random(*shape, dtype="float64"), random(*shape[:-1], 2, dtype="float64", seed=1)
+        assert_same(LeastSquares.of(1e-10, driver), a, b, scale=100)
+
+
+class TestMultinomial:
+    @pytest.mark.parametrize("replacement", [True, False])
+    def test_samples_are_those_of_the_cpu(self, replacement):
+        drawn = []
+        for backend, device in (("numpy", "cpu"), ("cupy", "cuda")):
+            with nbdl.use_backend(backend):
+                nbdl.manual_seed(2)
+                weights = nbdl.tensor([[0.1, 0.9, 0.0, 2.0], [1.0, 1.0, 1.0, 0.5]], device=device)
+                drawn.append(nbdl.multinomial(weights, 3, replacement=replacement).cpu().numpy())
+        np.testing.assert_array_equal(*drawn)
 
 
 def _key(axes, indices):

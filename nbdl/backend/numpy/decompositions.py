@@ -234,7 +234,9 @@ class Decompositions:
             values = self.xp.linalg.svd(a, compute_uv=False)
             rank = (values > rcond * values[..., :1]).sum(-1)
             inverse = self.pinverse(a, atol=0.0, rtol=rcond, hermitian=False)
-            return delivered((inverse @ b, rank, values), out)
+            if driver in ("gels", "gelsy"):
+                values = self.xp.zeros_like(values)
+            return delivered((inverse @ b, rank.astype(np.int64, copy=False), values), out)
         from scipy.linalg import lstsq
 
         result = np.zeros((*b.shape[:-2], n, b.shape[-1]), b.dtype)
