@@ -52,6 +52,24 @@ extern "C" __global__ void nbdl_log_softmax(
         }
 }
 
+// Softmax, 0 in a row that is -inf throughout, and log(sum(exp(x))): the weights of attention.
+extern "C" __global__ void nbdl_attention_weights(
+    const element_t* __restrict__ x, element_t* __restrict__ y, element_t* __restrict__ log_sums, long long rows,
+    long long n, long long inner) {
+    const Row row = this_row(rows, n, inner);
+    const Exponentials sum = exponentials(x, row, n, inner);
+    if (!row.exists) return;
+    const bool is_empty = sum.total == number(0);
+    for (long long k = row.lane; k < n; k += row.lanes) {
+        const long long place = row.start + k * inner;
+        const number weight = ::exp(nbdl::cast<number>(x[place]) - sum.largest) / sum.total;
+        y[place] = nbdl::cast<element_t>(is_empty ? number(0) : weight);
+    }
+    if (row.lane == 0)
+        log_sums[row.number] = nbdl::cast<element_t>(
+            is_empty ? -nbdl::infinity<number>() : sum.largest + ::log(sum.total));
+}
+
 // y (g - sum(g y))
 extern "C" __global__ void nbdl_softmax_input(
     const element_t* __restrict__ y, const element_t* __restrict__ g, element_t* __restrict__ gx, long long rows,

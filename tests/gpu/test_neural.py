@@ -10,6 +10,7 @@ from gpu.test_rows import KINDS, kind_of, random
 import nbdl
 from nbdl.backend import registry
 from nbdl.backend.windows import window_counts
+from nbdl.ops.attention import Attention, AttentionInput
 from nbdl.ops.normalization import Normalize, NormalizeInput
 from nbdl.ops.pooling import AvgPool, AvgPoolInput, MaxPool, WindowScatter
 from nbdl.ops.scattering import Scatter
@@ -146,6 +147,37 @@ class TestPooling:
 
     def test_nothing(self):
         assert_same(MaxPool.of((2,), (2,), (0,), (1,), (2,)), np.zeros((0, 3, 4), np.float32))
+
+
+class TestAttention:
+    @pytest.mark.parametrize("dtype", KINDS)
+    @pytest.mark.parametrize("is_causal", [False, True])
+    @pytest.mark.parametrize("mask", ["none", "bool", "numbers", "nothing seen"])
+    def test_results_and_gradients(self, mask, is_causal, dtype):
+        query, key, value = (random(2, 3, n, 4, dtype=dtype, seed=n) for n in (5, 7, 7))
+        masks = {
+            "none": [],
+            "bool": [np.random.default_rng(0).random((3, 5, 7)) < 0.6],
+            "numbers": [random(5, 7, dtype=dtype)],
+            "nothing seen": [np.zeros((5, 7), bool)],
+        }[mask]
+        parameters = 0.5, is_causal, bool(masks)
+        forward = Attention.of(*parameters)
+        assert_same(forward, query, key, value, *masks, scale=6)
+        y, log_sum = registry.load("numpy").execute(forward, [query, key, value, *masks])
+        g = random(*y.shape, dtype=dtype, seed=3)
+        backward = AttentionInput.of(*parameters)
+        assert_same(backward, g, query, key, value, y, np.array(log_sum), *masks, scale=20)
+
+    def test_dropout_is_that_of_the_cpu(self):
+        found = []
+        for backend, device in (("numpy", "cpu"), ("cupy", "cuda")):
+            with nbdl.use_backend(backend):
+                nbdl.manual_seed(1)
+                q = nbdl.tensor(random(2, 5, 4), device=device, requires_grad=True)
+                nbdl.nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=0.5).sum().backward()
+                found.append(q.grad.cpu().numpy())
+        np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
 
 
 class TestLeastSquares:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
@@ -33,13 +34,21 @@ if TYPE_CHECKING:
 _ADD = Formula("add", lambda x, y: x + y, 2)
 # Primitives whose kernels take numbers on the host as they are.
 _TAKE_NUMBERS = frozenset((
-    "dropout", "pointwise", "random_bernoulli", "random_integers", "random_normal", "random_uniform",
-    "reduce",
+    "attention", "attention_input", "dropout", "pointwise", "random_bernoulli", "random_integers",
+    "random_normal", "random_uniform", "reduce",
 ))  # fmt: skip
 MAX_PLANS = 4096
 
 
-class CupyBackend(CupyNormalization, CupyPooling, CupyRandom, CupyScattering, CupySoftmax, NumpyBackend):
+class CupyBackend(
+    CupyAttention,
+    CupyNormalization,
+    CupyPooling,
+    CupyRandom,
+    CupyScattering,
+    CupySoftmax,
+    NumpyBackend,
+):
     """Computes on CuPy arrays, on the device where they are."""
 
     name = "cupy"

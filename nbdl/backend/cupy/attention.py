@@ -1,0 +1,129 @@
+"""Attention on the GPU: products by cuBLAS, and one launch each for scores, weights and slopes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbdl.backend.numpy.random import DROP
+from nbdl.backend.numpy.results import delivered
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import equal, exp, where
+
+_SCALED = Formula("scores", lambda x, scale: x * scale, 2)
+_MASKED = Formula("masked_scores", lambda x, scale, mask: where(mask, x * scale, -math.inf), 3)
+_ADDED = Formula("added_scores", lambda x, scale, mask: x * scale + mask, 3)
+_CAUSAL = Formula("causal_scores", lambda x, i, k: where(i >= k, x, -math.inf), 3)
+_WEIGHT = Formula("weight", lambda x, total: where(equal(total, -math.inf), 0, exp(x - total)), 2)
+_SLOPE = Formula("slope", lambda weight, g, centre, scale: weight * (g - centre) * scale, 4)
+_PRODUCT = Formula("product", lambda x, y: x * y, 2)
+
+
+class CupyAttention:
+    """See :class:`~nbdl.backend.numpy.attention.Attention`."""
+
+    xp: Any
+    cast: Any
+    matmul: Any
+    pointwise: Any
+    random_bernoulli: Any
+    reduce: Any
+    _launch_rows: Any
+
+    def attention(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        *rest: Any,
+        scale: float,
+        is_causal: bool,
+        has_mask: bool,
+        out: Any = None,
+    ) -> tuple[Any, Any]:
+        """softmax(query @ key^T * scale + mask) @ value, and the logarithms of the sums of exponentials."""
+        mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
+        batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+        if mask is not None:
+            shape = (*batch, query.shape[-2], key.shape[-2])
+            if np.broadcast_shapes(mask.shape, shape) != shape:
+                raise ValueError("the mask does not broadcast to the scores")
+        scores = self._attention_scores(query, key, mask, scale, is_causal)
+        weights = self.xp.empty(scores.shape, scores.dtype)
+        log_sum = self.xp.empty(scores.shape[:-1], scores.dtype)
+        operands = self.xp.ascontiguousarray(scores), weights, log_sum
+        self._launch_rows("attention_weights", scores.shape, scores.ndim - 1, scores.dtype, operands)
+        weights = self._dropped_weights(weights, random, batch)
+        result = self._stored_as(self.matmul(weights, self._wide(value)), query.dtype)
+        log_sum = self.xp.broadcast_to(self._stored_as(log_sum, query.dtype), result.shape[:-1])
+        return delivered((result, log_sum), out)
+
+    def attention_input(
+        self,
+        g: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        y: Any,
+        log_sum: Any,
+        *rest: Any,
+        scale: float,
+        is_causal: bool,
+        has_mask: bool,
+        out: Any = None,
+    ) -> tuple[Any, Any, Any]:
+        """The gradients of :meth:`attention` by query, key and value."""
+        mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
+        batch, dtype = g.shape[:-2], query.dtype
+        wide, q, k, v = (self._wide(x) for x in (g, query, key, value))
+        scores = self._attention_scores(query, key, mask, scale, is_causal)
+        weights = self.pointwise(scores, self._wide(log_sum)[..., None], formula=_WEIGHT)
+        centre = self.reduce(
+            wide, self._wide(y), formula=_PRODUCT, kind="sum", axes=(g.ndim - 1,), keepdims=True
+        )
+        slopes = self._dropped_weights(self.matmul(wide, v, transpose_b=True), random, batch)
+        slopes = self.pointwise(weights, slopes, centre, np.array(scale), formula=_SLOPE, weak=1 << 3)
+        weights = self._dropped_weights(weights, random, batch)
+        results = (
+            self.matmul(slopes, k),
+            self.matmul(slopes, q, transpose_a=True),
+            self.matmul(weights, wide, transpose_a=True),
+        )
+        return delivered(tuple([self._stored_as(x, dtype) for x in results]), out)
+
+    def _wide(self, x: Any) -> Any:
+        """``x`` in the dtype that its arithmetic runs in."""
+        kind = dtypes.arithmetic_dtype(x.dtype)
+        return x if kind == x.dtype else self.cast(x, dtype=kind)
+
+    def _stored_as(self, x: Any, dtype: np.dtype) -> Any:
+        return x if x.dtype == dtype else self.cast(x, dtype=dtype)
+
+    def _attention_scores(self, query: Any, key: Any, mask: Any, scale: float, is_causal: bool) -> Any:
+        """query @ key^T * scale + mask, -infinity where a query does not see a key."""
+        products = self.matmul(self._wide(query), self._wide(key), transpose_b=True)
+        factor, weak = np.array(scale), 1 << 1
+        if mask is None:
+            scores = self.pointwise(products, factor, formula=_SCALED, weak=weak)
+        elif mask.dtype == dtypes.BOOL:
+            scores = self.pointwise(products, factor, mask, formula=_MASKED, weak=weak)
+        else:
+            scores = self.pointwise(products, factor, self._wide(mask), formula=_ADDED, weak=weak)
+        if is_causal:
+            length, source = scores.shape[-2:]
+            places = self.xp.arange(length)[:, None], self.xp.arange(source)
+            scores = self.pointwise(scores, *places, formula=_CAUSAL)
+        return scores
+
+    def _dropped_weights(self, weights: Any, random: tuple[Any, ...], batch: tuple[int, ...]) -> Any:
+        """Weights, some dropped at random, the others divided by 1 - p; every batch entry draws its own."""
+        if not random:
+            return weights
+        seed, draw, p = random
+        p = np.float64(p.item())
+        kept = self.random_bernoulli(
+            seed, draw, np.array(1 - p), shape=(*batch, *weights.shape[-2:]), dtype=dtypes.BOOL
+        )
+        return self.pointwise(weights, kept, np.array(p), formula=DROP, weak=1 << 2)
