@@ -11,7 +11,7 @@ __all__ = ["Taps"]
 
 
 class Taps:
-    """Element j of the result is the sum of ``weights[k] x[places[k]]`` over ``starts[j] <= k < starts[j + 1]``.
+    """Element j of the result is the sum of ``weights[k] x[places[k]]``, ``starts[j] <= k < starts[j + 1]``.
 
     Two are never equal: whoever makes them keeps them, as primitives and plans are kept by them.
 

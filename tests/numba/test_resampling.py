@@ -29,9 +29,7 @@ def maps(draw: st.DrawFn) -> tuple[Taps, np.ndarray]:
 
 
 @given(maps(), st.integers(0, 2), st.sampled_from(["float32", "float64"]), st.booleans())
-def test_maps_are_matrices(
-    example: tuple[Taps, np.ndarray], axis: int, dtype: str, contiguous: bool
-) -> None:
+def test_maps_are_matrices(example: tuple[Taps, np.ndarray], axis: int, dtype: str, contiguous: bool) -> None:
     taps, matrix = example
     shape = [2, 3, 2]
     shape[axis] = taps.length
