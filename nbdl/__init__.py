@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from nbdl import (
         autograd,
         backend,
+        backends,
         compiler,
         cuda,
         datasets,
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
 newaxis = None
 
 _SUBPACKAGES = (
-    "autograd", "backend", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg", "nn", "optim",
-    "profiler", "serialization", "special", "utils",
+    "autograd", "backend", "backends", "compiler", "cuda", "datasets", "fft", "formula", "func", "linalg",
+    "nn", "optim", "profiler", "serialization", "special", "utils",
 )  # fmt: skip
 
 
