@@ -73,9 +73,17 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
         if (
             node is not None and node.saved_outputs is not None
         ):  # the next operation in place may overwrite it
-            node.saved_outputs, node.output_storage = (x.array.copy(),), None
+            node.saved_outputs, node.output_storage = (_copied(x.array),), None
         rebase(x, after)
     return x
+
+
+def _copied(array: Any) -> Any:
+    """The array in fresh memory; by the backend, so that a recorder sees it."""
+    from nbdl.ops.copying import COPY
+
+    backend = mode.backend or registry.cpu or registry.select()
+    return backend.execute(COPY, [array])
 
 
 def _remember(primitive: Primitive, arrays: Sequence[Any]) -> None:
@@ -98,7 +106,7 @@ def _protect_saved(x: Tensor) -> None:
     storages = node.output_storage
     if node.saved_outputs is None or storages is None or storages[k].changed > (node.restored or node.time):
         return
-    own = node.saved_outputs[k].copy()
+    own = _copied(node.saved_outputs[k])
     node.saved_outputs = (*node.saved_outputs[:k], own, *node.saved_outputs[k + 1 :])
     node.output_storage = (*storages[:k], Storage(), *storages[k + 1 :])
 
@@ -147,7 +155,7 @@ def _shares_memory(x: Tensor, other: Tensor) -> bool:
 def frozen(x: Tensor) -> Tensor:
     """:func:`twin` with memory of its own."""
     copy = twin(x)
-    copy.array = x.array.copy()
+    copy.array = _copied(x.array)
     return copy
 
 

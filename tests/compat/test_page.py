@@ -127,3 +127,30 @@ def test_results_of_recurrent_layers_may_be_overwritten(kind: str, backend: str)
         y += 1
         results.append(lib.autograd.grad(y.square().sum(), x)[0].numpy())
     np.testing.assert_allclose(*results, rtol=1e-9, atol=1e-10)
+
+
+def test_compiled_steps_with_layers_in_place(backend: str) -> None:
+    """What operations in place save of their operands is a part of the program."""
+
+    def losses(compiled: bool) -> list[float]:
+        nbdl.manual_seed(0)
+        body = nbdl.nn.Sequential(
+            nbdl.nn.Conv2d(3, 4, 3),
+            nbdl.nn.BatchNorm2d(4),
+            nbdl.nn.ReLU(inplace=True),
+            nbdl.nn.SiLU(inplace=True),
+        ).double()
+        head = nbdl.nn.Linear(64, 3).double()
+        optimizer = nbdl.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = nbdl.nn.functional.cross_entropy(head(body(x).view(2, -1)), y)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run = nbdl.compile(step) if compiled else step
+        return [run(nbdl.tensor(IMAGE), nbdl.tensor([0, 2])).item() for _ in range(6)]
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-9)
