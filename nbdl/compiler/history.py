@@ -176,8 +176,8 @@ class BackwardProgram(Primitive):
             mode.recorder.refuse("the result of another compiled function", "call that one inside, too")
         if mode.dual_level:
             raise RuntimeError(
-                "compile: the backward pass of a compiled function cannot be batched (is_grads_batched, vmap) "
-                "nor differentiated in forward mode. Call the function inside the transform, or do not compile it"
+                "compile: the backward pass of a compiled function can neither be batched (is_grads_batched) "
+                "nor differentiated in forward mode; call the function inside the transform, uncompiled"
             )
         # Asking for the watched ones is what notices their changes.
         given = [node.input(k) for k in range(len(self._leaves), len(node.edges))]
