@@ -88,7 +88,7 @@ class Variant(NamedTuple):
         refreshers: called before each replay.
         storages: what it changes in place.
         backward: connects the results to the tape, if they need gradients.
-        switches: tensors from outside that may require gradients, and whether they did.
+        switches: leaves from outside, and whether they require gradients.
     """
 
     replay: Replay
@@ -286,7 +286,7 @@ class Compiled:
             recording.refreshers,
             recording.storages,
             recording.backward,
-            [(x, x.requires_grad) for x in self._captured.tensors()] if recording.backward else [],
+            [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result

@@ -200,14 +200,24 @@ def test_two_calls_before_a_backward_pass_and_retained_graphs(backend):
     same(run)
 
 
-def test_frozen_parameters_are_noticed(backend):
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_frozen_parameters_are_noticed(backend, where):
     layer = nn.Linear(2, 2)
-    function = nbdl.compile(layer)
+    model = nbdl.compile(layer)
+
+    def step(x):
+        layer(x).sum().backward()
+
+    step = nbdl.compile(step) if where == "inside" else lambda x: model(x).sum().backward()
     for frozen in (False, True, False):
         layer.weight.requires_grad_(not frozen)
         layer.zero_grad()
-        function(nbdl.ones(1, 2)).sum().backward()
+        step(nbdl.ones(1, 2))
         assert (layer.weight.grad is None) is frozen and layer.bias.grad.tolist() == [1, 1]
+    layer.requires_grad_(False)
+    assert not model(nbdl.ones(1, 2)).requires_grad
+    layer.requires_grad_()
+    assert model(nbdl.ones(1, 2)).requires_grad
 
 
 def test_hooks_of_leaves_see_the_gradients_of_a_call(backend):
