@@ -39,6 +39,7 @@ from nbdl.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from nbdl import (
+        amp,
         autograd,
         backend,
         backends,
@@ -64,8 +65,9 @@ if TYPE_CHECKING:
 newaxis = None
 
 _SUBPACKAGES = (
-    "autograd", "backend", "backends", "compiler", "cuda", "datasets", "distributions", "fft", "formula",
-    "func", "linalg", "nn", "optim", "profiler", "serialization", "special", "testing", "utils", "viz",
+    "amp", "autograd", "backend", "backends", "compiler", "cuda", "datasets", "distributions", "fft",
+    "formula", "func", "linalg", "nn", "optim", "profiler", "serialization", "special", "testing", "utils",
+    "viz",
 )  # fmt: skip
 
 

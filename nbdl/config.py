@@ -9,6 +9,7 @@ Variables:
     NBDL_NUM_THREADS: Threads of the CPU kernels; default: the cores that this process may use.
     NBDL_CACHE_DIR: Folder for compiled kernels; default: `nbdl` in the user's cache folder.
     NBDL_REQUIRE_GPU: `1` turns a missing CUDA device into an error where it would be passed over.
+    NBDL_SYNC_DEBUG: What happens where the program waits for a GPU: `warn` and `error` name the line.
     NBDL_WINOGRAD: `0` has the CPU kernels compute all convolutions directly (`nbdl.backends.numba`).
 
 Example:
@@ -127,10 +128,17 @@ def _switch(value: object) -> bool:
     return text in _TRUE
 
 
+def _sync_mode(value: object) -> str:
+    if value not in ("default", "warn", "error"):
+        raise ValueError("expected one of default, warn, error")
+    return str(value)
+
+
 BACKEND: Flag[str] = Flag("NBDL_BACKEND", _backend_name, "auto")
 NUM_THREADS: Flag[int | None] = Flag("NBDL_NUM_THREADS", _thread_count, None)
 CACHE_DIR: Flag[Path | None] = Flag("NBDL_CACHE_DIR", _folder, None)
 REQUIRE_GPU: Flag[bool] = Flag("NBDL_REQUIRE_GPU", _switch, False)
+SYNC_DEBUG: Flag[str] = Flag("NBDL_SYNC_DEBUG", _sync_mode, "default")
 WINOGRAD: Flag[bool] = Flag("NBDL_WINOGRAD", _switch, True)
 
 

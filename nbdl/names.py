@@ -37,6 +37,7 @@ _GROUPS = {
     "tensor_types": """
         BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor
         ShortTensor""",
+    "amp": "autocast get_autocast_dtype is_autocast_enabled",
     "compiler": "compile",
 }  # fmt: skip
 

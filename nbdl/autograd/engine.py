@@ -225,6 +225,7 @@ def _run(
     rule: Node | None = None  # the node whose gradients are delivered
     modes = mode.__dict__
     previous, mode.grad = mode.grad, create
+    casts, mode.autocast = mode.autocast, None
     try:
         while True:
             for edge, gradient in deliveries:
@@ -281,7 +282,7 @@ def _run(
             if type(key) is not tuple and key.hooks:
                 found[key] = _hooked(key, gradient)
     finally:
-        mode.grad = previous
+        mode.grad, mode.autocast = previous, casts
     return found
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from nbdl.autograd.autocast import Autocast
     from nbdl.autograd.batching import BatchLevel
     from nbdl.backend.numpy import NumpyBackend
     from nbdl.compiler.recorder import Recorder
@@ -34,6 +35,8 @@ class _Mode(threading.local):
         self.backend_name: str | None = None
         # What writes down the calls of the array layer while nbdl.compile looks.
         self.recorder: Recorder | None = None
+        # What casts operands inside `nbdl.amp.autocast`.
+        self.autocast: Autocast | None = None
 
 
 mode = _Mode()

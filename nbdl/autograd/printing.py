@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.cupy.waiting import to_host
 from nbdl.formula import dtypes
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _complex_format(array: np.ndarray) -> Any:
 def to_string(x: Tensor) -> str:
     """The text of ``repr``: elements, and what is not the default of dtype, device, history."""
     name = "Parameter containing:\ntensor" if type(x).__name__ == "Parameter" else "tensor"
-    array = x.array if isinstance(x.array, np.ndarray) else x.array.get()
+    array = x.array if isinstance(x.array, np.ndarray) else to_host(x.array, "the text of a tensor")
     suffix = []
     if array.size == 0 and array.ndim != 1:
         suffix.append(f"size={tuple(array.shape)}")

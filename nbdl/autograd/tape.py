@@ -188,6 +188,8 @@ def apply(primitive: Primitive, *inputs: Tensor) -> Any:
         A tensor, or a tuple of tensors where the primitive has several outputs.
     """
     modes = mode.__dict__  # one look at the thread's state
+    if modes["autocast"] is not None:
+        return modes["autocast"].apply(primitive, inputs)
     backend = modes["backend"] or registry.cpu or registry.select()
     if modes["inference"] or modes["dual_level"] or modes["anomaly"]:
         if modes["batch_levels"] and (level := level_of(inputs)) is not None:

@@ -515,6 +515,10 @@ def _refuse_read(x: Tensor, what: str) -> None:
         refuse_read(x, what)
     if mode.recorder is not None:
         mode.recorder.refuse(f"{what} of a tensor", "return the tensor and read it from the result")
+    if not isinstance(x.array, np.ndarray):
+        from nbdl.backend.cupy.waiting import announce
+
+        announce(f"{what} of a tensor")
 
 
 def _unpickle(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:

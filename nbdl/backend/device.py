@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -99,14 +100,13 @@ def transfer(array: Any, device: Device) -> Any:
         if device.type == "cpu":
             return array
         return _cupy_on(device).asarray(array)
-    import cupy
-
     if device.type == "cpu":
-        return cupy.asnumpy(array)
+        from nbdl.backend.cupy.waiting import to_host
+
+        return to_host(array, "cpu() copies a tensor")
     if device.index is None or int(array.device.id) == device.index:
         return array
-    with cupy.cuda.Device(device.index):
-        return cupy.asarray(array)
+    return _cupy_on(device).asarray(array)
 
 
 def module_for(device: Device) -> Any:
@@ -114,7 +114,15 @@ def module_for(device: Device) -> Any:
     return np if device.type == "cpu" else _cupy_on(device)
 
 
+def using(device: Device) -> AbstractContextManager[Any]:
+    """Makes a GPU with a number the current one for a ``with`` block, as CuPy's operators want it."""
+    if device.index is None:
+        return nullcontext()
+    return _cupy_on(device).cuda.Device(device.index)
+
+
 def _cupy_on(device: Device) -> Any:
     from nbdl.backend.cupy.availability import require_device
+    from nbdl.backend.cupy.placing import Placed
 
-    return require_device(device.index)
+    return Placed(require_device(device.index), device.index)

@@ -176,7 +176,8 @@ class Compiled:
             return self.function(*args, **kwargs)  # part of another program, or Python has to look
         arguments = Arguments(args, kwargs)
         backend = modes["backend"] or registry.cpu or registry.select()
-        key = (self._captured.token(), backend, modes["grad"], modes["inference"], arguments.key)
+        casts = modes["autocast"] and modes["autocast"].key
+        key = (self._captured.token(), backend, modes["grad"], modes["inference"], casts, arguments.key)
         for variant in self._variants.get(key, ()):
             if variant.fits():
                 return variant.run(arguments)

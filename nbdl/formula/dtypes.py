@@ -40,6 +40,11 @@ def is_bfloat16(dtype: np.dtype) -> bool:
     return dtype.num >= 256 and dtype.name == "bfloat16"  # numbers below are NumPy's own types
 
 
+def is_half(dtype: np.dtype) -> bool:
+    """Whether ``dtype`` is float16 or bfloat16."""
+    return dtype == FLOAT16 or is_bfloat16(dtype)
+
+
 def is_floating(dtype: np.dtype) -> bool:
     """Whether ``dtype`` is a real floating dtype."""
     return dtype.kind == "f" or is_bfloat16(dtype)

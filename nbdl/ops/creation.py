@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.autograd.tensor import Size, Tensor, made
-from nbdl.backend.device import current_device, device_of, module_for, transfer
+from nbdl.backend.device import current_device, device_of, module_for, transfer, using
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import sizes_of
@@ -428,10 +428,12 @@ def arange(
             else dtypes.get_default_dtype()
         )
     count = max(0, math.ceil((end - start) / step))
-    xp = module_for(current_device(device))
-    if as_dtype(dtype).kind in "iub":
-        return made(xp.arange(start, end, step).astype(as_dtype(dtype)), requires_grad)
-    return made((start + step * xp.arange(count, dtype=np.float64)).astype(as_dtype(dtype)), requires_grad)
+    place, wanted = current_device(device), as_dtype(dtype)
+    xp = module_for(place)
+    with using(place):
+        if wanted.kind in "iub":
+            return made(xp.arange(start, end, step).astype(wanted), requires_grad)
+        return made((start + step * xp.arange(count, dtype=np.float64)).astype(wanted), requires_grad)
 
 
 def linspace(
@@ -449,9 +451,10 @@ def linspace(
         RuntimeError: ``steps`` is negative.
     """
     wanted = _dtype_or_default(dtype)
-    xp = module_for(current_device(device))
+    place = current_device(device)
     (count,) = _shape("linspace", (steps,))
-    return made(xp.linspace(start, end, count).astype(wanted), requires_grad)
+    with using(place):
+        return made(module_for(place).linspace(start, end, count).astype(wanted), requires_grad)
 
 
 def logspace(
@@ -470,9 +473,11 @@ def logspace(
         RuntimeError: ``steps`` is negative.
     """
     wanted = _dtype_or_default(dtype)
-    xp = module_for(current_device(device))
+    place = current_device(device)
     (count,) = _shape("logspace", (steps,))
-    return made((float(base) ** xp.linspace(start, end, count)).astype(wanted), requires_grad)
+    with using(place):
+        powers = float(base) ** module_for(place).linspace(start, end, count)
+        return made(powers.astype(wanted), requires_grad)
 
 
 def is_tensor(obj: Any) -> bool:

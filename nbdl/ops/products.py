@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.autocast import in_float32, lowered
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
@@ -40,6 +41,7 @@ def _added(label: str, input: Tensor, product: Tensor, beta: float, alpha: float
         raise RuntimeError(
             f"{label}: the input of shape {shapes[0]} cannot be broadcast to the product's shape {shapes[1]}"
         )
+    (input,) = lowered(input)
     if input.dtype != product.dtype:
         raise RuntimeError(
             f"{label}: expected operands of the same dtype, but got {input.dtype} and {product.dtype}"
@@ -270,6 +272,7 @@ _POWER_ROOT = Formula("power_root", lambda x, p: f.where(f.equal(x, 0), 0, f.pow
 _ROWS_FOR_PRODUCT = 25
 
 
+@in_float32
 def cdist(
     x1: Tensor,
     x2: Tensor,

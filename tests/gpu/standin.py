@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from gpu import emulator
-from gpu.standin_device import CUDARuntimeError, Device, Memory, MemoryPointer, Stream, counters
+from gpu import standin_device as device_module
+from gpu.standin_device import CUDARuntimeError, Device, Memory, MemoryPointer, Stream, counters, pool
 
 
 # ---------------------------------------------------------------------------------------------- arrays
@@ -65,7 +66,7 @@ _COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
 _IN_PLACE = ["add", "sub", "mul", "truediv"]
 _METHODS = [
     "sum", "prod", "mean", "var", "max", "min", "any", "all", "argmax", "argmin", "take", "cumsum",
-    "cumprod", "argsort", "argpartition",
+    "cumprod", "argsort", "argpartition", "conj",
 ]  # fmt: skip
 
 
@@ -105,7 +106,7 @@ class ndarray:
     itemsize = property(lambda self: self._host.itemsize)
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: Flags(self._host.flags))
-    device = property(lambda self: Device(0))
+    device = property(lambda self: Device(self._memory.device))
     data = property(lambda self: MemoryPointer(self._host.ctypes.data, self._memory))
     T = property(lambda self: self.transpose())
 
@@ -244,6 +245,7 @@ def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndar
     dtype = np.dtype(dtype)
     shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
     memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+    pool.allocate(memory)
     order = (
         sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
         if strides
@@ -253,12 +255,22 @@ def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndar
     return ndarray._of(host.transpose(np.argsort(order)) if order else host, memory)
 
 
+def _check_devices(values: Sequence[Any]) -> None:
+    """Operands must be on the current device: the device itself would report an illegal access, or worse."""
+    here = device_module.current_device()
+    for value in values:
+        if isinstance(value, ndarray) and value._memory.device != here:
+            raise CUDARuntimeError(f"an array of device {value._memory.device} is used on device {here}")
+
+
 def _apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
     """NumPy's function on the host arrays, its result stored in device memory."""
+    _check_devices([*args, out])
     with np.errstate(all="ignore"):
         result = function(*map(_unwrapped, args), **{key: _unwrapped(value) for key, value in kwargs.items()})
     if isinstance(result, (tuple, list)):
-        return type(result)(_stored(entry) for entry in result)
+        entries = [_stored(entry) for entry in result]
+        return entries if isinstance(result, list) else tuple(entries)
     if out is None:
         return _stored(result)
     if not isinstance(out, ndarray):
@@ -290,6 +302,7 @@ class RawModule:
                     raise TypeError(f"Unsupported type {type(value)} (argument {k})")
             counters.launches += 1
             arrays = [value for value in args if isinstance(value, ndarray)]
+            _check_devices(arrays)
             kernel(
                 grid,
                 block,
@@ -322,11 +335,12 @@ class ufunc:
 
 
 _UFUNCS = [
-    "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil", "cos", "cosh",
-    "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal", "isfinite",
-    "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "rint",
-    "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc",
+    "abs", "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "cos", "cosh", "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal",
+    "isfinite", "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "log2", "logaddexp",
+    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal",
+    "power", "reciprocal", "rint", "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan",
+    "tanh", "trunc",
 ]  # fmt: skip
 _FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
@@ -342,7 +356,7 @@ _CONSTANTS = [
 ]  # fmt: skip
 _OWN = [
     "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
-    "empty", "empty_like", "ndarray", "put_along_axis", "reshape", "ufunc",
+    "empty", "empty_like", "get_default_memory_pool", "ndarray", "put_along_axis", "reshape", "ufunc",
 ]  # fmt: skip
 NAMES = frozenset((*_UFUNCS, *_FUNCTIONS, *_CONSTANTS, *_OWN))
 
@@ -350,6 +364,8 @@ NAMES = frozenset((*_UFUNCS, *_FUNCTIONS, *_CONSTANTS, *_OWN))
 def asarray(data: Any, dtype: Any = None) -> ndarray:
     """Copies from the host where the data are there."""
     if isinstance(data, ndarray):
+        if data._memory.device != device_module.current_device():
+            data = _stored(data._host)  # CuPy copies between devices
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
     return _stored(np.asarray(data, dtype))
 
@@ -391,7 +407,30 @@ def _flip(data: ndarray, axis: Any = None) -> ndarray:
 
 
 def _properties(device: int) -> dict[str, Any]:
-    return {"name": b"stand-in (kernels run on the CPU)"}
+    return {
+        "name": b"stand-in (kernels run on the CPU)",
+        "totalGlobalMem": device_module.MEMORY_OF_A_DEVICE,
+        "multiProcessorCount": 132,
+        "major": 9,
+        "minor": 0,
+    }
+
+
+_LINALG = ["cholesky", "det", "eigh", "eigvalsh", "inv", "qr", "slogdet", "solve", "svd"]
+
+
+def _linalg(name: str) -> Callable[..., Any]:
+    """A function of `cupy.linalg`: a singular or indefinite matrix gives NaN instead of an error."""
+
+    def function(a: ndarray, *args: Any, **kwargs: Any) -> Any:
+        if a.dtype not in (np.float32, np.float64, np.complex64, np.complex128):
+            raise TypeError(f"Unsupported dtype: {a.dtype}")
+        try:
+            return _apply(getattr(np.linalg, name), a, *args, **kwargs)
+        except np.linalg.LinAlgError:
+            return _stored(np.full_like(args[0]._host if args else a._host, np.nan))
+
+    return function
 
 
 def make_module() -> types.ModuleType:
@@ -419,13 +458,25 @@ def make_module() -> types.ModuleType:
     module.transpose = lambda data, axes=None: data.transpose(axes)
     module.swapaxes = lambda data, a, b: data.swapaxes(a, b)
     module.reshape = lambda data, shape: data.reshape(shape)
+    strided = lambda data, shape, strides: data._view(  # noqa: E731
+        np.lib.stride_tricks.as_strided(data._host, shape, strides)
+    )
+    module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=strided))
+    module.linalg = types.SimpleNamespace(**{name: _linalg(name) for name in _LINALG})
     cuda: Any = types.ModuleType("cupy.cuda")
     runtime: Any = types.ModuleType("cupy.cuda.runtime")
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime
-    cuda.get_current_stream = lambda: Stream.null
+    cuda.Event, cuda.get_elapsed_time = device_module.Event, device_module.get_elapsed_time
+    cuda.get_current_stream = device_module.get_current_stream
     cuda.is_available = lambda: True
+    cuda.memory = types.SimpleNamespace(OutOfMemoryError=device_module.OutOfMemoryError)
+    module.get_default_memory_pool = lambda: pool
     runtime.CUDARuntimeError, runtime.getDeviceProperties = CUDARuntimeError, _properties
-    runtime.getDeviceCount, runtime.getDevice = (lambda: 1), (lambda: 0)
+    runtime.getDeviceCount, runtime.getDevice = (
+        (lambda: device_module.DEVICES),
+        device_module.current_device,
+    )
+    runtime.driverGetVersion, runtime.runtimeGetVersion = (lambda: 12080), (lambda: 12090)
     module.cuda = cuda
     return module
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import threading
+import time
+import weakref
+from typing import Any
 
 import numpy as np
 from gpu import emulator
+
+DEVICES = 2
+MEMORY_OF_A_DEVICE = 1 << 30
 
 _PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,6 +38,7 @@ class Memory:
     """Bytes that end at an unreadable page; what is between them and the pages is watched."""
 
     def __init__(self, size: int):
+        self.device = current_device()
         span = -(-max(size, 1) // _PAGE) * _PAGE + 2 * _PAGE
         self._map = mmap.mmap(-1, span)
         everything = np.frombuffer(self._map, np.uint8)
@@ -58,19 +66,93 @@ class MemoryPointer:
         return MemoryPointer(self.ptr + offset, self.mem)
 
 
-class Device:
-    """`cupy.cuda.Device`; there is one."""
+class OutOfMemoryError(MemoryError):
+    """`cupy.cuda.memory.OutOfMemoryError`, with the text that CuPy gives it."""
 
-    def __init__(self, device: int = 0):
-        if device != 0:
+    def __init__(self, size: int, total: int, limit: int = 0):
+        text = f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes"
+        super().__init__(f"{text}, limit set to: {limit:,} bytes)." if limit else f"{text}).")
+
+
+class MemoryPool:
+    """`cupy.get_default_memory_pool()`: counts blocks of 512 bytes by device, and keeps freed ones."""
+
+    def __init__(self) -> None:
+        self._used = [0] * DEVICES
+        self._kept = [0] * DEVICES
+        self._limits = [0] * DEVICES
+
+    def allocate(self, memory: Memory) -> None:
+        device, size = current_device(), -(-memory.bytes.size // 512) * 512
+        total = self.total_bytes()
+        if self._kept[device] >= size:
+            self._kept[device] -= size
+        elif self._limits[device] and total + size > self._limits[device]:
+            raise OutOfMemoryError(size, total, self._limits[device])
+        elif total + size > MEMORY_OF_A_DEVICE:
+            raise OutOfMemoryError(size, total)
+        self._used[device] += size
+        weakref.finalize(memory, self._freed, device, size)
+
+    def _freed(self, device: int, size: int) -> None:
+        self._used[device] -= size
+        self._kept[device] += size
+
+    def used_bytes(self) -> int:
+        return self._used[current_device()]
+
+    def free_bytes(self) -> int:
+        return self._kept[current_device()]
+
+    def total_bytes(self) -> int:
+        return self.used_bytes() + self.free_bytes()
+
+    def n_free_blocks(self) -> int:
+        return int(self.free_bytes() > 0)
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        self._kept[current_device()] = 0
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        if fraction is not None:
+            size = int(fraction * MEMORY_OF_A_DEVICE)
+        self._limits[current_device()] = size or 0
+
+    def get_limit(self) -> int:
+        return self._limits[current_device()]
+
+
+# ---------------------------------------------------------------------------------- devices, streams, events
+_current = threading.local()
+
+
+def current_device() -> int:
+    return getattr(_current, "device", 0)
+
+
+pool = MemoryPool()
+
+
+class Device:
+    """`cupy.cuda.Device`; there are two."""
+
+    def __init__(self, device: int | None = None):
+        device = current_device() if device is None else int(device)
+        if not 0 <= device < DEVICES:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
         self.id = device
+        self._outer: list[int] = []
+
+    def use(self) -> None:
+        _current.device = self.id
 
     def __enter__(self) -> Device:
+        self._outer.append(current_device())
+        self.use()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        return None
+        _current.device = self._outer.pop()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other.id == self.id
@@ -81,28 +163,100 @@ class Device:
     def synchronize(self) -> None:
         counters.synchronisations += 1
 
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        with self:
+            return MEMORY_OF_A_DEVICE - pool.total_bytes(), MEMORY_OF_A_DEVICE
 
-class Stream:
-    """`cupy.cuda.Stream`; work is done when it is issued."""
+    @property
+    def compute_capability(self) -> str:
+        return "90"
 
-    null: Stream
-    ptr = 0
 
-    def __init__(self, null: bool = False, non_blocking: bool = False):
-        self.is_null = null
+class Event:
+    """`cupy.cuda.Event`: work is done when it is issued, so an event is a time."""
 
-    def __enter__(self) -> Stream:
-        return self
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
+        self.has_timing, self.time = not disable_timing, None
+        self.ptr = id(self)
 
-    def __exit__(self, *exc_info: object) -> None:
-        return None
+    def record(self, stream: Stream | None = None) -> None:
+        self.time = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        return True
 
     def synchronize(self) -> None:
         counters.synchronisations += 1
 
 
+def get_elapsed_time(start: Event, end: Event) -> float:
+    if start.time is None or end.time is None or not (start.has_timing and end.has_timing):
+        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    return 1e3 * (end.time - start.time)
+
+
+class Stream:
+    """`cupy.cuda.Stream`; work is done when it is issued."""
+
+    null: Stream
+
+    def __init__(
+        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None
+    ):
+        self.is_null, self.device_id = null, -1 if null else current_device()
+        self.ptr = 0 if null else id(self)
+        self._outer: list[Stream] = []
+
+    def use(self) -> Stream:
+        _streams()[current_device()] = self
+        return self
+
+    def __enter__(self) -> Stream:
+        self._outer.append(get_current_stream())
+        return self.use()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._outer.pop().use()
+
+    def synchronize(self) -> None:
+        counters.synchronisations += 1
+
+    @property
+    def done(self) -> bool:
+        return True
+
+    def record(self, event: Event | None = None) -> Event:
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        if not isinstance(event, Event):
+            raise TypeError(f"expected an Event, got {type(event).__name__}")
+
+
 Stream.null = Stream(null=True)
 
 
+def _streams() -> dict[int, Stream]:
+    if not hasattr(_current, "streams"):
+        _current.streams = {}
+    return _current.streams
+
+
+def get_current_stream(device_id: int = -1) -> Stream:
+    return _streams().get(current_device() if device_id == -1 else device_id, Stream.null)
+
+
 class CUDARuntimeError(RuntimeError):
-    """`cupy.cuda.runtime.CUDARuntimeError`."""
+    """`cupy.cuda.runtime.CUDARuntimeError`.
+
+    Attributes:
+        status: CUDA's number of the error.
+    """
+
+    def __init__(self, message: str, status: int = 101):
+        super().__init__(message)
+        self.status = status

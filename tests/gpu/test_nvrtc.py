@@ -9,7 +9,9 @@ import pytest
 from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
-from nbdl.backend.cupy import pointwise, reduction, scanning
+from nbdl.backend.cupy import pointwise, reduction, scanning, scattering
+from nbdl.backend.cupy.codegen import c_type, headers
+from nbdl.backend.cupy.files import source_of
 from nbdl.backend.cupy.launch import Spec, module_source
 from nbdl.backend.loops import row_major
 from nbdl.formula import FUNCTIONS, Formula, dtypes
@@ -103,6 +105,28 @@ def sources() -> dict[str, str]:
     found["64-bit sum"], *_ = reduction_sources("sum", (0,), spec(1 << 12, 1 << 20))
     for kind in ("sum", "prod", "max", "min", "logsumexp"):
         found[f"scan {kind}"] = scan_source(kind, np.float32)
+    return found | file_sources()
+
+
+def file_sources() -> dict[str, str]:
+    """The files of kernels/cuda, for the types that they are templates over."""
+    found: dict[str, str] = {}
+    for dtype in ("float32", "float64", "float16", *(["bfloat16"] if _has_bfloat16() else [])):
+        kind = dtypes.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
+        types, number = {"element_t": c_type(kind)}, c_type(dtypes.arithmetic_dtype(kind))
+        for across in (0, 1):
+            text = source_of("softmax.cu", types | {"number": number}, ("rows.cuh",), {"NBDL_ACROSS": across})
+            found[f"softmax.cu {dtype} {across}"] = module_source(text, headers([kind]))
+        text = source_of("pooling.cu", types | {"number": number})
+        found[f"pooling.cu {dtype}"] = module_source(text, headers([kind]))
+        text = source_of("random.cu", types | {"real_t": number, "probability_t": "const double*"})
+        found[f"random.cu {dtype}"] = module_source(text, headers([kind]))
+    places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
+    for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
+        for reduction_kind in ("add", "prod", "amax"):
+            kernels: Any = Sources()
+            scattering.plan_scatter(kernels, reduction_kind, places, np.dtype(name), [np.dtype(np.int64)])
+            found[f"scatter {reduction_kind} {name}"] = kernels.texts[0]
     return found
 
 

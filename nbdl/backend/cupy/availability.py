@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from nbdl.backend.registry import BackendStatus
 
 _INSTALL = "pip install 'nbdl[cuda12]' (or [cuda13]) on a machine with an NVIDIA GPU"
+# The first CUDA release of a major version that a driver must know, and the driver that does: within a major
+# version, programs of later releases run on it too.
+_FIRST_DRIVERS = {12: "525", 13: "580"}
+NO_DEVICE = 100  # cudaErrorNoDevice
 
 
 @functools.cache
@@ -27,16 +31,42 @@ def cupy_status() -> BackendStatus:
         import cupy
     except ImportError as error:
         return BackendStatus("cupy", False, f"cupy cannot be imported: {error}", _INSTALL)
+    runtime = cupy.cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-        names = [cupy.cuda.runtime.getDeviceProperties(k)["name"].decode() for k in range(count)]
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return BackendStatus(
-            "cupy", False, f"no CUDA device answers: {error}", "install or update the NVIDIA driver"
-        )
+        count = runtime.getDeviceCount()
+        names = [runtime.getDeviceProperties(k)["name"].decode() for k in range(count)]
+    except runtime.CUDARuntimeError as error:
+        return BackendStatus("cupy", False, *_explained(runtime, error))
     if count == 0:
-        return BackendStatus("cupy", False, "there is no CUDA device", "run on a machine with an NVIDIA GPU")
+        return BackendStatus("cupy", False, *_NO_DEVICE)
     return BackendStatus("cupy", True, devices=[f"cuda:{k} {name}" for k, name in enumerate(names)])
+
+
+_NO_DEVICE = (
+    "there is no CUDA device",
+    "run on a machine with an NVIDIA GPU, and let CUDA_VISIBLE_DEVICES name it, or unset that variable",
+)
+
+
+def _explained(runtime: Any, error: Any) -> tuple[str, str]:
+    """Why no device answers, and the remedy."""
+    if getattr(error, "status", None) == NO_DEVICE:
+        return _NO_DEVICE
+    try:
+        driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion() // 1000
+    except runtime.CUDARuntimeError:
+        driver, wanted = None, None
+    if driver == 0:
+        return "no NVIDIA driver is installed", "install the NVIDIA driver (nvidia-smi must find the GPU)"
+    if driver is not None and wanted is not None and driver // 1000 < wanted:
+        known = f"CUDA {driver // 1000}.{driver % 1000 // 10}"
+        newer = f"update the driver to {_FIRST_DRIVERS[wanted]} or later" if wanted in _FIRST_DRIVERS else ""
+        older = f"pip uninstall cupy-cuda{wanted}x and pip install 'nbdl[cuda{driver // 1000}]'"
+        return (
+            f"the NVIDIA driver is too old: it knows {known}, and cupy is made for CUDA {wanted}",
+            f"{newer or 'update the driver'}, or {older}",
+        )
+    return f"no CUDA device answers: {error}", "install or update the NVIDIA driver"
 
 
 def require_device(index: int | None) -> Any:
@@ -48,9 +78,12 @@ def require_device(index: int | None) -> Any:
     state = cupy_status()
     if not state.available:
         raise RuntimeError(f"device 'cuda' cannot be used: {state.reason}. {state.remedy}")
-    if index is not None and index >= len(state.devices):
+    if index is not None and not 0 <= index < len(state.devices):
+        count = len(state.devices)
+        known = "is one CUDA device, cuda:0" if count == 1 else f"are {count} CUDA devices"
         raise RuntimeError(
-            f"device 'cuda:{index}' does not exist: there are {len(state.devices)} CUDA devices"
+            f"device 'cuda:{index}' does not exist: there {known}"
+            + (f", cuda:0 to cuda:{count - 1}" if count > 1 else "")
         )
     import cupy
 

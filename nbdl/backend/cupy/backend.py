@@ -13,9 +13,16 @@ import numpy as np
 
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
+from nbdl.backend.cupy.normalization import CupyNormalization
+from nbdl.backend.cupy.placing import out_of_memory
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
+from nbdl.backend.cupy.pooling import CupyPooling
+from nbdl.backend.cupy.random import CupyRandom
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
 from nbdl.backend.cupy.scanning import plan_scan
+from nbdl.backend.cupy.scattering import CupyScattering
+from nbdl.backend.cupy.softmax import CupySoftmax
+from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.formula import Formula, dtypes
@@ -25,11 +32,14 @@ if TYPE_CHECKING:
 
 _ADD = Formula("add", lambda x, y: x + y, 2)
 # Primitives whose kernels take numbers on the host as they are.
-_TAKE_NUMBERS = ("pointwise", "reduce")
+_TAKE_NUMBERS = frozenset((
+    "dropout", "pointwise", "random_bernoulli", "random_integers", "random_normal", "random_uniform",
+    "reduce",
+))  # fmt: skip
 MAX_PLANS = 4096
 
 
-class CupyBackend(NumpyBackend):
+class CupyBackend(CupyNormalization, CupyPooling, CupyRandom, CupyScattering, CupySoftmax, NumpyBackend):
     """Computes on CuPy arrays, on the device where they are."""
 
     name = "cupy"
@@ -65,12 +75,22 @@ class CupyBackend(NumpyBackend):
             return self._run(primitive, arrays, out)
 
     def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
+        if not primitive.has_static_shape:
+            announce(f"{primitive.label}: the shape of the result depends on values")
         try:
             return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
         except (ValueError, IndexError, TypeError):
             primitive.check(*arrays)  # says what is wrong in the terms of the operation
             primitive.check_values(*arrays)
             raise
+        except MemoryError as error:
+            text = str(error)
+        # Outside the handler: the error would hold the frames in which large arrays are.
+        raise out_of_memory(self.xp, primitive.label, text)
+
+    def on_host(self, array: Any) -> np.ndarray:
+        """A copy of an operand, for what LAPACK computes."""
+        return array if isinstance(array, np.ndarray) else to_host(array, "LAPACK computes on the CPU")
 
     # ------------------------------------------------------------------------------------------ own kernels
     def pointwise(self, *inputs: Any, formula: Formula, weak: int = 0, out: Any = None) -> Any:

@@ -143,6 +143,10 @@ class NumpyBackend(
         """
         return None
 
+    def on_host(self, array: Any) -> np.ndarray:
+        """An operand as a NumPy array, for what LAPACK computes."""
+        return array
+
     def _elsewhere(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         """Arrays of another device: the backend of that device computes, if all of them are there."""
         from nbdl.backend import registry

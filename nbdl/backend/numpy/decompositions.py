@@ -72,6 +72,7 @@ class Decompositions:
     """
 
     xp: Any
+    on_host: Any
 
     # --------------------------------------------------------------------------------- triangular factors
     def cholesky(self, x: Any, *, label: str, out: Any = None) -> Any:
@@ -99,7 +100,7 @@ class Decompositions:
             from 1; and for every row of L U its place in ``x`` (int64).
         """
         batch, (m, n) = x.shape[:-2], x.shape[-2:]
-        host = x if isinstance(x, np.ndarray) else x.get()
+        host = self.on_host(x)
         factors, info = np.empty(x.shape, x.dtype), np.zeros(batch, np.int32)
         pivots = np.empty((*batch, min(m, n)), np.int32)
         getrf = lapack("getrf", host)
@@ -114,12 +115,12 @@ class Decompositions:
 
     def row_order(self, pivots: Any, *, rows: int, out: Any = None) -> Any:
         """For every row after the exchanges of LAPACK's ``pivots`` (from 1) where it was before; int64."""
-        host = pivots if isinstance(pivots, np.ndarray) else pivots.get()
+        host = self.on_host(pivots)
         return delivered(self.xp.asarray(row_order(host, rows)), out)
 
     def ldl(self, x: Any, *, hermitian: bool, label: str, out: Any = None) -> Any:
         """L and D of the lower triangles in one matrix, LAPACK's pivots, info (both int32)."""
-        host = x if isinstance(x, np.ndarray) else x.get()
+        host = self.on_host(x)
         factors, info = np.empty(x.shape, x.dtype), np.zeros(x.shape[:-2], np.int32)
         pivots = np.empty(x.shape[:-1], np.int32)
         routine = lapack("hetrf" if hermitian and x.dtype.kind == "c" else "sytrf", host)
@@ -133,7 +134,7 @@ class Decompositions:
 
     def ldl_solve(self, factors: Any, pivots: Any, b: Any, *, hermitian: bool, out: Any = None) -> Any:
         """x of a x = b with what :meth:`ldl` made of a."""
-        hosts = [x if isinstance(x, np.ndarray) else x.get() for x in (factors, pivots, b)]
+        hosts = [self.on_host(x) for x in (factors, pivots, b)]
         result = np.empty(b.shape, b.dtype)
         routine = lapack("hetrs" if hermitian and b.dtype.kind == "c" else "sytrs", hosts[0])
         for place in places(hosts[2]):
@@ -149,7 +150,7 @@ class Decompositions:
     def geqrf(self, x: Any, *, out: Any = None) -> Any:
         """R, with LAPACK's vectors of the reflections below its diagonal, and their factors."""
         m, n = x.shape[-2:]
-        host = x if isinstance(x, np.ndarray) else x.get()
+        host = self.on_host(x)
         packed, tau = np.empty(x.shape, x.dtype), np.empty((*x.shape[:-2], min(m, n)), x.dtype)
         routine = lapack("geqrf", host)
         for place in places(host):
@@ -233,7 +234,9 @@ class Decompositions:
             values = self.xp.linalg.svd(a, compute_uv=False)
             rank = (values > rcond * values[..., :1]).sum(-1)
             inverse = self.pinverse(a, atol=0.0, rtol=rcond, hermitian=False)
-            return delivered((inverse @ b, rank, values), out)
+            if driver in ("gels", "gelsy"):
+                values = self.xp.zeros_like(values)
+            return delivered((inverse @ b, rank.astype(np.int64, copy=False), values), out)
         from scipy.linalg import lstsq
 
         result = np.zeros((*b.shape[:-2], n, b.shape[-1]), b.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nbdl.autograd.autocast import lowered
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
 from nbdl.nn.functional.activation import softmax
@@ -50,6 +51,7 @@ def scaled_dot_product_attention(
         >>> nbdl.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True).shape
         nbdl.Size([2, 8, 5, 16])
     """
+    query, key, value, attn_mask = lowered(query, key, value, attn_mask)
     _check(query, key, value, attn_mask, dropout_p, is_causal)
     if not enable_gqa:
         return attention(query, key, value, attn_mask, dropout_p, is_causal, scale)

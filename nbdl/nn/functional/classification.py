@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
@@ -24,6 +25,7 @@ _PRODUCT = formula_of("multiply")
 _TRIPLE_PRODUCT = Formula("product", lambda x, y, z: x * y * z, 3)
 
 
+@in_float32
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -78,6 +80,7 @@ def cross_entropy(
     return _reduce_rows(losses, classes, scale, ignore_index, reduction, input.array.ndim == 1)
 
 
+@in_float32
 def nll_loss(
     input: Tensor,
     target: Tensor,

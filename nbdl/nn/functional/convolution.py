@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nbdl.autograd.autocast import lowered
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.windows import window_count
 from nbdl.nn.functional.sizes import batched, sizes
@@ -127,6 +128,7 @@ def _transposed(
     groups: int,
     dilation: Any,
 ) -> Tensor:
+    input, weight, bias = lowered(input, weight, bias)
     _check_weight(label, weight, rank, groups)
     y, unbatch = batched(label, input, rank)
     stride = sizes(label, "stride", stride, rank, least=1)

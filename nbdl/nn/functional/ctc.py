@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
@@ -112,6 +113,7 @@ def _as_if_normalised(log_probs: Tensor, input_lengths: Tensor) -> Tensor:
     return total - total.detach()
 
 
+@in_float32
 def ctc_loss(
     log_probs: Tensor,
     targets: Tensor,

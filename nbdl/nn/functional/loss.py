@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
@@ -74,6 +75,7 @@ def _weighted(label: str, losses: Tensor, weight: Tensor | None, reduction: str)
 
 
 # ------------------------------------------------------------------------------------------------- regression
+@in_float32
 def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -108,6 +110,7 @@ def _weighted_mean(label: str, losses: Tensor, weight: Tensor, reduction: str) -
     return reduce_losses(losses * weight, reduction)
 
 
+@in_float32
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
@@ -120,6 +123,7 @@ def l1_loss(
     return reduced("l1_loss", _ABSOLUTE, reduction, input, target)
 
 
+@in_float32
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """(x - y)^2 / (2 beta) where abs(x - y) < beta, else abs(x - y) - beta / 2.
 
@@ -134,6 +138,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
     return reduced("smooth_l1_loss", _SMOOTH_L1, reduction, input, target, float(beta))
 
 
+@in_float32
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
@@ -155,6 +160,7 @@ def huber_loss(
     return reduced("huber_loss", _HUBER, reduction, input, target, float(delta))
 
 
+@in_float32
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -226,6 +232,7 @@ def gaussian_nll_loss(
 
 
 # ---------------------------------------------------------------------------------------------- probabilities
+@in_float32
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -253,6 +260,7 @@ def binary_cross_entropy(
     )
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -285,6 +293,7 @@ def binary_cross_entropy_with_logits(
     return _weighted(label, reduced(label, formula, "none", *operands), weight, reduction)
 
 
+@in_float32
 def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """The Kullback-Leibler divergence y (log(y) - x), x being log-probabilities.
 

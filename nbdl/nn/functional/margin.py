@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
@@ -51,6 +52,7 @@ _SHORTFALL = Formula(
 )
 
 
+@in_float32
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -58,6 +60,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", _HINGE_EMBEDDING, reduction, input, target, float(margin))
 
 
+@in_float32
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -74,6 +77,7 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", _MARGIN_RANKING, reduction, input1, input2, target, float(margin))
 
 
+@in_float32
 def soft_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-y x)) for targets -1 and 1."""
     return reduced("soft_margin_loss", _SOFT_MARGIN, reduction, input, target)
@@ -88,6 +92,7 @@ def multilabel_soft_margin_loss(
     return reduce_losses((losses if weight is None else losses * weight).mean(-1), reduction)
 
 
+@in_float32
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Tensor:
@@ -117,6 +122,7 @@ def cosine_embedding_loss(
     return reduced("cosine_embedding_loss", _COSINE_EMBEDDING, reduction, similarity, target, float(margin))
 
 
+@in_float32
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -186,6 +192,7 @@ def _triplet(
     return reduced(label, _TRIPLET, reduction, near, far, float(margin))
 
 
+@in_float32
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -223,6 +230,7 @@ def multi_margin_loss(
     return reduce_losses(losses, reduction)
 
 
+@in_float32
 def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """The sum over all targets y and other classes j of max(0, 1 - (x_y - x_j)), over the number of classes.
 

@@ -174,7 +174,7 @@ def instance_norm(
         with no_grad():
             mean, variance = mean.detach().mean(0), variance.detach().mean(0)
         _update_running(running_mean, running_var, mean, variance, momentum, count)
-    return _affine(out, weight, bias)
+    return _affine(out, weight, bias).to(out.dtype)
 
 
 def _trailing(
@@ -277,7 +277,8 @@ def group_norm(
         )
     _check_channels("group_norm", input, weight=weight, bias=bias)
     grouped = input.reshape((shape[0], num_groups, math.prod(shape[1:]) // num_groups))
-    return _affine(normalize(grouped, None, None, (2,), eps)[0].reshape(shape), weight, bias)
+    standard = normalize(grouped, None, None, (2,), eps)[0].reshape(shape)
+    return _affine(standard, weight, bias).to(standard.dtype)
 
 
 def local_response_norm(

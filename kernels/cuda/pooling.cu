@@ -1,0 +1,127 @@
+// Maxima and means over windows of (planes, *size), with three spatial axes; axes that are missing have length 1.
+// element_t is the type in memory, number that of the arithmetic, each defined in front of this text.
+
+struct Axis {
+    int size, count, kernel, stride, padding, dilation;
+
+    __device__ __forceinline__ int begin(int window) const { return window * stride - padding; }
+    // The divisor of a mean: taps inside the padded input, or inside the input.
+    __device__ __forceinline__ int taps(int window, bool include_padding) const {
+        int first = begin(window), last = first + kernel;
+        if (last > size + padding) last = size + padding;
+        if (!include_padding) {
+            if (first < 0) first = 0;
+            if (last > size) last = size;
+        }
+        return last - first;
+    }
+};
+
+#define NBDL_AXIS(name) int name##_size, int name##_count, int name##_kernel, int name##_stride, int name##_padding, int name##_dilation
+#define NBDL_AXIS_OF(name) const Axis name = {name##_size, name##_count, name##_kernel, name##_stride, name##_padding, name##_dilation}
+#define NBDL_EACH(i, count)                                                                                  \
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (count); i += (long long)gridDim.x * blockDim.x)
+
+// NaN is the best, and the later of two.
+template <class T> NBDL_FUNCTION bool is_better(T value, T best) { return value > best || value != value; }
+
+// The first maximum of every window, or a NaN, and its place in the plane.
+extern "C" __global__ void nbdl_max_pool(
+    const element_t* __restrict__ x, element_t* __restrict__ y, long long* __restrict__ places, long long count,
+    NBDL_AXIS(a), NBDL_AXIS(b), NBDL_AXIS(c)) {
+    NBDL_AXIS_OF(a);
+    NBDL_AXIS_OF(b);
+    NBDL_AXIS_OF(c);
+    NBDL_EACH(i, count) {
+        long long rest = i / c.count;
+        const int first_c = c.begin(int(i % c.count)), first_b = b.begin(int(rest % b.count));
+        rest /= b.count;
+        const int first_a = a.begin(int(rest % a.count));
+        const long long plane = rest / a.count * a.size * b.size * c.size;
+        long long place = -1;
+        element_t best = nbdl::cast<element_t>(0);
+        for (int p = 0, m = first_a; p < a.kernel; ++p, m += a.dilation) {
+            if (m < 0 || m >= a.size) continue;
+            for (int q = 0, n = first_b; q < b.kernel; ++q, n += b.dilation) {
+                if (n < 0 || n >= b.size) continue;
+                for (int r = 0, o = first_c; r < c.kernel; ++r, o += c.dilation) {
+                    if (o < 0 || o >= c.size) continue;
+                    const long long here = ((long long)m * b.size + n) * c.size + o;
+                    const element_t element = x[plane + here];
+                    const number value = nbdl::cast<number>(element);
+                    if (place < 0 || is_better(value, nbdl::cast<number>(best))) {
+                        best = element;
+                        place = here;
+                    }
+                }
+            }
+        }
+        y[i] = best;
+        places[i] = place;
+    }
+}
+
+extern "C" __global__ void nbdl_avg_pool(
+    const element_t* __restrict__ x, element_t* __restrict__ y, long long count, NBDL_AXIS(a), NBDL_AXIS(b),
+    NBDL_AXIS(c), int include_padding, long long divisor) {
+    NBDL_AXIS_OF(a);
+    NBDL_AXIS_OF(b);
+    NBDL_AXIS_OF(c);
+    NBDL_EACH(i, count) {
+        long long rest = i / c.count;
+        const int at_c = int(i % c.count), at_b = int(rest % b.count);
+        rest /= b.count;
+        const int at_a = int(rest % a.count);
+        const long long plane = rest / a.count * a.size * b.size * c.size;
+        number total = 0;
+        for (int p = 0, m = a.begin(at_a); p < a.kernel; ++p, ++m) {
+            if (m < 0 || m >= a.size) continue;
+            for (int q = 0, n = b.begin(at_b); q < b.kernel; ++q, ++n) {
+                if (n < 0 || n >= b.size) continue;
+                for (int r = 0, o = c.begin(at_c); r < c.kernel; ++r, ++o) {
+                    if (o < 0 || o >= c.size) continue;
+                    total += nbdl::cast<number>(x[plane + ((long long)m * b.size + n) * c.size + o]);
+                }
+            }
+        }
+        const long long taps = divisor != 0 ? divisor
+            : (long long)a.taps(at_a, include_padding) * b.taps(at_b, include_padding) * c.taps(at_c, include_padding);
+        y[i] = nbdl::cast<element_t>(total / number(taps));
+    }
+}
+
+// The first and the last window that an element lies in.
+NBDL_FUNCTION int first_window(const Axis& axis, int element) {
+    const int reach = element + axis.padding - axis.kernel + 1;
+    return reach <= 0 ? 0 : (reach + axis.stride - 1) / axis.stride;
+}
+NBDL_FUNCTION int last_window(const Axis& axis, int element) {
+    const int window = (element + axis.padding) / axis.stride;
+    return window < axis.count ? window : axis.count - 1;
+}
+
+// Every element of the input collects its share of the windows that it lies in.
+extern "C" __global__ void nbdl_avg_pool_input(
+    const element_t* __restrict__ y, element_t* __restrict__ x, long long count, NBDL_AXIS(a), NBDL_AXIS(b),
+    NBDL_AXIS(c), int include_padding, long long divisor) {
+    NBDL_AXIS_OF(a);
+    NBDL_AXIS_OF(b);
+    NBDL_AXIS_OF(c);
+    NBDL_EACH(i, count) {
+        long long rest = i / c.size;
+        const int at_c = int(i % c.size), at_b = int(rest % b.size);
+        rest /= b.size;
+        const int at_a = int(rest % a.size);
+        const long long plane = rest / a.size * a.count * b.count * c.count;
+        const int last_a = last_window(a, at_a), last_b = last_window(b, at_b), last_c = last_window(c, at_c);
+        number total = 0;
+        for (int m = first_window(a, at_a); m <= last_a; ++m)
+            for (int n = first_window(b, at_b); n <= last_b; ++n)
+                for (int o = first_window(c, at_c); o <= last_c; ++o) {
+                    const long long taps = divisor != 0 ? divisor
+                        : (long long)a.taps(m, include_padding) * b.taps(n, include_padding) * c.taps(o, include_padding);
+                    total += nbdl::cast<number>(y[plane + ((long long)m * b.count + n) * c.count + o]) / number(taps);
+                }
+        x[i] = nbdl::cast<element_t>(total);
+    }
+}

@@ -1,0 +1,151 @@
+"""Normalisation on the GPU: formulas and fused reductions, without a temporary of the size of the operand."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from nbdl.backend.numpy.results import delivered
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import rsqrt, square
+
+_MEAN = Formula("identity", lambda x: x, 1)
+_SQUARE = Formula("square", square, 1)
+_SQUARED_DISTANCE = Formula("squared_distance", lambda x, mean: square(x - mean), 2)
+
+
+def _normalized(x: Any, statistics: tuple[Any, ...]) -> Any:
+    """(x - mean) / sqrt(variance + eps) of (mean?, variance, eps)."""
+    *mean, variance, eps = statistics
+    return (x - mean[0] if mean else x) * rsqrt(variance + eps)
+
+
+@functools.cache
+def _result(centred: bool, has_weight: bool, has_bias: bool) -> Formula:
+    """Of x, mean?, variance, weight?, bias?, eps."""
+
+    def rule(x: Any, *rest: Any) -> Any:
+        *statistics, eps = rest
+        count = 1 + centred
+        affine = statistics[count:]
+        y = _normalized(x, (*statistics[:count], eps))
+        if has_weight:
+            y = y * affine[0]
+        return y + affine[-1] if has_bias else y
+
+    return Formula("normalize", rule, 3 + centred + has_weight + has_bias)
+
+
+@functools.cache
+def _slope_of_weight(centred: bool) -> Formula:
+    """Of g, x, mean?, variance, eps: g times the normalised x."""
+    return Formula("weight_slope", lambda g, x, *rest: g * _normalized(x, rest), 4 + centred)
+
+
+@functools.cache
+def _slopes(centred: bool, has_weight: bool) -> tuple[Formula, Formula, Formula]:
+    """g w; g w times the normalised x; and the gradient by x of these, their means, and x.
+
+    The operands are g, x, weight?, mean?, variance, eps; those of the last one end with the mean of the
+    products and, if centred, the mean of g w.
+    """
+
+    def scaled(g: Any, *rest: Any) -> Any:
+        return g * rest[1] if has_weight else g
+
+    def product(g: Any, *rest: Any) -> Any:
+        return scaled(g, *rest) * _normalized(rest[0], rest[1 + has_weight :])
+
+    def gradient(g: Any, *rest: Any) -> Any:
+        means = rest[-1 - centred :]
+        statistics = rest[1 + has_weight : len(rest) - 1 - centred]
+        inner = _normalized(rest[0], statistics) * means[0]
+        *_, variance, eps = statistics
+        return (scaled(g, *rest) - (inner + means[1] if centred else inner)) * rsqrt(variance + eps)
+
+    arity = 4 + centred + has_weight
+    return (
+        Formula("scaled_slope", scaled, arity),
+        Formula("product_slope", product, arity),
+        Formula("normalize_input", gradient, arity + 1 + centred),
+    )
+
+
+class CupyNormalization:
+    """See :class:`~nbdl.backend.numpy.normalization.Normalization`."""
+
+    xp: Any
+    pointwise: Any
+    reduce: Any
+
+    def normalize(
+        self,
+        x: Any,
+        *affine: Any,
+        axes: tuple[int, ...],
+        eps: float,
+        centred: bool,
+        has_weight: bool,
+        out: Any = None,
+    ) -> tuple[Any, ...]:
+        """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance."""
+        if any(array.ndim != x.ndim or array.dtype != x.dtype for array in affine):
+            raise ValueError("weight and bias need the rank and the dtype of the operand")
+        if centred:
+            mean = self._mean(_MEAN, axes, x)
+            statistics = [mean, self._mean(_SQUARED_DISTANCE, axes, x, mean)]
+        else:
+            statistics = [self._mean(_SQUARE, axes, x)]
+        formula = _result(centred, has_weight, len(affine) > has_weight)
+        y = self._of(formula, self.xp.empty(x.shape, x.dtype), x, *statistics, *affine, np.array(float(eps)))
+        return delivered((y, *statistics), out)
+
+    def normalize_input(
+        self,
+        g: Any,
+        x: Any,
+        *rest: Any,
+        axes: tuple[int, ...],
+        eps: float,
+        centred: bool,
+        has_weight: bool,
+        out: Any = None,
+    ) -> tuple[Any, ...]:
+        """The gradients of :meth:`normalize` by x, and by a weight and a bias of the shape of the weight."""
+        scaled, product, gradient = _slopes(centred, has_weight)
+        operands = (g, x, *rest, np.array(float(eps)))
+        means = [self._mean(product, axes, *operands)]
+        if centred:
+            means.append(self._mean(scaled, axes, *operands))
+        results = [self._of(gradient, self.xp.empty(x.shape, x.dtype), *operands, *means)]
+        if has_weight:
+            weight, *statistics = rest
+            shared = tuple([k for k, n in enumerate(weight.shape) if n == 1])
+            of_weight = (g, x, *statistics, operands[-1])
+            for formula, inputs in ((_slope_of_weight(centred), of_weight), (_MEAN, (g,))):
+                total = self.xp.empty(weight.shape, weight.dtype)
+                results.append(self._reduced("sum", formula, shared, total, *inputs))
+        return delivered(tuple(results), out)
+
+    def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any) -> Any:
+        """The mean of a formula over ``axes``, kept with length 1, in at least float32."""
+        shape = np.broadcast_shapes(*[x.shape for x in operands])
+        kept = tuple([1 if axis in axes else n for axis, n in enumerate(shape)])
+        kind = dtypes.arithmetic_dtype(operands[0].dtype)
+        return self._reduced("mean", formula, axes, self.xp.empty(kept, kind), *operands)
+
+    def _reduced(self, kind: str, formula: Formula, axes: tuple[int, ...], out: Any, *operands: Any) -> Any:
+        return self.reduce(
+            *operands,
+            formula=formula, kind=kind, axes=axes, keepdims=True, weak=_weak(operands), out=out,
+        )  # fmt: skip
+
+    def _of(self, formula: Formula, out: Any, *operands: Any) -> Any:
+        return self.pointwise(*operands, formula=formula, weak=_weak(operands), out=out)
+
+
+def _weak(operands: tuple[Any, ...]) -> int:
+    """The bits of the operands that are numbers on the host."""
+    return sum([1 << k for k, x in enumerate(operands) if isinstance(x, np.ndarray)])

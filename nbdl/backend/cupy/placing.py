@@ -1,0 +1,73 @@
+"""Making arrays on a device that is named, and saying what was missing where its memory is full."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+
+class OutOfMemoryError(RuntimeError):
+    """There was no memory left on the GPU; what was computed before is there, and the program may go on."""
+
+
+def out_of_memory(cupy: Any, what: str, error: str) -> OutOfMemoryError:
+    """The error for full memory: who asked for how much, and where the rest is.
+
+    Args:
+        cupy: the module.
+        what: was computed.
+        error: the text of CuPy's error.
+    """
+    asked = re.search(r"allocating ([\d,]+) bytes", error)
+    device, pool = cupy.cuda.Device(), cupy.get_default_memory_pool()
+    used, kept = pool.used_bytes(), pool.free_bytes()
+    pool.free_all_blocks()
+    free, total = device.mem_info
+    limit = pool.get_limit()
+    wanted = _size(int(asked[1].replace(",", "")) if asked else None)
+    text = (
+        f"{what}: CUDA out of memory. Tried to allocate {wanted} on cuda:{device.id}, which has "
+        f"{_size(total)}, of which {_size(free)} are free. This program's tensors take {_size(used)}, and "
+        f"{_size(kept)} were kept for coming ones"
+    )
+    if limit:
+        text += f"; it may take {_size(limit)} (nbdl.cuda.set_per_process_memory_fraction)"
+    return OutOfMemoryError(
+        text + ". Take smaller batches, run under no_grad() what needs no gradients, or drop tensors."
+    )
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "an unknown number of bytes"
+    for unit, bytes_of in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= bytes_of:
+            return f"{count / bytes_of:.2f} {unit}"
+    return f"{count} bytes"
+
+
+class Placed:
+    """The functions of ``cupy``, run on one device.
+
+    Args:
+        cupy: the module.
+        index: number of the device; None for the current one.
+    """
+
+    def __init__(self, cupy: Any, index: int | None):
+        self._cupy, self._index = cupy, index
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._cupy, name)
+        if not callable(value) or isinstance(value, type):
+            return value
+        return functools.partial(self._call, name, value)
+
+    def _call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._cupy.cuda.Device(self._index):
+            try:
+                return function(*args, **kwargs)
+            except MemoryError as error:
+                text = str(error)
+            raise out_of_memory(self._cupy, name, text)

@@ -1,0 +1,113 @@
+"""Pooling on the GPU: a thread a window, and a thread an element on the way back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbdl.backend.cupy.codegen import c_type
+from nbdl.backend.cupy.files import kernel_of
+from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, blocks
+from nbdl.backend.numpy.results import delivered
+from nbdl.backend.windows import Sizes
+from nbdl.formula.dtypes import arithmetic_dtype
+
+MAX_AXES = 3
+
+
+class CupyPooling:
+    """See :class:`~nbdl.backend.numpy.pooling.Pooling`."""
+
+    xp: Any
+    _kernels: Kernels
+
+    def max_pool(
+        self,
+        x: Any,
+        *,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        dilation: Sizes,
+        counts: Sizes,
+        out: Any = None,
+    ) -> tuple[Any, Any]:
+        """The maximum of every window, and where it is."""
+        shape = (*x.shape[:2], *counts)
+        values, places = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
+        axes = _axes(x.shape[2:], counts, kernel, stride, padding, dilation)
+        self._pool("max_pool", x.dtype, (self.xp.ascontiguousarray(x), values, places), values.size, axes)
+        return delivered((values, places), out)
+
+    def avg_pool(
+        self,
+        x: Any,
+        *,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        counts: Sizes,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Any = None,
+    ) -> Any:
+        """The mean of every window."""
+        result = self.xp.empty((*x.shape[:2], *counts), x.dtype)
+        axes = _axes(x.shape[2:], counts, kernel, stride, padding, (1,) * len(counts))
+        means = np.int32(count_include_pad), np.int64(divisor or 0)
+        self._pool("avg_pool", x.dtype, (self.xp.ascontiguousarray(x), result), result.size, axes, *means)
+        return delivered(result, out)
+
+    def avg_pool_input(
+        self,
+        y: Any,
+        *,
+        size: Sizes,
+        kernel: Sizes,
+        stride: Sizes,
+        padding: Sizes,
+        counts: Sizes,
+        count_include_pad: bool,
+        divisor: int | None,
+        out: Any = None,
+    ) -> Any:
+        """The transpose of :meth:`avg_pool`."""
+        result = self.xp.empty((*y.shape[:2], *size), y.dtype)
+        axes = _axes(size, counts, kernel, stride, padding, (1,) * len(counts))
+        means = np.int32(count_include_pad), np.int64(divisor or 0)
+        operands = self.xp.ascontiguousarray(y), result
+        self._pool("avg_pool_input", y.dtype, operands, result.size, axes, *means)
+        return delivered(result, out)
+
+    def _pool(
+        self,
+        name: str,
+        dtype: np.dtype,
+        operands: tuple[Any, ...],
+        count: int,
+        axes: tuple[Any, ...],
+        *arguments: Any,
+    ) -> None:
+        if count == 0:
+            return
+        types = {"element_t": c_type(dtype), "number": c_type(arithmetic_dtype(dtype))}
+        kernel = kernel_of(self._kernels, f"nbdl_{name}", "pooling.cu", types, (dtype,))
+        grid = (blocks(count, THREADS, MAX_BLOCKS),)
+        kernel(grid, (THREADS,), (*operands, np.int64(count), *axes, *arguments))
+
+
+def _axes(size: Sizes, counts: Sizes, *geometry: Sizes) -> tuple[Any, ...]:
+    """The parameters of the spatial axes, those that are missing in front.
+
+    Raises:
+        ValueError: there are more than the kernels have.
+    """
+    missing = MAX_AXES - len(size)
+    if missing < 0 or math.prod(size) >= 1 << 31:
+        raise ValueError(f"pooling: at most {MAX_AXES} spatial axes are supported on a GPU, got size {size}")
+    kernel, stride, padding, dilation = geometry
+    rows = [(1, 1, 1, 1, 0, 1)] * missing
+    rows += zip(size, counts, kernel, stride, padding, dilation, strict=True)
+    return tuple([np.int32(value) for row in rows for value in row])

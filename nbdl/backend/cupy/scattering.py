@@ -1,0 +1,238 @@
+"""Values combined at computed places, as the gradients of indexing, gathering and pooling are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbdl.backend.cupy import codegen
+from nbdl.backend.cupy.codegen import c_type
+from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, Launch, blocks, index_type
+from nbdl.backend.loops import Strides, element_strides, merge, row_major
+from nbdl.backend.windows import Sizes
+from nbdl.formula import Formula, dtypes
+from nbdl.formula.dtypes import arithmetic_dtype
+
+_IDENTITY = Formula("scatter", lambda x: x, 1)
+_COMBINED = {
+    "add": "a + b",
+    "prod": "a * b",
+    "amax": "nbdl::maximum(a, b)",
+    "amin": "nbdl::minimum(a, b)",
+}
+
+
+class Places(NamedTuple):
+    """Where the elements of a loop nest go.
+
+    Attributes:
+        shape: lengths of the loops.
+        values: strides of the values.
+        fixed: strides of the result along the loops that are its own axes, 0 along the others.
+        indices: strides of every index.
+        lengths: of the axes that are indexed.
+        steps: strides of the result along these axes.
+    """
+
+    shape: tuple[int, ...]
+    values: Strides
+    fixed: Strides
+    indices: tuple[Strides, ...]
+    lengths: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+class CupyScattering:
+    """See :class:`~nbdl.backend.numpy.indexing.Indexing`.
+
+    An index that does not exist is passed over: to raise an error, the host would have to wait.
+    """
+
+    xp: Any
+    cast: Any
+    _kernels: Kernels
+    _plans: dict[Any, Any]
+    _keep: Any
+
+    def index_put(
+        self, x: Any, values: Any, *indices: Any, axes: tuple[int, ...], accumulate: bool, out: Any = None
+    ) -> Any:
+        """``x`` with ``values`` written at ``indices``, or added there."""
+        if not accumulate:
+            return super().index_put(x, values, *indices, axes=axes, accumulate=False, out=out)  # type: ignore[misc]
+        out = self._copied(x, out)
+        chosen = np.broadcast_shapes(*[index.shape for index in indices])
+        front = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+        kept = [axis for axis in range(x.ndim) if axis not in axes]
+        shape = (
+            *[x.shape[axis] for axis in kept[:front]],
+            *chosen,
+            *[x.shape[axis] for axis in kept[front:]],
+        )
+        own, behind = row_major(x.shape), len(kept) - front
+        zeros = (0,) * len(chosen)
+        places = Places(
+            shape,
+            _strides(values, shape),
+            (*[own[axis] for axis in kept[:front]], *zeros, *[own[axis] for axis in kept[front:]]),
+            tuple([(*(0,) * front, *_strides(index, chosen), *(0,) * behind) for index in indices]),
+            tuple([x.shape[axis] for axis in axes]),
+            tuple([own[axis] for axis in axes]),
+        )
+        return self._scatter("add", places, out, values, indices)
+
+    def scatter(self, x: Any, index: Any, source: Any, *, axis: int, kind: str, out: Any = None) -> Any:
+        """``x`` with ``source`` written along an axis at ``index``, or combined with what is there."""
+        if kind == "set" or index.ndim == 0:
+            return super().scatter(x, index, source, axis=axis, kind=kind, out=out)  # type: ignore[misc]
+        out = self._copied(x, out)
+        own = row_major(x.shape)
+        places = Places(
+            index.shape,
+            _strides(source[tuple([slice(n) for n in index.shape])] if source.ndim else source, index.shape),
+            tuple([0 if k == axis else step for k, step in enumerate(own)]),
+            (_strides(index, index.shape),),
+            (x.shape[axis],),
+            (own[axis],),
+        )
+        return self._scatter(kind, places, out, source, (index,))
+
+    def window_scatter(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
+        """Elements added to zeros (N, C, *size) at flat positions of their planes."""
+        planes = y.shape[0] * y.shape[1]
+        plane = int(np.prod(size, dtype=np.int64))
+        total = self.xp.zeros((planes, plane), arithmetic_dtype(y.dtype))
+        wide = y if y.dtype == total.dtype else self.cast(y, dtype=total.dtype)
+        windows = y.size // max(planes, 1)
+        rows = [self.xp.ascontiguousarray(array).reshape((planes, windows)) for array in (indices, wide)]
+        total = self.scatter(total, *rows, axis=1, kind="add", out=total)
+        result = total.reshape((*y.shape[:2], *size))
+        if out is None:
+            return result if y.dtype == result.dtype else self.cast(result, dtype=y.dtype)
+        return self.cast(result, dtype=out.dtype, out=out)
+
+    def _copied(self, x: Any, out: Any) -> Any:
+        """``out`` holding ``x``, or a row-major copy of it."""
+        if out is None:
+            return x.copy("C")
+        if out is not x:
+            out[...] = x
+        return out
+
+    def _scatter(self, kind: str, places: Places, out: Any, values: Any, indices: Sequence[Any]) -> Any:
+        if 0 in places.shape:
+            return out
+        target = out if out.flags.c_contiguous else out.copy("C")
+        values = values if values.dtype == out.dtype else self.cast(values, dtype=out.dtype)
+        if dtypes.is_half(out.dtype) and kind in ("add", "prod"):
+            # Many roundings to 8 or 11 digits would add up: the sum is rounded once.
+            wide = self.cast(target, dtype=dtypes.FLOAT32)
+            wide = self._scatter(kind, places, wide, self.cast(values, dtype=dtypes.FLOAT32), indices)
+            return self.cast(wide, dtype=out.dtype, out=out)
+        key = ("scatter", kind, places, out.dtype, tuple([index.dtype for index in indices]))
+        launch = self._plans.get(key)
+        if launch is None:
+            launch = self._keep(
+                key, plan_scatter(self._kernels, kind, places, out.dtype, [index.dtype for index in indices])
+            )
+        launch(target, values, *indices)
+        if target is not out:
+            out[...] = target
+        return out
+
+
+def _strides(array: Any, shape: tuple[int, ...]) -> Strides:
+    strides = element_strides(array, shape)
+    if strides is None:
+        raise ValueError(f"scatter: strides must be multiples of {array.itemsize} bytes, got {array.strides}")
+    return strides
+
+
+def plan_scatter(
+    kernels: Kernels, kind: str, places: Places, dtype: np.dtype, index_dtypes: Sequence[np.dtype]
+) -> Launch:
+    """A launch on (result, values, *indices).
+
+    Args:
+        kernels: makes the kernel.
+        kind: ``add``, ``prod``, ``amax`` or ``amin``.
+        places: where elements go; there is at least one.
+        dtype: of values and result.
+        index_dtypes: of the indices.
+    """
+    nest, _ = merge(places.shape, [places.fixed, places.values, *places.indices])
+    # Each reaches over less than half of what an index type holds, so their sum fits as well.
+    reaches = index_type(nest.dims, nest.strides), index_type(places.lengths, [places.steps])
+    index = np.int64 if np.int64 in reaches else np.int32
+    depth = len(nest.dims)
+    name = f"nbdl_scatter_{kind}"
+    text = kernel_source(name, kind, depth, len(places.indices), index, dtype, index_dtypes)
+    kernel = kernels.get(name, text, (*codegen.headers([dtype]), "atomics.cuh"))
+    count = int(np.prod(nest.dims, dtype=np.int64))
+    sizes = [count, *nest.dims[1:]]
+    for steps in nest.strides:
+        sizes += steps
+    sizes += [*places.lengths, *places.steps]
+    grid = (blocks(count, THREADS, MAX_BLOCKS),)
+    return Launch(kernel, grid, (THREADS,), tuple([index(size) for size in sizes]))
+
+
+def kernel_source(
+    name: str,
+    kind: str,
+    depth: int,
+    n_indices: int,
+    index: type,
+    dtype: np.dtype,
+    index_dtypes: Sequence[np.dtype],
+) -> str:
+    """The CUDA C source: thread i takes element i of a loop nest to its place.
+
+    Args:
+        name: of the kernel.
+        kind: how a value is combined with what is there.
+        depth: number of loops.
+        n_indices: number of indices.
+        index: type of offsets.
+        dtype: of values and result.
+        index_dtypes: of the indices.
+    """
+    numbers = range(n_indices)
+    element = c_type(dtype)
+    arrays = ["y", "x", *[f"i{k}" for k in numbers]]
+    parameters = [f"{element}* y", f"const {element}* __restrict__ x"]
+    parameters += [f"const {c_type(index_dtypes[k])}* __restrict__ i{k}" for k in numbers]
+    parameters += ["const index_t count", *[f"const index_t length{loop}" for loop in range(1, depth)]]
+    parameters += [f"const index_t {array}_step{loop}" for array in arrays for loop in range(depth)]
+    parameters += [f"const index_t axis{k}" for k in numbers] + [
+        f"const index_t axis_step{k}" for k in numbers
+    ]
+    offsets = {f"{array}_offset": f"{array}_step" for array in arrays}
+    lines = [
+        "for (index_t k = blockIdx.x * (index_t)blockDim.x + threadIdx.x; k < count; "
+        "k += (index_t)gridDim.x * blockDim.x) {",
+        *codegen.decompose("k", depth, "length", offsets, "    "),
+        "    index_t place = y_offset;",
+        "    bool exists = true;",
+    ]
+    for k in numbers:
+        lines += [
+            f"    index_t at{k} = (index_t)i{k}[i{k}_offset];",
+            f"    if (at{k} < 0) at{k} += axis{k};",
+            f"    exists = exists && at{k} >= 0 && at{k} < axis{k};",
+            f"    place += at{k} * axis_step{k};",
+        ]
+    function = "nbdl::atomic_add" if kind == "add" else "nbdl::atomic_combine"
+    lines += [f"    if (exists) {function}(y + place, x[x_offset], Combine());", "}"]
+    functions = [
+        "struct Combine {",
+        f"    __device__ __forceinline__ {element} operator()({element} p, {element} q) const {{",
+        "        const number a = nbdl::cast<number>(p), b = nbdl::cast<number>(q);",
+        f"        return nbdl::cast<{element}>({_COMBINED[kind]});",
+        "    }",
+        "};",
+    ]
+    entry = codegen.kernel(name, parameters, [f"    {line}" for line in lines])
+    return codegen.source(_IDENTITY, arithmetic_dtype(dtype), index, functions, entry)

@@ -1,0 +1,263 @@
+"""nbdl.cuda: devices, streams, events, memory, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+from gpu import standin, standin_device
+
+import nbdl
+from nbdl import config
+from nbdl.backend.cupy import availability
+
+
+@pytest.mark.usefixtures("gpu")
+class TestDevices:
+    def test_what_there_is(self):
+        assert nbdl.cuda.is_available()
+        assert nbdl.cuda.device_count() >= 1
+        assert nbdl.cuda.current_device() == 0
+        assert nbdl.cuda.get_device_name()
+        assert nbdl.cuda.get_device_name("cuda:0") == nbdl.cuda.get_device_name(0)
+        assert nbdl.cuda.get_device_capability()[0] >= 5
+
+    def test_a_device_that_does_not_exist(self):
+        for use in (nbdl.cuda.set_device, nbdl.cuda.device, nbdl.cuda.synchronize, nbdl.cuda.Stream):
+            with pytest.raises(RuntimeError, match=r"'cuda:99' does not exist: there (is|are)"):
+                use(99)
+
+    def test_the_cpu_is_no_gpu(self):
+        for use in (nbdl.cuda.set_device, nbdl.cuda.memory_allocated, nbdl.cuda.current_stream):
+            with pytest.raises(ValueError, match="Expected a cuda device, but got: cpu"):
+                use("cpu")
+
+    def test_seeds(self):
+        nbdl.cuda.manual_seed(5)
+        first = nbdl.rand(3).cpu().numpy()
+        nbdl.cuda.manual_seed_all(5)
+        np.testing.assert_array_equal(nbdl.rand(3).cpu().numpy(), first)
+
+
+@pytest.mark.usefixtures("gpu")
+class TestTwoDevices:
+    @pytest.fixture(autouse=True)
+    def _two(self, gpu):
+        if nbdl.cuda.device_count() < 2:
+            pytest.skip("there is one GPU")
+
+    def test_new_tensors_are_where_they_are_asked_for(self):
+        for make in (nbdl.zeros, nbdl.ones, nbdl.empty, nbdl.rand):
+            assert make(3, device="cuda:1").device.index == 1
+        assert nbdl.tensor([1.0], device="cuda:1").device.index == 1
+        assert nbdl.cuda.current_device() == 0
+        with nbdl.cuda.device(1):
+            assert nbdl.cuda.current_device() == 1
+            assert nbdl.zeros(3).device.index == 1
+        assert nbdl.zeros(3).device.index == 0
+
+    def test_results_and_gradients_stay_on_the_device_of_the_operands(self):
+        x = nbdl.arange(6.0, device="cuda:1").reshape(2, 3).requires_grad_()
+        y = nbdl.softmax(x @ x.T, 1).sum()
+        y.backward()
+        assert y.device.index == x.grad.device.index == 1
+        assert nbdl.cuda.current_device() == 0
+
+    def test_moves(self):
+        x = nbdl.arange(3.0, device="cuda:0")
+        y = x.to("cuda:1")
+        assert (y.device.index, y.to("cuda:1") is y) == (1, True)
+        np.testing.assert_array_equal(y.cpu().numpy(), [0, 1, 2])
+
+    def test_a_mixture_is_an_error(self):
+        with pytest.raises(RuntimeError, match="found at least two devices: cuda:0 and cuda:1"):
+            nbdl.zeros(3, device="cuda:0") + nbdl.zeros(3, device="cuda:1")
+
+    def test_set_device(self):
+        nbdl.cuda.set_device("cuda:1")
+        try:
+            assert nbdl.zeros(2).device.index == 1
+        finally:
+            nbdl.cuda.set_device(0)
+        nbdl.cuda.set_device(None)
+        assert nbdl.cuda.current_device() == 0
+
+
+@pytest.mark.usefixtures("gpu")
+class TestStreams:
+    def test_work_in_a_stream(self):
+        side, outer = nbdl.cuda.Stream(), nbdl.cuda.current_stream()
+        assert outer == nbdl.cuda.default_stream()
+        assert side != outer
+        x = nbdl.ones(4)
+        side.wait_stream(outer)
+        with nbdl.cuda.stream(side):
+            assert nbdl.cuda.current_stream() == side
+            y = x + 1
+        assert nbdl.cuda.current_stream() == outer
+        outer.wait_stream(side)
+        np.testing.assert_array_equal((y * 2).cpu().numpy(), 4)
+        side.synchronize()
+        assert side.query()
+        with nbdl.cuda.stream(None):
+            assert nbdl.cuda.current_stream() == outer
+
+    def test_set_stream(self):
+        side, outer = nbdl.cuda.Stream(), nbdl.cuda.current_stream()
+        nbdl.cuda.set_stream(side)
+        try:
+            assert nbdl.cuda.current_stream() == side
+        finally:
+            nbdl.cuda.set_stream(outer)
+        assert nbdl.cuda.current_stream().device == nbdl.device("cuda:0")
+
+    def test_events_measure(self):
+        start, end = (nbdl.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        nbdl.ones(1000).sum()
+        end.record()
+        end.synchronize()
+        assert start.query()
+        assert end.query()
+        assert start.elapsed_time(end) > 0
+        assert end.elapsed_time(start) < 0
+
+
+@pytest.mark.usefixtures("gpu")
+class TestMemory:
+    def test_what_tensors_take(self):
+        nbdl.cuda.empty_cache()
+        before, reserved = nbdl.cuda.memory_allocated(), nbdl.cuda.memory_reserved()
+        x = nbdl.zeros(1 << 14)
+        assert nbdl.cuda.memory_allocated() == before + (1 << 16)
+        assert nbdl.cuda.memory_reserved() >= reserved + (1 << 16)
+        del x
+        assert nbdl.cuda.memory_allocated() == before
+        assert nbdl.cuda.memory_stats()["inactive_split_bytes.all.current"] >= 1 << 16
+        nbdl.cuda.empty_cache()
+        assert nbdl.cuda.memory_reserved() == reserved
+
+    def test_a_limit(self):
+        free, total = nbdl.cuda.mem_get_info()
+        assert 0 < free <= total
+        nbdl.cuda.set_per_process_memory_fraction(0.25)
+        try:
+            assert nbdl.cuda.get_per_process_memory_fraction() == pytest.approx(0.25)
+            assert nbdl.cuda.memory_stats()["limit_bytes"] == pytest.approx(total / 4)
+        finally:
+            nbdl.cuda.set_per_process_memory_fraction(1.0)
+        assert nbdl.cuda.get_per_process_memory_fraction() == 1.0
+
+    @pytest.mark.parametrize(("fraction", "error"), [(1, TypeError), (1.5, ValueError), (-0.5, ValueError)])
+    def test_a_wrong_limit(self, fraction, error):
+        with pytest.raises(error, match="set_per_process_memory_fraction: Invalid"):
+            nbdl.cuda.set_per_process_memory_fraction(fraction)
+
+    def test_full_memory(self):
+        """The error names the operation and what was asked, used and free, and the program goes on."""
+        count = nbdl.cuda.mem_get_info()[1] // 4 * 3 // 4  # float32 elements: three quarters of the memory
+        x = nbdl.zeros(4)
+        with pytest.raises(nbdl.cuda.OutOfMemoryError, match="^add: CUDA out of memory") as caught:
+            x.reshape(4, 1).expand(4, count) + 1
+        asked = count * 16 / (1 << 30)
+        for text in (f"Tried to allocate {asked:.2f} GiB on cuda:0", "are free", "tensors take", "batches"):
+            assert text in str(caught.value)
+        with pytest.raises(nbdl.cuda.OutOfMemoryError, match="^empty: CUDA out of memory"):
+            nbdl.empty(4, count)
+        np.testing.assert_array_equal((x + 1).cpu().numpy(), 1)
+
+
+@pytest.mark.usefixtures("gpu")
+class TestWaiting:
+    @pytest.fixture(autouse=True)
+    def _mode(self):
+        nbdl.cuda.set_sync_debug_mode("warn")
+        yield
+        config.SYNC_DEBUG.set(None)
+
+    @pytest.mark.parametrize(
+        ("what", "read"),
+        [
+            (r"item\(\)", lambda x: x.sum().item()),
+            (r"item\(\)", lambda x: float(x.sum())),
+            (r"tolist\(\)", lambda x: x.tolist()),
+            ("the truth value", lambda x: bool(x.sum() > 0)),
+            ("the text of a tensor", repr),
+            (r"cpu\(\)", lambda x: x.cpu()),
+            ("nonzero: the shape", lambda x: x.nonzero()),
+            ("synchronize", lambda x: nbdl.cuda.synchronize()),
+            ("synchronize", lambda x: nbdl.cuda.current_stream().synchronize()),
+        ],
+    )
+    def test_each_wait_is_reported_with_its_line(self, what, read):
+        x = nbdl.ones(3)
+        with pytest.warns(UserWarning, match=rf"waits for the GPU at .*test_cuda\.py:\d+ in .*{what}"):
+            read(x)
+        nbdl.cuda.set_sync_debug_mode("error")
+        with pytest.raises(RuntimeError, match=rf"waits for the GPU at .*{what}.*NBDL_SYNC_DEBUG=error"):
+            read(x)
+        nbdl.cuda.set_sync_debug_mode(0)
+        read(x)
+
+    def test_work_is_no_wait(self):
+        x = nbdl.ones(3, 3, requires_grad=True)
+        (x @ x).softmax(1).square().sum().backward()
+        assert nbdl.cuda.get_sync_debug_mode() == 1
+
+    def test_an_unknown_mode(self):
+        for mode in ("loud", 3):
+            with pytest.raises(RuntimeError, match="expected one of default, warn, error"):
+                nbdl.cuda.set_sync_debug_mode(mode)
+
+
+class TestMissing:
+    """What is said of a machine on which something is missing."""
+
+    @staticmethod
+    def reason(monkeypatch, *, driver=12080, runtime=12090, status=None, count=0):
+        error = standin_device.CUDARuntimeError
+
+        def device_count():
+            if status is not None:
+                raise error("cudaErrorSomething: something", status)
+            return count
+
+        module = standin.make_module()
+        module.cuda.runtime = types.SimpleNamespace(
+            CUDARuntimeError=error,
+            getDeviceCount=device_count,
+            driverGetVersion=lambda: driver,
+            runtimeGetVersion=lambda: runtime,
+        )
+        monkeypatch.setitem(sys.modules, "cupy", module)
+        state = availability.cupy_status.__wrapped__()
+        assert not state.available
+        return f"{state.reason}. {state.remedy}"
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({"status": 35, "driver": 0}, "no NVIDIA driver is installed. install the NVIDIA driver"),
+            (
+                {"status": 35, "driver": 12040, "runtime": 13000},
+                "too old: it knows CUDA 12.4, and cupy is made for CUDA 13. update the driver to 580 or "
+                "later, or pip uninstall cupy-cuda13x and pip install 'nbdl[cuda12]'",
+            ),
+            ({"status": 35, "driver": 11080}, "knows CUDA 11.8, and cupy is made for CUDA 12. update the"),
+            ({"status": 100}, "there is no CUDA device. run on a machine with an NVIDIA GPU"),
+            ({"count": 0}, "let CUDA_VISIBLE_DEVICES name it"),
+            ({"status": 999}, "no CUDA device answers: cudaErrorSomething"),
+        ],
+    )  # fmt: skip
+    def test_the_reason_and_the_remedy(self, monkeypatch, settings, expected):
+        assert expected in self.reason(monkeypatch, **settings)
+
+    def test_a_broken_installation(self, monkeypatch):
+        spec = types.SimpleNamespace(origin="somewhere")
+        monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: spec)
+        monkeypatch.setitem(sys.modules, "cupy", None)  # makes the import fail
+        state = availability.cupy_status.__wrapped__()
+        assert "cupy cannot be imported" in state.reason
+        assert "nbdl[cuda12]" in state.remedy
