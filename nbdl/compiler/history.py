@@ -77,8 +77,7 @@ class BackwardProgram(Primitive):
         self._smooth, self._result_count, self._backend = smooth, len(results), recorder.backend
         roots = [results[k] for k in smooth]
         leaves, saved = _history(roots)
-        ones = self._backend.xp.ones
-        seeds = [Tensor(ones(root.array.shape, root.array.dtype)) for root in roots]
+        seeds = [root.new_ones(root.shape) for root in roots]
         inner = Recorder(self._backend, [*[seed.array for seed in seeds], *arguments.arrays])
         with inner:
             gradients = _gradients(roots, leaves, seeds)
@@ -181,7 +180,9 @@ class BackwardProgram(Primitive):
             )
         # Asking for the watched ones is what notices their changes.
         given = [node.input(k) for k in range(len(self._leaves), len(node.edges))]
-        arrays = [self._seed(gradients[k], *node.specs[k]) for k in self._seeds]
+        some = next(gradient for gradient in gradients if gradient is not None)
+        seeds = [_seed(gradients[k], some, *node.specs[k]) for k in self._seeds]
+        arrays = [seed.array for seed in seeds]
         arrays += [tensor.array for tensor in given[: len(given) - len(self._watched)]]
         for refresh in self._refreshers:
             refresh()
@@ -191,11 +192,10 @@ class BackwardProgram(Primitive):
             found = [guarded(gradient, _TWICE) for gradient in found]
         return [*found, *[None] * len(given)]
 
-    def _seed(self, gradient: Tensor | None, shape: tuple[int, ...], dtype: Any) -> Any:
-        """The gradient of a result in the layout that the program was recorded with."""
-        if gradient is None:
-            return self._backend.xp.zeros(shape, dtype)
-        return self._backend.xp.ascontiguousarray(gradient.array).reshape(shape)
+
+def _seed(gradient: Tensor | None, some: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """The gradient of a result in the layout that the program was recorded with; missing, zeros."""
+    return some.new_zeros(shape, dtype=dtype) if gradient is None else gradient.detach().contiguous()
 
 
 def _history(roots: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -200,6 +200,16 @@ def test_two_calls_before_a_backward_pass_and_retained_graphs(backend):
     same(run)
 
 
+def test_leaves_with_the_same_gradient_do_not_share_it(backend):
+    first, second = nbdl.ones(2, requires_grad=True), nbdl.ones(2, requires_grad=True)
+    function = nbdl.compile(lambda x: (first + second) * x)
+    for k in range(1, 3):
+        function(nbdl.ones(2)).sum().backward()
+        with nbdl.no_grad():
+            first.grad.mul_(2)
+        assert second.grad.tolist() == [k, k]
+
+
 @pytest.mark.parametrize("where", ["outside", "inside"])
 def test_frozen_parameters_are_noticed(backend, where):
     layer = nn.Linear(2, 2)
