@@ -271,6 +271,67 @@ def test_kernels_write_a_report(tmp_path: Path):
     assert "vs numpy" in (tmp_path / "kernels.md").read_text()
 
 
+def test_the_zoo_is_complete(module):
+    """Every module is measured but those that hold others, wait for shapes, or PyTorch has not."""
+    cases = module("zoo_cases").CASES
+    classes = {name: getattr(nbdl.nn, name) for name in nbdl.nn.__all__}
+    layers = {
+        name for name, kind in classes.items() if isinstance(kind, type) and issubclass(kind, nbdl.nn.Module)
+    }
+    containers = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"}
+    bases = {"RNNBase", "RNNCellBase"}
+    own = {
+        "BinaryStep", "DenselyConnected", "Gaussian", "Maxout", "RBF", "RBFNetwork", "Residual",
+        "ResidualLinear", "SobolevaTanh",
+    }  # fmt: skip
+    lazy = {name for name in layers if name.startswith("Lazy")}
+    assert {case.module for case in cases} == layers - containers - bases - own - lazy
+    names = [case.name("small") for case in cases]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:.*NLLLoss2d")
+def test_the_zoo_gives_gradients_of_the_same_shapes(module):
+    import torch
+
+    zoo = module("zoo_cases")
+    with nbdl.use_backend("numpy"):
+        for case in zoo.CASES:
+            shapes = [
+                [None if g is None else tuple(g.shape) for g in zoo.build(lib, case, "small")()]
+                for lib in (nbdl, torch)
+            ]
+            assert shapes[0] == shapes[1], case.name("small")
+
+
+def test_the_zoo_writes_a_report(tmp_path: Path):
+    output = run("zoo.py", "--quick", "--only", "dropout", "--contenders", "nbdl", "--out", str(tmp_path))
+    results = json.loads((tmp_path / "zoo.json").read_text())["results"]
+    assert {"Dropout small", "Dropout large", "Dropout3d small"} <= set(results)
+    assert all(len(s["contenders"]["nbdl"]["blocks_s"]) == 2 for s in results.values())
+    text = (tmp_path / "zoo.md").read_text()
+    assert text.startswith("# The layer zoo\n")
+    assert "## dropout" in text
+    assert "failed" not in output
+
+
+def test_slower_modules_are_marked(module):
+    zoo = module("zoo")
+    names = zoo.names_of("dropout")
+    blocks = {"nbdl": {"blocks_s": [2e-6, 2e-6]}, "torch": {"blocks_s": [1e-6, 1e-6]}}
+    faster = {"nbdl": {"blocks_s": [1e-6, 1e-6]}, "torch": {"blocks_s": [3e-6, 3e-6]}}
+    summarize = module("report").summarize
+    results = {name: summarize(faster, {"nbdl"}, "torch") for name in names}
+    results[names[0]] = summarize(blocks, {"nbdl"}, "torch")
+    table = zoo.group_table("dropout", results)
+    assert [line.split("|")[1].strip() for line in table.splitlines() if "slower" in line] == [names[0]]
+    text = zoo.overview(results)
+    assert "- small: 6 modules, median ratio 3.00x, 1 below 1" in text
+    assert "  - Dropout 0.50x" in text
+    assert "- large: 6 modules, median ratio 3.00x, 0 below 1" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ SKETCH = "<!-- sketch -->"
 BLOCK = re.compile(rf"({SKETCH}\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [
     path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-    if any(not sketch for sketch, _ in BLOCK.findall(path.read_text()))
+    if any(not sketch and ">>> " not in code for sketch, code in BLOCK.findall(path.read_text()))
 ]  # fmt: skip
 
 
@@ -24,11 +25,22 @@ def test_the_python_of_a_page_runs(page: Path) -> None:
     namespace: dict[str, object] = {}
     with nbdl.use_backend("numba"):
         for sketch, code in BLOCK.findall(page.read_text()):
-            if not sketch:
+            if not sketch and ">>> " not in code:
                 exec(compile(code, str(page), "exec"), namespace)
     nbdl.set_backend("auto")  # a page may have chosen another
     assert nbdl.is_grad_enabled()
     assert nbdl.get_default_dtype() == nbdl.float32
+
+
+WITH_SESSIONS = [path for path in sorted((ROOT / "docs").glob("*.md")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("page", WITH_SESSIONS, ids=lambda page: page.stem)
+def test_the_sessions_of_a_page_print_what_it_shows(page: Path, backend: str) -> None:
+    options = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    results = doctest.testfile(str(page), module_relative=False, optionflags=options)
+    assert results.attempted > 0
+    assert results.failed == 0, "see the captured output"
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -4,9 +4,8 @@
     python examples/benchmarks/zoo.py
     python examples/benchmarks/zoo.py --only loss,pooling
 
-Microseconds of a call with all gradients, without a compiler, on a small input (where the call counts) and a
-large one (where memory counts), measured as `training.py`
-does. A ratio below 1 means that nbdl is slower, and is marked.
+Microseconds of a call with all gradients, without a compiler, on a small input (where the call counts) and on
+a large one (where memory counts), measured as `training.py` does. Where nbdl is slower, the ratio is marked.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ class Input:
     Attributes:
         small: its shape, where a call costs more than the arithmetic.
         large: its shape, where memory or arithmetic cost more than the call.
-        kind: ``normal``, with a gradient; without one ``target``, ``share`` (from 0.05 to 0.95), ``sign`` (1
-            or -1), ``even`` (each second position), ``integers`` below ``high``, ``lengths`` of ``high``.
+        kind: ``normal`` and ``chance`` (from 0.05 to 0.95), with a gradient; without: ``target``, ``share``
+            (as chance), ``sign`` (1 or -1), ``even`` (each second position), ``integers`` below ``high``,
+            ``lengths`` of ``high``.
         high: see there.
     """
 
@@ -39,7 +40,7 @@ class Input:
             return np.broadcast_to(2 * np.arange(shape[-1]), shape).copy()
         if self.kind == "lengths":
             return np.full(shape, self.high)
-        if self.kind == "share":
+        if self.kind in ("share", "chance"):
             return rng.uniform(0.05, 0.95, shape).astype(np.float32)
         values = rng.standard_normal(shape, np.float32)
         return np.sign(values) if self.kind == "sign" else values
@@ -76,7 +77,7 @@ def build(lib: ModuleType, case: Case, size: str) -> Callable[[], Any]:
     module = getattr(lib.nn, case.module)(*args, **case.options)
     inputs = [lib.from_numpy(entry.array(size, k)) for k, entry in enumerate(case.inputs)]
     for entry, tensor in zip(case.inputs, inputs):
-        tensor.requires_grad_(entry.kind == "normal")
+        tensor.requires_grad_(entry.kind in ("normal", "chance"))
     wanted = [x for x in (*inputs, *module.parameters()) if x.requires_grad]
     first, grad = _first_of(module(*inputs)), lib.autograd.grad
     shape = tuple(first(module(*inputs)).shape)
@@ -279,6 +280,10 @@ def _losses() -> list[Case]:
     return [
         *[Case("loss", name, (), (scores, other)) for name, other in paired.items()],
         Case("loss", "NLLLoss2d", (), (image, pixels)),
+        Case(
+            "loss", "LinearCrossEntropyLoss", lambda size: (getattr(scores, size)[1], 10), (scores, classes)
+        ),
+        Case("loss", "BCELoss", (), (Input(scores.small, scores.large, "chance"), share)),
         Case("loss", "KLDivLoss", (), (scores, share), {"reduction": "batchmean"}),
         Case("loss", "GaussianNLLLoss", (), (scores, target, share)),
         Case("loss", "MarginRankingLoss", (), (scores, scores, signs)),

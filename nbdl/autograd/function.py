@@ -334,11 +334,13 @@ class _OnceDifferentiable(Primitive):
     name = "once_differentiable"
     saved = NOTHING
 
+    def __init__(self, reason: str):
+        super().__init__()
+        self.reason = reason
+
     def vjp(self, node: Node, *gradients: Tensor | None) -> NoReturn:
         """Refuse."""
-        raise RuntimeError(
-            "trying to differentiate twice a function that was marked with @once_differentiable"
-        )
+        raise RuntimeError(self.reason)
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -350,14 +352,18 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
             found = backward(ctx, *gradients)
         if not mode.grad:
             return found
-        return tuple(_guarded(g) for g in found) if isinstance(found, tuple) else _guarded(found)
+        reason = "trying to differentiate twice a function that was marked with @once_differentiable"
+        return (
+            tuple(guarded(g, reason) for g in found) if isinstance(found, tuple) else guarded(found, reason)
+        )
 
     return wrapped
 
 
-def _guarded(gradient: Any) -> Any:
+def guarded(gradient: Any, reason: str) -> Any:
+    """The same value, whose derivative is an error with this text."""
     if not isinstance(gradient, Tensor):
         return gradient
     source = gradient.detach()
     source.requires_grad = True
-    return wrap(_OnceDifferentiable.of(), (source,), gradient.batch or gradient.array)
+    return wrap(_OnceDifferentiable.of(reason), (source,), gradient.batch or gradient.array)

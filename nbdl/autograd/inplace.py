@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.batching import write_into
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import OutputEdge, Storage, apply, wrap
+from nbdl.autograd.tape import OutputEdge, Storage, apply, mark_changed, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import dtypes
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive, View
+
+
+_MAX_VERIFIED = 64
+_OVERWRITTEN = (0,)  # the key of plans whose output is the first operand
 
 
 def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: bool = False) -> Tensor:
@@ -35,32 +39,61 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
             the result does not fit.
     """
     label = f"{primitive.label}_"
-    recorded = mode.grad and (x.requires_grad or _any_requires_grad(others))
+    modes = mode.__dict__
+    recorded = modes["grad"] and (x.requires_grad or _any_requires_grad(others))
     check_target(label, x)
-    arrays = [x.array, *[other.array for other in others]]
-    primitive.check(*arrays)
-    _check_result(label, primitive, arrays, any_cast)
-    if mode.dual_level:
+    arrays = [x.array]
+    for other in others:
+        arrays.append(other.array)
+    table = primitive.plans.get(_OVERWRITTEN)
+    plan = None if table is None else table.find(*arrays, x.array)
+    if plan is None or primitive.verified.get(id(plan)) is not plan:
+        primitive.check(*arrays)
+        _check_result(label, primitive, arrays, any_cast)
+    if modes["dual_level"]:
         return _with_tangents(primitive, x, others)
-    if any(_shares_memory(x, other) for other in others):
-        others = tuple(frozen(other) if _shares_memory(x, other) else other for other in others)
-        arrays[1:] = [other.array for other in others]
-    before = twin(x)
-    if recorded and 0 in (primitive.saves(_needs((before, *others)))[0] or ()):
-        before = frozen(x)
+    for other in others:
+        if _shares_memory(x, other):
+            others = tuple(frozen(other) if _shares_memory(x, other) else other for other in others)
+            arrays[1:] = [other.array for other in others]
+            break
+    if recorded:
+        before = twin(x)
+        if 0 in (primitive.saves(_needs((before, *others)))[0] or ()):
+            before = frozen(x)
     _protect_saved(x)
-    backend = mode.backend or registry.cpu or registry.select()
+    backend = modes["backend"] or registry.cpu or registry.select()
     backend.execute(primitive, arrays, out=x.array)
-    x.mark_changed()
+    mark_changed((x,))
+    if plan is None:
+        _remember(primitive, arrays)
     if recorded:
         after = wrap(primitive, (before, *others), x.array)
         node = after.edge
         if (
             node is not None and node.saved_outputs is not None
         ):  # the next operation in place may overwrite it
-            node.saved_outputs, node.output_storage = (x.array.copy(),), None
+            node.saved_outputs, node.output_storage = (_copied(x.array),), None
         rebase(x, after)
     return x
+
+
+def _copied(array: Any) -> Any:
+    """The array in fresh memory; by the backend, so that a recorder sees it."""
+    from nbdl.ops.copying import COPY
+
+    backend = mode.backend or registry.cpu or registry.select()
+    return backend.execute(COPY, [array])
+
+
+def _remember(primitive: Primitive, arrays: Sequence[Any]) -> None:
+    """Note that operands like these have passed the checks: the plan that was made for them says so."""
+    table = primitive.plans.get(_OVERWRITTEN)
+    plan = None if table is None else table.find(*arrays, arrays[0])
+    if hasattr(plan, "block"):
+        if len(primitive.verified) >= _MAX_VERIFIED:
+            primitive.verified.clear()
+        primitive.verified[id(plan)] = plan
 
 
 def _protect_saved(x: Tensor) -> None:
@@ -73,7 +106,7 @@ def _protect_saved(x: Tensor) -> None:
     storages = node.output_storage
     if node.saved_outputs is None or storages is None or storages[k].changed > (node.restored or node.time):
         return
-    own = node.saved_outputs[k].copy()
+    own = _copied(node.saved_outputs[k])
     node.saved_outputs = (*node.saved_outputs[:k], own, *node.saved_outputs[k + 1 :])
     node.output_storage = (*storages[:k], Storage(), *storages[k + 1 :])
 
@@ -122,7 +155,7 @@ def _shares_memory(x: Tensor, other: Tensor) -> bool:
 def frozen(x: Tensor) -> Tensor:
     """:func:`twin` with memory of its own."""
     copy = twin(x)
-    copy.array = x.array.copy()
+    copy.array = _copied(x.array)
     return copy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ __all__ = ["Taps"]
 
 
 class Taps:
-    """Element j of the result is the sum of ``weights[k] x[places[k]]``, starts[j] <= k < starts[j + 1].
+    """Element j of the result is the sum of ``weights[k] x[places[k]]``, ``starts[j] <= k < starts[j + 1]``.
 
     Two are never equal: whoever makes them keeps them, as primitives and plans are kept by them.
 
@@ -27,6 +28,7 @@ class Taps:
     ):
         self.starts, self.places, self.weights, self.length = starts, places, weights, length
         self._cast: dict[np.dtype, NDArray] = {}
+        self._columns: dict[tuple[Any, np.dtype], list[tuple[Any, Any, Any]]] = {}
 
     @classmethod
     def of_rows(cls, places: NDArray[np.int64], weights: NDArray[np.float64], length: int) -> Taps:
@@ -49,15 +51,23 @@ class Taps:
             found = self._cast[dtype] = self.weights.astype(dtype)
         return found
 
-    @cached_property
-    def columns(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-        """The k-th terms of all elements that have so many: (elements, places, weights), for each k."""
-        sizes = np.diff(self.starts)
-        found = []
-        for k in range(int(sizes.max(initial=0))):
-            rows = np.flatnonzero(sizes > k)
-            terms = self.starts[rows] + k
-            found.append((rows, self.places[terms], self.weights[terms]))
+    def columns(self, xp: Any, device: Any, dtype: np.dtype) -> list[tuple[Any, Any, Any]]:
+        """The k-th terms of all elements that have so many: (elements, places, weights), for each k.
+
+        Args:
+            xp: the array module.
+            device: where the arrays are; they stay there, as a program that is replayed may copy nothing.
+            dtype: of the weights.
+        """
+        found = self._columns.get((device, dtype))
+        if found is None:
+            sizes = np.diff(self.starts)
+            found = self._columns[device, dtype] = []
+            for k in range(int(sizes.max(initial=0))):
+                rows = np.flatnonzero(sizes > k)
+                terms = self.starts[rows] + k
+                weights = self.weights_as(dtype)[terms]
+                found.append((xp.asarray(rows), xp.asarray(self.places[terms]), xp.asarray(weights)))
         return found
 
     @cached_property

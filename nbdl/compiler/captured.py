@@ -79,6 +79,14 @@ class Captured:
         self._token = self._tokens.setdefault(state, len(self._tokens))
         return self._token
 
+    def tensors(self) -> list[Tensor]:
+        """The leaves among what was found, with the parameters of modules: they may require gradients."""
+        found = [tensor for tensor, _ in self._tensors if tensor.is_leaf]
+        for value in self._values:
+            if isinstance(value, Module):
+                found += value.parameters()
+        return found
+
     def _is_unchanged(self) -> bool:
         """Whether nothing was assigned since the last look; cheap."""
         if self._modules_at != modules.changes.count:

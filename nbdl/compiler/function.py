@@ -7,16 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
-import numpy as np
-
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import Node, OutputEdge, clock
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
+from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
+from nbdl.compiler.history import BackwardProgram, record_backward
 from nbdl.compiler.passes import PASSES, improve
 from nbdl.compiler.program import CAPTURED, INPUT, Program
-from nbdl.compiler.recorder import Leaf, Recorder, RecordingError
+from nbdl.compiler.recorder import Leaf, Recorder, RecordingError, note_changes
 from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.formula.dtypes import when_default_changes
@@ -46,8 +45,9 @@ def compile(
       value makes another program;
     - reading a value into Python (``item()``, ``bool(tensor)``, ``numpy()``, printing) and shapes that depend
       on values raise :class:`RecordingError`;
-    - results are new at each call and have no history; gradients that the function leaves in ``.grad`` stay
-      at their place in memory and are overwritten by the next call.
+    - results are new at each call; from those that need gradients ``backward()`` runs a program, too, which
+      cannot be differentiated again. Gradients that the function itself leaves in ``.grad`` stay at their
+      place in memory and are overwritten by the next call.
 
     Args:
         function: takes and returns tensors in nested tuples, lists and dicts; or a module. Without it, a
@@ -87,6 +87,8 @@ class Variant(NamedTuple):
         gradients: the leaves whose gradients it uses, with the gradients that they have afterwards.
         refreshers: called before each replay.
         storages: what it changes in place.
+        backward: connects the results to the tape, if they need gradients.
+        switches: leaves from outside, and whether they require gradients.
     """
 
     replay: Replay
@@ -95,30 +97,35 @@ class Variant(NamedTuple):
     gradients: list[tuple[Leaf, Tensor | None]]
     refreshers: list[Callable[[], Any]]
     storages: list[Any]
+    backward: BackwardProgram | None
+    switches: list[tuple[Tensor, bool]]
 
     def fits(self) -> bool:
-        """Whether the gradients that the program would find are those it was recorded with."""
+        """Whether what the program would find of gradients is what it was recorded with."""
+        for tensor, requires_grad in self.switches:
+            if tensor.requires_grad is not requires_grad:
+                return False
         for leaf, _ in self.gradients:
             if leaf.reads and _memory_of(leaf.tensor.grad) is not _memory_of(leaf.before):
                 return False
         return True
 
-    def run(self, inputs: Sequence[Any]) -> Any:
-        """Replay on these arrays."""
+    def run(self, arguments: Arguments) -> Any:
+        """Replay on these arguments."""
         for refresh in self.refreshers:
             refresh()
-        arrays = self.replay(*inputs)
-        if self.storages:
-            time = next(clock)
-            for storage in self.storages:
-                storage.changed = time
-                storage.version += 1
+        arrays = self.replay(*arguments.arrays)
+        note_changes(self.storages)
         for leaf, gradient in self.gradients:
             leaf.tensor.grad = gradient
-        if self.tree is LEAF and self.leaves[0] is None:
+        if self.backward is not None:
+            tensors = self.backward.connect(arguments, arrays)
+        elif self.tree is LEAF and self.leaves[0] is None:
             return Tensor(arrays[0])
-        results = iter(arrays)
-        leaves = [Tensor(next(results)) if leaf is None else leaf.value for leaf in self.leaves]
+        else:
+            tensors = [Tensor(array) for array in arrays]
+        results = iter(tensors)
+        leaves = [next(results) if leaf is None else leaf.value for leaf in self.leaves]
         return unflatten(leaves, self.tree)
 
 
@@ -173,7 +180,7 @@ class Compiled:
         key = (self._captured.token(), backend, modes["grad"], modes["inference"], casts, arguments.key)
         for variant in self._variants.get(key, ()):
             if variant.fits():
-                return variant.run(arguments.arrays)
+                return variant.run(arguments)
         return self._record(key, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Report:
@@ -182,7 +189,7 @@ class Compiled:
         Runs the function once.
         """
         arguments = Arguments(args, kwargs)
-        recording = _Recording(self.function, arguments, self._known_leaves.values(), False)
+        recording = _Recording(self, arguments, False)
         program = recording.program
         return Report(program, improve(program, self._without), recording.backend)
 
@@ -221,7 +228,7 @@ class Compiled:
         if runs < 1:
             raise ValueError(f"profile: runs must be 1 or more, got {runs}")
         arguments = Arguments(args, kwargs)
-        recording = _Recording(self.function, arguments, self._known_leaves.values(), False)
+        recording = _Recording(self, arguments, False)
         program = improve(recording.program, self._without)
         for refresh in recording.refreshers:
             refresh()
@@ -252,7 +259,7 @@ class Compiled:
     def _record(self, key: Any, arguments: Arguments) -> Any:
         """Run the function, and keep its program."""
         failures = self._failures.get(arguments.key, 0)
-        recording = _Recording(self.function, arguments, self._known_leaves.values(), failures > 0)
+        recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         if recording.escaped:
             # The first call of an optimizer makes its state; a tensor that is kept each time is an error.
@@ -270,6 +277,7 @@ class Compiled:
         if recording.backend.name == "numba":
             _forget_when_threads_change()
             _free_idle_memory()
+        key = self._key_now(key)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
             replay,
@@ -278,71 +286,15 @@ class Compiled:
             [(leaf, leaf.tensor.grad) for leaf in recording.leaves],
             recording.refreshers,
             recording.storages,
+            recording.backward,
+            [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
         )
-        self._variants.setdefault(self._key_now(key), []).insert(0, variant)
+        self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
 
     def _key_now(self, key: Any) -> Any:
         """The key with the captured values of now: the function may have found them only by running."""
         return (self._captured.token(), *key[1:])
-
-
-class Arguments:
-    """The arguments of a call.
-
-    Attributes:
-        arrays: of the tensors among them.
-        key: what else a program depends on: the nest, values of what is no tensor, shapes, strides, dtypes,
-            which of the arrays are the same, and which tensors require gradients.
-    """
-
-    __slots__ = ("args", "arrays", "key", "kwargs", "tensors")
-
-    def __init__(self, args: tuple, kwargs: dict[str, Any]):
-        self.args, self.kwargs = args, kwargs
-        leaves, tree = flatten((args, kwargs)) if kwargs or not _all_tensors(args) else (args, None)
-        arrays: list[Any] = []
-        statics: list[Any] = []
-        first: dict[int, int] = {}
-        for leaf in leaves:
-            if isinstance(leaf, Tensor):
-                array = leaf.array
-                if leaf.requires_grad:
-                    statics.append(id(array))  # gradients flow to it: it is this tensor, and no other
-                    continue
-            elif isinstance(leaf, np.ndarray):
-                array = leaf
-            else:
-                statics.append(_checked_static(leaf))
-                continue
-            known = first.setdefault(id(array), len(arrays))
-            if known < len(arrays):
-                statics.append(("same as", known))
-            else:
-                statics.append((array.shape, array.strides, array.dtype))
-                arrays.append(array)
-        self.arrays = arrays
-        self.key = (tree, tuple(statics))
-
-
-def _all_tensors(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, Tensor) for value in values)
-
-
-def _checked_static(value: Any) -> Any:
-    """A value that is no tensor, as a part of a key; 1, 1.0 and True differ.
-
-    Raises:
-        TypeError: it cannot be compared.
-    """
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(
-            f"compile: an argument of type {type(value).__name__} is neither a tensor nor hashable; pass "
-            "tensors, numbers, strings, and tuples, lists or dicts of them"
-        ) from None
-    return type(value), value
 
 
 _all: WeakSet[Compiled] = WeakSet()
@@ -372,24 +324,28 @@ def _free_idle_memory() -> None:
 
 
 class _Recording:
-    """One run of a function under a recorder."""
+    """One run of a function under a recorder, and of the backward pass from its results if they need one."""
 
-    def __init__(self, function: Callable[..., Any], arguments: Arguments, leaves: Any, with_lines: bool):
+    def __init__(self, compiled: Compiled, arguments: Arguments, with_lines: bool):
         self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
+        leaves = compiled._known_leaves.values()
         recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
-        previous = mode.backend
-        mode.backend, mode.recorder = recorder, recorder  # type: ignore[assignment]
-        try:
-            result = function(*arguments.args, **arguments.kwargs)
-            found, self.tree = flatten(result)
-            del result
-            _check_results(found)
-        finally:
-            mode.backend, mode.recorder = previous, None
+        args, kwargs = arguments.for_recording()
+        with recorder:
+            result = compiled.function(*args, **kwargs)
+        found, self.tree = flatten(result)
+        del result, args, kwargs
         self.constants = [None if isinstance(leaf, Tensor) else _Constant(leaf) for leaf in found]
+        tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
+        self.backward = record_backward(recorder, tensors, arguments, compiled._without)
         found = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in found]
-        self.result = unflatten(found, self.tree)
+        del tensors  # and with them their history
         arrays = [leaf.array for leaf in found if isinstance(leaf, Tensor)]
+        if any(arguments.twin_number(leaf.tensor) is not None for leaf in recorder.leaves.values()):
+            raise RecordingError(
+                "compile: backward() inside the function reached an argument that has a history, which "
+                "cannot go on from there; pass its detach(), or call backward() on a result."
+            )
         recorder.forget_local_leaves()
         self.leaves = list(recorder.leaves.values())
         for leaf in self.leaves:
@@ -397,41 +353,18 @@ class _Recording:
                 leaf.tensor.grad = leaf.tensor.grad.detach()
         self.refreshers = recorder.refreshers
         self.storages = list(recorder.storages.values())
+        if self.backward is not None:
+            self.backward.forget_the_run()
+            arrays += self.backward.residuals
         self.program: Program = recorder.program(arrays)
-        del arrays
+        if self.backward is not None:
+            self.backward.finish(self.program)
+            connected = iter(self.backward.connect(arguments, arrays))
+            found = [next(connected) if isinstance(leaf, Tensor) else leaf for leaf in found]
+        self.result = unflatten(found, self.tree)
+        del arrays, found
         kept = recorder.escaped(self.program)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
-
-
-def _can_go_back(tensor: Tensor) -> bool:
-    """Whether a backward pass from here would find all saved values: nothing of the history was freed."""
-    seen: set[int] = set()
-    pending: list[Any] = [tensor.edge]
-    while pending:
-        edge = pending.pop()
-        node = edge.node if isinstance(edge, OutputEdge) else edge
-        if not isinstance(node, Node) or id(node) in seen:
-            continue
-        if node.saved is None and node.refill is None:
-            return False
-        seen.add(id(node))
-        pending.extend(node.edges)
-    return True
-
-
-def _check_results(results: Sequence[Any]) -> None:
-    """A result must not be in need of a history, which replays do not make.
-
-    Raises:
-        RecordingError: a backward pass could start from one.
-    """
-    for tensor in results:
-        if isinstance(tensor, Tensor) and tensor.edge is not None and _can_go_back(tensor):
-            raise RecordingError(
-                f"compile: a result of shape {list(tensor.shape)} requires gradients, which could not flow "
-                "back through a program. Compile the whole step (forward, backward and optimizer), or call "
-                "the function under no_grad(), or return the tensor's detach()."
-            )
 
 
 def _describe(kept: Sequence[Any], program: Program, lines: Sequence[str | None]) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nbdl.autograd.anomaly import user_line
+from nbdl.autograd.modes import mode
+from nbdl.autograd.tape import clock
 from nbdl.compiler.program import (
     CAPTURED,
     INPUT,
@@ -91,6 +93,13 @@ class Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
+
+    def __enter__(self) -> None:
+        self._previous = mode.backend
+        mode.backend, mode.recorder = self, self  # type: ignore[assignment]
+
+    def __exit__(self, *exc_info: object) -> None:
+        mode.backend, mode.recorder = self._previous, None
 
     # ------------------------------------------------------------------------------- what backends are asked
     def execute(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:
@@ -174,14 +183,21 @@ class Recorder:
         self.refreshers.append(refresh)
 
     # ------------------------------------------------------------------------------------------- the program
-    def program(self, outputs: Sequence[Any]) -> Program:
+    def computed(self, owner: Any) -> bool:
+        """Whether the function computed what this array holds; what it only read is from outside."""
+        return id(owner) in self._pristine or self._tracer.is_temporary(owner)
+
+    def program(self, outputs: Sequence[Any], earlier: Recorder | None = None) -> Program:
         """What was recorded.
 
         Args:
             outputs: the arrays that the function returned.
+            earlier: what this recording read of what was computed in that one becomes inputs, too.
         """
         tracer, operations = self._tracer, self.operations
         returned = [tracer.window(array, CAPTURED) for array in outputs]
+        if earlier is not None:
+            tracer.make_inputs(earlier.computed)
         operations[:0] = tracer.initial_values(self._pristine)
         self._born.clear()
         for leaf in self.leaves.values():
@@ -207,6 +223,15 @@ class Recorder:
         if any(map(self._tracer.is_alive, candidates)):
             gc.collect()
         return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
+
+
+def note_changes(storages: Sequence[Storage]) -> None:
+    """Note that a replay changed memory in place: values saved before are stale."""
+    if storages:
+        time = next(clock)
+        for storage in storages:
+            storage.changed = time
+            storage.version += 1
 
 
 def _copied(array: Any) -> Any:
@@ -285,6 +310,18 @@ class _Tracer:
             found = self._buffers[key] = buffer, start
             self._owners[buffer] = weakref.ref(owner, lambda _: self._buffers.pop(key, None))
         return found
+
+    def is_temporary(self, owner: Any) -> bool:
+        """Whether this array owns memory that the function made."""
+        buffer, _ = self._buffers.get(id(owner), (None, 0))
+        return buffer is not None and buffer.kind == TEMPORARY
+
+    def make_inputs(self, chosen: Callable[[Any], bool]) -> None:
+        """Make inputs of the memory from outside whose owners are chosen."""
+        for buffer, start in self._buffers.values():
+            if buffer.kind == CAPTURED and chosen(buffer.array):
+                buffer.kind, buffer.number = INPUT, len(self._inputs)
+                self._inputs.append((buffer, (start, start + buffer.nbytes), buffer.array))
 
     def stays(self, array: Any) -> None:
         """The memory of ``array``, if the function computed it, is from now on where it is."""

@@ -9,6 +9,9 @@ Example:
 
 from __future__ import annotations
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from nbdl.backend.cupy.placing import OutOfMemoryError
 from nbdl.cuda.devices import (
     current_device,
@@ -43,3 +46,9 @@ __all__ = [
     "manual_seed_all", "mem_get_info", "memory_allocated", "memory_reserved", "memory_stats", "set_device",
     "set_per_process_memory_fraction", "set_stream", "set_sync_debug_mode", "stream", "synchronize",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> _Any:
+    if name == "amp":
+        return _importlib.import_module("nbdl.cuda.amp")
+    raise AttributeError(f"module 'nbdl.cuda' has no attribute {name!r}")

@@ -63,6 +63,9 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
+_calculate_fan_in_and_fan_out = fans  # as programs with initial values of their own call it
+
+
 def _fan(label: str, tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{label}: Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")

@@ -22,10 +22,14 @@ _TYPE_NAMES = {
 }  # fmt: skip
 
 
+_DTYPES = {f"{kind}Tensor": name for name, kind in _TYPE_NAMES.items()}
+
+
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of the type, ``nbdl.FloatTensor``; with ``dtype`` the tensor cast to it."""
+    """The name of the type, ``nbdl.FloatTensor``; given a dtype or such a type, the tensor cast to it."""
     if dtype is not None:
-        return to(self, getattr(dtype, "_dtype", dtype))  # of nbdl.FloatTensor and the like
+        name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+        return to(self, _DTYPES.get(name.rpartition(".")[2], dtype))
     name = self.dtype.name
     place = "nbdl.cuda." if self.is_cuda else "nbdl."
     return f"{place}{_TYPE_NAMES.get(name, name.capitalize())}Tensor"

@@ -43,6 +43,7 @@ class Primitive:
         differentiable: False if no output has a derivative (argmax, comparisons).
         has_static_shape: False if the shape of the result depends on values (nonzero, unique).
         plans: tables of what the Numba backend has planned for this primitive.
+        verified: those plans for operations in place whose operands were checked, by identity.
         run_plan: runs the plan for operands, or returns None; the first thing that backend does.
         find_plan: finds that plan, or None.
     """
@@ -59,12 +60,14 @@ class Primitive:
         self.params = params
         self.label = self.name
         self.plans: dict[Any, Any] = {}
+        self.verified: dict[int, Any] = {}
         self.run_plan: Callable[..., Any] = _no_plan
         self.find_plan: Callable[..., Any] = _no_plan
 
     def forget_plans(self) -> None:
         """Drop what backends prepared."""
         self.plans.clear()
+        self.verified.clear()
         self.run_plan = self.find_plan = _no_plan
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -235,6 +238,11 @@ def sizes_of(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = tuple(sizes[0])
+    for n in sizes:
+        if type(n) is not int:
+            break
+    else:
+        return sizes
     try:
         return tuple(n.__index__() for n in sizes)
     except AttributeError:

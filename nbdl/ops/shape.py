@@ -91,9 +91,10 @@ class Expand(View):
             0 if n == 1 and target != 1 else stride
             for n, target, stride in zip(array.shape, self.shape[missing:], array.strides, strict=True)
         )
-        return np.lib.stride_tricks.as_strided(
-            array, self.shape, strides
-        )  # NumPy's broadcast_to is read-only
+        if array.flags.c_contiguous and array.size and array.dtype.isbuiltin == 1:
+            return np.ndarray(self.shape, array.dtype, array, 0, strides)  # a tenth of the time of as_strided
+        # NumPy's broadcast_to is read-only.
+        return np.lib.stride_tricks.as_strided(array, self.shape, strides)
 
     def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
         """New axes go behind the first."""

@@ -286,3 +286,11 @@ def test_half_precision_dtypes():
     assert dtypes.is_half(np.dtype(np.float16))
     assert dtypes.is_half(dtypes.bfloat16())
     assert not dtypes.is_half(np.dtype(np.float32))
+
+
+def test_the_older_spelling_is_for_the_gpu() -> None:
+    inner = nbdl.cuda.amp.autocast(enabled=False)
+    assert inner.device_type == "cuda"
+    with inner:
+        assert not nbdl.amp.is_autocast_enabled("cuda")
+    assert not nbdl.cuda.amp.GradScaler(enabled=False).is_enabled()

@@ -100,12 +100,36 @@ def step_of(code: Sequence[int], state: Any, with_gradient: bool) -> Callable[..
     return step
 
 
+def outer_step_of(code: Sequence[int], state: Any, transform: Any) -> Callable[..., Any]:
+    """The same with gradients, where ``transform`` gets the function without its backward pass."""
+    inner = transform(lambda a, b: run(code, (a, b), state))
+
+    def step(x: Any, y: Any) -> Any:
+        a, b = x.detach().requires_grad_(), y.detach().requires_grad_()
+        out = inner(a * 1.0, b * 1.0)
+        gradients = nbdl.autograd.grad((out * out).sum(), (a, b), allow_unused=True, materialize_grads=True)
+        return out.detach(), list(gradients)
+
+    return step
+
+
+def compare_backward_outside(code: Sequence[int], dtype: Any) -> None:
+    """As :func:`compare`, the backward pass starting outside of the compiled function."""
+    states = [nbdl.zeros(ROWS, COLUMNS, dtype=dtype) for _ in range(2)]
+    eager = outer_step_of(code, states[0], lambda function: function)
+    _compare_steps(eager, outer_step_of(code, states[1], nbdl.compile), states, len(code))
+
+
 def compare(code: Sequence[int], dtype: Any, with_gradient: bool, without: Sequence[str] = ()) -> None:
     """Run four steps, compiled and eager, with fresh data each time."""
-    rng = np.random.default_rng(len(code))
     states = [nbdl.zeros(ROWS, COLUMNS, dtype=dtype) for _ in range(2)]
     eager = step_of(code, states[0], with_gradient)
     compiled = nbdl.compile(step_of(code, states[1], with_gradient), without=without)
+    _compare_steps(eager, compiled, states, len(code))
+
+
+def _compare_steps(eager: Any, compiled: Any, states: Sequence[Any], seed: int) -> None:
+    rng, dtype = np.random.default_rng(seed), states[0].dtype
     tolerance = 1e-10 if dtype == nbdl.float64 else 2e-3
     for _ in range(4):
         x, y = (nbdl.tensor(rng.normal(size=(ROWS, COLUMNS)), dtype=dtype) for _ in range(2))

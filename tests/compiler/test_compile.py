@@ -376,14 +376,6 @@ def test_reading_values_is_refused(backend, name):
     assert float(nbdl.ones(1) + 1) == 2  # and nothing is left behind
 
 
-def test_results_that_need_gradients_are_refused(backend):
-    model = nn.Linear(2, 2)
-    with pytest.raises(RecordingError, match="whole step"):
-        nbdl.compile(model)(nbdl.ones(1, 2))
-    with nbdl.no_grad():
-        assert nbdl.compile(model)(nbdl.ones(1, 2)).shape == (1, 2)
-
-
 def test_tensors_that_are_kept_are_refused(backend):
     kept = []
 

@@ -13,7 +13,7 @@ import nbdl
 from nbdl.compiler import PASSES
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from random_programs import compare
+from random_programs import compare, compare_backward_outside
 
 CODE = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 MANY = settings(max_examples=450, deadline=None, derandomize=True)
@@ -35,6 +35,20 @@ def test_compiled_equals_eager_on_numpy(with_gradient, code):
 def test_compiled_equals_eager_on_numba(with_gradient, code):
     with nbdl.use_backend("numba"):
         compare(code, nbdl.float64, with_gradient)
+
+
+@settings(MANY, max_examples=150)
+@given(code=CODE)
+def test_backward_outside_equals_eager_on_numpy(code):
+    with nbdl.use_backend("numpy"):
+        compare_backward_outside(code, nbdl.float64)
+
+
+@FEW
+@given(code=CODE)
+def test_backward_outside_equals_eager_on_numba(code):
+    with nbdl.use_backend("numba"):
+        compare_backward_outside(code, nbdl.float64)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])

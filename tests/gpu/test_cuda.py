@@ -159,12 +159,12 @@ class TestMemory:
         """The error names the operation and what was asked, used and free, and the program goes on."""
         count = nbdl.cuda.mem_get_info()[1] // 4 * 3 // 4  # float32 elements: three quarters of the memory
         x = nbdl.zeros(4)
-        with pytest.raises(nbdl.cuda.OutOfMemoryError, match="^add: CUDA out of memory") as caught:
+        with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"^add: CUDA out of memory") as caught:
             x.reshape(4, 1).expand(4, count) + 1
         asked = count * 16 / (1 << 30)
         for text in (f"Tried to allocate {asked:.2f} GiB on cuda:0", "are free", "tensors take", "batches"):
             assert text in str(caught.value)
-        with pytest.raises(nbdl.cuda.OutOfMemoryError, match="^empty: CUDA out of memory"):
+        with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"^empty: CUDA out of memory"):
             nbdl.empty(4, count)
         np.testing.assert_array_equal((x + 1).cpu().numpy(), 1)
 

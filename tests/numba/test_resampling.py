@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbdl.backend import registry
@@ -28,6 +28,7 @@ def maps(draw: st.DrawFn) -> tuple[Taps, np.ndarray]:
     return Taps(starts, places, weights, length), matrix
 
 
+@settings(max_examples=30)
 @given(maps(), st.integers(0, 2), st.sampled_from(["float32", "float64"]), st.booleans())
 def test_maps_are_matrices(example: tuple[Taps, np.ndarray], axis: int, dtype: str, contiguous: bool) -> None:
     taps, matrix = example
@@ -51,7 +52,9 @@ def test_a_frame_is_one_run() -> None:
     places = np.array([1, 0, 1, 2, 3, 2])
     taps = Taps.of_rows(places[:, None], np.ones((6, 1)), 4)
     assert taps.run == (1, 5, 0)
-    assert taps.transposed.run == (0, 1, 1) or taps.transposed.run[1] - taps.transposed.run[0] == 1
+    # Of the adjoint only the first and the last element have one term; others have two.
+    start, stop, _ = taps.transposed.run
+    assert stop - start == 1
 
 
 def test_a_wrong_length_is_refused() -> None:

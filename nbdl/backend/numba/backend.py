@@ -15,6 +15,7 @@ import numpy as np
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
+from nbdl.backend.numba.blas import DECOMPOSITIONS, threads_for
 from nbdl.backend.numba.convolution import (
     plan_convolution,
     plan_convolution_input,
@@ -173,8 +174,14 @@ class NumbaBackend(NumpyBackend):
         if plan is None:
             plan = self._plan(primitive, arrays, None)
         if plan is _NUMPY:
-            return super().execute(primitive, arrays)
+            return self._by_numpy(primitive, arrays)
         return self.execute(primitive, arrays)
+
+    def _by_numpy(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:
+        if primitive.name in DECOMPOSITIONS:
+            with threads_for(arrays):
+                return super().execute(primitive, arrays, out)
+        return super().execute(primitive, arrays, out)
 
     def _execute_into(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         outs = out if type(out) is tuple else (out,)
@@ -185,7 +192,7 @@ class NumbaBackend(NumpyBackend):
         if plan is None:
             plan = self._plan(primitive, arrays, outs)
         if plan is _NUMPY:
-            return super().execute(primitive, arrays, out)
+            return self._by_numpy(primitive, arrays, out)
         for k, array in zip(aliases, outs, strict=True):
             if k is None and any(np.may_share_memory(array, x) for x in arrays):
                 arrays = [x.copy() if np.may_share_memory(array, x) else x for x in arrays]

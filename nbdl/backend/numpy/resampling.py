@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbdl.backend.device import device_of
 from nbdl.backend.resampling import Taps
 from nbdl.formula.dtypes import arithmetic_dtype
 
@@ -20,9 +21,8 @@ class Resampling:
         # Sums of half precision are taken in single.
         dtype = arithmetic_dtype(x.dtype)
         total = xp.zeros((taps.count, *lines.shape[1:]), dtype)
-        for rows, places, weights in taps.columns:
-            factors = xp.asarray(weights, dtype).reshape((-1, *[1] * (x.ndim - 1)))
-            total[xp.asarray(rows)] += factors * lines[xp.asarray(places)]
+        for rows, places, weights in taps.columns(xp, device_of(x), dtype):
+            total[rows] += weights.reshape((-1, *[1] * (x.ndim - 1))) * lines[places]
         result = xp.moveaxis(total, 0, axis)
         if out is None:
             return xp.ascontiguousarray(result, x.dtype)

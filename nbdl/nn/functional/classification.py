@@ -16,6 +16,9 @@ from nbdl.ops.softmax import cross_entropy_rows, log_softmax
 
 _COUNTED = Formula("counted", lambda target, ignored: f.where(f.equal(target, ignored), 0, 1), 2)
 _SAFE = Formula("safe_class", lambda target, ignored: f.where(f.equal(target, ignored), 0, target), 2)
+_KEPT_NEGATIVE = Formula(
+    "kept_negative", lambda x, target, ignored: f.where(f.equal(target, ignored), 0, -x), 3
+)
 _KEPT = Formula("kept", lambda value, target, ignored: f.where(f.equal(target, ignored), 0, value), 3)
 _SMOOTHED = Formula("smoothed", lambda loss, uniform, epsilon: (1 - epsilon) * loss + epsilon * uniform, 3)
 _PRODUCT = formula_of("multiply")
@@ -97,9 +100,17 @@ def nll_loss(
     """
     check_reduction("nll_loss", reduction)
     x, classes = one_class_a_row("nll_loss", input, target)
-    safe = call(_SAFE, classes, ignore_index)
-    chosen = gather(x, 1, safe.unsqueeze(1)).squeeze(1)
-    losses = call(_KEPT, -chosen, classes, ignore_index)
+    one_each = classes.unsqueeze(1)
+    chosen = gather(x, 1, call(_SAFE, one_each, ignore_index))
+    if weight is None and reduction != "none":
+        total = apply(
+            Reduce.of(_KEPT_NEGATIVE, "sum", tuple(range(chosen.array.ndim)), False, 0b100),
+            chosen,
+            one_each,
+            scalar(ignore_index),
+        )
+        return total if reduction == "sum" else total / _count(classes, ignore_index)
+    losses = call(_KEPT_NEGATIVE, chosen, one_each, ignore_index).squeeze(1)
     scale = None if weight is None else _row_weights(weight, classes, ignore_index)
     if scale is not None:
         losses = losses * scale
@@ -168,8 +179,13 @@ def _reduce_rows(
         return total
     if scale is not None:
         return total / scale.sum()
+    return total / _count(classes, ignored)
+
+
+def _count(classes: Tensor, ignored: int) -> Tensor:
+    """How many rows count."""
     axes = tuple(range(classes.array.ndim))
-    return total / apply(Reduce.of(_COUNTED, "sum", axes, False, 0b10), classes, scalar(ignored))
+    return apply(Reduce.of(_COUNTED, "sum", axes, False, 0b10), classes, scalar(ignored))
 
 
 def _soft_cross_entropy(

@@ -94,8 +94,8 @@ def _smooth_taps(axis: _Axis, cubic: bool, align_corners: bool) -> Taps:
     else:
         offsets = np.arange(2)
         weights = np.stack([1 - t, t], 1)
-    rows = np.clip(first[:, None].astype(np.int64) + offsets, 0, axis.n - 1)
-    return Taps.of_rows(rows, weights, axis.n)
+    taps = np.clip(first[:, None].astype(np.int64) + offsets, 0, axis.n - 1)
+    return Taps.of_rows(taps, weights, axis.n)
 
 
 @lru_cache(256)

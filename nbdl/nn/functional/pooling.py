@@ -213,6 +213,13 @@ def _adaptive(label: str, rank: int, input: Tensor, output_size: Any) -> tuple[T
     return x, unbatch, counts
 
 
+def _equal_windows(spatial: tuple[int, ...], counts: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The windows if they are equal and do not overlap, else None."""
+    if 0 in counts or any(n % count for n, count in zip(spatial, counts, strict=True)):
+        return None
+    return tuple([n // count for n, count in zip(spatial, counts, strict=True)])
+
+
 @lru_cache(256)
 def _bin_means(n: int, count: int) -> Taps:
     """The means of [floor(i n / count), ceil((i + 1) n / count)) for all i below ``count``."""
@@ -228,8 +235,8 @@ def _adaptive_avg_pool(label: str, rank: int, input: Tensor, output_size: Any) -
     spatial = x.array.shape[2:]
     if set(counts) == {1}:
         return unbatch(x.mean(tuple(range(2, rank + 2)), keepdim=True))
-    if 0 not in counts and all(n % count == 0 for n, count in zip(spatial, counts, strict=True)):
-        kernel = tuple([n // count for n, count in zip(spatial, counts, strict=True)])
+    kernel = _equal_windows(spatial, counts)
+    if kernel is not None:
         if math.prod(kernel) <= _SMALL_WINDOW:
             return unbatch(pooling.avg_pool(x, kernel, kernel, (0,) * rank, False, True, None))
         bins = [size for pair in zip(counts, kernel, strict=True) for size in pair]
@@ -263,7 +270,11 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
 
 def _adaptive_max_pool(label: str, rank: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
     x, unbatch, counts = _adaptive(label, rank, input, output_size)
-    values, indices = pooling.adaptive_max_pool(x, counts)
+    kernel = _equal_windows(x.array.shape[2:], counts)
+    if kernel is not None and math.prod(kernel) <= _SMALL_WINDOW:
+        values, indices = pooling.max_pool(x, kernel, kernel, (0,) * rank, (1,) * rank, False)
+    else:
+        values, indices = pooling.adaptive_max_pool(x, counts)
     return (unbatch(values), unbatch(indices)) if return_indices else unbatch(values)
 
 

@@ -26,3 +26,5 @@ __all__ = [
     "MultiStepLR", "MultiplicativeLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau", "RobbinsMonroLR",
     "SequentialLR", "StepLR", "WarmupCosineLR",
 ]  # fmt: skip
+
+_LRScheduler = LRScheduler  # its name before PyTorch 2.0, of which programs derive schedules of their own
