@@ -8,7 +8,16 @@ from typing import Any
 from nbdl.optim.directions import ConjugateGradient, LimitedMemory, QuasiNewton, SteepestDescent
 from nbdl.optim.iteration import CubicRegularization, LineSearchMethod, Method, TrustRegionMethod
 from nbdl.optim.newton_directions import NewtonCG, NewtonDirection, SaddleFree
-from nbdl.optim.search import Armijo, FixedStep, Goldstein, HagerZhang, MoreThuente, Search, StrongWolfe
+from nbdl.optim.search import (
+    Armijo,
+    FixedStep,
+    Goldstein,
+    HagerZhang,
+    MoreThuente,
+    Search,
+    StrongWolfe,
+    WeakWolfe,
+)
 from nbdl.optim.trust_region import GLTR, Cauchy, Dogleg, Exact, Steihaug, Subproblem
 
 SEARCHES: dict[str, Callable[..., Search]] = {
@@ -16,6 +25,7 @@ SEARCHES: dict[str, Callable[..., Search]] = {
     "goldstein": Goldstein,
     "more-thuente": MoreThuente,
     "strong-wolfe": StrongWolfe,
+    "weak-wolfe": WeakWolfe,
     "hager-zhang": HagerZhang,
     "fixed": FixedStep,
 }

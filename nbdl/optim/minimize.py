@@ -58,7 +58,7 @@ def minimize(
 
     Options of all methods: ``gtol`` (1e-5), the largest magnitude in the gradient; ``ftol`` and ``xtol`` (0:
     not tested), the relative change of the function and the change of x in one iteration; ``maxiter`` (200 n,
-    at least 1000); ``maxfun``. ``line_search`` is "armijo", "goldstein", "more-thuente", "strong-wolfe",
+    at least 1000); ``maxfun``. ``line_search`` is "armijo", "goldstein", "more-thuente", "strong-wolfe", "weak-wolfe",
     "hager-zhang", "fixed" or an object of :mod:`nbdl.optim.search`; its numbers (``c1``, ``c2``, ``lr`` ...)
     are options too.
 

@@ -380,7 +380,7 @@ def test_a_hessian_that_is_not_finite(method):
 
 
 @pytest.mark.parametrize(
-    "line_search", ["more-thuente", "strong-wolfe", "hager-zhang", "armijo", "goldstein"]
+    "line_search", ["more-thuente", "strong-wolfe", "weak-wolfe", "hager-zhang", "armijo", "goldstein"]
 )
 def test_a_search_in_a_domain_of_one_point_ends(line_search):
     found = minimize(

@@ -10,7 +10,16 @@ import pytest
 import nbdl
 from nbdl.optim.function import FunctionObjective, Variables
 from nbdl.optim.result import Status
-from nbdl.optim.search import Armijo, FixedStep, Goldstein, HagerZhang, Line, MoreThuente, StrongWolfe
+from nbdl.optim.search import (
+    Armijo,
+    FixedStep,
+    Goldstein,
+    HagerZhang,
+    Line,
+    MoreThuente,
+    StrongWolfe,
+    WeakWolfe,
+)
 from nbdl.optim.search.interpolation import backtracked, cubic_minimizer, quadratic_minimizer
 from nbdl.optim.search.line import NotADescentDirectionError
 
@@ -91,7 +100,23 @@ def test_armijo_and_goldstein_conditions(name, step):
         assert 0.9 * found.sample.step * phi.slope <= change <= 0.1 * found.sample.step * phi.slope
 
 
-ALL = [MoreThuente(), StrongWolfe(), HagerZhang(), Armijo(), Goldstein(), FixedStep()]
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_weak_wolfe_conditions(name, step):
+    phi = line(FUNCTIONS[name])
+    sample = WeakWolfe(C1, C2)(phi, step).sample
+    assert sample.slope >= C2 * phi.slope
+    assert sample.value <= phi.start.value + C1 * sample.step * phi.slope
+
+
+def test_weak_wolfe_passes_a_kink():
+    phi = line(lambda x: (x - 1).abs().sum() + 0.01 * x.sum())
+    sample = WeakWolfe()(phi, 10.0).sample
+    assert sample.value < phi.start.value
+    assert sample.slope >= 0.9 * phi.slope
+
+
+ALL = [MoreThuente(), StrongWolfe(), WeakWolfe(), HagerZhang(), Armijo(), Goldstein(), FixedStep()]
 IDS = [type(search).__name__ for search in ALL]
 
 
@@ -104,7 +129,9 @@ def test_a_step_beyond_the_domain_is_shortened(search):
     assert sample.value < phi.start.value
 
 
-@pytest.mark.parametrize("search", [MoreThuente(), HagerZhang(), Goldstein()], ids=["mt", "hz", "goldstein"])
+@pytest.mark.parametrize(
+    "search", [MoreThuente(), HagerZhang(), Goldstein(), WeakWolfe()], ids=["mt", "hz", "goldstein", "weak"]
+)
 @pytest.mark.parametrize("function", [lambda x: -x.sum(), lambda x: -nbdl.exp(x).sum()], ids=["line", "exp"])
 def test_unbounded(search, function):
     assert search(line(function), 1.0).status is Status.UNBOUNDED

@@ -8,6 +8,7 @@ from nbdl.optim.search.goldstein import Goldstein
 from nbdl.optim.search.hager_zhang import HagerZhang
 from nbdl.optim.search.line import Found, Line, Sample, Search
 from nbdl.optim.search.more_thuente import MoreThuente
+from nbdl.optim.search.weak_wolfe import WeakWolfe
 from nbdl.optim.search.wolfe import StrongWolfe
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Sample",
     "Search",
     "StrongWolfe",
+    "WeakWolfe",
 ]
