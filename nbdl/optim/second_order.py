@@ -118,8 +118,8 @@ class BFGS(_Iterated):
         max_iter: iterations a step.
         tolerance_grad: stop when no element of the gradient is larger.
         tolerance_change: stop when no parameter changes by more; 0: not tested.
-        line_search: "more-thuente", "strong-wolfe", "weak-wolfe", "hager-zhang", "armijo", "goldstein" or "fixed", or an
-            object of :mod:`nbdl.optim.search`.
+        line_search: "more-thuente", "strong-wolfe", "weak-wolfe", "hager-zhang", "armijo", "goldstein" or
+            "fixed", or an object of :mod:`nbdl.optim.search`.
         formula: "bfgs" or "dfp".
 
     Example:

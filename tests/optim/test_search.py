@@ -129,9 +129,7 @@ def test_a_step_beyond_the_domain_is_shortened(search):
     assert sample.value < phi.start.value
 
 
-@pytest.mark.parametrize(
-    "search", [MoreThuente(), HagerZhang(), Goldstein(), WeakWolfe()], ids=["mt", "hz", "goldstein", "weak"]
-)
+@pytest.mark.parametrize("search", [MoreThuente(), HagerZhang(), Goldstein(), WeakWolfe()])
 @pytest.mark.parametrize("function", [lambda x: -x.sum(), lambda x: -nbdl.exp(x).sum()], ids=["line", "exp"])
 def test_unbounded(search, function):
     assert search(line(function), 1.0).status is Status.UNBOUNDED
