@@ -59,8 +59,8 @@ def minimize(
     Options of all methods: ``gtol`` (1e-5), the largest magnitude in the gradient; ``ftol`` and ``xtol`` (0:
     not tested), the relative change of the function and the change of x in one iteration; ``maxiter`` (200 n,
     at least 1000); ``maxfun``. ``line_search`` is "armijo", "goldstein", "more-thuente", "strong-wolfe",
-    "weak-wolfe", "hager-zhang", "fixed" or an object of :mod:`nbdl.optim.search`; its numbers (``c1``, ``c2``,
-    ``lr`` ...) are options too.
+    "weak-wolfe", "hager-zhang", "fixed" or an object of :mod:`nbdl.optim.search`; its numbers (``c1``,
+    ``c2``, ``lr`` ...) are options too.
 
     Where a trial is not finite the step is shortened; where no lower value is found what the method has
     learned is forgotten once; a Hessian that is not positive definite is shifted, or its negative curvature
