@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nbdl.backends import cudnn, mps, numba
+from nbdl.backends import cuda, cudnn, mkl, mps, numba
 
-__all__ = ["cudnn", "mps", "numba"]
+__all__ = ["cuda", "cudnn", "mkl", "mps", "numba"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import writable_copy
+from nbdl.ops.creation import arange
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.layout import as_strided
 from nbdl.ops.primitive import normalize_axis
@@ -86,5 +87,11 @@ def as_strided_scatter(
     Raises:
         RuntimeError: ``src`` has not the shape ``size``, or the window does not fit.
     """
-    copy = writable_copy(input, src)
-    return _filled("as_strided_scatter", copy, as_strided(copy, size, stride, storage_offset), src)
+    window = as_strided(input.detach(), size, stride, storage_offset)
+    if src.shape != window.shape:
+        raise RuntimeError(
+            f"as_strided_scatter: src must have shape {list(window.shape)}, got {list(src.shape)}"
+        )
+    places = as_strided(arange(input.numel(), device=input.device), size, stride, storage_offset)
+    copy = input.reshape(-1).index_copy(0, places.reshape(-1), src.reshape(-1).to(input.dtype))
+    return copy.reshape(input.shape)

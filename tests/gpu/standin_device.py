@@ -13,7 +13,7 @@ import numpy as np
 from gpu import emulator
 
 DEVICES = 2
-MEMORY_OF_A_DEVICE = 1 << 30
+MEMORY_OF_A_DEVICE = 1 << 27
 
 _PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)

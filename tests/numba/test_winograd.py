@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 import nbdl
 import nbdl.nn.functional as F
+from nbdl import config
 from nbdl.backend.numpy import NumpyBackend
 
 convolution = pytest.importorskip("nbdl.backend.numba.convolution")
@@ -91,13 +92,13 @@ def test_all_geometries(product, batch, channels, filters, size, padding, seed) 
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_long_sums_and_threads(product: str, threads: int) -> None:
-    before = nbdl.get_num_threads()
     nbdl.set_num_threads(threads)
     try:
         values = operands(np.random.default_rng(1), 5, 70, 65, (22, 19), ((1, 1), (1, 1)))
         assert error(product, *values, ((1, 1), (1, 1))) < BOUND
     finally:
-        nbdl.set_num_threads(before)
+        nbdl.set_num_threads(config.usable_cores())
+        config.NUM_THREADS.set(None)
 
 
 def test_bias_is_added_once() -> None:

@@ -120,7 +120,7 @@ ERRORS = {
     ),
     "var, twice": (lambda x: x.var(0, True, correction=1), TypeError, "var: give unbiased or correction"),
     "var, axis": (lambda x: x.var(2), IndexError, "var: Dimension out of range"),
-    "norm": (lambda x: x.norm("nuc"), ValueError, "norm: p must be a number or 'fro', got 'nuc'"),
+    "norm": (lambda x: x.norm("max"), ValueError, "norm: p must be a number, 'fro' or 'nuc', got 'max'"),
     "norm, dtype": (
         lambda x: x.to("int64").norm(),
         RuntimeError,
