@@ -161,8 +161,9 @@ class TestMemory:
         x = nbdl.zeros(4)
         with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"^add: CUDA out of memory") as caught:
             x.reshape(4, 1).expand(4, count) + 1
-        asked = count * 16 / (1 << 30)
-        for text in (f"Tried to allocate {asked:.2f} GiB on cuda:0", "are free", "tensors take", "batches"):
+        unit, size = ("GiB", 1 << 30) if count * 16 >= 1 << 30 else ("MiB", 1 << 20)
+        asked = f"{count * 16 / size:.2f} {unit}"
+        for text in (f"Tried to allocate {asked} on cuda:0", "are free", "tensors take", "batches"):
             assert text in str(caught.value)
         with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"^empty: CUDA out of memory"):
             nbdl.empty(4, count)
