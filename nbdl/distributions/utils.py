@@ -138,8 +138,8 @@ class lazy_property:
         functools.update_wrapper(self, wrapped)  # type: ignore[arg-type]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return self
+        if instance is None:  # so that documentation and introspection see what it is
+            return property(self.wrapped)
         with enable_grad():
             value = self.wrapped(instance)
         vars(instance)[self.wrapped.__name__] = value
