@@ -48,7 +48,7 @@ class Constraint:
 
     def check(self, value: Tensor) -> Tensor:
         """Which of the events in ``value`` are in the set."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no check")
 
     def __repr__(self) -> str:
         bounds = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if key.endswith("_bound"))
