@@ -358,7 +358,7 @@ def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     """``primal`` carrying ``tangent`` at ``level``: the same value, memory and history."""
     if primal.requires_grad and primal.edge is None:
         # A leaf is known by its identity, which a copy would lose: go through an operation.
-        from nbdl.ops.shape import Reshape
+        from nbdl.ops.views import Reshape
 
         with recording(True):
             primal = Reshape.of(primal.array.shape)(primal)

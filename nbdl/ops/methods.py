@@ -20,10 +20,12 @@ from nbdl.ops import (
     copying,
     counting,
     creation,
+    extrema,
     indexing,
     inplace,
     joining,
     layout,
+    masks,
     matrix_aliases,
     numbers,
     products,
@@ -289,8 +291,8 @@ class Operations:
     amax = reduction.amax
     amin = reduction.amin
     any = reduction.any
-    argmax = reduction.argmax
-    argmin = reduction.argmin
+    argmax = extrema.argmax
+    argmin = extrema.argmin
     mean = reduction.mean
     prod = reduction.prod
     sum = reduction.sum
@@ -420,11 +422,11 @@ class Operations:
     index_fill = selecting.index_fill
     index_fill_ = selecting.index_fill_
     index_select = selecting.index_select
-    masked_fill = selecting.masked_fill
-    masked_fill_ = selecting.masked_fill_
-    masked_scatter = selecting.masked_scatter
-    masked_scatter_ = selecting.masked_scatter_
-    masked_select = selecting.masked_select
+    masked_fill = masks.masked_fill
+    masked_fill_ = masks.masked_fill_
+    masked_scatter = masks.masked_scatter
+    masked_scatter_ = masks.masked_scatter_
+    masked_select = masks.masked_select
     nonzero = selecting.nonzero
     nonzero_static = selecting.nonzero_static
     take = selecting.take
@@ -481,9 +483,9 @@ class Operations:
     histogram = counting.histogram
     isin = counting.isin
     kthvalue = sorting.kthvalue
-    max = sorting.max
+    max = extrema.max
     median = sorting.median
-    min = sorting.min
+    min = extrema.min
     mode = sorting.mode
     msort = sorting.msort
     nanmedian = sorting.nanmedian
