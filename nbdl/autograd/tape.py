@@ -18,7 +18,8 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.tensor import Hooks, Tensor
+    from nbdl.autograd.hooks import Hooks
+    from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
 # One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node.

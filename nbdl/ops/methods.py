@@ -1,8 +1,8 @@
 """The operators and methods of tensors: every operation under its name.
 
 :class:`Operations` is the list, with the pointwise methods and those in place that it inherits. Type checkers
-see it as the base of :class:`~nbdl.autograd.tensor.Tensor`, so that methods have the signatures of the functions;
-at run time :func:`attach` copies it, since the tape may not import what stands above it.
+see it as a base of :class:`~nbdl.autograd.tensor.Tensor`, so that methods have the functions' signatures; at
+run time :func:`attach` copies it, since the tape may not import what stands above it.
 """
 
 from __future__ import annotations
