@@ -15,8 +15,8 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, where
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.copying import writable_copy
-from nbdl.ops.joining import pad_constant
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
 from nbdl.ops.selecting import IndexPut, check_range, vector_index
