@@ -21,7 +21,7 @@ def apart(array: Any) -> Any:
     if not isinstance(array, np.ndarray):  # of CuPy
         return type(array)(array.shape, array.dtype, array.data, array.strides)
     start, stop = extent_of(array)
-    memory = (ctypes.c_char * (stop - start)).from_address(start)
+    memory: Any = (ctypes.c_char * (stop - start)).from_address(start)
     memory.owner = array  # keeps it alive
     offset = array.ctypes.data - start
     view = np.ndarray(array.shape, array.dtype, memory, offset, array.strides)

@@ -106,8 +106,8 @@ class Recorder:
         for name, state in _foreign_generators().items():
             if state != self._dice[name]:
                 warnings.warn(
-                    f"compile: random numbers of {name} were drawn while the function was recorded; its program "
-                    "repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
+                    f"compile: random numbers of {name} were drawn while the function was recorded; its "
+                    "program repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
                     stacklevel=5,  # who called the compiled function
                 )
 
@@ -237,7 +237,7 @@ class Recorder:
 
 def _foreign_generators() -> dict[str, Any]:
     """The states of the global random generators that a program knows nothing of."""
-    numpys = pickle.dumps(np.random.get_state(legacy=False))  # bytes, which can be compared
+    numpys = pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002, watched, not used
     return {"Python's random": random.getstate(), "numpy.random": numpys}
 
 
