@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import current_device, device_of, module_for, transfer, using
 from nbdl.formula import dtypes
@@ -84,12 +85,35 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         tensor([[1., 2.],
                 [3., 4.]])
     """
+    if mode.recorder is not None and (copy := _recorded_copy(data, dtype, device)) is not None:
+        return copy.requires_grad_(requires_grad)
     if isinstance(data, Tensor):
         data, device = data.array, device if device is not None else data.device
         if not isinstance(data, np.ndarray):
             data = transfer(data, current_device("cpu"))
     array = transfer(_to_array(data, dtype, "tensor"), current_device(device))
     return made(array, requires_grad)
+
+
+def _recorded_copy(data: Any, dtype: Any, device: Any) -> Tensor | None:
+    """A copy that a program repeats, so that it sees later values; None of Python data, which are constant.
+
+    Raises:
+        RecordingError: values are read one by one, out of a list of arrays or tensors.
+    """
+    if isinstance(data, np.ndarray):
+        data = from_numpy(data)
+    if isinstance(data, Tensor):
+        return data.detach().to(dtype=dtype, device=device, copy=True)
+    if mode.recorder is not None and _holds_arrays(data):
+        mode.recorder.refuse("a list of arrays or tensors as data", "use nbdl.stack")
+    return None
+
+
+def _holds_arrays(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and any(
+        isinstance(entry, (Tensor, np.ndarray)) or _holds_arrays(entry) for entry in data
+    )
 
 
 def constructed(label: str, data: tuple[Any, ...], dtype: Any = None) -> Any:
