@@ -329,8 +329,9 @@ class _Tracer:
             start, stop = extent_of(owner)
             number = len(self._owners)
             buffer = Buffer(kind, stop - start, number, owner if kind == CAPTURED else None)
-            found = self._buffers[key] = buffer, start
-            self._owners[buffer] = weakref.ref(owner, lambda _: self._buffers.pop(key, None))
+            buffers = self._buffers  # the callback holds this and not the tracer, which would be a cycle
+            found = buffers[key] = buffer, start
+            self._owners[buffer] = weakref.ref(owner, lambda _: buffers.pop(key, None))
         return found
 
     def is_temporary(self, owner: Any) -> bool:
