@@ -23,6 +23,7 @@ from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
 from nbdl.backend.cupy.scanning import plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
 from nbdl.backend.cupy.softmax import CupySoftmax
+from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
@@ -76,12 +77,20 @@ class CupyBackend(
             device = array.device
         if device is None:
             return self._elsewhere(primitive, arrays, out)
-        if primitive.name not in _TAKE_NUMBERS:
+        if not self.takes_numbers(primitive):
             arrays = [self.xp.asarray(array) if type(array) is np.ndarray else array for array in arrays]
         if device.id == self.xp.cuda.runtime.getDevice():
             return self._run(primitive, arrays, out)
         with device:
             return self._run(primitive, arrays, out)
+
+    def takes_numbers(self, primitive: Primitive) -> bool:
+        """Whether 0-d NumPy arrays among the operands are handed to kernels by value."""
+        return primitive.name in _TAKE_NUMBERS
+
+    def numbers(self, count: int) -> Numbers:
+        """Places on the device for numbers of the host."""
+        return Numbers(self._kernels, self.xp, count)
 
     def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         if not primitive.has_static_shape:

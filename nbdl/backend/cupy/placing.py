@@ -53,10 +53,13 @@ class Placed:
     Args:
         cupy: the module.
         index: number of the device; None for the current one.
+
+    Attributes:
+        index: the same.
     """
 
     def __init__(self, cupy: Any, index: int | None):
-        self._cupy, self._index = cupy, index
+        self._cupy, self.index = cupy, index
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._cupy, name)
@@ -65,7 +68,7 @@ class Placed:
         return functools.partial(self._call, name, value)
 
     def _call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._cupy.cuda.Device(self._index):
+        with self._cupy.cuda.Device(self.index):
             try:
                 return function(*args, **kwargs)
             except MemoryError as error:
