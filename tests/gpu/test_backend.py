@@ -141,6 +141,13 @@ class TestDevices:
             nbdl.zeros(3).numpy()
 
 
+def test_a_program_is_warmed_up(gpu, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import nbdl\nassert (nbdl.ones(3) * 7 + 5).device.type == 'cuda'\n")
+    (first,), (second,) = (nbdl.utils.warmup(program, backend="cupy") for _ in range(2))
+    assert (first.kernels > 0, second.kernels) == (True, 0)
+
+
 class TestStandIn:
     """What only the stand-in can see."""
 

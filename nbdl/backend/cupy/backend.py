@@ -84,6 +84,11 @@ class CupyBackend(
         with device:
             return self._run(primitive, arrays, out)
 
+    @property
+    def kernel_count(self) -> int:
+        """How many kernels this process has compiled, or found in CuPy's cache."""
+        return self._kernels.count
+
     def takes_numbers(self, primitive: Primitive) -> bool:
         """Whether 0-d NumPy arrays among the operands are handed to kernels by value."""
         return primitive.name in _TAKE_NUMBERS
