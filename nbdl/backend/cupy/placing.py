@@ -6,6 +6,8 @@ import functools
 import re
 from typing import Any
 
+import numpy as np
+
 
 class OutOfMemoryError(RuntimeError):
     """There was no memory left on the GPU; what was computed before is there, and the program may go on."""
@@ -74,3 +76,20 @@ class Placed:
             except MemoryError as error:
                 text = str(error)
             raise out_of_memory(self._cupy, name, text)
+
+
+def overlap(x: Any, y: Any) -> bool:
+    """Whether the ranges of memory that two arrays lie in overlap; a number on the host overlaps nothing."""
+    if isinstance(x, np.ndarray) or not x.size or not y.size:
+        return False
+    (first, end), (other_first, other_end) = _byte_bounds(x), _byte_bounds(y)
+    return first < other_end and other_first < end
+
+
+def _byte_bounds(array: Any) -> tuple[int, int]:
+    """Addresses of the first byte and of the one after the last."""
+    first = last = array.data.ptr
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        first += min(0, (n - 1) * stride)
+        last += max(0, (n - 1) * stride)
+    return first, last + array.itemsize
