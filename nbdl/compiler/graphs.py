@@ -126,7 +126,7 @@ class GraphSteps:
         """Make graphs of the calls, as long as possible."""
         cuda = self._cupy.cuda
         self._pool = cuda.MemoryPool()  # a graph owns no memory: it is the pool that must live with it
-        stream = cuda.Stream(non_blocking=True)
+        stream = self._capturing = cuda.Stream(non_blocking=True)  # workspaces are kept by stream
         parts: list[Callable[[], Any]] = []
         with stream, cuda.using_allocator(self._pool.malloc):
             possible = [self._graph(stream, [call]) is not None for call in self._calls]

@@ -13,6 +13,7 @@ import numpy as np
 
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.convolution import CupyConvolution
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
@@ -43,6 +44,7 @@ MAX_PLANS = 4096
 
 class CupyBackend(
     CupyAttention,
+    CupyConvolution,
     CupyNormalization,
     CupyPooling,
     CupyProducts,
