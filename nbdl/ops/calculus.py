@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
@@ -114,7 +116,7 @@ def _along(y: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
     """The derivative along one axis."""
     n = y.array.shape[axis]
     if not y.is_floating_point() and not y.is_complex():
-        y = y.double() if isinstance(spacing, Tensor) and spacing.dtype.itemsize == 8 else y.float()
+        y = y.double() if isinstance(spacing, Tensor) and spacing.dtype == np.float64 else y.float()
     slopes = y.diff(dim=axis)
     if isinstance(spacing, Tensor) and spacing.array.ndim:
         steps = spacing.diff().reshape([n - 1 if k == axis else 1 for k in range(y.array.ndim)])

@@ -14,6 +14,7 @@ from nbdl.backend.device import current_device, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.batching import common_seed, one_by_one, with_rank
+from nbdl.ops.complex_numbers import complex
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import Primitive
@@ -126,8 +127,7 @@ def _size(label: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _floating(label: str, dtype: Any) -> np.dtype:
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+def _floating(label: str, wanted: np.dtype) -> np.dtype:
     if not dtypes.is_floating(wanted):
         raise RuntimeError(f"{label}: expected a floating dtype, got {wanted}")
     return wanted
@@ -141,7 +141,11 @@ def _draw_floats(
     device: Any,
     generator: Generator | None,
 ) -> Tensor:
-    return _generator_for(label, generator, device).draw(kind.of(shape, _floating(label, dtype)))
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    if wanted.kind == "c":
+        part = dtypes.real_of(wanted)
+        return complex(*[_draw_floats(kind, label, shape, part, device, generator) for _ in "xy"])
+    return _generator_for(label, generator, device).draw(kind.of(shape, _floating(label, wanted)))
 
 
 def _integer_operand(generator: Generator, value: int) -> Tensor:
@@ -167,11 +171,11 @@ def rand(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform numbers in [0, 1).
+    """Uniform numbers in [0, 1); of complex ones both parts.
 
     Args:
         size: the shape.
-        dtype: floating; default: the default dtype.
+        dtype: floating or complex; default: the default dtype.
         device: default: the one of the backend in force.
         requires_grad: whether gradients shall flow to it.
         generator: default: the one of the device.
@@ -192,8 +196,10 @@ def randn(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Standard normal numbers; arguments as for :func:`rand`."""
+    """Standard normal numbers, complex ones too have variance 1; arguments as for :func:`rand`."""
     result = _draw_floats(RandomNormal, "randn", _size("randn", size), dtype, device, generator)
+    if result.is_complex():
+        result = result * math.sqrt(0.5)
     return result.requires_grad_(requires_grad)
 
 

@@ -261,7 +261,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     axis = normalize_axis("gather", dim, input.array.ndim)
     if isinstance(index, Tensor) and index.array.size == 0:
-        return input.new_empty(index.array.shape)
+        return narrow(input.reshape(-1), 0, 0, 0).reshape(index.array.shape)
     if not input.array.ndim:  # one element, which is taken for a vector
         return gather(input.reshape(1), 0, index.reshape(-1)).reshape(index.array.shape)
     return apply(Gather.of(axis), input, _index_of("gather", input, index))
@@ -341,6 +341,8 @@ def _neutral(kind: str, dtype: np.dtype) -> float | int:
     sign = -1 if kind == "amax" else 1
     if dtypes.is_floating(dtype):
         return sign * math.inf
+    if dtype.kind == "b":
+        return int(kind == "amin")
     limits = np.iinfo(dtype)
     return int(limits.min if kind == "amax" else limits.max)
 

@@ -89,6 +89,16 @@ def test_in_place(name: str) -> None:
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "complex64"])
+def test_float_power_is_double(dtype: str) -> None:
+    x = nbdl.tensor([1, 2, 3], dtype=dtype)
+    for power in (nbdl.float_power(x, 2), nbdl.float_power(x, x.abs()), nbdl.float_power(3, x)):
+        assert power.dtype == (np.complex128 if dtype == "complex64" else np.float64)
+    x = nbdl.tensor([1.0, 2.0], requires_grad=True)
+    x.float_power(2).sum().backward()
+    assert x.grad.dtype == np.float32 and x.grad.tolist() == [2, 4]
+
+
 def test_views_in_place_share_memory() -> None:
     base = nbdl.arange(6).reshape(2, 3).clone()
     row = base[0]

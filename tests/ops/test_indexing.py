@@ -343,6 +343,13 @@ def test_derivatives_of_products_in_one_place(backend: str) -> None:
     assert nbdl.autograd.grad(slopes[0], s)[0].item() == 1
 
 
+def test_extrema_of_truth_values() -> None:
+    x, source = nbdl.tensor([True, False, False]), nbdl.tensor([False, True, False])
+    index = nbdl.tensor([0, 1, 1])
+    assert x.scatter_reduce(0, index, source, "amax").tolist() == [True, True, False]
+    assert x.scatter_reduce(0, index, source, "amin", include_self=False).tolist() == [False, False, False]
+
+
 def test_extrema_share_the_gradient_among_ties() -> None:
     x, source = (nbdl.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
     x.scatter_reduce(0, nbdl.tensor([0, 0]), source * nbdl.tensor([1.0, 0.5]), "amax").sum().backward()

@@ -165,7 +165,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + abs(x))."""
-    return call(_SOFTSIGN, input)
+    return input / (1 + input.abs()) if input.is_complex() else call(_SOFTSIGN, input)
 
 
 def tanhshrink(input: Tensor) -> Tensor:
