@@ -18,7 +18,8 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.tensor import Hooks, Tensor
+    from nbdl.autograd.hooks import Hooks
+    from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
 # One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node.
@@ -358,7 +359,7 @@ def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     """``primal`` carrying ``tangent`` at ``level``: the same value, memory and history."""
     if primal.requires_grad and primal.edge is None:
         # A leaf is known by its identity, which a copy would lose: go through an operation.
-        from nbdl.ops.shape import Reshape
+        from nbdl.ops.views import Reshape
 
         with recording(True):
             primal = Reshape.of(primal.array.shape)(primal)

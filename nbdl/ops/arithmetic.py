@@ -12,9 +12,9 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import modulus
-from nbdl.ops.creation import result_type
 from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
+from nbdl.ops.type_rules import finfo, result_type
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
@@ -383,8 +383,6 @@ def nan_to_num(
     """NaN and infinities replaced, infinities by default with the largest finite values."""
     if not input.is_floating_point():
         return input.clone()
-    from nbdl.ops.creation import finfo
-
     limits = finfo(input.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf

@@ -12,7 +12,7 @@ from nbdl.formula import dtypes
 from nbdl.ops.arithmetic import maximum
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint, conj
-from nbdl.ops.creation import arange, eye, finfo
+from nbdl.ops.creation import arange, eye
 from nbdl.ops.joining import cat, stack
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_dtype, check_matrices
@@ -22,6 +22,7 @@ from nbdl.ops.shape import diagonal as diagonal_of
 from nbdl.ops.solving import inv
 from nbdl.ops.spectra import eigvalsh, svdvals
 from nbdl.ops.statistics import norm as elementwise_norm
+from nbdl.ops.type_rules import finfo
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node

@@ -246,6 +246,21 @@ def sizes_of(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
         raise TypeError(f"{label}: sizes must be integers, got {sizes!r}") from None
 
 
+def new_shape(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of a new tensor, given as for :func:`sizes_of`.
+
+    Raises:
+        TypeError: a size is no integer.
+        RuntimeError: a size is negative.
+    """
+    shape = sizes_of(label, sizes)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(
+            f"{label}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
+        )
+    return shape
+
+
 def normalize_axis(label: str, axis: int, ndim: int) -> int:
     """``axis`` counted from the front.
 

@@ -11,10 +11,12 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
-from nbdl.ops.joining import at_least, cat, pad_constant, split_axis, stack, tensor_list
+from nbdl.ops.joining import at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
-from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
+from nbdl.ops.shape import movedim, narrow, reshape, transpose
+from nbdl.ops.views import Slice
 
 __all__ = [
     "block_diag", "broadcast_tensors", "cartesian_prod", "combinations", "flip", "fliplr", "flipud",

@@ -13,8 +13,9 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import as_dtype
-from nbdl.ops.joining import Pad, cat
+from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import Pad
 from nbdl.ops.pointwise import call, conjugated
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.rearranging import broadcast_tensors

@@ -16,8 +16,9 @@ from nbdl.formula.functions import equal, where
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
-from nbdl.ops.joining import cat, pad_constant
+from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
 from nbdl.ops.scanning import LinearScan, previous

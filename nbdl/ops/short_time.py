@@ -9,8 +9,8 @@ from nbdl.backend.device import device_of, module_for
 from nbdl.formula import dtypes
 from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.fourier import Fourier, FourierReal, FourierRealInverse
-from nbdl.ops.joining import pad, pad_constant
 from nbdl.ops.layout import unfold
+from nbdl.ops.padding import pad, pad_constant
 from nbdl.ops.selecting import index_add
 from nbdl.ops.shape import narrow
 

@@ -15,12 +15,13 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint
-from nbdl.ops.creation import eye, finfo
+from nbdl.ops.creation import eye
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_matrices, same_batch, total
 from nbdl.ops.primitive import EVERYTHING, NOTHING, Primitive
 from nbdl.ops.shape import narrow
 from nbdl.ops.triangular_systems import solve_triangular
+from nbdl.ops.type_rules import finfo
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node

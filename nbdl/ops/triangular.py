@@ -16,7 +16,7 @@ from nbdl.formula.functions import where
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import normalize_axis
-from nbdl.ops.shape import Diagonal
+from nbdl.ops.views import Diagonal
 
 __all__ = [
     "diag", "diag_embed", "diagflat", "one_hot", "tril", "tril_", "tril_indices", "triu", "triu_",

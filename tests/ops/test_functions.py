@@ -239,6 +239,29 @@ def test_windows_on_memory() -> None:
     assert x.data[3:].storage_offset() == 3 or x.data[3:].view_of is not None
 
 
+RANGES: dict[str, Any] = {
+    "arange": lambda lib: lib.arange(0.5, 4.5, 1.5, dtype=lib.int64),
+    "arange down": lambda lib: lib.arange(0.0, -8.001, -4, dtype=lib.int64),
+    "arange of tensors": lambda lib: lib.arange(lib.tensor(1), lib.tensor(4)),
+    "arange of floating tensors": lambda lib: lib.arange(lib.tensor(1.5), 4),
+    "linspace": lambda lib: lib.linspace(4.3, -3, 10, dtype=lib.int64),
+    "linspace of tensors": lambda lib: lib.linspace(lib.tensor(4.5), lib.tensor(-3), 4, dtype=lib.float64),
+    "logspace": lambda lib: lib.logspace(0, 1.2, 2, dtype=lib.int64),
+    "logspace of tensors": lambda lib: lib.logspace(4.3, lib.tensor(1.0), 3, 2.0, dtype=lib.float64),
+    "triu_indices": lambda lib: lib.triu_indices(2, 3, dtype=lib.int32),
+    "tril_indices": lambda lib: lib.tril_indices(2, 3, -1),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges(name: str, backend: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    found, expected = RANGES[name](nbdl).numpy(), RANGES[name](torch).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
 def test_making_and_asking() -> None:
     assert nbdl.range(1, 2, 0.5).tolist() == [1, 1.5, 2]
     assert nbdl.scalar_tensor(3).dtype == np.float32

@@ -9,12 +9,12 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
-from nbdl.ops.creation import finfo
 from nbdl.ops.inplace import call_in_place
-from nbdl.ops.joining import pad_constant
 from nbdl.ops.normalization import normalize, normalize_with
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.pooling import avg_pool
+from nbdl.ops.type_rules import finfo
 
 _RUNNING = Formula("running_mean", lambda old, new, momentum: (1 - momentum) * old + momentum * new, 3)
 # The running variance is unbiased, the one that normalises is not.
