@@ -437,7 +437,14 @@ _ISCLOSE = Formula(
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``."""
+    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``.
+
+    Raises:
+        RuntimeError: a tolerance is negative.
+    """
+    for label, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance < 0:
+            raise RuntimeError(f"isclose: {label} must be greater than or equal to zero, but got {tolerance}")
     if input.is_complex() or other.is_complex():
         close = logical_or(
             eq(input, other), logical_and(isfinite(other), abs(input - other) <= atol + rtol * abs(other))

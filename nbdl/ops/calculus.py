@@ -99,6 +99,8 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
             f"gradient: expected spacing to be unspecified, a scalar or of length {len(axes)}, got "
             f"{len(spacings)}"
         )
+    if len(set(axes)) < len(axes):
+        raise RuntimeError(f"gradient: a dim appears multiple times in the list of dims {list(axes)}")
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient: only supports edge_order=1 and edge_order=2, got {edge_order}")
     for axis in axes:

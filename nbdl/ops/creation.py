@@ -374,11 +374,13 @@ def arange(
     Of integers, ``start``, ``end`` and ``step`` are made whole first, towards 0.
 
     Raises:
-        RuntimeError: the step is 0, or leads away from the end.
+        RuntimeError: the step is 0, leads away from the end, or the range is not finite.
     """
     if end is None:
         start, end = 0, start
     start, end, step = (_number(value) for value in (start, end, step))
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"arange: unsupported range: {start} -> {end}")
     if dtype is None:
         dtype = (
             np.int64

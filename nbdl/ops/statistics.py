@@ -12,6 +12,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import abs as absolute
 from nbdl.formula.functions import equal, exp, isfinite, isnan, log, pow, sqrt, square, where
 from nbdl.ops.complex_numbers import complex, imag, real
+from nbdl.ops.drawing import is_everywhere
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axes
@@ -257,6 +258,8 @@ def cov(
                     f"cov: {label} must be {'integers' if kinds == 'iu' else 'floats'} of shape ({count},), "
                     f"got {given.dtype} of shape {tuple(given.array.shape)}"
                 )
+            if not is_everywhere(given >= 0):
+                raise RuntimeError(f"cov: {label} cannot be negative")
             weights = given if weights is None else weights * given
     if weights is None:
         total: Any = count

@@ -213,7 +213,7 @@ def multi_margin_loss(
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
-        ValueError: p is neither 1 nor 2, or the batches differ.
+        ValueError: p is neither 1 nor 2, the batches differ, or there is not one weight a class.
     """
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
@@ -227,6 +227,10 @@ def multi_margin_loss(
     margins = call(_OTHERS_MARGIN, x, gather(x, 1, column), column, every, float(margin))
     losses = (margins if p == 1 else margins.square()).mean(1)
     if weight is not None:
+        if weight.array.shape != x.array.shape[1:]:
+            raise ValueError(
+                f"multi_margin_loss: weight must have shape {list(x.shape[1:])}, got {list(weight.shape)}"
+            )
         losses = losses * gather(weight, 0, classes)
     if reduction == "none":
         return losses.reshape(target.array.shape)
