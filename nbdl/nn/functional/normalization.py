@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.normalization import normalize, normalize_with
@@ -241,9 +241,9 @@ def rms_norm(
         RuntimeError: the shapes do not fit.
     """
     axes, (scale,) = _trailing("rms_norm", input, normalized_shape, weight)
-    return normalize(input, scale, None, axes, finfo(input.dtype).eps if eps is None else eps, centred=False)[
-        0
-    ]
+    if eps is None:
+        eps = finfo(dtypes.real_of(input.dtype)).eps
+    return normalize(input, scale, None, axes, eps, centred=False)[0]
 
 
 def group_norm(
