@@ -46,7 +46,11 @@ class Reshape(View):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Reshaped back."""
-        return (reshape(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
+        (gradient,), shape = gradients, node.shape(0)
+        assert gradient is not None
+        if gradient.array.flags.c_contiguous:
+            return (Reshape.of(shape)(gradient),)
+        return (reshape(gradient, shape),)
 
 
 class Permute(View):

@@ -310,6 +310,24 @@ def test_normalization(case, centred, dtype, thread_count):
     assert planned >= 6 or (case == "columns" and not centred)
 
 
+@pytest.mark.parametrize("groups", [0, 1, 2, 6], ids="groups{}".format)
+@pytest.mark.parametrize("shape", [(5, 6, 4, 3), (5, 6, 200), (7, 12), (16, 6, 60, 60)], ids=str)
+def test_normalization_with_vectors_by_channel(shape, groups, dtype, thread_count):
+    """The whole batch, or groups of channels; weight and bias are vectors along axis 1."""
+    x, g = normal(shape, dtype) * 3 + 5, normal(shape, dtype, seed=1)
+    axes = () if groups else (0, *range(2, len(shape)))
+    for count in (0, 1, 2):
+        affine = [normal(shape[1:2], dtype, seed=2 + k) for k in range(count)]
+        options = {"axes": axes, "eps": 1e-5, "centred": True, "has_weight": count > 0}
+        options |= {"by_channel": True, "groups": groups}
+        statistics = SPECIFICATION.normalize(x, *affine, **options)[1:]
+        operands = [g, x, *affine[:1], *statistics]
+        assert numba_backend.PLANNERS["normalize"]([x, *affine], None, **options) is not None
+        assert numba_backend.PLANNERS["normalize_input"](operands, None, **options) is not None
+        check("normalize", x, *affine, terms=x.size, **options)
+        check("normalize_input", *operands, terms=16 * x.size, **options)
+
+
 def test_batch_norm_of_values_far_from_zero(dtype):
     options = {"axes": (0,), "eps": 0.0, "centred": True, "has_weight": False}
     x = normal((500, 32), dtype) + dtype.type(1e4)
