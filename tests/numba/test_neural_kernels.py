@@ -266,6 +266,21 @@ def test_cross_entropy(case, dtype, layout, thread_count):
     check("cross_entropy_input", layout(probabilities), classes, g, ignore_index=-100)
 
 
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(5, 3), (7, 100), (3, 4, 5), (2, 5, 3, 4), (900, 700)], ids=str)
+def test_losses_over_classes(shape, mean, dtype, thread_count):
+    scores = normal(shape, dtype) * 5
+    classes = np.random.default_rng(1).integers(0, shape[1], (shape[0], *shape[2:]))
+    classes.flat[::7] = 2
+    options = {"ignore_index": 2, "mean": mean}
+    check("cross_entropy_loss", scores, classes, terms=shape[1], **options)
+    _, probabilities, _, share = SPECIFICATION.cross_entropy_loss(scores, classes, **options)
+    g = np.asarray(dtype.type(1.7))
+    check("cross_entropy_loss_input", probabilities, classes, g, share, ignore_index=2)
+    check("nll_loss", scores, classes, terms=classes.size, **options)
+    check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
+
+
 def test_a_class_that_does_not_exist_has_no_loss(dtype):
     losses, _ = run("cross_entropy", np.zeros((3, 4), dtype), np.array([1, 4, -1]), ignore_index=-100)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.backend.numpy.attention import Attention
+from nbdl.backend.numpy.class_losses import ClassLosses
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.copying import Copying
 from nbdl.backend.numpy.custom import Custom
@@ -52,6 +53,7 @@ class NumpyBackend(
     Convolution,
     Pooling,
     Softmax,
+    ClassLosses,
     Attention,
     Normalization,
     Recurrent,
