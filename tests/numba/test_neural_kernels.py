@@ -281,6 +281,23 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
     check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
 
 
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize(("count", "columns"), [(1, 3), (30, 16), (4000, 70)], ids=str)
+@pytest.mark.parametrize("bags", ["of one length", "of one", "of starts"])
+def test_bags(bags, count, columns, mean, dtype, thread_count):
+    """Indices count from both ends; row 2 does not count; bags may be empty."""
+    rng = np.random.default_rng(3)
+    table = normal((9, columns), dtype)
+    shape = {"of one length": (count, 3), "of one": (count,), "of starts": (3 * count,)}[bags]
+    indices, starts = rng.integers(-9, 9, shape), ()
+    if bags == "of starts":
+        starts = (np.sort(np.append(rng.integers(0, 3 * count, count), 0)),)
+    options = {"mean": mean, "padding": 2}
+    check("embedding_bag", table, indices, *starts, terms=count, **options)
+    g = normal((len(starts[0]) if starts else count, columns), dtype, seed=1)
+    check("embedding_bag_input", g, indices, *starts, rows=9, terms=count, **options)
+
+
 def test_a_class_that_does_not_exist_has_no_loss(dtype):
     losses, _ = run("cross_entropy", np.zeros((3, 4), dtype), np.array([1, 4, -1]), ignore_index=-100)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True])

@@ -15,6 +15,7 @@ import numpy as np
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
+from nbdl.backend.numba.bags import plan_embedding_bag, plan_embedding_bag_input
 from nbdl.backend.numba.blas import DECOMPOSITIONS, threads_for
 from nbdl.backend.numba.class_losses import plan_cross_entropy_loss, plan_nll_loss, plan_nll_loss_input
 from nbdl.backend.numba.convolution import (
@@ -118,6 +119,8 @@ PLANNERS: dict[str, Planner] = {
     "random_integers": plan_random_integers,
     "random_bernoulli": plan_random_bernoulli,
     "dropout": plan_dropout,
+    "embedding_bag": plan_embedding_bag,
+    "embedding_bag_input": plan_embedding_bag_input,
     "index": plan_index,
     "index_put": plan_index_put,
     "gather": plan_gather,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.backend.numpy.attention import Attention
+from nbdl.backend.numpy.bags import Bags
 from nbdl.backend.numpy.class_losses import ClassLosses
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.copying import Copying
@@ -58,6 +59,7 @@ class NumpyBackend(
     Normalization,
     Recurrent,
     Indexing,
+    Bags,
     Joining,
     Scanning,
     Sorting,
