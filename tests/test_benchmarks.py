@@ -108,6 +108,29 @@ def test_memory_report(tmp_path: Path):
     assert "imported MB" in (tmp_path / "memory.md").read_text()
 
 
+def test_what_applications_reach(tmp_path: Path):
+    options = ("--quick", "--backend", "numpy", "--only", "rbf_regression", "--out", str(tmp_path))
+    printed = run("applications.py", *options)
+    found = json.loads((tmp_path / "applications.json").read_text())["results"]["rbf_regression.py"]
+    assert 0 < found["figures"]["error after Levenberg-Marquardt"] < found["figures"]["error at the start"]
+    assert not any("seconds" in name for name in found["figures"])
+    assert 0 < found["processor_seconds"] < 2 * found["seconds"] * (os.cpu_count() or 1)
+    table = (tmp_path / "applications.md").read_text().partition("\n## Figures")[2]
+    assert "R2" in table
+    assert table in printed + "\n"
+
+
+def test_an_application_that_fails(module, monkeypatch, tmp_path: Path, capsys):
+    program = module("applications")
+    arguments = ["--backend", "fortran", "--only", "rbf_regression", "--out", str(tmp_path)]
+    assert program.main(arguments) == 1
+    line = "failed: exit code 2: rbf_regression.py: error: unknown backend 'fortran'"
+    assert line in (tmp_path / "applications.md").read_text()
+    with pytest.raises(SystemExit):
+        program.main(["--only", "poems"])
+    assert "argument --only: unknown program 'poems'; there are char_gpt, " in capsys.readouterr().err
+
+
 def test_neighbour_report(tmp_path: Path):
     options = ("--neighbour", "--quick", "--only", "a", "--contenders", "nbdl-numpy", "--out", str(tmp_path))
     run("training.py", *options)

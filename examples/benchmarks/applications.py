@@ -101,7 +101,7 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
     return [
         "\n## Seconds\n",
         report.table(["program", "seconds", "processor seconds of all threads"], times),
-        "\n## What they reach\n",
+        "\n## Figures\n",
         report.table(["program", "figure", "value"], figures),
         *report.failures(results),
         *report.disturbance([{"contenders": found}]),
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{application.name}: " + result.get("error", f"{result.get('seconds', 0):.1f} s"), flush=True)
     sections = tables(results)
     print("\n".join(sections))
-    report.write(options.out, "applications", "Applications", described, [], sections, results)
+    report.write(options.out, "applications", "What the applications reach", described, [], sections, results)
     return int(any("error" in result for result in results.values()))
 
 

@@ -90,7 +90,7 @@ class Minimum(NamedTuple):
         x: where it is.
         value: of the function.
         slope: the length of the gradient, which need not be 0 at the boundary.
-        least: the least g^T (y - x) over random y of the set: not negative if nothing in the set is further down.
+        least: the least g^T (y - x) over random y of the set, which is not negative: nothing there is below.
     """
 
     x: nbdl.Tensor
