@@ -2,7 +2,8 @@
 
 A convolution or one of its two gradients is a graph of one operation, built for shapes, strides, dtype,
 geometry and stream, and kept with its workspace, so that it may run while a stream is captured. Sizes are
-given in the order N, C, spatial axes, whatever the strides say, so arrays that lie channels last stay as they are.
+given in the order N, C, spatial axes, whatever the strides say, so arrays that lie channels last stay as
+they are.
 
 This was tested with a library that stands for cuDNN, under the names of nvidia-cudnn-frontend 1.18, not on a
 device.
