@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -178,6 +179,14 @@ class ModuleList(_Numbered):
         super().__init__()
         if modules is not None:
             self.extend(modules)
+
+    def _described_members(self) -> Iterator[tuple[str, str]]:
+        """Equal neighbours as one."""
+        for text, group in itertools.groupby(super()._described_members(), operator.itemgetter(1)):
+            names = [name for name, _ in group]
+            yield (
+                (names[0], text) if len(names) == 1 else (f"{names[0]}-{names[-1]}", f"{len(names)} x {text}")
+            )
 
 
 class ModuleDict(Module):
