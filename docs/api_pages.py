@@ -11,7 +11,10 @@ from types import ModuleType
 from typing import Any
 
 TENSOR_PAGES = {
-    "creation": ("Making tensors", ("creation", "type_rules", "random", "rejection", "spectral_windows")),
+    "creation": (
+        "Making tensors",
+        ("creation", "new_like", "type_rules", "random", "rejection", "spectral_windows"),
+    ),
     "pointwise": (
         "Element by element",
         ("arithmetic", "complex_numbers", "numbers", "special_functions", "pointwise"),

@@ -276,6 +276,12 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
 
     Returns:
         A tensor; with the condition alone a tuple of index tensors, one an axis: the places where it holds.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([1.0, -2.0, 3.0])
+        >>> nbdl.where(x > 0, x, 0.0)
+        tensor([1., 0., 3.])
     """
     if input is None and other is None:
         from nbdl.ops.indexing import nonzero
@@ -298,6 +304,11 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
     Raises:
         ValueError: both bounds are None.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, -2.0, 3.0]).clamp(-1, 2)
+        tensor([ 1., -1.,  2.])
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min or max must not be None")
@@ -424,7 +435,13 @@ def isclose(
 def allclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Whether all elements are close, see :func:`isclose`."""
+    """Whether all elements are close, see :func:`isclose`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.allclose(nbdl.tensor([1.0]), nbdl.tensor([1.0 + 1e-7]))
+        True
+    """
     return bool(isclose(input, other, rtol, atol, equal_nan).all())
 
 

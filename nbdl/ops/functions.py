@@ -19,6 +19,7 @@ from nbdl.ops.low_rank import *
 from nbdl.ops.masks import *
 from nbdl.ops.matmul import *
 from nbdl.ops.matrix_aliases import *
+from nbdl.ops.new_like import *
 from nbdl.ops.numbers import *
 from nbdl.ops.pointwise import *
 from nbdl.ops.products import *

@@ -24,8 +24,8 @@ from nbdl.nn.utils.pruning_methods import (
     RandomUnstructured,
     take_hook,
 )
-from nbdl.ops.creation import ones_like
 from nbdl.ops.joining import cat
+from nbdl.ops.new_like import ones_like
 
 
 def identity(module: Module, name: str) -> Module:
