@@ -92,3 +92,24 @@ def test_a_recording_keeps_no_array_alive(backend: str) -> None:
     with nbdl.no_grad():
         for _ in range(2):
             np.testing.assert_array_equal(function(nbdl.zeros(3)).numpy(), 5)
+
+
+def test_what_a_recording_saw_is_freed_without_the_garbage_collector(backend: str) -> None:
+    weight = nbdl.ones(3, requires_grad=True)
+    optimizer = nbdl.optim.SGD([weight], lr=0.1, momentum=0.9)
+
+    @nbdl.compile
+    def step(x):
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+
+    gc.collect()
+    gc.disable()
+    try:
+        step(nbdl.ones(3))  # records, and once more below, since the optimizer has made its state
+        first = weakref.ref(weight.grad.array)
+        step(nbdl.ones(3))
+        assert first() is None
+    finally:
+        gc.enable()
