@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,13 +44,25 @@ TENSOR_PAGES = {
     "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
 }
 
+SETTINGS = (
+    "Seeds, defaults, threads",
+    ("random", "threads", "formula.dtypes", "backend.device", "autograd.printing", "settings"),
+)
+
 MODULES = {
+    "compiler": "nbdl.compiler",
+    "amp": "nbdl.amp",
+    "cuda": "nbdl.cuda",
     "autograd": "nbdl.autograd",
     "func": "nbdl.func",
     "nn": "nbdl.nn",
     "nn_functional": "nbdl.nn.functional",
     "nn_init": "nbdl.nn.init",
     "nn_utils": "nbdl.nn.utils",
+    "nn_utils_prune": "nbdl.nn.utils.prune",
+    "nn_utils_rnn": "nbdl.nn.utils.rnn",
+    "nn_utils_parametrize": "nbdl.nn.utils.parametrize",
+    "nn_utils_parametrizations": "nbdl.nn.utils.parametrizations",
     "nn_rbf": "nbdl.nn.rbf",
     "optim": "nbdl.optim",
     "curvature": "nbdl.optim.curvature",
@@ -99,14 +111,14 @@ class Pages:
         self.described.add(id(value))
         return f".. auto{kind}:: {path}\n" + "".join(f"   :{option}:\n" for option in options) + "\n"
 
-    def of_operations(self, heading: str, modules: tuple[str, ...]) -> str:
-        """A page of functions of `nbdl`, which stand in several modules of `nbdl.ops`."""
+    def of_functions(self, heading: str, modules: Iterable[str]) -> str:
+        """A page of functions of `nbdl` that stand in several modules."""
         import nbdl
 
         text = title(heading) + ".. currentmodule:: nbdl\n\n"
         for name in modules:
-            for key, _ in exported(importlib.import_module(f"nbdl.ops.{name}")):
-                if hasattr(nbdl, key):
+            for key, _ in exported(importlib.import_module(f"nbdl.{name}")):
+                if callable(getattr(nbdl, key, None)):
                     text += self.entry(f"nbdl.{key}", getattr(nbdl, key))
         return text
 
@@ -135,7 +147,9 @@ def write_pages(app: Any) -> None:
     folder.mkdir(exist_ok=True)
     pages = Pages()
     texts = {"tensor": pages.of_tensor()}
-    texts |= {key: pages.of_operations(*value) for key, value in TENSOR_PAGES.items()}
+    for key, (heading, modules) in TENSOR_PAGES.items():
+        texts[key] = pages.of_functions(heading, [f"ops.{name}" for name in modules])
+    texts["settings"] = pages.of_functions(*SETTINGS)
     texts |= {key: pages.of_module(name) for key, name in MODULES.items()}
     for key, text in texts.items():
         path = folder / f"{key}.rst"

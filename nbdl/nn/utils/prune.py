@@ -27,6 +27,12 @@ from nbdl.nn.utils.pruning_methods import (
 from nbdl.ops.joining import cat
 from nbdl.ops.new_like import ones_like
 
+__all__ = [
+    "BasePruningMethod", "CustomFromMask", "Identity", "L1Unstructured", "LnStructured", "PruningContainer",
+    "RandomStructured", "RandomUnstructured", "custom_from_mask", "global_unstructured", "identity",
+    "is_pruned", "l1_unstructured", "ln_structured", "random_structured", "random_unstructured", "remove",
+]  # fmt: skip
+
 
 def identity(module: Module, name: str) -> Module:
     """Prepare a parameter for pruning without pruning any of it."""
