@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# Functions of nbdl: heading of a page, and the modules that define them, of nbdl.ops if nothing else is said.
 TENSOR_PAGES = {
     "creation": (
         "Making tensors",
@@ -42,37 +43,54 @@ TENSOR_PAGES = {
         ("indexing", "selecting", "masks", "scattering", "window_scattering"),
     ),
     "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
+    "settings": (
+        "Settings, seeds, devices, control flow",
+        (
+            "nbdl.random",
+            "nbdl.formula.dtypes",
+            "nbdl.backend.device",
+            "nbdl.threads",
+            "nbdl.settings",
+            "nbdl.control_flow",
+            "nbdl.autograd.printing",
+        ),
+    ),
 }
-
-SETTINGS = (
-    "Seeds, defaults, threads",
-    ("random", "threads", "formula.dtypes", "backend.device", "autograd.printing", "settings"),
-)
 
 MODULES = {
     "compiler": "nbdl.compiler",
+    "autograd": "nbdl.autograd",
+    "autograd_functional": "nbdl.autograd.functional",
+    "forward_ad": "nbdl.autograd.forward_ad",
+    "formula": "nbdl.formula",
     "amp": "nbdl.amp",
     "cuda": "nbdl.cuda",
-    "autograd": "nbdl.autograd",
     "func": "nbdl.func",
     "nn": "nbdl.nn",
     "nn_functional": "nbdl.nn.functional",
     "nn_init": "nbdl.nn.init",
     "nn_utils": "nbdl.nn.utils",
-    "nn_utils_prune": "nbdl.nn.utils.prune",
-    "nn_utils_rnn": "nbdl.nn.utils.rnn",
-    "nn_utils_parametrize": "nbdl.nn.utils.parametrize",
-    "nn_utils_parametrizations": "nbdl.nn.utils.parametrizations",
+    "nn_parametrize": "nbdl.nn.utils.parametrize",
+    "nn_parametrizations": "nbdl.nn.utils.parametrizations",
+    "nn_prune": "nbdl.nn.utils.prune",
+    "nn_rnn": "nbdl.nn.utils.rnn",
     "nn_rbf": "nbdl.nn.rbf",
     "optim": "nbdl.optim",
     "curvature": "nbdl.optim.curvature",
     "lr_scheduler": "nbdl.optim.lr_scheduler",
+    "swa_utils": "nbdl.optim.swa_utils",
     "distributions": "nbdl.distributions",
+    "constraints": "nbdl.distributions.constraints",
+    "transforms": "nbdl.distributions.transforms",
     "linalg": "nbdl.linalg",
     "fft": "nbdl.fft",
     "special": "nbdl.special",
     "backend": "nbdl.backend",
     "utils": "nbdl.utils",
+    "utils_callbacks": "nbdl.utils.callbacks",
+    "utils_metrics": "nbdl.utils.metrics",
+    "utils_tensorboard": "nbdl.utils.tensorboard",
+    "utils_checkpoint": "nbdl.utils.checkpoint",
     "utils_convexity": "nbdl.utils.convexity",
     "viz": "nbdl.viz",
     "testing": "nbdl.testing",
@@ -87,11 +105,12 @@ _OUTSIDE_LITERALS = re.compile(r"(``.*?``|:\w+:`[^`]*`)")
 
 
 def exported(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Public functions and classes: those of `__all__` in its order, or those that the module defines."""
+    """Public functions and classes: those of `__all__` in its order, or those defined in or below it."""
     listed = getattr(module, "__all__", None)
     for name in sorted(vars(module)) if listed is None else listed:
         value = getattr(module, name)
-        here = listed is not None or getattr(value, "__module__", None) == module.__name__
+        home = f"{getattr(value, '__module__', '')}."
+        here = listed is not None or home.startswith(f"{module.__name__}.")
         if here and not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value)):
             yield name, value
 
@@ -111,15 +130,17 @@ class Pages:
         self.described.add(id(value))
         return f".. auto{kind}:: {path}\n" + "".join(f"   :{option}:\n" for option in options) + "\n"
 
-    def of_functions(self, heading: str, modules: Iterable[str]) -> str:
-        """A page of functions of `nbdl` that stand in several modules."""
+    def of_operations(self, heading: str, modules: tuple[str, ...]) -> str:
+        """A page of functions of `nbdl`, which stand in several modules of `nbdl.ops`."""
         import nbdl
 
         text = title(heading) + ".. currentmodule:: nbdl\n\n"
         for name in modules:
-            for key, _ in exported(importlib.import_module(f"nbdl.{name}")):
-                if callable(getattr(nbdl, key, None)):
-                    text += self.entry(f"nbdl.{key}", getattr(nbdl, key))
+            home = name if name.startswith("nbdl.") else f"nbdl.ops.{name}"
+            for key, _ in exported(importlib.import_module(home)):
+                value = getattr(nbdl, key, None)
+                if inspect.isfunction(value) or inspect.isclass(value):
+                    text += self.entry(f"nbdl.{key}", value)
         return text
 
     def of_module(self, name: str) -> str:
@@ -147,9 +168,7 @@ def write_pages(app: Any) -> None:
     folder.mkdir(exist_ok=True)
     pages = Pages()
     texts = {"tensor": pages.of_tensor()}
-    for key, (heading, modules) in TENSOR_PAGES.items():
-        texts[key] = pages.of_functions(heading, [f"ops.{name}" for name in modules])
-    texts["settings"] = pages.of_functions(*SETTINGS)
+    texts |= {key: pages.of_operations(*value) for key, value in TENSOR_PAGES.items()}
     texts |= {key: pages.of_module(name) for key, name in MODULES.items()}
     for key, text in texts.items():
         path = folder / f"{key}.rst"

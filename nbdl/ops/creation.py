@@ -302,8 +302,10 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below end; int64 for integers, else the default dtype.
 
+    Of integers, ``start``, ``end`` and ``step`` are made whole first, towards 0.
+
     Raises:
-        RuntimeError: the step is 0, or leads away from the end.
+        RuntimeError: the step is 0, leads away from the end, or the range is not finite.
 
     Example:
         >>> import nbdl
@@ -312,25 +314,36 @@ def arange(
     """
     if end is None:
         start, end = 0, start
-    if step == 0:
-        raise RuntimeError("arange: step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError(
-            f"arange: upper bound and larger bound inconsistent with step sign: {start}, {end}, {step}"
-        )
+    start, end, step = (_number(value) for value in (start, end, step))
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"arange: unsupported range: {start} -> {end}")
     if dtype is None:
         dtype = (
             np.int64
             if all(isinstance(v, (int, np.integer)) for v in (start, end, step))
             else dtypes.get_default_dtype()
         )
+    wanted = as_dtype(dtype)
+    if wanted.kind in "iu":
+        start, end, step = (int(v) for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("arange: step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError(
+            f"arange: upper bound and larger bound inconsistent with step sign: {start}, {end}, {step}"
+        )
     count = max(0, math.ceil((end - start) / step))
-    place, wanted = current_device(device), as_dtype(dtype)
+    place = current_device(device)
     xp = module_for(place)
     with using(place):
         if wanted.kind in "iub":
             return made(xp.arange(start, end, step).astype(wanted), requires_grad)
         return made((start + step * xp.arange(count, dtype=np.float64)).astype(wanted), requires_grad)
+
+
+def _number(value: Any) -> Any:
+    """A number, which may be given as a tensor of one element."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def linspace(
@@ -344,6 +357,8 @@ def linspace(
 ) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included.
 
+    Of integers, the ends are made whole first, towards 0, and then the values between them.
+
     Raises:
         RuntimeError: ``steps`` is negative.
 
@@ -354,9 +369,17 @@ def linspace(
     """
     wanted = dtype_or_default(dtype)
     place = current_device(device)
-    (count,) = new_shape("linspace", (steps,))
     with using(place):
-        return made(module_for(place).linspace(start, end, count).astype(wanted), requires_grad)
+        return made(_spaced("linspace", place, start, end, steps, wanted).astype(wanted), requires_grad)
+
+
+def _spaced(label: str, place: Any, start: Any, end: Any, steps: int, dtype: np.dtype) -> Any:
+    """Evenly spaced numbers between two that the dtype can hold."""
+    (count,) = new_shape(label, (steps,))
+    ends = [_number(start), _number(end)]
+    if dtype.kind in "iu":
+        ends = [int(bound) for bound in ends]
+    return module_for(place).linspace(*ends, count)
 
 
 def logspace(
@@ -381,9 +404,8 @@ def logspace(
     """
     wanted = dtype_or_default(dtype)
     place = current_device(device)
-    (count,) = new_shape("logspace", (steps,))
     with using(place):
-        powers = float(base) ** module_for(place).linspace(start, end, count)
+        powers = float(base) ** _spaced("logspace", place, start, end, steps, wanted)
         return made(powers.astype(wanted), requires_grad)
 
 

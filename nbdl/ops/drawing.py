@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import current_device, transfer
 from nbdl.formula import dtypes
 from nbdl.ops.batching import common_seed, one_by_one, with_rank
+from nbdl.ops.complex_numbers import complex
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import Primitive
 from nbdl.random import Generator, default_generator
@@ -104,8 +105,7 @@ def generator_for(label: str, generator: Generator | None, device: Any) -> Gener
     return generator
 
 
-def _floating(label: str, dtype: Any) -> np.dtype:
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+def _floating(label: str, wanted: np.dtype) -> np.dtype:
     if not dtypes.is_floating(wanted):
         raise RuntimeError(f"{label}: expected a floating dtype, got {wanted}")
     return wanted
@@ -119,12 +119,16 @@ def draw_floats(
     device: Any,
     generator: Generator | None,
 ) -> Tensor:
-    """Numbers of one kind of draw, of shape ``shape`` and a floating dtype.
+    """Numbers of one kind of draw, of shape ``shape``; complex ones have two parts of that kind.
 
     Raises:
-        RuntimeError: the dtype is not floating.
+        RuntimeError: the dtype is neither floating nor complex.
     """
-    return generator_for(label, generator, device).draw(kind.of(shape, _floating(label, dtype)))
+    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
+    if wanted.kind == "c":
+        part = dtypes.real_of(wanted)
+        return complex(*[draw_floats(kind, label, shape, part, device, generator) for _ in "xy"])
+    return generator_for(label, generator, device).draw(kind.of(shape, _floating(label, wanted)))
 
 
 def _integer_operand(generator: Generator, value: int) -> Tensor:

@@ -155,8 +155,8 @@ class Split(View):
 
 
 # -------------------------------------------------------------------------------------------------- joining
-def tensor_list(label: str, tensors: Any) -> list[Tensor]:
-    """The sequence as a list, checked."""
+def tensor_list(label: str, tensors: Any, of_none: type[Exception] = ValueError) -> list[Tensor]:
+    """The sequence as a list, checked; ``of_none`` is the error where it is empty."""
     if isinstance(tensors, Tensor):
         raise TypeError(f"{label}: argument 'tensors' must be a sequence of tensors, got one tensor")
     found = list(tensors)
@@ -167,7 +167,7 @@ def tensor_list(label: str, tensors: Any) -> list[Tensor]:
                 f"{type(tensor).__name__}"
             )
     if not found:
-        raise ValueError(f"{label}: expected a non-empty sequence of tensors")
+        raise of_none(f"{label}: expected a non-empty sequence of tensors")
     return found
 
 
@@ -251,7 +251,7 @@ def hstack(tensors: Sequence[Tensor]) -> Tensor:
         >>> nbdl.hstack([nbdl.tensor([1, 2]), nbdl.tensor([3])])
         tensor([1, 2, 3])
     """
-    found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors)]
+    found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors, RuntimeError)]
     return cat(found, 0 if found[0].array.ndim == 1 else 1)
 
 
@@ -264,12 +264,12 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
         tensor([[1, 2],
                 [3, 4]])
     """
-    return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors)], 0)
+    return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors, RuntimeError)], 0)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along axis 2, matrices having one layer."""
-    return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors)], 2)
+    return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors, RuntimeError)], 2)
 
 
 # ------------------------------------------------------------------------------------------------ splitting
@@ -369,10 +369,15 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of all positions along ``dim``, which disappears.
 
+    Raises:
+        IndexError: there is no such axis.
+
     Example:
         >>> import nbdl
         >>> nbdl.unbind(nbdl.tensor([[1, 2], [3, 4]]))
         (tensor([1, 2]), tensor([3, 4]))
     """
+    if input.array.ndim == 0:
+        raise IndexError(f"unbind: dimension specified as {dim} but tensor has no dimensions")
     axis, n = split_axis("unbind", input, dim)
     return Split.of(axis, (1,) * n, True)(input)

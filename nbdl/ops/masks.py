@@ -29,6 +29,8 @@ def _masked_fill_operands(x: Tensor, mask: Tensor, value: Any) -> tuple[Pointwis
             "masked_fill: only supports a 0-dimensional value tensor, but got tensor with "
             f"{filler.array.ndim} dimension(s)"
         )
+    if filler.is_complex() and not x.is_complex():
+        raise RuntimeError(f"masked_fill: the complex value {value} cannot be stored as {x.dtype}")
     return Pointwise.of(_MASKED_FILL, is_number << 2), filler
 
 

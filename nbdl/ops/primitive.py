@@ -156,16 +156,13 @@ class View(LinearMap):
         raise NotImplementedError
 
     def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
-        """Views of an array of shape (size, *shape) that are this one for every example; () if unknown."""
-        return ()
+        """Views of an array of shape (size, *shape) that are together this one for every example."""
+        raise NotImplementedError
 
     def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
         """The same window on every example."""
         (value,) = values
-        views = self.behind(level.size, value.array.shape[1:])
-        if not views:
-            return one_by_one(self, values, flags, level)
-        for primitive in views:
+        for primitive in self.behind(level.size, value.array.shape[1:]):
             value = primitive(value)
         return value
 

@@ -47,11 +47,11 @@ def rand(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform numbers in [0, 1).
+    """Uniform numbers in [0, 1); of complex ones both parts.
 
     Args:
         size: the shape.
-        dtype: floating; default: the default dtype.
+        dtype: floating or complex; default: the default dtype.
         device: default: the one of the backend in force.
         requires_grad: whether gradients shall flow to it.
         generator: default: the one of the device.
@@ -72,7 +72,7 @@ def randn(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Standard normal numbers; arguments as for :func:`rand`.
+    """Standard normal numbers, complex ones too have variance 1; arguments as for :func:`rand`.
 
     Example:
         >>> import nbdl
@@ -80,6 +80,8 @@ def randn(
         nbdl.Size([2, 3])
     """
     result = draw_floats(RandomNormal, "randn", new_shape("randn", size), dtype, device, generator)
+    if result.is_complex():
+        result = result * math.sqrt(0.5)
     return result.requires_grad_(requires_grad)
 
 

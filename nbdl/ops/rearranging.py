@@ -114,8 +114,10 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """
     if len(dims) != 2:
         raise RuntimeError(f"rot90: expected two rotation dims, got {list(dims)}")
+    if input.array.ndim < 2:
+        raise RuntimeError(f"rot90: expected total dims >= 2, but got total dims = {input.array.ndim}")
     a, b = (normalize_axis("rot90", dim, input.array.ndim) for dim in dims)
-    if a == b or input.array.ndim < 2:
+    if a == b:
         raise RuntimeError(f"rot90: rotation dims must be different axes, got {list(dims)}")
     turns = k % 4
     if turns == 0:

@@ -377,17 +377,24 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The slice ``start : start + length`` of one axis.
 
     Raises:
-        RuntimeError: it does not lie inside the axis.
+        RuntimeError: it does not end inside the axis, or there is no axis.
+        IndexError: it does not begin inside the axis.
 
     Example:
         >>> import nbdl
         >>> nbdl.arange(5).narrow(0, 1, 3)
         tensor([1, 2, 3])
     """
+    if not input.array.ndim:
+        raise RuntimeError("narrow: cannot be applied to a 0-dim tensor")
     axis = normalize_axis("narrow", dim, input.array.ndim)
     n = input.array.shape[axis]
+    if not -n <= start <= n:
+        raise IndexError(
+            f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})"
+        )
     start = start + n if start < 0 else start
-    if length < 0 or start < 0 or start + length > n:
+    if length < 0 or start + length > n:
         raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
     return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(input)
 

@@ -130,15 +130,45 @@ def test_in_place_forms(name: str) -> None:
     np.testing.assert_allclose(twice, 2 * x.grad.numpy())
 
 
-@pytest.mark.parametrize("zeros", [[], [(0, 0)], [(0, 0), (1, 0)]])
-def test_product_of_scattered_zeros(zeros: list[tuple[int, int]], check_op: Any) -> None:
-    source = X[:2].copy()
+PRODUCT_PLACES = np.array([[0, 1, 0], [0, 1, 1], [0, 0, 1]])
+PRODUCTS: dict[str, Any] = {  # the axis, places, zeros of the source
+    "no zero": (0, PRODUCT_PLACES, []),
+    "one zero": (1, PRODUCT_PLACES.T, [(0, 0)]),
+    "two in one place": (0, PRODUCT_PLACES, [(0, 0), (2, 0)]),
+    "nothing else in one place": (0, PRODUCT_PLACES, [(0, 0), (1, 0), (2, 0)]),
+    "two in two places": (1, PRODUCT_PLACES.T, [(0, 0), (1, 2)]),
+    "a part of the source": (0, PRODUCT_PLACES[:, :2], [(0, 0)]),
+}
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize(("axis", "index", "zeros"), PRODUCTS.values(), ids=PRODUCTS)
+def test_products_of_zeros(axis: int, index: Any, zeros: Any, include: bool, check_op: Any) -> None:
+    x, source = X[:2, :3].copy() if axis == 0 else X[:, :2].copy(), X[:, 1:].copy()
+    x[1, 1] = 0
     for place in zeros:
         source[place] = 0
-    index = np.zeros((2, 4), int)
     check_op(
-        lambda lib, x, i, s: x.scatter_reduce(0, i, s, "prod"), X, index, source, orders=1 if zeros else 2
+        lambda lib, x, i, s: x.scatter_reduce(axis, i, s, "prod", include_self=include),
+        x,
+        index,
+        source,
+        twin=index.shape == source.shape,  # PyTorch has no gradient otherwise
     )
+
+
+def test_derivatives_of_products_in_one_place(backend: str) -> None:
+    x, s = nbdl.tensor(2.0, requires_grad=True), nbdl.tensor(0.0, requires_grad=True)
+    slopes = nbdl.autograd.grad(x.scatter_reduce(0, nbdl.tensor(0), s, "prod"), (x, s), create_graph=True)
+    assert [slope.item() for slope in slopes] == [0, 2]
+    assert nbdl.autograd.grad(slopes[0], s)[0].item() == 1
+
+
+def test_extrema_of_truth_values() -> None:
+    x, source = nbdl.tensor([True, False, False]), nbdl.tensor([False, True, False])
+    index = nbdl.tensor([0, 1, 1])
+    assert x.scatter_reduce(0, index, source, "amax").tolist() == [True, True, False]
+    assert x.scatter_reduce(0, index, source, "amin", include_self=False).tolist() == [False, False, False]
 
 
 def test_extrema_share_the_gradient_among_ties() -> None:
