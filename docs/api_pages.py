@@ -18,7 +18,7 @@ TENSOR_PAGES = {
     ),
     "pointwise": (
         "Element by element",
-        ("arithmetic", "complex_numbers", "numbers", "special_functions", "pointwise"),
+        ("arithmetic", "closeness", "complex_numbers", "numbers", "special_functions", "pointwise"),
     ),
     "reductions": (
         "Reductions, sorting, statistics",

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["clone", "to", "type_as"]
 
-
 _CHOICE = Formula("where", where, 3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbdl.ops.arithmetic import *
 from nbdl.ops.buffers import *
 from nbdl.ops.calculus import *
+from nbdl.ops.closeness import *
 from nbdl.ops.complex_numbers import *
 from nbdl.ops.copying import *
 from nbdl.ops.counting import *
