@@ -173,6 +173,12 @@ class ModuleList(_Numbered):
 
     Args:
         modules: the first members.
+
+    Example:
+        >>> import nbdl
+        >>> layers = nbdl.nn.ModuleList([nbdl.nn.Linear(4, 4) for _ in range(3)])
+        >>> len(list(layers.parameters()))
+        6
     """
 
     def __init__(self, modules: Iterable[Module] | None = None):
@@ -194,6 +200,12 @@ class ModuleDict(Module):
 
     Args:
         modules: a mapping, or pairs of names and modules.
+
+    Example:
+        >>> import nbdl
+        >>> table = nbdl.nn.ModuleDict({"small": nbdl.nn.Linear(2, 2)})
+        >>> table["small"].in_features
+        2
     """
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
@@ -277,6 +289,11 @@ class ParameterList(_Numbered):
 
     Args:
         values: the first members.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.ParameterList([nbdl.zeros(2), nbdl.zeros(3)])[1].shape
+        nbdl.Size([3])
     """
 
     _keys: dict[str, None]
