@@ -90,7 +90,7 @@ class BoundedLBFGS(Method):
         limit = self._longest(point.x, direction)
         line = Line(objective, point, direction, limit, self._box)
         first = 1.0
-        if not self._memory.count:
+        if not self._memory.count and not self._box.is_bounded:
             (size,) = fetch(norm(direction))
             first = min(1.0, 1 / size) if size > 0 else 1.0
         try:
