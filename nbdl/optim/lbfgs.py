@@ -135,7 +135,7 @@ class _Run:
         value, first = point.value, state["n_iter"]
         previous, curvature = self._previous(point)
         status = Status.MAX_ITERATIONS if point.is_finite else Status.NON_FINITE
-        for iteration in range(self.group["max_iter"]):
+        for iteration in range(self.group["max_iter"] if point.is_finite else 0):
             if point.gradient_norm <= self.group["tolerance_grad"]:
                 status = Status.CONVERGED
                 break
@@ -208,8 +208,6 @@ class _Run:
 
     def _stuck(self, line: Line, point: Point) -> Status:
         """Why there is no next point: the line is flat, or the search failed."""
-        if not point.is_finite:
-            return Status.NON_FINITE
         is_flat = -self.group["tolerance_change"] < line.slope < 0 if "slope" in vars(line) else False
         return Status.SMALL_CHANGE if is_flat else Status.SEARCH_FAILED
 
