@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +26,7 @@ class Box:
         self.lower, self.upper = lower, upper
 
     @classmethod
-    def of(cls, caller: str, bounds: Any, like: Tensor) -> Box | None:
+    def of(cls, caller: str, bounds: Any, like: Tensor, by_side: bool = False) -> Box | None:
         """The box of what a user gave; None if nothing is bounded.
 
         Args:
@@ -33,6 +34,8 @@ class Box:
             bounds: None; n pairs (low, high), None or infinite where there is no bound; a pair of scalars or
                 arrays (lower, upper); or an object with ``lb`` and ``ub``.
             like: a vector (n,).
+            by_side: whether two pairs are (lower, upper), as ``scipy.optimize.least_squares`` has them, and
+                not the pairs of two variables, as ``scipy.optimize.minimize``.
 
         Raises:
             ValueError: there are not n of them, one is NaN, or a lower bound is above the upper one.
@@ -40,7 +43,7 @@ class Box:
         if bounds is None:
             return None
         n = like.numel()
-        lower, upper = _arrays(caller, bounds, n)
+        lower, upper = _arrays(caller, bounds, n, by_side)
         for name, array in (("lower", lower), ("upper", upper)):
             if np.isnan(array).any():
                 raise ValueError(f"{caller}: {name} bounds must not be NaN, got {array}")
@@ -89,11 +92,12 @@ class Box:
         return held.logical_not().to(x.dtype)
 
 
-def _arrays(caller: str, bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(caller: str, bounds: Any, n: int, by_side: bool) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper bounds (n,) in float64."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        bounds = (bounds.lb, bounds.ub)
-    elif all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in bounds):
+        bounds, by_side = (bounds.lb, bounds.ub), True
+    bounds = list(bounds) if isinstance(bounds, Iterable) else bounds
+    if not by_side and isinstance(bounds, list) and all(np.shape(pair) == (2,) for pair in bounds):
         if len(bounds) != n:
             raise ValueError(
                 f"{caller}: bounds must have one pair for each of the {n} variables, got {len(bounds)}"
@@ -102,7 +106,7 @@ def _arrays(caller: str, bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
             np.array([-np.inf if low is None else low for low, _ in bounds], np.float64),
             np.array([np.inf if high is None else high for _, high in bounds], np.float64),
         )
-    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+    if not isinstance(bounds, list) or len(bounds) != 2:
         raise ValueError(
             f"{caller}: bounds must be a sequence of pairs, or the pair (lower, upper); got {bounds!r}"
         )

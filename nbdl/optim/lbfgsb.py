@@ -94,7 +94,7 @@ class LBFGSB(ClosureOptimizer):
             return None
         sides = [_sides(group["bounds"], p) for group in groups for p in group["params"]]
         lower, upper = (np.concatenate(side) for side in zip(*sides, strict=True))
-        return Box.of("LBFGSB", (lower, upper), params[0].detach().new_zeros(len(lower)))
+        return Box.of("LBFGSB", (lower, upper), params[0].detach().new_zeros(len(lower)), by_side=True)
 
 
 def _sides(bounds: Any, param: Tensor) -> tuple[np.ndarray, np.ndarray]:

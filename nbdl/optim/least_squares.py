@@ -102,7 +102,7 @@ def least_squares(
     x, n = variables.start, variables.layout.size
     if n == 0:
         raise RuntimeError("least_squares: x0 has no elements")
-    box = Box.of("least_squares", bounds, x)
+    box = Box.of("least_squares", bounds, x, by_side=True)
     if box is not None and bool((box.project(x) != x).any()):
         raise ValueError("least_squares: x0 must lie within the bounds")
     scale = _scale(x_scale, x)
