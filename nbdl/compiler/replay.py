@@ -17,7 +17,7 @@ from nbdl.compiler.arrays import Memory, view_at
 from nbdl.compiler.graphs import GraphSteps, keeps_inputs, placed
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of
+from nbdl.compiler.recorder import address_of, extent_of, share_memory
 from nbdl.ops.pointwise import Pointwise
 from nbdl.utils.timing import wait_for_gpu
 
@@ -227,12 +227,7 @@ class Replay:
 
 def _overlap_partly(inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
     """Whether an output shares memory with an input without being it."""
-    return any(x is not out and _share_memory(x, out) for x in inputs for out in outputs)
-
-
-def _share_memory(a: Any, b: Any) -> bool:
-    (first, behind_first), (second, behind_second) = extent_of(a), extent_of(b)
-    return first < behind_second and second < behind_first
+    return any(x is not out and share_memory(x, out) for x in inputs for out in outputs)
 
 
 def _lies_like(spec: Any, out: Any) -> bool:
