@@ -59,6 +59,11 @@ class Report:
         """Floating-point operations of the improved program, roughly."""
         return sum(map(flops_of, self.improved.operations))
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the operands and results of all operations of the improved program."""
+        return sum(map(bytes_of, self.improved.operations))
+
     def __str__(self) -> str:
         return "\n".join(
             [

@@ -38,7 +38,9 @@ class CudaDataType(enum.IntEnum):
 
 class Epilogue(enum.IntEnum):
     DEFAULT = 1
+    RELU = 2
     BIAS = 4
+    RELU_BIAS = 6
 
 
 class MatmulDescAttribute(enum.IntEnum):
@@ -73,6 +75,8 @@ matmul_heuristic_result_dtype = np.dtype(
 )  # fmt: skip
 _objects: dict[int, dict[str, Any]] = {}
 _numbers = itertools.count(1)
+refused: set[int] = set()
+"""Epilogues for which there is no algorithm."""
 calls: list[dict[str, Any]] = []
 """The products that were computed or captured, with what was asked."""
 
@@ -144,6 +148,8 @@ def matmul_algo_get_heuristic(
 ) -> None:  # fmt: skip
     assert _objects[light_handle]["kind"] == "handle"
     wanted = _objects[preference]
+    if _objects[operation_desc]["EPILOGUE"] in refused:
+        raise cuBLASLtError("CUBLAS_STATUS_NOT_SUPPORTED")
     found = np.zeros(1, matmul_heuristic_result_dtype)
     found["workspace_size"] = 4096
     found["algo"]["data_"][0, :4] = [wanted[f"MIN_ALIGNMENT_{letter}_BYTES"] for letter in "ABCD"]
@@ -175,14 +181,17 @@ def matmul(
     if asked.get("TRANSB"):
         right = right.swapaxes(-1, -2)
     bias = None
-    if asked.get("EPILOGUE") == Epilogue.BIAS:
+    epilogue = Epilogue(asked["EPILOGUE"]).name
+    if "BIAS" in epilogue:
         bias = _memory(asked["BIAS_POINTER"], result.dtype, (result.shape[-2], 1), (result.itemsize, 0))
     calls.append(asked)
 
     def run() -> None:
         wide = np.result_type(factor, left.dtype) if left.dtype.kind == "f" else factor
         product = left.astype(wide) @ right.astype(wide)
-        result[...] = product if bias is None else product + bias.astype(wide)
+        if bias is not None:
+            product = product + bias.astype(wide)
+        result[...] = np.maximum(product, 0) if "RELU" in epilogue else product
 
     issue(run, [])
 

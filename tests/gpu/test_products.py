@@ -17,6 +17,8 @@ from nbdl import nn, optim
 from nbdl.backend import registry
 from nbdl.backend.cupy import libraries
 from nbdl.nn import functional as F
+from nbdl.ops.activated_linear import ActivatedLinear
+from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.matmul import LINEAR, MatMul
 
 pytestmark = pytest.mark.usefixtures("gpu")
@@ -45,7 +47,18 @@ def test_linear(lt: list, gpu: str, dtype: str, has_bias: bool) -> None:
     assert_same(LINEAR, random(3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias, scale=8)
     assert_same(LINEAR, random(2, 3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias, scale=8)
     if gpu == "standin":
-        assert [call.get("EPILOGUE", 1) for call in lt] == [4 if has_bias else 1] * 2
+        assert [call["EPILOGUE"] for call in lt] == [4 if has_bias else 1] * 2
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_activated_linear(lt: list, gpu: str, dtype: str, has_bias: bool) -> None:
+    bias = [random(4, dtype=dtype, seed=2)] if has_bias else []
+    operands = random(3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias
+    for name, expected in (("relu", 6 if has_bias else 2), ("tanh", 4 if has_bias else 1)):
+        assert_same(ActivatedLinear.of(formula_of(name)), *operands, scale=8)
+        if gpu == "standin":
+            assert lt[-1]["EPILOGUE"] == expected
 
 
 @pytest.mark.parametrize("transpose_a", [False, True])
@@ -82,6 +95,15 @@ def test_what_the_library_does_not_compute(lt: list) -> None:
     assert_same(product, random(0, 3), random(3, 4))
     assert_same(product, np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2))
     assert lt == []
+
+
+def test_what_there_is_no_epilogue_for(lt: list, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu == "real":
+        pytest.skip("the stand-in refuses")
+    monkeypatch.setattr(fake_lt, "refused", {2, 4, 6})
+    operands = random(3, 5), random(4, 5, seed=1), random(4, seed=2)
+    assert_same(ActivatedLinear.of(formula_of("relu")), *operands, scale=8)
+    assert [call["EPILOGUE"] for call in lt] == [1]
 
 
 def test_results_at_a_given_place(lt: list) -> None:
@@ -126,6 +148,7 @@ def test_a_whole_step_is_one_graph(lt: list) -> None:
     ((variant,),) = run._variants.values()
     (steps,) = variant.replay.steps
     assert (steps.graphs, steps.eager) == (1, [])
+    assert "linear_relu" in [call.primitive.label for call in steps.calls]
 
 
 def test_what_is_missing_is_told_once(

@@ -21,6 +21,7 @@ from nbdl.backend.cupy.pointwise import Output, plan_pointwise
 from nbdl.backend.cupy.pooling import CupyPooling
 from nbdl.backend.cupy.products import CupyProducts
 from nbdl.backend.cupy.random import CupyRandom
+from nbdl.backend.cupy.recurrent import CupyRecurrent
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
 from nbdl.backend.cupy.scanning import plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
@@ -49,6 +50,7 @@ class CupyBackend(
     CupyPooling,
     CupyProducts,
     CupyRandom,
+    CupyRecurrent,
     CupyScattering,
     CupySoftmax,
     NumpyBackend,

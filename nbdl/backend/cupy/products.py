@@ -22,8 +22,10 @@ import numpy as np
 from nbdl.backend.cupy.libraries import Lt, cublaslt, state, tell
 from nbdl.backend.cupy.placing import overlap
 from nbdl.formula import Formula, dtypes
+from nbdl.formula.functions import relu
 
 _ADD = Formula("add", lambda x, y: x + y, 2)
+_RELU = Formula("relu", relu, 1)
 _WORKSPACE = 32 << 20
 # Addresses are aligned to a power of two; of more than this cuBLASLt makes no use.
 _ALIGNMENT = 256
@@ -65,16 +67,27 @@ class CupyProducts:
             a = a.swapaxes(-1, -2)
         if transpose_b:
             b = b.swapaxes(-1, -2)
-        result = self._product(a, b, None, out)
+        result = self._product(a, b, (), out)
         return self._cupy_product(a, b, out) if result is None else result
 
     def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
         """``x @ weight.T + bias``; see :meth:`~nbdl.backend.numpy.NumpyBackend.linear`."""
-        result = self._product(x, weight.T, bias[0] if bias else None, out)
+        result = self._product(x, weight.T, bias, out)
         if result is not None:
             return result
-        result = self._cupy_product(x, weight.T, out)
+        result = self.matmul(x, weight.T, out=out)  # there may be an algorithm without a bias
         return self.pointwise(result, bias[0], formula=_ADD, out=result) if bias else result
+
+    def activated_linear(self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None) -> Any:
+        """``activation(x @ weight.T + bias)``; a rectifier in the same call.
+
+        What that makes of NaN is up to the library: NaN or 0.
+        """
+        if activation.outputs == _RELU.outputs:
+            result = self._product(x, weight.T, bias, out, is_rectified=True)
+            if result is not None:
+                return result
+        return self.pointwise(self.linear(x, weight, *bias), formula=activation, out=out)
 
     def _cupy_product(self, a: Any, b: Any, out: Any) -> Any:
         """By CuPy, bfloat16 in float32."""
@@ -88,12 +101,12 @@ class CupyProducts:
         out[...] = self.xp.matmul(a, b)
         return out
 
-    def _product(self, a: Any, b: Any, bias: Any, out: Any) -> Any:
-        """``a b + bias`` by cuBLASLt; None where it cannot compute it."""
+    def _product(self, a: Any, b: Any, bias: Sequence[Any], out: Any, is_rectified: bool = False) -> Any:
+        """``a b + bias``, or its positive part, by cuBLASLt; None where it cannot compute it."""
         if min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype or a.shape[-1] != b.shape[-2]:
             return None  # vectors, or what is an error
         kind = a.dtype.name
-        if kind not in _KINDS or not a.size or not b.size or (bias is not None and not _is_plain(bias, b)):
+        if kind not in _KINDS or not a.size or not b.size or not all(_is_plain(array, b) for array in bias):
             return None
         library = cublaslt()
         if library is None:
@@ -114,15 +127,15 @@ class CupyProducts:
         flat = result.reshape(*left.shape[:-1], b.shape[-1])
         _, product = self._matrices(flat)
         key = (
-            "product", kind, left_matrices, right_matrices, product, left.shape[:-2], bias is not None,
-            state.tf32, int(a.device.id), stream.ptr,
+            "product", kind, left_matrices, right_matrices, product, left.shape[:-2],
+            _EPILOGUES[bool(bias), is_rectified], state.tf32, int(a.device.id), stream.ptr,
         )  # fmt: skip
         plan = self._plans.get(key)
         if plan is None:
             plan = self._keep(key, Plan(library, self.xp, key))
         if plan.algorithm is None:
             return None
-        plan(left, right, bias, flat, stream)
+        plan(left, right, bias[0] if bias else None, flat, stream)
         if out is None or is_direct:
             return result
         out[...] = result
@@ -145,6 +158,10 @@ def _is_plain(bias: Any, b: Any) -> bool:
     return bias.dtype == b.dtype and bias.shape == (b.shape[-1],) and bias.flags.c_contiguous
 
 
+# By whether there is a bias, and a rectifier.
+_EPILOGUES = {
+    (False, False): "DEFAULT", (True, False): "BIAS", (False, True): "RELU", (True, True): "RELU_BIAS",
+}  # fmt: skip
 # By dtype: what is computed in, the dtype of the factors, that of the data, and the factors' in NumPy.
 _KINDS = {
     "float16": ("COMPUTE_32F", "CUDA_R_32F", "CUDA_R_16F", np.float32),
@@ -167,7 +184,8 @@ class Plan:
     """
 
     def __init__(self, library: Lt, xp: Any, key: Sequence[Any]):
-        _, kind, left, right, product, batch, self._has_bias, tf32, *_ = key
+        _, kind, left, right, product, batch, epilogue, tf32, *_ = key
+        self._has_bias = "BIAS" in epilogue
         self._api, self._handle = library.api, _handle(library, xp.cuda.runtime.getDevice())
         self._lock = threading.Lock()
         api, attributes, cublas = library.api, library.api.MatmulDescAttribute, library.cublas
@@ -180,8 +198,7 @@ class Plan:
         )
         for attribute, matrices in ((attributes.TRANSA, right), (attributes.TRANSB, left)):
             self._set(attribute, cublas.Operation.T if matrices.is_transposed else cublas.Operation.N)
-        if self._has_bias:
-            self._set(attributes.EPILOGUE, api.Epilogue.BIAS)
+        self._set(attributes.EPILOGUE, api.Epilogue[epilogue])
         self._layouts = [
             self._layout(getattr(library.kinds, data), matrices, math.prod(batch))
             for matrices in (right, left, product)
