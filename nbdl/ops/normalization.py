@@ -209,7 +209,8 @@ def normalize(
         RuntimeError: weight or bias do not broadcast over x, or the dtypes differ.
     """
     affine = [tensor for tensor in (weight, bias) if tensor is not None]
-    return apply(Normalize.of(axes, eps, centred, weight is not None), x, *affine)
+    primitive = Normalize.of(axes, eps, centred, weight is not None)
+    return primitive.compose(x, *affine) if x.is_complex() else apply(primitive, x, *affine)
 
 
 def normalize_with(

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
-from nbdl.ops.creation import finfo
 from nbdl.ops.inplace import call_in_place
-from nbdl.ops.joining import pad_constant
 from nbdl.ops.normalization import normalize, normalize_with
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.pooling import avg_pool
+from nbdl.ops.type_rules import finfo
 
 _RUNNING = Formula("running_mean", lambda old, new, momentum: (1 - momentum) * old + momentum * new, 3)
 # The running variance is unbiased, the one that normalises is not.
@@ -241,9 +241,9 @@ def rms_norm(
         RuntimeError: the shapes do not fit.
     """
     axes, (scale,) = _trailing("rms_norm", input, normalized_shape, weight)
-    return normalize(input, scale, None, axes, finfo(input.dtype).eps if eps is None else eps, centred=False)[
-        0
-    ]
+    if eps is None:
+        eps = finfo(dtypes.real_of(input.dtype)).eps
+    return normalize(input, scale, None, axes, eps, centred=False)[0]
 
 
 def group_norm(
