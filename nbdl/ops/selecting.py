@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.autograd.inplace import apply_in_place
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import multiply, where
+from nbdl.ops.bags import EmbeddingBagInput
 from nbdl.ops.batching import aligned, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
@@ -89,9 +91,16 @@ class Index(LinearMap):
         (gradient,) = gradients
         indices = [node.input(k) for k in range(1, len(node.edges))]
         assert gradient is not None
+        if self._is_a_table(node, gradient, indices[0]):
+            return apply(EmbeddingBagInput.of(False, None, node.shape(0)[0]), gradient, indices[0]), None
         zeros = gradient.new_zeros(node.shape(0))
         added = apply_in_place(IndexPut.of(self.axes, True), zeros, gradient, *indices)
         return added, *[None] * len(indices)
+
+    def _is_a_table(self, node: Node, gradient: Tensor, index: Tensor) -> bool:
+        """Whether rows of a table were read one by one, as an embedding does, on the CPU."""
+        is_plain = isinstance(gradient.array, np.ndarray) and not mode.batch_levels
+        return is_plain and self.axes == (0,) and len(node.shape(0)) == 2 and index.array.ndim == 1
 
 
 class IndexPut(Primitive):
