@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 DOCS = Path(__file__).resolve().parent
-ENTRY = re.compile(r"\(pictures/(\w+\.png)\) `(\w+\.py)`")
+ENTRY = re.compile(r"\(pictures/(\w+\.png)\)\n`(\w+\.py)`")
 COLOURS = 128  # of the palette; these pictures need no more, and take a third of the room
 
 

@@ -234,7 +234,8 @@ def fit(
                 start = saving.resume()
     if sys.stderr.isatty():
         helpers.append(callbacks.Progress())
-    return nbdl.utils.fit(step, batches, epochs, helpers, evaluate, start).history
+    with refusing(OSError):  # of the checkpoint
+        return nbdl.utils.fit(step, batches, epochs, helpers, evaluate, start).history
 
 
 def save_picture(path: Path, draw: Callable[..., object], rows: int = 1, columns: int = 1) -> None:

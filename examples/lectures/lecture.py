@@ -159,7 +159,10 @@ def _options(description: str, argv: list[str] | None, seed: int) -> argparse.Na
 
 def _usable_backend(parser: argparse.ArgumentParser, wanted: str | None) -> str:
     if wanted is None:
-        return nbdl.get_backend()
+        try:
+            return nbdl.get_backend()
+        except (ValueError, RuntimeError) as error:  # of the environment variable NBDL_BACKEND
+            parser.error(str(error).partition("\n")[0])
     states = {state.name: state for state in nbdl.backend.status()}
     if wanted not in states:
         parser.error(f"unknown backend {wanted!r}; there are {', '.join(states)}")
