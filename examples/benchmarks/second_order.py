@@ -3,7 +3,7 @@
 
     python examples/benchmarks/second_order.py
     python examples/benchmarks/second_order.py --methods bfgs,trust-exact --problems Wood,Beale
-    python examples/benchmarks/second_order.py --plot second_order.png
+    python examples/benchmarks/second_order.py --plot examples/benchmarks/results/second_order.png
 
 Both get the same functions and exact derivatives, by automatic differentiation, and the same tolerance of the
 gradient. What is counted are evaluations of the function. Nothing is timed.
@@ -355,11 +355,12 @@ def main(argv: list[str] | None = None) -> int:
         for name, by_method in found.items():
             broken |= {f"{method}, {name}": end for method, (end, honest) in by_method.items() if not honest}
     print("\n".join(sections))
+    if options.plot is not None:
+        plot(results, options.plot)
+        sections.append(f"\n![Evaluations of nbdl and SciPy, a dot a problem]({options.plot.name})")
     report.write(
         options.out, "second_order", "Second-order methods", described, [], sections + details, results
     )
-    if options.plot is not None:
-        plot(results, options.plot)
     print(f"\nwritten: {options.out / 'second_order'}.md and .json")
     for name, claim in broken.items():
         print(f"does not hold: {name}: {claim}", file=sys.stderr)

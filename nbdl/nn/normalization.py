@@ -12,6 +12,7 @@ from nbdl.nn import init
 from nbdl.nn.module import Module
 from nbdl.nn.parameter import Parameter
 from nbdl.ops.creation import empty, ones, tensor, zeros
+from nbdl.ops.normalization import count_up
 
 
 class _ChannelNorm(Module):
@@ -96,8 +97,7 @@ class _BatchNorm(_ChannelNorm):
         self._check_rank(input)
         momentum = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
-            with no_grad():
-                self.num_batches_tracked.add_(1)
+            count_up(self.num_batches_tracked)
             if self.momentum is None:  # the plain mean of all batches
                 momentum = 1.0 / self.num_batches_tracked.item()
         uses_batch = self.training or self.running_mean is None

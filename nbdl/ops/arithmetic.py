@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import modulus
-from nbdl.ops.creation import result_type
 from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
+from nbdl.ops.type_rules import finfo, result_type
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
@@ -62,19 +64,6 @@ def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     def operation(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         both = isinstance(input, Tensor) and isinstance(other, Tensor)
         result = apply(plain, input, other) if both else call(formula, input, other)
-        return result if out is None else written(name, result, out)
-
-    return _described(operation, name, doc, plain)
-
-
-def _power(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
-    """As :func:`_binary`, the second operand being called ``exponent``."""
-    formula = formula_of(name)
-    plain = Pointwise.of(formula, 0)
-
-    def operation(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
-        both = isinstance(input, Tensor) and isinstance(exponent, Tensor)
-        result = apply(plain, input, exponent) if both else call(formula, input, exponent)
         return result if out is None else written(name, result, out)
 
     return _described(operation, name, doc, plain)
@@ -137,8 +126,6 @@ logical_not = _unary("logical_not", "Whether x is 0.")
 bitwise_not = _unary("bitwise_not", "All bits flipped.")
 
 multiply = mul = _binary("multiply", "x * y.")
-pow = _power("pow", "input to the power exponent.")
-float_power = _power("float_power", "input to the power exponent, in floats.")
 true_divide = _binary("divide", "x / y, in floats.")
 floor_divide = _binary("floor_divide", "floor(x / y); 0 for integers divided by 0.")
 remainder = _binary("remainder", "x - y * floor(x / y): the sign of y.")
@@ -178,6 +165,40 @@ def abs(input: Any) -> Tensor:
 
 
 absolute = abs
+
+
+_POW = formula_of("pow")
+
+
+def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+    """``input`` to the power ``exponent``."""
+    if isinstance(exponent, Tensor) and (_is_complex(exponent) or _is_complex(input)):
+        result = _complex_power(input, exponent)
+    else:
+        result = call(_POW, input, exponent)
+    return result if out is None else written("pow", result, out)
+
+
+def _is_complex(value: Any) -> bool:
+    return value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value)
+
+
+def _complex_power(input: Any, exponent: Tensor) -> Tensor:
+    """exp(exponent * log(input)), whose derivative by the exponent asks for no order; 0 by itself."""
+    dtype = result_type(input, exponent)
+    base = input.to(dtype) if isinstance(input, Tensor) else exponent.new_tensor(input, dtype=dtype)
+    is_zero = eq(base, 0)
+    power = exp(exponent * log(where(is_zero, 1, base)))
+    return where(is_zero, call(_POW, base, exponent.detach()), power)
+
+
+def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+    """``input`` to the power ``exponent`` in float64, or complex128."""
+    is_complex = result_type(input, exponent).kind == "c"
+    wide = np.dtype(np.complex128 if is_complex else np.float64)
+    base, power = (x.to(wide) if isinstance(x, Tensor) else x for x in (input, exponent))
+    return pow(base, power, out=out)
+
 
 _add, _subtract, _divide = formula_of("add"), formula_of("subtract"), formula_of("divide")
 SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
@@ -362,8 +383,6 @@ def nan_to_num(
     """NaN and infinities replaced, infinities by default with the largest finite values."""
     if not input.is_floating_point():
         return input.clone()
-    from nbdl.ops.creation import finfo
-
     limits = finfo(input.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
@@ -418,8 +437,20 @@ _ISCLOSE = Formula(
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``."""
-    close = call(_ISCLOSE, input, other, rtol, atol)
+    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``.
+
+    Raises:
+        RuntimeError: a tolerance is negative.
+    """
+    for label, tolerance in (("rtol", rtol), ("atol", atol)):
+        if tolerance < 0:
+            raise RuntimeError(f"isclose: {label} must be greater than or equal to zero, but got {tolerance}")
+    if input.is_complex() or other.is_complex():
+        close = logical_or(
+            eq(input, other), logical_and(isfinite(other), abs(input - other) <= atol + rtol * abs(other))
+        )
+    else:
+        close = call(_ISCLOSE, input, other, rtol, atol)
     return logical_or(close, logical_and(isnan(input), isnan(other))) if equal_nan else close
 
 

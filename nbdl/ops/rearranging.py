@@ -11,10 +11,12 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
-from nbdl.ops.joining import at_least, cat, pad_constant, split_axis, stack, tensor_list
+from nbdl.ops.joining import at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
-from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
+from nbdl.ops.shape import movedim, narrow, reshape, transpose
+from nbdl.ops.views import Slice
 
 __all__ = [
     "block_diag", "broadcast_tensors", "cartesian_prod", "combinations", "flip", "fliplr", "flipud",
@@ -102,8 +104,10 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """
     if len(dims) != 2:
         raise RuntimeError(f"rot90: expected two rotation dims, got {list(dims)}")
+    if input.array.ndim < 2:
+        raise RuntimeError(f"rot90: expected total dims >= 2, but got total dims = {input.array.ndim}")
     a, b = (normalize_axis("rot90", dim, input.array.ndim) for dim in dims)
-    if a == b or input.array.ndim < 2:
+    if a == b:
         raise RuntimeError(f"rot90: rotation dims must be different axes, got {list(dims)}")
     turns = k % 4
     if turns == 0:

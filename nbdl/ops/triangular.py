@@ -16,7 +16,7 @@ from nbdl.formula.functions import where
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import normalize_axis
-from nbdl.ops.shape import Diagonal
+from nbdl.ops.views import Diagonal
 
 __all__ = [
     "diag", "diag_embed", "diagflat", "one_hot", "tril", "tril_", "tril_indices", "triu", "triu_",
@@ -63,20 +63,20 @@ def triu_(input: Tensor, diagonal: int = 0) -> Tensor:
     return apply_in_place(_DROP, input, _below("triu_", input, diagonal - 1))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Rows and columns of the elements on and below a diagonal, (2, count) in row-major order."""
-    return _indices(np.tri(row, col, offset, dtype=bool), device)
+    return _indices(np.tri(row, col, offset, dtype=bool), dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Rows and columns of the elements on and above a diagonal, (2, count) in row-major order."""
-    return _indices(~np.tri(row, col, offset - 1, dtype=bool), device)
+    return _indices(~np.tri(row, col, offset - 1, dtype=bool), dtype, device)
 
 
-def _indices(mask: np.ndarray, device: Any) -> Tensor:
+def _indices(mask: np.ndarray, dtype: Any, device: Any) -> Tensor:
     from nbdl.ops.creation import tensor
 
-    return tensor(np.stack(mask.nonzero()), device=device)
+    return tensor(np.stack(mask.nonzero()), dtype=dtype, device=device)
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -102,11 +102,9 @@ class HessianFree(OutputsOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["structural_damping"] and group["damping"] == 0:
-            raise ValueError(
-                "HessianFree: structural_damping counts relative to damping, which must be above 0, got "
-                f"damping={group['damping']}"
-            )
+        for name in ("preconditioner", "structural_damping"):
+            if group[name] and group["damping"] == 0:
+                raise ValueError(f"HessianFree: {name} needs a damping above 0, got {group['damping']}")
 
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         if closure is None or not self.param_groups[0]["structural_damping"]:

@@ -95,10 +95,10 @@ def rrelu(
     """x above 0, slope * x below, with random slopes from [lower, upper] in training, else their mean.
 
     Raises:
-        ValueError: ``lower`` is above ``upper``.
+        RuntimeError: ``lower`` is above ``upper``.
     """
     if lower > upper:
-        raise ValueError(
+        raise RuntimeError(
             f"rrelu: lower bound should be less than or equal to the upper bound, got {lower} and {upper}"
         )
     if not training:
@@ -136,10 +136,10 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         approximate: ``none``, or ``tanh`` for their approximation.
 
     Raises:
-        ValueError: another approximation.
+        RuntimeError: another approximation.
     """
     if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
+        raise RuntimeError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
     return call(_GELU if approximate == "none" else _GELU_TANH, input)
 
 
@@ -165,7 +165,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + abs(x))."""
-    return call(_SOFTSIGN, input)
+    return input / (1 + input.abs()) if input.is_complex() else call(_SOFTSIGN, input)
 
 
 def tanhshrink(input: Tensor) -> Tensor:

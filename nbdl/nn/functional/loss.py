@@ -116,6 +116,9 @@ def l1_loss(
 ) -> Tensor:
     """abs(x - y), see :func:`mse_loss`."""
     _warn_if_broadcast("l1_loss", input, target)
+    if input.is_complex() or target.is_complex():  # the modulus has a rule of its own
+        distance = (input - target).abs()
+        input, target = distance, distance.zeros_like()
     if weight is not None:
         return _weighted_mean(
             "l1_loss", reduced("l1_loss", _ABSOLUTE, "none", input, target), weight, reduction

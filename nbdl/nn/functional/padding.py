@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops import joining
+from nbdl.ops import padding
 
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -103,6 +103,6 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     untouched = [(0, 0)] * (input.array.ndim - len(pairs))
     widths_of = [*untouched, *reversed(pairs)]
     if mode == "circular":  # what is cut off does not come back on the other side
-        input = joining.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
+        input = padding.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
         widths_of = [(max(a, 0), max(b, 0)) for a, b in widths_of]
-    return joining.pad(input, widths_of, mode, 0 if value is None else value)
+    return padding.pad(input, widths_of, mode, 0 if value is None else value)
