@@ -12,10 +12,13 @@ from typing import Any
 
 # Functions of nbdl: heading of a page, and the modules that define them, of nbdl.ops if nothing else is said.
 TENSOR_PAGES = {
-    "creation": ("Making tensors", ("creation", "type_rules", "random", "rejection", "spectral_windows")),
+    "creation": (
+        "Making tensors",
+        ("creation", "new_like", "type_rules", "random", "rejection", "spectral_windows"),
+    ),
     "pointwise": (
         "Element by element",
-        ("arithmetic", "complex_numbers", "numbers", "special_functions", "pointwise"),
+        ("arithmetic", "closeness", "complex_numbers", "numbers", "special_functions", "pointwise"),
     ),
     "reductions": (
         "Reductions, sorting, statistics",

@@ -325,7 +325,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--problems", help="names of problems, separated by commas; default: all")
     parser.add_argument("--out", type=Path, default=FOLDER / "results", help="folder of the report")
     parser.add_argument("--plot", type=Path, help="where to save a picture; default: none")
-    parser.add_argument("--no-endings", action="store_true", help="leave out problems without a minimum")
     options = parser.parse_args(argv)
     methods = options.methods.split(",")
     for method in methods:
@@ -349,11 +348,11 @@ def main(argv: list[str] | None = None) -> int:
         print(details[-1], flush=True)
     sections = [summary_table(summaries, {method: len(found) for method, found in results.items()})]
     broken = {method: found.broken() for method, found in summaries.items() if found.broken()}
-    if not options.no_endings:
-        found = {one.name: {method: ends(method, one) for method in METHODS} for one in endings()}
-        sections.append(endings_table(found))
-        for name, by_method in found.items():
-            broken |= {f"{method}, {name}": end for method, (end, honest) in by_method.items() if not honest}
+    without = [method for method in METHODS if method in methods or methods == list(COUNTERPARTS)]
+    found = {one.name: {method: ends(method, one) for method in without} for one in endings()}
+    sections.append(endings_table(found))
+    for name, by_method in found.items():
+        broken |= {f"{method}, {name}": end for method, (end, honest) in by_method.items() if not honest}
     print("\n".join(sections))
     if options.plot is not None:
         plot(results, options.plot)

@@ -249,6 +249,12 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
     Returns:
         int64 of shape (count, ndim), or a tuple of vectors (one for a 0-d tensor).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nonzero(nbdl.tensor([[0, 1], [2, 0]]))
+        tensor([[0, 1],
+                [1, 0]])
     """
     if as_tuple and input.array.ndim == 0:
         input = input.reshape(1)
@@ -290,6 +296,11 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
     Raises:
         ValueError: a length is negative.
         TypeError: the indices are no integers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unravel_index(nbdl.tensor([5]), (2, 3))
+        (tensor([1]), tensor([2]))
     """
     lengths = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(n < 0 for n in lengths):
@@ -338,6 +349,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     Raises:
         IndexError: a position is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).index_select(1, nbdl.tensor([2, 0]))
+        tensor([[2, 0],
+                [5, 3]])
     """
     axis, positions = vector_index("index_select", input, dim, index)
     if input.array.ndim == 0:
@@ -346,7 +363,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements of the flattened tensor, in the shape of ``index``."""
+    """Elements of the flattened tensor, in the shape of ``index``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(10, 16).reshape(2, 3).take(nbdl.tensor([0, 5]))
+        tensor([10, 15])
+    """
     return apply(
         Index.of((0,)), input.reshape(-1) if input.array.size else input.reshape(0), index.to(np.int64)
     )
@@ -379,7 +402,13 @@ def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha:
 
 @numpy_keywords
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis."""
+    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(3).index_add(0, nbdl.tensor([0, 0, 2]), nbdl.ones(3))
+        tensor([2., 0., 1.])
+    """
     return index_add_(writable_copy(input, index, source), dim, index, source, alpha=alpha)
 
 

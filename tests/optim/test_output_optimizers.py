@@ -285,16 +285,18 @@ def test_structural_damping_keeps_the_states_of_a_recurrent_network():
     nbdl.manual_seed(1)
     network, out = nn.RNN(2, 6), nn.Linear(6, 1)
     params = [*network.parameters(), *out.parameters()]
-    x = nbdl.randn(8, 16, 2)
-    y = x[0, :, :1]  # the first input, after eight steps
+    x = nbdl.randn(5, 16, 2)
+    y = x[0, :, :1]  # the first input, after five steps
 
     def closure():
         states, _ = network(x)
         return out(states[-1]), y, states.transpose(0, 1)
 
-    optimizer = optim.HessianFree(params, nn.MSELoss(), structural_damping=0.1, preconditioner=0.75)
-    losses = [optimizer.step(closure).item() for _ in range(30)]
-    assert losses[-1] < 0.05 * losses[0]
+    optimizer = optim.HessianFree(
+        params, nn.MSELoss(), structural_damping=0.1, preconditioner=0.75, max_cg_iterations=30
+    )
+    losses = [optimizer.step(closure).item() for _ in range(12)]
+    assert losses[-1] < 0.1 * losses[0]
 
 
 MODEL = nn.Linear(2, 2)

@@ -48,7 +48,7 @@ def test_claims_that_do_not_hold_are_told(monkeypatch, capsys, tmp_path):
     pytest.importorskip("scipy.optimize")
     monkeypatch.syspath_prepend(str(PROGRAM.parent))
     module = importlib.import_module("second_order")
-    arguments = ["--methods", "bfgs", "--problems", "Beale,Wood", "--no-endings", "--out", str(tmp_path)]
+    arguments = ["--methods", "bfgs", "--problems", "Beale,Wood", "--out", str(tmp_path)]
     for name, value, said in (
         ("MEDIAN_RATIO", 0.1, "bfgs: median ratio"),
         ("LARGEST_RATIO", 0.1, "bfgs: largest ratio"),

@@ -103,6 +103,13 @@ def batch_norm(
     Raises:
         ValueError: there is only one value a channel in training.
         RuntimeError: the shapes do not fit, or evaluation lacks statistics.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([[1.0], [3.0]])
+        >>> nbdl.nn.functional.batch_norm(x, None, None, training=True)
+        tensor([[-1.0000],
+                [ 1.0000]])
     """
     ndim = input.array.ndim
     if ndim < 2:
@@ -224,6 +231,11 @@ def layer_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.layer_norm(nbdl.tensor([[1.0, 3.0]]), (2,))
+        tensor([[-1.0000,  1.0000]])
     """
     axes = _trailing("layer_norm", input, normalized_shape, weight, bias)
     return normalize(input, weight, bias, axes, eps)[0]
@@ -269,6 +281,11 @@ def group_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.group_norm(nbdl.randn(2, 6, 5), 3).shape
+        nbdl.Size([2, 6, 5])
     """
     shape = input.array.shape
     if len(shape) < 2:
