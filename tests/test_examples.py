@@ -27,7 +27,15 @@ def run(name: str, *arguments: str, missing: tuple[str, ...] = ()) -> subprocess
         f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
     )
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
+            "-c",
+            code,
+        ],
         capture_output=True,
         text=True,
         timeout=120,

@@ -26,7 +26,14 @@ def run_python(
 ) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "NBDL_BACKEND"}
     return subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
+            *arguments,
+        ],
         cwd=cwd,
         env=inherited | environment,
         capture_output=True,

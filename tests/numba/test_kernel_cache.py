@@ -299,7 +299,15 @@ def test_threads_compile_once(cache):
 
 def test_processes_share_a_folder(tmp_path):
     code = "from nbdl.backend.numba.launch import launch; print(launch.__name__)"
-    command = [sys.executable, "-W", "error", "-c", code]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-W",
+        "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
+        "-c",
+        code,
+    ]
     environment = {**os.environ, "NBDL_CACHE_DIR": str(tmp_path)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in both] == ["launch\n", "launch\n"]

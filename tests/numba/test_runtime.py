@@ -66,7 +66,15 @@ def entry_points(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
+            "-c",
+            code,
+        ],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -439,3 +447,15 @@ print([str(warning.message)[:26] for warning in caught])
     assert result.stdout.splitlines() == ["workqueue workqueue", "['Numba found neither OpenMP']"], (
         result.stderr
     )
+
+
+def test_a_broken_tbb_in_the_environment_is_passed_over(tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libtbb.so.12").write_text("no library")
+    code = f"""
+import sys
+from nbdl.backend.numba import threads
+sys.prefix = {str(tmp_path)!r}
+print(threads.threading_layer())
+"""
+    assert run_python(code).stdout.strip() in ("omp", "tbb", "workqueue")

@@ -10,12 +10,15 @@ would end it. Start worker processes by `spawn` or `forkserver` where they shoul
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from operator import index
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numba
@@ -110,6 +113,7 @@ def _start_numba() -> str:
     config.set_environment_default("GOMP_SPINCOUNT", "1000")
     if numba.config.THREADING_LAYER == "default" and numba.config.THREADING_LAYER_PRIORITY == _NUMBA_PRIORITY:
         numba.config.THREADING_LAYER_PRIORITY = _PRIORITY
+    _load_tbb()
     numba.get_num_threads()  # starts the threads
     layer = numba.threading_layer()
     if layer == "workqueue":
@@ -121,6 +125,17 @@ def _start_numba() -> str:
         )
     _log.debug("threading layer %s, %d threads", layer, get_num_threads())
     return layer
+
+
+def _load_tbb() -> None:
+    """Load the TBB of ``pip install tbb``, which lies where the system's loader does not look."""
+    for path in sorted(Path(sys.prefix, "lib").glob("libtbb.so.12*")):
+        try:
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            _log.debug("%s cannot be loaded: %s", path, error)
+        else:
+            return
 
 
 def _publish() -> None:
