@@ -11,6 +11,7 @@ from weakref import WeakSet
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
+from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import BackwardProgram, record_backward
@@ -90,6 +91,7 @@ class Variant(NamedTuple):
         storages: what it changes in place.
         backward: connects the results to the tape, if they need gradients.
         switches: leaves from outside, and whether they require gradients.
+        writes: what it changes, which must not be shared with what else it reads.
     """
 
     replay: Replay
@@ -100,6 +102,7 @@ class Variant(NamedTuple):
     storages: list[Any]
     backward: BackwardProgram | None
     switches: list[tuple[Tensor, bool]]
+    writes: Writes
 
     def fits(self) -> bool:
         """Whether what the program would find of gradients is what it was recorded with."""
@@ -117,6 +120,8 @@ class Variant(NamedTuple):
             refresh()
         arrays = self.replay(*arguments.arrays)
         note_changes(self.storages)
+        for k in self.writes.inputs:
+            arguments.tensors[k].mark_changed()
         for leaf, gradient in self.gradients:
             leaf.tensor.grad = gradient
         if self.backward is not None:
@@ -181,6 +186,8 @@ class Compiled:
         key = (self._captured.token(), backend, modes["grad"], modes["inference"], casts, arguments.key)
         for variant in self._variants.get(key, ()):
             if variant.fits():
+                if variant.writes.collide(arguments.arrays):
+                    return self.function(*args, **kwargs)
                 return variant.run(arguments)
         return self._record(key, arguments)
 
@@ -243,7 +250,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, recording.backend)
+        return Profile(replay.operations, seconds, replay.backend)
 
     def clear(self) -> None:
         """Forget all programs."""
@@ -280,6 +287,7 @@ class Compiled:
             _forget_when_threads_change()
         _free_idle_memory()
         key = self._key_now(key)
+        writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
             replay,
@@ -290,6 +298,7 @@ class Compiled:
             recording.storages,
             recording.backward,
             [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
+            writes,
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
@@ -331,8 +340,8 @@ class _Recording:
     def __init__(self, compiled: Compiled, arguments: Arguments, with_lines: bool):
         self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
         leaves = compiled._known_leaves.values()
-        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
         args, kwargs = arguments.for_recording()
+        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
         with recorder:
             result = compiled.function(*args, **kwargs)
         found, self.tree = flatten(result)
