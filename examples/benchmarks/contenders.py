@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # Where the first two are set, NumPy's OpenBLAS runs kernels of another CPU, at half speed; under the third,
 # every process compiles the packages again that are not installed as wheels.
@@ -70,7 +70,7 @@ TRAINING = (
     Contender("scipy-jax", "scipy", "jax", "jax", {"OPENBLAS_NUM_THREADS": "1"}),
     Contender("autograd", "autograd", "", "autograd"),
 )
-KERNELS = (NBDL, NBDL_NUMPY, Contender("numpy", "numpy", "", "numpy"), TORCH)
+KERNELS = (NBDL, replace(NBDL_NUMPY, default=False), Contender("numpy", "numpy", "", "numpy"), TORCH)
 
 
 def choose(table: Sequence[Contender], names: str | None) -> tuple[list[Contender], list[str]]:

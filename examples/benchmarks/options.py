@@ -28,10 +28,9 @@ def make_parser(
     """The options of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
     names = ", ".join(contender.name for contender in table)
+    slow = ", ".join(contender.name for contender in table if not contender.default)
     parser.add_argument("--only", default=",".join(programs), help=f"some of {', '.join(programs)}")
-    parser.add_argument(
-        "--contenders", help=f"of {names}; default: the installed ones, those of torch-compile apart"
-    )
+    parser.add_argument("--contenders", help=f"of {names}; default: the installed ones but {slow}")
     parser.add_argument("--threads", type=int, default=2, help="of every contender, default 2")
     parser.add_argument(
         "--rounds", type=int, default=defaults.rounds, help="blocks a contender, default %(default)s"

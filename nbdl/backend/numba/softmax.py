@@ -29,7 +29,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
-_FEW_CLASSES = 64  # for which loops across the rows are faster than loops along them
+# Loops across the rows are faster than loops along them where a row is shorter than so many bytes, if there
+# are enough rows: the block of rows must not be mostly empty.
+_SHORT_ROW, _CLASSES_A_ROW = 1024, 3
 _DIRECTIONS = {True: "across_rows", False: "of_rows"}
 _EXPONENTIAL_WORK = 10.0  # of an element, in additions
 
@@ -149,11 +151,9 @@ def _is_supported(arrays: Sequence[Array]) -> bool:
 
 def _is_across_rows(x: Array, axis: int) -> bool:
     """Whether loops across the rows suit x better than loops along its classes."""
-    return (
-        x.shape[axis] < _FEW_CLASSES
-        or _spec_strides(_spec_like(x))[axis] != 1
-        or x.strides[axis] != x.itemsize
-    )
+    classes = x.shape[axis]
+    is_short = classes * x.itemsize < _SHORT_ROW and classes * classes <= _CLASSES_A_ROW * x.size
+    return is_short or _spec_strides(_spec_like(x))[axis] != 1 or x.strides[axis] != x.itemsize
 
 
 def _split(strides: Strides, axis: int, rank: int) -> _Operand:
