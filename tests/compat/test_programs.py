@@ -16,10 +16,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import generative
 import mechanisms
+import probabilistic
+import representations
 import sequences
 import supervised
+import training
 
-PROGRAMS = [p for module in (supervised, sequences, generative, mechanisms) for p in module.PROGRAMS]
+MODULES = (supervised, sequences, generative, mechanisms, probabilistic, representations, training)
+PROGRAMS = [program for module in MODULES for program in module.PROGRAMS]
 
 
 @pytest.fixture
@@ -36,6 +40,7 @@ def double() -> Iterator[None]:
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("double", "backend")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_same_losses(program: Callable[[Any], list[float]]) -> None:
     import torch
