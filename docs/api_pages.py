@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 TENSOR_PAGES = {
-    "creation": ("Making tensors", ("creation", "random", "spectral_windows")),
+    "creation": ("Making tensors", ("creation", "type_rules", "random", "rejection", "spectral_windows")),
     "pointwise": (
         "Element by element",
         ("arithmetic", "complex_numbers", "numbers", "special_functions", "pointwise"),
@@ -20,31 +20,25 @@ TENSOR_PAGES = {
         "Reductions, sorting, statistics",
         (
             "reduction",
+            "extrema",
             "statistics",
             "quantiles",
             "counting",
             "sorting",
             "scanning",
+            "segments",
             "calculus",
         ),
     ),
     "shapes": (
         "Shapes, joining, rearranging",
-        (
-            "shape",
-            "layout",
-            "joining",
-            "rearranging",
-            "triangular",
-            "copying",
-            "buffers",
-        ),
+        ("shape", "layout", "joining", "rearranging", "triangular", "copying", "buffers"),
     ),
     "indexing": (
         "Indexing, gathering, scattering",
-        ("indexing", "selecting", "scattering", "window_scattering"),
+        ("indexing", "selecting", "masks", "scattering", "window_scattering"),
     ),
-    "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases")),
+    "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
 }
 
 MODULES = {

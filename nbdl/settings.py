@@ -7,6 +7,7 @@ from typing import Any
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.cupy import libraries
 from nbdl.backend.device import get_default_device, set_default_device
 from nbdl.formula.dtypes import set_default_dtype
 
@@ -80,7 +81,9 @@ def set_default_tensor_type(t: Any) -> None:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Remembered; products of float32 are always computed in float32.
+    """Say whether products of float32 on a GPU may be computed in TF32: unless it is ``highest``, they may.
+
+    On the CPU float32 is float32. Programs that were compiled before stay as they are.
 
     Raises:
         RuntimeError: not ``highest``, ``high`` or ``medium``.
@@ -90,6 +93,7 @@ def set_float32_matmul_precision(precision: str) -> None:
             f"set_float32_matmul_precision: {precision!r} is not one of {', '.join(_PRECISIONS)}"
         )
     _State.precision = precision
+    libraries.state.tf32 = precision != "highest"
 
 
 def get_float32_matmul_precision() -> str:

@@ -10,6 +10,7 @@ nothing points forward: the graph is freed by reference counts alone.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class Node:
         needs: bit k is set where operand k needs a gradient.
         saved: the operands, None where the rule reads only their shape; None for all once freed.
         saved_outputs: arrays of the outputs if the rule reads them.
+        carrying: weak references to the outputs where they carry tangents (with others the node would keep
+            itself); who reads an output that is gone computes it again.
         specs: (shape, dtype) of every output.
         time: when it was recorded; operands are always older.
         refill: computes the saved values of a checkpoint again.
@@ -65,6 +68,7 @@ class Node:
     saved_outputs: tuple | None = None
     output_storage: tuple | None = None
     hooks: Hooks | None = None
+    carrying: tuple | None = None
     origin: str | None = None
     refill: Callable[[], None] | None = None
     restored: int = 0
@@ -115,7 +119,10 @@ class Node:
         """
         if self.saved is None:
             self.restore()
-        if self.saved_outputs is None:  # operands carry tangents: compute the outputs again, tangents and all
+        if self.saved_outputs is None:  # operands carry tangents, and so must the outputs
+            kept = self.carrying[k]() if self.carrying else None
+            if kept is not None and (kept.storage is None or kept.storage.changed <= self.time):
+                return kept
             result = self.primitive(*self.inputs)
             return result[k] if isinstance(result, tuple) else result
         array = self.saved_outputs[k]
@@ -228,7 +235,12 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     else:
         out = _plain(result)
     if mode.dual_level and primitive.differentiable:
-        return _carry_tangents(primitive, inputs, out)
+        carried = _carry_tangents(primitive, inputs, out)
+        first = out[0] if type(out) is tuple else out
+        if carried is not out and (edge := first.edge) is not None:
+            node = edge if type(edge) is Node else edge.node
+            node.carrying = tuple(map(weakref.ref, carried if type(carried) is tuple else (carried,)))
+        return carried
     if mode.anomaly:
         _check_finite(primitive, out)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -249,7 +250,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, recording.backend)
+        return Profile(replay.operations, seconds, replay.backend)
 
     def clear(self) -> None:
         """Forget all programs."""
@@ -266,6 +267,7 @@ class Compiled:
     def _record(self, key: Any, arguments: Arguments) -> Any:
         """Run the function, and keep its program."""
         failures = self._failures.get(arguments.key, 0)
+        _free_idle_memory()
         recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         if recording.escaped:
@@ -283,7 +285,7 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-            _free_idle_memory()
+        _free_idle_memory()
         key = self._key_now(key)
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
@@ -326,10 +328,10 @@ def _forget_when_threads_change() -> None:
 
 
 def _free_idle_memory() -> None:
-    """What the recorded run needed is not needed any more: a program has memory of its own."""
-    from nbdl.backend.numba import pool
-
-    pool.clear()
+    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+    pool = sys.modules.get("nbdl.backend.numba.pool")
+    if pool is not None:
+        pool.clear()
 
 
 class _Recording:

@@ -304,7 +304,8 @@ class _Tracer:
         self._inputs: list[tuple[Buffer, tuple[int, int], Any]] = []
         for number, array in enumerate(inputs):
             start, stop = extent_of(array)
-            self._inputs.append((Buffer(INPUT, stop - start, number, array), (start, stop), owner_of(array)))
+            buffer = Buffer(INPUT, stop - start, number, array, isinstance(array, np.ndarray))
+            self._inputs.append((buffer, (start, stop), owner_of(array)))
 
     @property
     def inputs(self) -> list[Buffer]:
@@ -328,9 +329,11 @@ class _Tracer:
         if found is None:
             start, stop = extent_of(owner)
             number = len(self._owners)
-            buffer = Buffer(kind, stop - start, number, owner if kind == CAPTURED else None)
-            found = self._buffers[key] = buffer, start
-            self._owners[buffer] = weakref.ref(owner, lambda _: self._buffers.pop(key, None))
+            kept = owner if kind == CAPTURED else None
+            buffer = Buffer(kind, stop - start, number, kept, isinstance(owner, np.ndarray))
+            buffers = self._buffers  # the callback holds this and not the tracer, which would be a cycle
+            found = buffers[key] = buffer, start
+            self._owners[buffer] = weakref.ref(owner, lambda _: buffers.pop(key, None))
         return found
 
     def is_temporary(self, owner: Any) -> bool:
@@ -364,7 +367,8 @@ class _Tracer:
         from nbdl.ops.copying import COPY
 
         strides = np.empty(window.shape, window.dtype).strides
-        out = Window(Buffer(OUTPUT, window.nbytes, len(self._owners)), 0, window.shape, strides, window.dtype)
+        buffer = Buffer(OUTPUT, window.nbytes, len(self._owners), on_host=window.buffer.on_host)
+        out = Window(buffer, 0, window.shape, strides, window.dtype)
         operations.append(Operation(COPY, [window], [out]))
         return out
 

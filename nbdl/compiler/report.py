@@ -40,8 +40,8 @@ class Report:
 
     def __init__(self, recorded: Program, improved: Program, backend: NumpyBackend):
         self.recorded, self.improved = recorded, improved
-        self._backend = backend
-        self._steps = len(Replay(improved, backend).steps)
+        replay = Replay(improved, backend)
+        self._backend, self._steps = replay.backend, len(replay.steps)
 
     @property
     def recorded_bytes(self) -> int:

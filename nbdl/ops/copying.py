@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.autograd.batching import Batch, apply_batched, level_of, lifted
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import Device, device_of, transfer
@@ -86,6 +87,8 @@ class Transfer(LinearMap):
         (x,) = inputs
         if x.batch is not None:
             return apply_batched(self, inputs, x.batch.level)
+        if mode.recorder is not None:
+            mode.recorder.refuse("a copy to another device", "give the function tensors of one device")
         return wrap(self, inputs, transfer(x.array, self.device))
 
     batch = over_leading_axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,12 @@ class BoundedLBFGS(Method):
             if found is None:
                 return point, status or Status.SEARCH_FAILED
             return found.point, status
+
+    def save(self, state: dict[str, Any]) -> None:
+        self._memory.save(state)
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._memory.load(state)
 
     def _searched(self, objective: Objective, point: Point) -> tuple[Sample | None, Status | None]:
         """The end of a search towards the minimizer of the model; what it tells of curvature is learned."""

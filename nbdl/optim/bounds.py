@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import from_numpy
 
 
@@ -59,6 +61,12 @@ class Box:
     def projected_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
         """x - P(x - g), which is 0 exactly at stationary points."""
         return x - self.project(x - gradient)
+
+    def seen_from(self, origin: Tensor, units: Tensor) -> Box:
+        """The bounds of u where x = origin + units u; a variable whose unit is 0 has none, and stays."""
+        moves = units > 0
+        lower, upper = ((side - origin) / where(moves, units, 1.0) for side in (self.lower, self.upper))
+        return Box(where(moves, lower, -math.inf), where(moves, upper, math.inf))
 
     def free(self, x: Tensor, gradient: Tensor) -> Tensor:
         """1 where a variable may move against the gradient, 0 where it is held at a bound (n,)."""

@@ -8,7 +8,7 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
-from nbdl.optim.closure import ClosureObjective
+from nbdl.optim.closure import ClosureObjective, relative_units
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
@@ -100,7 +100,7 @@ class LBFGS(Optimizer):
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss and its gradients")
         params = [p for group in self.param_groups for p in group["params"]]
-        objective = ClosureObjective("LBFGS", params, closure, scales=self._scales())
+        objective = ClosureObjective("LBFGS", params, closure, scales=relative_units(self.param_groups))
         with no_grad():
             _Run(self, objective, self.state[params[0]]).iterate()
         return objective.first_loss
@@ -109,14 +109,6 @@ class LBFGS(Optimizer):
     def rate(self) -> float:
         """The largest learning rate of the groups."""
         return max(float(group["lr"]) for group in self.param_groups)
-
-    def _scales(self) -> list[float] | None:
-        """The unit of each parameter; None where all groups have one learning rate."""
-        largest = self.rate
-        rates = [float(group["lr"]) for group in self.param_groups for _ in group["params"]]
-        if all(rate == largest for rate in rates):
-            return None
-        return [(rate / largest) ** 0.5 for rate in rates]
 
 
 class _Run:

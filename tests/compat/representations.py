@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from common import integers, numbers, seeded
+from compat.common import integers, numbers, seeded
 
 
 def contrastive(torch: Any) -> list[float]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from compat import generative, mechanisms, probabilistic, representations, sequences, supervised, training
 
 import nbdl
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import generative
-import mechanisms
-import probabilistic
-import representations
-import sequences
-import supervised
-import training
 
 MODULES = (supervised, sequences, generative, mechanisms, probabilistic, representations, training)
 PROGRAMS = [program for module in MODULES for program in module.PROGRAMS]

@@ -7,7 +7,7 @@ import math
 from collections import OrderedDict
 from typing import Any
 
-from common import integers, numbers, seeded
+from compat.common import integers, numbers, seeded
 
 
 def implicit_layers(torch: Any) -> list[float]:

@@ -11,13 +11,25 @@ import importlib.machinery
 import operator
 import sys
 import types
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from gpu import emulator
 from gpu import standin_device as device_module
-from gpu.standin_device import CUDARuntimeError, Device, Memory, MemoryPointer, Stream, counters, pool
+from gpu.standin_device import (
+    CUDARuntimeError,
+    Device,
+    Memory,
+    MemoryPointer,
+    Stream,
+    counters,
+    is_capturing,
+    issue,
+    pool,
+    wait,
+)
 
 
 # ---------------------------------------------------------------------------------------------- arrays
@@ -107,7 +119,7 @@ class ndarray:
     strides = property(lambda self: self._host.strides)
     flags = property(lambda self: Flags(self._host.flags))
     device = property(lambda self: Device(self._memory.device))
-    data = property(lambda self: MemoryPointer(self._host.ctypes.data, self._memory))
+    data = property(lambda self: MemoryPointer(self._memory, self._host.ctypes.data - self._memory.ptr))
     T = property(lambda self: self.transpose())
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +146,7 @@ class ndarray:
 
     # -- the host waits
     def get(self) -> np.ndarray:
-        counters.synchronisations += 1
+        wait("a copy to the host")
         return self._host.copy()
 
     def item(self, *args: int) -> Any:
@@ -168,14 +180,19 @@ class ndarray:
         return self._view(self._host[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        key, value = _unwrapped(key), _unwrapped(value)
-        with np.errstate(all="ignore"):
-            self._host[key] = value
+        used = _memories([self, key, value])
+        host, key, value = self._host, _unwrapped(key), _unwrapped(value)
+
+        def run() -> None:
+            with np.errstate(all="ignore"):
+                host[key] = value
+
+        issue(run, used)
 
     def reshape(self, *shape: Any) -> ndarray:
         shape = shape[0] if len(shape) == 1 else shape
         result = self._host.reshape(shape)
-        return self._view(result) if np.shares_memory(result, self._host) else _stored(result)
+        return self._view(result) if np.may_share_memory(result, self._host) else self.copy().reshape(shape)
 
     def ravel(self) -> ndarray:
         return self.reshape(-1)
@@ -244,8 +261,7 @@ def _stored(host: Any) -> ndarray:
 def _empty(shape: Any, dtype: Any, strides: Sequence[int] | None = None) -> ndarray:
     dtype = np.dtype(dtype)
     shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    memory = Memory(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
-    pool.allocate(memory)
+    memory = device_module.allocate(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
     order = (
         sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
         if strides
@@ -266,17 +282,60 @@ def _check_devices(values: Sequence[Any]) -> None:
 def _apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None, **kwargs: Any) -> Any:
     """NumPy's function on the host arrays, its result stored in device memory."""
     _check_devices([*args, out])
-    with np.errstate(all="ignore"):
-        result = function(*map(_unwrapped, args), **{key: _unwrapped(value) for key, value in kwargs.items()})
+    if out is not None and not isinstance(out, ndarray):
+        raise TypeError(f"out must be a cupy.ndarray, got {type(out).__name__}")
+    values, named = _unwrapped(list(args)), {key: _unwrapped(value) for key, value in kwargs.items()}
+
+    def compute() -> Any:
+        with np.errstate(all="ignore"):
+            return function(*values, **named)
+
+    if not is_capturing():
+        return _delivered(compute(), out)
+    name = getattr(function, "__name__", "")
+    if name in _BLAS:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    if name in _WAITING:
+        wait(name)
+    result = _delivered(compute(), out, is_shape_only=True)
+    arrays = result if isinstance(result, (tuple, list)) else [result]
+    targets = [array._host for array in arrays]  # not the arrays: a graph keeps no memory
+
+    def run() -> None:
+        found = compute()
+        for target, host in zip(targets, found if isinstance(found, (tuple, list)) else [found], strict=True):
+            target[...] = host
+
+    issue(run, _memories([list(args), list(kwargs.values()), *arrays]))
+    return result
+
+
+# What is a matrix product, and what the host has to wait for.
+_BLAS = frozenset(("dot", "einsum", "matmul", "tensordot", "vdot"))
+_WAITING = frozenset(("argwhere", "nonzero", "unique"))
+
+
+def _delivered(result: Any, out: ndarray | None, is_shape_only: bool = False) -> Any:
+    """A result in device memory: in that of ``out``, if it is given."""
     if isinstance(result, (tuple, list)):
         entries = [_stored(entry) for entry in result]
         return entries if isinstance(result, list) else tuple(entries)
     if out is None:
         return _stored(result)
-    if not isinstance(out, ndarray):
-        raise TypeError(f"out must be a cupy.ndarray, got {type(out).__name__}")
-    out._host[...] = result
+    if not is_shape_only:
+        out._host[...] = result
     return out
+
+
+def _memories(values: Sequence[Any]) -> list[Memory]:
+    """The memory of the arrays in a nest of values."""
+    found = []
+    for value in values:
+        if isinstance(value, ndarray):
+            found.append(value._memory)
+        elif isinstance(value, (list, tuple)):
+            found += _memories(value)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- kernels
@@ -284,6 +343,8 @@ class RawModule:
     """`cupy.RawModule`."""
 
     def __init__(self, *, code: str, options: tuple[str, ...] = (), backend: str = "nvrtc"):
+        if is_capturing():
+            raise CUDARuntimeError("a module is loaded while the stream is captured", 900)
         self._module = emulator.Module(code)
 
     def get_function(self, name: str) -> Callable[..., None]:
@@ -300,17 +361,21 @@ class RawModule:
             for k, value in enumerate(args):
                 if isinstance(value, np.ndarray):
                     raise TypeError(f"Unsupported type {type(value)} (argument {k})")
-            counters.launches += 1
             arrays = [value for value in args if isinstance(value, ndarray)]
             _check_devices(arrays)
-            kernel(
-                grid,
-                block,
-                [value._host if isinstance(value, ndarray) else value for value in args],
-                shared_mem,
-            )
-            for array in arrays:
-                array._memory.check()
+            operands = [value._host if isinstance(value, ndarray) else value for value in args]
+            memories = _memories(arrays)
+
+            def run() -> None:
+                counters.launches += 1
+                kernel(grid, block, operands, shared_mem)
+                for reference in references:
+                    memory = reference()
+                    if memory is not None:  # a graph's, which is still the pool's
+                        memory.check()
+
+            references = [weakref.ref(memory) for memory in memories]
+            issue(run, memories)
 
         return launch
 
@@ -331,7 +396,9 @@ class ufunc:
     def at(self, array: ndarray, key: Any, value: Any) -> None:
         if self.__name__ not in ("add", "subtract", "maximum", "minimum"):
             raise NotImplementedError(f"`{self.__name__}.at` is not supported yet")
-        self._function.at(array._host, _unwrapped(key), _unwrapped(value))
+        used = _memories([array, key, value])
+        key, value = _unwrapped(key), _unwrapped(value)
+        issue(functools.partial(self._function.at, array._host, key, value), used)
 
 
 _UFUNCS = [
@@ -367,6 +434,8 @@ def asarray(data: Any, dtype: Any = None) -> ndarray:
         if data._memory.device != device_module.current_device():
             data = _stored(data._host)  # CuPy copies between devices
         return data if dtype is None or data.dtype == dtype else data.astype(dtype)
+    if is_capturing():
+        wait("a copy from the host")
     return _stored(np.asarray(data, dtype))
 
 
@@ -391,7 +460,9 @@ def broadcast_to(data: ndarray, shape: tuple[int, ...]) -> ndarray:
 
 
 def put_along_axis(array: ndarray, indices: ndarray, values: Any, axis: int) -> None:
-    np.put_along_axis(array._host, _unwrapped(indices), _unwrapped(values), axis)
+    used = _memories([array, indices, values])
+    indices, values = _unwrapped(indices), _unwrapped(values)
+    issue(functools.partial(np.put_along_axis, array._host, indices, values, axis), used)
 
 
 def copyto(target: ndarray, source: Any) -> None:
@@ -425,6 +496,8 @@ def _linalg(name: str) -> Callable[..., Any]:
     def function(a: ndarray, *args: Any, **kwargs: Any) -> Any:
         if a.dtype not in (np.float32, np.float64, np.complex64, np.complex128):
             raise TypeError(f"Unsupported dtype: {a.dtype}")
+        if is_capturing():
+            raise NotImplementedError("calling cuSOLVER API during stream capture is currently unsupported")
         try:
             return _apply(getattr(np.linalg, name), a, *args, **kwargs)
         except np.linalg.LinAlgError:
@@ -468,6 +541,8 @@ def make_module() -> types.ModuleType:
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime
     cuda.Event, cuda.get_elapsed_time = device_module.Event, device_module.get_elapsed_time
     cuda.get_current_stream = device_module.get_current_stream
+    cuda.Graph, cuda.MemoryPool = device_module.Graph, device_module.MemoryPool
+    cuda.MemoryPointer, cuda.using_allocator = MemoryPointer, device_module.using_allocator
     cuda.is_available = lambda: True
     cuda.memory = types.SimpleNamespace(OutOfMemoryError=device_module.OutOfMemoryError)
     module.get_default_memory_pool = lambda: pool
