@@ -229,8 +229,6 @@ def draw(results: Results, *grid: Any) -> None:
         axes.set(
             title=workload.title, xlabel=workload.size_name, ylabel=workload.unit, xscale="log", yscale="log"
         )
-        axes.title.set_size(9)
-        axes.grid(alpha=0.3)
         axes.legend()
 
 

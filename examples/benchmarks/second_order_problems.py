@@ -30,6 +30,7 @@ class Problem(NamedTuple):
         minima: the published values of local minima, and infima at infinity. That of the logistic regression
             was found by these programs.
         bounds: pairs (lower, upper), None for no bound; None where there are none at all.
+        gtol: the tolerance of the gradient; smaller where the minimum is so flat that others say nothing.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Problem(NamedTuple):
     start: list[float]
     minima: tuple[float, ...]
     bounds: list[tuple[float | None, float | None]] | None = None
+    gtol: float = 1e-6
 
 
 def _constant(values: Sequence[float] | np.ndarray) -> Tensor:
@@ -327,8 +329,8 @@ def problems() -> list[Problem]:
             "Osborne 2", _osborne_2, [1.3, 0.65, 0.65, 0.7, 0.6, 3, 5, 7, 2, 4.5, 5.5], 4.01377e-2, 1.78981
         ),
         _squares("Watson 6", _watson, [0] * 6, 2.28767e-3),
-        _squares("Watson 9", _watson, [0] * 9, 1.39976e-6),
-        _squares("Watson 12", _watson, [0] * 12, 4.72238e-10),
+        _squares("Watson 9", _watson, [0] * 9, 1.39976e-6)._replace(gtol=1e-8),
+        _squares("Watson 12", _watson, [0] * 12, 4.72238e-10)._replace(gtol=1e-8),
         _squares("extended Rosenbrock 20", _extended_rosenbrock, [-1.2, 1.0] * 10, 0.0),
         _squares("Powell singular 20", _powell_singular, [3, -1, 0, 1] * 5, 0.0),
         _squares("penalty I 10", _penalty_1, range(1, 11), 7.08765e-5),

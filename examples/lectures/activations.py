@@ -117,7 +117,7 @@ def show(lesson: Lesson) -> None:
                 a.formula,
                 a.range,
                 *(f"{v:.3f}" for v in a.function(nbdl.tensor(points)).tolist()),
-                *(f"{v:.3f}" for v in derivative(a.function, points)),
+                *(f"{v + 0.0:.3f}" for v in derivative(a.function, points)),
             )
             for name, a in ACTIVATIONS.items()
         ],

@@ -8,8 +8,8 @@ An operand is seen in one of two ways:
   last). Tasks sum rows side by side, so the work has three stages: sums of each task, coefficients of each
   column, the result;
 * *lines*: the elements behind one mean are contiguous lines (layer norm: one; batch norm with channels
-  apart: one an image). Each mean belongs to one task; only the gradients of a weight along the line are
-  summed by task.
+  apart: one an image; group norm: one a channel of the group). Each mean belongs to one task; only the
+  gradients of a weight that several means share are summed by task.
 
 Sums are taken in float64. Words that are called a place hold the number of an operand, -1 if it is not there.
 """
@@ -41,11 +41,14 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     COLUMNS,  # of the matrix; elements of a line
     LINE_STRIDE,  # from line to line of one mean
     MEAN_STRIDE,  # from the first line of one mean to that of the next
-    WEIGHT_ALONG,  # the weight runs along the line, not from mean to mean
+    WEIGHT_RUNS,  # along the line, from line to line, or from mean to mean
+    PERIOD,  # means after which a weight that runs from line to line begins again
+    WEIGHTS,  # elements of a weight that several means share
     SUMS,  # address of the sums: for each task two float64 vectors
     TASKS,  # how many there are
     COEFFICIENTS,  # address of three vectors, an element a column
-) = range(FIRST_WORD, FIRST_WORD + 19)
+) = range(FIRST_WORD, FIRST_WORD + 21)
+BY_MEAN, ALONG, BY_LINE = range(3)  # the ways a weight runs
 
 
 @subroutine(fastmath=FASTMATH_REASSOC)
@@ -271,7 +274,7 @@ def make_line_result(dtype):
         eps = float64_at(args + EPS * 8, 1)[0]
         weight, bias = _operand(args, load_int64(args, WEIGHT)), _operand(args, load_int64(args, BIAS))
         means, variances = _operand(args, load_int64(args, MEAN)), _operand(args, load_int64(args, VARIANCE))
-        count, along = float(lines * n), load_int64(args, WEIGHT_ALONG) != 0
+        count, runs, period = float(lines * n), load_int64(args, WEIGHT_RUNS), load_int64(args, PERIOD)
         for row in range(lo, hi):
             x = _operand(args, load_int64(args, X)) + row * load_int64(args, MEAN_STRIDE) * size
             y = _operand(args, load_int64(args, RESULT)) + row * load_int64(args, MEAN_STRIDE) * size
@@ -285,22 +288,21 @@ def make_line_result(dtype):
             for k in range(lines):
                 squares += sum_of_squares(x + k * step, n, mean)
             view(variances + row * size, 1)[0] = real(squares / count)
-            scale, offset = 1.0 / math.sqrt(squares / count + eps), real(0)
-            if not along and weight != 0:
-                scale *= float(view(weight + row * size, 1)[0])
-            if not along and bias != 0:
-                offset = view(bias + row * size, 1)[0]
+            scale = 1.0 / math.sqrt(squares / count + eps)
             for k in range(lines):
-                if along:
-                    write(x + k * step, y + k * step, n, mean, real(scale), offset, weight, bias)
+                if runs == ALONG:
+                    write(x + k * step, y + k * step, n, mean, real(scale), real(0), weight, bias)
                 else:
-                    write(x + k * step, y + k * step, n, mean, real(scale), offset, 0, 0)
+                    place = (row % period * lines + k if runs == BY_LINE else row) * size
+                    factor = scale * float(view(weight + place, 1)[0]) if weight != 0 else scale
+                    offset = view(bias + place, 1)[0] if bias != 0 else real(0)
+                    write(x + k * step, y + k * step, n, mean, real(factor), offset, 0, 0)
 
     return line_result
 
 
 def make_line_gradient(dtype):
-    """The gradient; rows are means. Gradients of a weight along the line are left as sums of the task."""
+    """The gradient; rows are means. Gradients of a weight that means share are left as sums of the task."""
     size, view = np.dtype(dtype).itemsize, _view(dtype)
     real = np.dtype(dtype).type
 
@@ -349,44 +351,55 @@ def make_line_gradient(dtype):
         eps, count = float64_at(args + EPS * 8, 1)[0], float(lines * n)
         weight, gw, gb = _operand(args, load_int64(args, WEIGHT)), load_int64(args, GW), load_int64(args, GB)
         means, variances = _operand(args, load_int64(args, MEAN)), _operand(args, load_int64(args, VARIANCE))
-        along = load_int64(args, WEIGHT_ALONG) != 0
-        sums = load_int64(args, SUMS) + task * n * 16
-        if along:
-            cleared = float64_at(sums, 2 * n)
-            for j in range(2 * n):
-                cleared[j] = 0.0
+        runs, period, weights = (
+            load_int64(args, WEIGHT_RUNS),
+            load_int64(args, PERIOD),
+            load_int64(args, WEIGHTS),
+        )
+        sums = load_int64(args, SUMS) + task * weights * 16
+        shared = float64_at(sums, 2 * weights)
+        for j in range(2 * weights):
+            shared[j] = 0.0
         for row in range(lo, hi):
             offset = row * load_int64(args, MEAN_STRIDE) * size
             x, g = _operand(args, load_int64(args, X)) + offset, _operand(args, load_int64(args, G)) + offset
             gx = _operand(args, load_int64(args, GX)) + offset
             mean = view(means + row * size, 1)[0] if means != 0 else real(0)
             scale = 1.0 / math.sqrt(float(view(variances + row * size, 1)[0]) + eps)
+            along, first = weight if runs == ALONG else 0, row % period * lines
             total, product = 0.0, 0.0
             for k in range(lines):
-                parts = add_sums(x + k * step, g + k * step, n, mean, weight if along else 0)
-                total += parts[0]
-                product += parts[1]
-                if along:
+                parts = add_sums(x + k * step, g + k * step, n, mean, along)
+                factor = 1.0
+                if runs == ALONG:
                     add_weight_sums(x + k * step, g + k * step, n, mean, real(scale), sums, sums + n * 8)
+                elif runs == BY_LINE:
+                    factor = float(view(weight + (first + k) * size, 1)[0])
+                    shared[first + k] += parts[1] * scale
+                    shared[weights + first + k] += parts[0]
+                total += factor * parts[0]
+                product += factor * parts[1]
             factor = scale
-            if not along and weight != 0:
+            if runs == BY_MEAN and weight != 0:
                 factor *= float(view(weight + row * size, 1)[0])
                 view(_operand(args, gw) + row * size, 1)[0] = real(product * scale)
                 view(_operand(args, gb) + row * size, 1)[0] = real(total)
             a, b = real(factor), real(factor * scale * scale * product / count)
             c = real(factor * total / count) if means != 0 else real(0)
             for k in range(lines):
-                write(x + k * step, g + k * step, gx + k * step, n, mean, weight if along else 0, a, b, c)
+                if runs == BY_LINE:
+                    a = real(scale * float(view(weight + (first + k) * size, 1)[0]))
+                write(x + k * step, g + k * step, gx + k * step, n, mean, along, a, b, c)
 
     return line_gradient
 
 
 def make_weight_gradient(dtype):
-    """Stage 2 of the gradient of lines: weight and bias along the line, from the sums of all tasks."""
+    """Stage 2 of the gradient of lines: a weight and a bias that means share, from the sums of all tasks."""
     view, real = _view(dtype), np.dtype(dtype).type
 
     def weight_gradient(args, lo, hi, task):
-        n = load_int64(args, COLUMNS)
+        n = load_int64(args, WEIGHTS)
         gw, gb = view(_operand(args, load_int64(args, GW)), n), view(_operand(args, load_int64(args, GB)), n)
         for j in range(lo, hi):
             product, total = 0.0, 0.0

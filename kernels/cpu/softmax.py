@@ -14,7 +14,7 @@ from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64, stack_int64
 from nbdl.kernels.cpu.microkernel import tile_shape, transpose_kernel
 
-MAX_OPERANDS = 4
+MAX_OPERANDS = 5
 MAX_LOOPS = 3
 # Words of the argument block; strides count elements.
 CLASSES = MAX_OPERANDS
@@ -292,12 +292,22 @@ def make_softmax_input(dtype, logarithm):
     return softmax_input
 
 
-def make_cross_entropy_input(dtype):
-    """The kernel of the gradient of the losses: operands probabilities, classes, g, x. Rows: rows of x."""
+def make_cross_entropy_input(dtype, shared):
+    """The kernel of the gradient of the losses. Rows: rows of x.
+
+    Operands: probabilities, classes, g, x; `shared` probabilities, classes, g, share, x: all rows have
+    g * share, which are numbers.
+    """
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
     real = np.dtype(dtype).type
-    zero, one = real(0), real(1)
+    zero, one, result = real(0), real(1), 4 if shared else 3
+
+    @subroutine
+    def slope(args, row):
+        """The gradient of the loss of a row."""
+        g = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0]
+        return g * view(load_int64(args, 3), 1)[0] if shared else g
 
     @subroutine(inlined=False)
     def scale(source, target, factor, n):
@@ -325,9 +335,9 @@ def make_cross_entropy_input(dtype):
         """Rows behind each other with one g, as the mean of the losses has: long loops."""
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
         labels, step = load_int64(args, 1), load_int64(args + _STRIDES[1], 0)
-        g = view(load_int64(args, 2), 1)[0]
+        g = slope(args, 0)
         for first in range(lo, hi, _ROWS_IN_CACHE):
-            p, x = load_int64(args, 0) + first * n * size, load_int64(args, 3) + first * n * size
+            p, x = load_int64(args, 0) + first * n * size, load_int64(args, result) + first * n * size
             last = min(first + _ROWS_IN_CACHE, hi)
             scale(p, x, g, (last - first) * n)
             for row in range(first, last):
@@ -340,18 +350,18 @@ def make_cross_entropy_input(dtype):
 
     def cross_entropy_input(args, lo, hi, task):
         n, ignored = load_int64(args, CLASSES), load_int64(args, IGNORED)
-        p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 3)
+        p_step, x_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + result)
         adjacent = p_step == 1 and x_step == 1
         p_row, g_row = load_int64(args + _STRIDES[0], 0), load_int64(args + _STRIDES[2], 0)
-        x_row = load_int64(args + _STRIDES[3], 0)
+        x_row = load_int64(args + _STRIDES[result], 0)
         if adjacent and load_int64(args, LOOPS) == 1 and p_row == n and g_row == 0 and x_row == n:
             adjacent_rows(args, lo, hi)
             return
         for row in range(lo, hi):
             p = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
-            g = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)[0]
-            x = load_int64(args, 3) + _row_offset(args, row, args + _STRIDES[3]) * size
+            g = slope(args, row)
+            x = load_int64(args, result) + _row_offset(args, row, args + _STRIDES[result]) * size
             if adjacent:
                 scale(p, x, g, n)
             else:

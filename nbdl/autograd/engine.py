@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, OutputEdge, mark_changed
 from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend import registry
+
+_time_of = attrgetter("time")
 
 
 def backward(
@@ -337,29 +340,31 @@ def _call_hooks(node: Node, gradients: list[Tensor | None]) -> None:
 
 def _nodes_towards(roots: Sequence[Tensor], targets: dict[Any, Tensor]) -> dict[Node, bool]:
     """The nodes on a path from ``roots`` to a target; the value says whether the path goes on below."""
-    reachable: dict[Node, None] = {}
-    stack = [_node_of(root.edge) for root in roots]
+    reachable: set[Node] = set()
+    stack = [root.edge for root in roots]
     while stack:
-        node = stack.pop()
-        if node is None or node in reachable:
-            continue
-        reachable[node] = None
-        stack.extend(_node_of(edge) for edge in node.edges)
+        edge = stack.pop()
+        node = edge.node if type(edge) is OutputEdge else edge
+        if type(node) is Node and node not in reachable:
+            reachable.add(node)
+            stack.extend(node.edges)
+    inner = {key[0] for key in targets if type(key) is tuple}
     useful: dict[Node, bool] = {}
-    for node in sorted(reachable, key=lambda node: node.time):
-        below = any(
-            edge is not None and (_node_of(edge) in useful if _node_of(edge) is not None else edge in targets)
-            for edge in node.edges
-        )
-        if below or any((node, index) in targets for index in range(len(node.specs))):
+    for node in sorted(reachable, key=_time_of):
+        below = False
+        for edge in node.edges:
+            kind = type(edge)
+            if kind is Node:
+                below = edge in useful
+            elif kind is OutputEdge:
+                below = edge.node in useful
+            elif edge is not None:
+                below = edge in targets
+            if below:
+                break
+        if below or node in inner:
             useful[node] = below
     return useful
-
-
-def _node_of(edge: Any) -> Node | None:
-    if type(edge) is Node:
-        return edge
-    return edge.node if type(edge) is OutputEdge else None
 
 
 def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) -> None:

@@ -220,28 +220,28 @@ def apply(primitive: Primitive, *inputs: Tensor) -> Any:
 
 def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     """What ``primitive`` made of ``inputs``, arrays or batches, as tensors, recorded where it is needed."""
-    if mode.batch_levels:
+    modes = mode.__dict__
+    if modes["batch_levels"]:
         if type(result) is Batch:
             return wrap(primitive, inputs, (result,))[0]
         if type(result) is tuple and type(result[0]) is Batch:
             inputs = [lifted(tensor, result[0].level) for tensor in inputs]
-    if mode.grad and primitive.differentiable:
+    out = None
+    if modes["grad"] and primitive.differentiable:
         for tensor in inputs:
             if tensor.requires_grad:
                 out = _record(primitive, inputs, result)
                 break
-        else:
-            out = _plain(result)
-    else:
+    if out is None:
         out = _plain(result)
-    if mode.dual_level and primitive.differentiable:
+    if modes["dual_level"] and primitive.differentiable:
         carried = _carry_tangents(primitive, inputs, out)
         first = out[0] if type(out) is tuple else out
         if carried is not out and (edge := first.edge) is not None:
             node = edge if type(edge) is Node else edge.node
             node.carrying = tuple(map(weakref.ref, carried if type(carried) is tuple else (carried,)))
         return carried
-    if mode.anomaly:
+    if modes["anomaly"]:
         _check_finite(primitive, out)
     return out
 
@@ -293,7 +293,11 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
         outputs: Any = tuple([_connected(node, k, array) for k, array in enumerate(result)])
         if saves_output:
             node.saved_outputs = result
-            node.output_storage = tuple([tensor.shared_storage() for tensor in outputs])
+            storages = []
+            for tensor in outputs:
+                tensor.storage = storage = _new(Storage)
+                storages.append(storage)
+            node.output_storage = tuple(storages)
     else:
         node.specs = ((result.shape, result.dtype),)
         outputs = tensor = _new(Tensor)

@@ -377,11 +377,15 @@ class Module(Hooked, Stateful, Movable):
     def _get_name(self) -> str:
         return type(self).__name__
 
+    def _described_members(self) -> Iterator[tuple[str, str]]:
+        """For ``repr``: names of members, and what is said of them."""
+        for name in self._module_names:
+            yield name, repr(self.__dict__[name])
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         lines = extra.split("\n") if extra else []
-        for name in self._module_names:
-            lines.append(f"({name}): " + repr(self.__dict__[name]).replace("\n", "\n  "))
+        lines += [f"({label}): " + text.replace("\n", "\n  ") for label, text in self._described_members()]
         if not self._module_names and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"

@@ -17,19 +17,19 @@ from nbdl.ops.pointwise import Pointwise, call
 from nbdl.ops.type_rules import finfo, result_type
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
-    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh",
-    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "cbrt", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad",
-    "digamma", "div", "divide", "eq", "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1",
-    "fill", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater",
-    "greater_equal", "gt", "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf",
-    "isposinf", "le", "lerp", "less", "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp",
-    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum",
-    "minimum", "mul", "multiply", "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal",
-    "polygamma", "positive", "pow", "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub",
-    "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh",
-    "true_divide", "trunc", "where", "xlog1py", "xlogy",
+    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin",
+    "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil",
+    "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad", "digamma", "div",
+    "divide", "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fill", "fix", "float_power",
+    "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt",
+    "heaviside", "hypot", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "le", "lerp", "less",
+    "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply",
+    "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal", "polygamma", "positive", "pow",
+    "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub", "sigmoid", "sign", "signbit",
+    "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
+    "where", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 _FORMULAS: dict[str, Formula] = {}
@@ -297,6 +297,12 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
 
     Returns:
         A tensor; with the condition alone a tuple of index tensors, one an axis: the places where it holds.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([1.0, -2.0, 3.0])
+        >>> nbdl.where(x > 0, x, 0.0)
+        tensor([1., 0., 3.])
     """
     if input is None and other is None:
         from nbdl.ops.indexing import nonzero
@@ -319,6 +325,11 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
     Raises:
         ValueError: both bounds are None.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, -2.0, 3.0]).clamp(-1, 2)
+        tensor([ 1., -1.,  2.])
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min or max must not be None")
@@ -423,44 +434,3 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     if n < 0:
         raise ValueError(f"polygamma: n must not be negative, got {n}")
     return digamma(input) if n == 0 else call(_POLYGAMMA, n, input)
-
-
-_ISCLOSE = Formula(
-    "isclose",
-    lambda x, y, rtol, atol: f.logical_or(
-        f.equal(x, y), f.logical_and(f.isfinite(y), f.abs(x - y) <= atol + rtol * f.abs(y))
-    ),
-    4,
-)
-
-
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
-    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``.
-
-    Raises:
-        RuntimeError: a tolerance is negative.
-    """
-    for label, tolerance in (("rtol", rtol), ("atol", atol)):
-        if tolerance < 0:
-            raise RuntimeError(f"isclose: {label} must be greater than or equal to zero, but got {tolerance}")
-    if input.is_complex() or other.is_complex():
-        close = logical_or(
-            eq(input, other), logical_and(isfinite(other), abs(input - other) <= atol + rtol * abs(other))
-        )
-    else:
-        close = call(_ISCLOSE, input, other, rtol, atol)
-    return logical_or(close, logical_and(isnan(input), isnan(other))) if equal_nan else close
-
-
-def allclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether all elements are close, see :func:`isclose`."""
-    return bool(isclose(input, other, rtol, atol, equal_nan).all())
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all elements are the same."""
-    return input.array.shape == other.array.shape and bool(eq(input, other).all())

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["clone", "to", "type_as"]
 
-
 _CHOICE = Formula("where", where, 3)
 
 
@@ -176,7 +175,15 @@ class ViewUpdate(Primitive):
 
 # ----------------------------------------------------------------------------------------- public functions
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy that gradients flow through, with the memory layout of ``input``, or in ``memory_format``."""
+    """A copy that gradients flow through, with the memory layout of ``input``, or in ``memory_format``.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.zeros(2)
+        >>> y = x.clone().fill_(1)
+        >>> x
+        tensor([0., 0.])
+    """
     copy = apply(Copy.of("K"), input)
     return copy if memory_format is None else arranged("clone", copy, memory_format)
 
@@ -260,6 +267,11 @@ def to(
 
     Raises:
         RuntimeError: there is no such device, or a name is neither a device nor a dtype.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).to(nbdl.float32)
+        tensor([1., 2.])
     """
     wanted, device = target_of(args, dtype, device)
     result = input

@@ -10,16 +10,15 @@ import numpy as np
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Size, Tensor, made
-from nbdl.backend.device import current_device, device_of, module_for, transfer, using
+from nbdl.backend.device import current_device, module_for, transfer, using
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import new_shape
 from nbdl.ops.type_rules import dtype_or_default, result_type
 
 __all__ = [
-    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
-    "full_like", "is_tensor", "linspace", "logspace", "new_full", "new_ones", "new_tensor", "new_zeros",
-    "ones", "ones_like", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "asarray", "empty", "eye", "from_dlpack", "from_numpy", "full", "is_tensor",
+    "linspace", "logspace", "ones", "tensor", "zeros",
 ]  # fmt: skip
 
 
@@ -134,6 +133,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     Raises:
         ValueError: a nested sequence is ragged.
         TypeError: an element is no number.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.as_tensor([1, 2, 3])
+        tensor([1, 2, 3])
     """
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
@@ -150,6 +154,15 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
     Raises:
         TypeError: it is no NumPy array, or of a dtype that tensors do not have.
+
+    Example:
+        >>> import nbdl
+        >>> import numpy as np
+        >>> array = np.zeros(2)
+        >>> x = nbdl.from_numpy(array)
+        >>> array[0] = 5
+        >>> x
+        tensor([5., 0.], dtype=float64)
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected np.ndarray (got {type(array).__name__})")
@@ -176,7 +189,8 @@ def from_dlpack(source: Any) -> Tensor:
     return _borrowed(np.from_dlpack(source))
 
 
-def _filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+def filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """``value`` in shape ``size``; ``caller`` is named by errors."""
     wanted = dtype_or_default(dtype)
     xp = module_for(current_device(device))
     shape = new_shape(caller, size)
@@ -189,8 +203,14 @@ def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3)
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
     """
-    return _filled("zeros", size, 0, dtype, device, requires_grad)
+    return filled("zeros", size, 0, dtype, device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -199,8 +219,13 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, dtype=nbdl.int64)
+        tensor([1, 1])
     """
-    return _filled("ones", size, 1, dtype, device, requires_grad)
+    return filled("ones", size, 1, dtype, device, requires_grad)
 
 
 def full(
@@ -216,11 +241,17 @@ def full(
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.full((2, 2), 7)
+        tensor([[7, 7],
+                [7, 7]])
     """
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(fill_value)
-    return _filled(
+    return filled(
         "full",
         (tuple(size),) if isinstance(size, (tuple, list)) else (size,),
         value,
@@ -241,112 +272,6 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return made(module_for(current_device(device)).empty(new_shape("empty", size), wanted), requires_grad)
 
 
-def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    if x.batch is not None:
-        return x.batch.with_value(_like(x.batch.value, value, dtype, device, False)).tensor()
-    place = device_of(x.array) if device is None else current_device(device)
-    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
-    xp = module_for(place)
-    array = xp.zeros(x.array.shape, wanted) if value == 0 else xp.full(x.array.shape, value, wanted)
-    return made(array, requires_grad)
-
-
-def zeros_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Zeros with the shape, dtype and device of ``input``."""
-    return _like(input, 0, dtype, device, requires_grad)
-
-
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones with the shape, dtype and device of ``input``."""
-    return _like(input, 1, dtype, device, requires_grad)
-
-
-def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """``fill_value`` with the shape, dtype and device of ``input``."""
-    return _like(input, fill_value, dtype, device, requires_grad)
-
-
-def empty_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Uninitialised memory with the shape, dtype and device of ``input``."""
-    if input.batch is not None:
-        return input.batch.with_value(empty_like(input.batch.value, dtype=dtype, device=device)).tensor()
-    place = device_of(input.array) if device is None else current_device(device)
-    return made(
-        module_for(place).empty(input.array.shape, input.array.dtype if dtype is None else as_dtype(dtype)),
-        requires_grad,
-    )
-
-
-def _new(x: Tensor, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    if x.batch is not None:
-        rows = (x.batch.level.size,) if x.batch.is_batched else ()
-        sizes = (*rows, *new_shape("new", size))
-        return x.batch.with_value(_new(x.batch.value, sizes, value, dtype, device, False)).tensor()
-    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
-    return _filled(
-        "new", size, value, wanted, device_of(x.array) if device is None else device, requires_grad
-    )
-
-
-def new_zeros(
-    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Zeros of shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, size, 0, dtype, device, requires_grad)
-
-
-def new_ones(
-    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Ones of shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, size, 1, dtype, device, requires_grad)
-
-
-def new_full(
-    input: Tensor,
-    size: Sequence[int],
-    fill_value: Any,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """``fill_value`` in shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, (tuple(size),), fill_value, dtype, device, requires_grad)
-
-
-def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A copy of ``data`` with the dtype and device of ``input``.
-
-    Raises:
-        ValueError: a nested sequence is ragged.
-        TypeError: an element is no number.
-    """
-    return tensor(
-        data, dtype=input.dtype if dtype is None else dtype, device=input.device, requires_grad=requires_grad
-    )
-
-
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -354,6 +279,12 @@ def eye(
 
     Raises:
         RuntimeError: a size is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.eye(2)
+        tensor([[1., 0.],
+                [0., 1.]])
     """
     wanted = dtype_or_default(dtype)
     rows, columns = new_shape("eye", (n, n if m is None else m))
@@ -375,6 +306,11 @@ def arange(
 
     Raises:
         RuntimeError: the step is 0, leads away from the end, or the range is not finite.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(1, 8, 2)
+        tensor([1, 3, 5, 7])
     """
     if end is None:
         start, end = 0, start
@@ -425,6 +361,11 @@ def linspace(
 
     Raises:
         RuntimeError: ``steps`` is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.linspace(0, 1, 5)
+        tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
     wanted = dtype_or_default(dtype)
     place = current_device(device)
@@ -455,6 +396,11 @@ def logspace(
 
     Raises:
         RuntimeError: ``steps`` is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.logspace(0, 3, 4)
+        tensor([   1.,   10.,  100., 1000.])
     """
     wanted = dtype_or_default(dtype)
     place = current_device(device)

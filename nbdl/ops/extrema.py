@@ -111,6 +111,14 @@ def max(
     Returns:
         A tensor; with an axis (values, indices), the index being that of the first one, which gets the
         gradient. NaN wins.
+
+    Example:
+        >>> import nbdl
+        >>> values, indices = nbdl.tensor([[1.0, 5.0], [4.0, 3.0]]).max(1)
+        >>> values
+        tensor([5., 4.])
+        >>> indices
+        tensor([1, 0])
     """
     return _extremum("max", input, dim, keepdim, axis, keepdims)
 
@@ -123,7 +131,13 @@ def min(
     axis: int | None = None,
     keepdims: bool | None = None,
 ) -> Any:
-    """The smallest element; see :func:`max`."""
+    """The smallest element; see :func:`max`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([3.0, 1.0, 2.0]).min()
+        tensor(1.)
+    """
     return _extremum("min", input, dim, keepdim, axis, keepdims)
 
 
@@ -152,6 +166,11 @@ def argmax(
 
     Raises:
         IndexError: the axis is out of range, or has no elements.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 5.0], [4.0, 3.0]]).argmax(1)
+        tensor([1, 0])
     """
     return _argreduce("argmax", input, dim, keepdim, axis, keepdims)
 
@@ -168,5 +187,10 @@ def argmin(
 
     Raises:
         IndexError: the axis is out of range, or has no elements.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([3.0, 1.0, 2.0]).argmin()
+        tensor(1)
     """
     return _argreduce("argmin", input, dim, keepdim, axis, keepdims)

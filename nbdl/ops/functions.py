@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbdl.ops.arithmetic import *
 from nbdl.ops.buffers import *
 from nbdl.ops.calculus import *
+from nbdl.ops.closeness import *
 from nbdl.ops.complex_numbers import *
 from nbdl.ops.copying import *
 from nbdl.ops.counting import *
@@ -19,6 +20,7 @@ from nbdl.ops.low_rank import *
 from nbdl.ops.masks import *
 from nbdl.ops.matmul import *
 from nbdl.ops.matrix_aliases import *
+from nbdl.ops.new_like import *
 from nbdl.ops.numbers import *
 from nbdl.ops.pointwise import *
 from nbdl.ops.products import *

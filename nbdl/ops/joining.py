@@ -218,6 +218,12 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -
     Raises:
         RuntimeError: the shapes differ.
         ValueError: there are none.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.stack([nbdl.tensor([1, 2]), nbdl.tensor([3, 4])])
+        tensor([[1, 2],
+                [3, 4]])
     """
     found = tensor_list("stack", tensors)
     shape = found[0].array.shape
@@ -244,13 +250,26 @@ def at_least(x: Tensor, ndim: int) -> Tensor:
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined horizontally: along axis 1, vectors along axis 0."""
+    """Joined horizontally: along axis 1, vectors along axis 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.hstack([nbdl.tensor([1, 2]), nbdl.tensor([3])])
+        tensor([1, 2, 3])
+    """
     found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors, RuntimeError)]
     return cat(found, 0 if found[0].array.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined vertically: along axis 0, vectors being rows."""
+    """Joined vertically: along axis 0, vectors being rows.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.vstack([nbdl.tensor([1, 2]), nbdl.tensor([3, 4])])
+        tensor([[1, 2],
+                [3, 4]])
+    """
     return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors, RuntimeError)], 0)
 
 
@@ -279,6 +298,11 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
     Raises:
         RuntimeError: the lengths do not add up to the size of the axis, or are negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.split(nbdl.arange(5), 2)
+        (tensor([0, 1]), tensor([2, 3]), tensor([4]))
     """
     axis, n = split_axis("split", tensor, dim)
     if isinstance(split_size_or_sections, Sequence):
@@ -308,6 +332,11 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
     Raises:
         RuntimeError: ``chunks`` is not positive.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.chunk(nbdl.arange(5), 2)
+        (tensor([0, 1, 2]), tensor([3, 4]))
     """
     axis, n = split_axis("chunk", input, dim)
     if chunks <= 0:
@@ -323,6 +352,11 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
     Raises:
         RuntimeError: the number of sections is not positive.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor_split(nbdl.arange(5), [1, 3])
+        (tensor([0]), tensor([1, 2]), tensor([3, 4]))
     """
     axis, n = split_axis("tensor_split", input, dim)
     if isinstance(indices_or_sections, Tensor):
@@ -343,6 +377,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
     Raises:
         IndexError: there is no such axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unbind(nbdl.tensor([[1, 2], [3, 4]]))
+        (tensor([1, 2]), tensor([3, 4]))
     """
     if input.array.ndim == 0:
         raise IndexError(f"unbind: dimension specified as {dim} but tensor has no dimensions")

@@ -45,6 +45,12 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
     Raises:
         RuntimeError: the mask is not of bools, or the value no number.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([1.0, -2.0, 3.0])
+        >>> x.masked_fill(x < 0, 0.0)
+        tensor([1., 0., 3.])
     """
     primitive, filler = _masked_fill_operands(input, mask, value)
     return apply(primitive, input, mask, filler).to(input.array.dtype)
@@ -58,7 +64,14 @@ def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor
 
 
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where ``mask`` holds, both broadcast, in one vector."""
+    """The elements where ``mask`` holds, both broadcast, in one vector.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([1.0, -2.0, 3.0])
+        >>> x.masked_select(x > 0)
+        tensor([1., 3.])
+    """
     values, chosen = _broadcast_mask("masked_select", input, mask)
     size = values.array.size
     (places,) = nonzero(chosen.reshape(size), as_tuple=True)
@@ -70,6 +83,11 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: ``source`` has fewer elements than places, or another dtype.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(3).masked_scatter(nbdl.tensor([True, False, True]), nbdl.tensor([5.0, 6.0]))
+        tensor([5., 0., 6.])
     """
     values, chosen = _broadcast_mask("masked_scatter", input, mask)
     if source.dtype != input.dtype:

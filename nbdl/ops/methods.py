@@ -19,7 +19,6 @@ from nbdl.ops import (
     complex_numbers,
     copying,
     counting,
-    creation,
     extrema,
     indexing,
     inplace,
@@ -27,6 +26,7 @@ from nbdl.ops import (
     layout,
     masks,
     matrix_aliases,
+    new_like,
     products,
     quantiles,
     random,
@@ -237,17 +237,17 @@ class Operations(PointwiseMethods, InPlaceMethods):
     type = attributes.type_
 
     # new tensors like this one
-    empty_like = creation.empty_like
-    full_like = creation.full_like
+    empty_like = new_like.empty_like
+    full_like = new_like.full_like
     new = attributes.new
     new_empty = buffers.new_empty
     new_empty_strided = buffers.new_empty_strided
-    new_full = creation.new_full
-    new_ones = creation.new_ones
-    new_tensor = creation.new_tensor
-    new_zeros = creation.new_zeros
-    ones_like = creation.ones_like
-    zeros_like = creation.zeros_like
+    new_full = new_like.new_full
+    new_ones = new_like.new_ones
+    new_tensor = new_like.new_tensor
+    new_zeros = new_like.new_zeros
+    ones_like = new_like.ones_like
+    zeros_like = new_like.zeros_like
 
     # joining
     chunk = joining.chunk

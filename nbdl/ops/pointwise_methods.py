@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops import arithmetic, numbers, rectifiers
+from nbdl.ops import arithmetic, closeness, numbers, rectifiers
 
 
 def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
@@ -28,7 +28,7 @@ class PointwiseMethods:
     add = arithmetic.add
     addcdiv = arithmetic.addcdiv
     addcmul = arithmetic.addcmul
-    allclose = arithmetic.allclose
+    allclose = closeness.allclose
     arccos = arithmetic.arccos
     arccosh = arithmetic.arccosh
     arcsin = arithmetic.arcsin
@@ -61,7 +61,7 @@ class PointwiseMethods:
     div = arithmetic.div
     divide = arithmetic.divide
     eq = arithmetic.eq
-    equal = arithmetic.equal
+    equal = closeness.equal
     erf = arithmetic.erf
     erfc = arithmetic.erfc
     erfinv = arithmetic.erfinv
@@ -84,7 +84,7 @@ class PointwiseMethods:
     hardshrink = rectifiers.hardshrink
     heaviside = arithmetic.heaviside
     hypot = arithmetic.hypot
-    isclose = arithmetic.isclose
+    isclose = closeness.isclose
     isfinite = arithmetic.isfinite
     isinf = arithmetic.isinf
     isnan = arithmetic.isnan

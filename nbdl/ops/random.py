@@ -72,7 +72,13 @@ def randn(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Standard normal numbers, complex ones too have variance 1; arguments as for :func:`rand`."""
+    """Standard normal numbers, complex ones too have variance 1; arguments as for :func:`rand`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randn(2, 3).shape
+        nbdl.Size([2, 3])
+    """
     result = draw_floats(RandomNormal, "randn", new_shape("randn", size), dtype, device, generator)
     if result.is_complex():
         result = result * math.sqrt(0.5)
@@ -95,6 +101,11 @@ def randint(
 
     Raises:
         RuntimeError: there is no integer from ``low`` to ``high``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randint(0, 10, (3,)).max() < 10
+        tensor(True)
     """
     given = list(args)
     if size is None:
@@ -117,7 +128,13 @@ def randint(
 
 
 def randperm(n: int, *, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """The integers from 0 to n - 1 in random order."""
+    """The integers from 0 to n - 1 in random order.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randperm(4).sort().values
+        tensor([0, 1, 2, 3])
+    """
     if n < 0:
         raise RuntimeError(f"randperm: n must be non-negative, got {n}")
     source = generator_for("randperm", generator, device)
@@ -170,6 +187,11 @@ def normal(
 
     Raises:
         RuntimeError: ``std`` is negative, or the shapes do not broadcast.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.normal(0.0, 1.0, (2, 2)).shape
+        nbdl.Size([2, 2])
     """
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
     if (isinstance(std, (int, float)) and std < 0) or (
@@ -194,6 +216,11 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
     Raises:
         RuntimeError: a probability is not in [0, 1].
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bernoulli(nbdl.tensor([0.0, 1.0]))
+        tensor([0., 1.])
     """
     probability = input.detach() if p is None else _probability("bernoulli", p)
     if p is None:
@@ -227,6 +254,11 @@ def multinomial(
 
     Raises:
         RuntimeError: a weight is negative or not finite, a row has no weight, or there are too few indices.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.multinomial(nbdl.tensor([0.0, 1.0, 0.0]), 2, replacement=True)
+        tensor([1, 1])
     """
     if input.array.ndim not in (1, 2) or not input.is_floating_point():
         raise RuntimeError(

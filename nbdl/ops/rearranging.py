@@ -32,6 +32,11 @@ def flip(input: Tensor, *axes: Any, dims: Any = None, axis: Any = None) -> Tenso
         axes: the axes, one by one or as a sequence.
         dims: the same by keyword, as PyTorch calls it.
         axis: the same by keyword, as NumPy calls it.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).flip(0)
+        tensor([2, 1, 0])
     """
     named = axis if dims is None else dims
     if named is not None:
@@ -70,6 +75,11 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
 
     Raises:
         RuntimeError: there are not as many shifts as dims.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(4).roll(1)
+        tensor([3, 0, 1, 2])
     """
     steps = [shifts] if isinstance(shifts, int) else list(shifts)
     if dims is None:
@@ -123,6 +133,12 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
 
     Raises:
         RuntimeError: fewer repeats than axes, or a negative one.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).repeat(2, 1)
+        tensor([[1, 2],
+                [1, 2]])
     """
     counts = tuple(repeats[0]) if len(repeats) == 1 and isinstance(repeats[0], (tuple, list)) else repeats
     added = len(counts) - input.array.ndim
@@ -140,7 +156,13 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:
-    """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated."""
+    """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tile(nbdl.tensor([1, 2]), (2,))
+        tensor([1, 2, 1, 2])
+    """
     counts = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
     return repeat(input, (1,) * (input.array.ndim - len(counts)) + tuple(counts))
 
@@ -164,6 +186,11 @@ def repeat_interleave(
     Raises:
         RuntimeError: a number of repeats is negative, there are not as many as positions, or they do not add
             up to ``output_size``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).repeat_interleave(2)
+        tensor([1, 1, 2, 2])
     """
     if dim is None:
         input, dim = input.reshape(-1) if input.array.size else input.reshape(0), 0
@@ -204,6 +231,13 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     Raises:
         ValueError: another ``indexing``.
         RuntimeError: an operand has more than one axis.
+
+    Example:
+        >>> import nbdl
+        >>> rows, columns = nbdl.meshgrid(nbdl.arange(2), nbdl.arange(3), indexing="ij")
+        >>> rows
+        tensor([[0, 0, 0],
+                [1, 1, 1]])
     """
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")

@@ -321,6 +321,11 @@ def mean(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: the elements are no floats, or an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).mean(0)
+        tensor([2., 3.])
     """
     return _reduce("mean", input, dim, keepdim, dtype, axis, keepdims)
 
@@ -333,6 +338,11 @@ def any(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.any(nbdl.tensor([0, 2]))
+        tensor(True)
     """
     return _reduce("any", input, dim, keepdim, None, axis, keepdims)
 
@@ -345,6 +355,11 @@ def all(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.all(nbdl.tensor([0, 2]))
+        tensor(False)
     """
     return _reduce("all", input, dim, keepdim, None, axis, keepdims)
 
@@ -363,6 +378,11 @@ def prod(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).prod(1)
+        tensor([ 2., 12.])
     """
     return _reduce("prod", input, dim, keepdim, dtype, axis, keepdims)
 
@@ -375,6 +395,11 @@ def amax(
     Raises:
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).amax(1)
+        tensor([2., 4.])
     """
     return _reduce("max", input, dim, keepdim, None, axis, keepdims)
 
@@ -387,5 +412,10 @@ def amin(
     Raises:
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).amin(1)
+        tensor([1., 3.])
     """
     return _reduce("min", input, dim, keepdim, None, axis, keepdims)

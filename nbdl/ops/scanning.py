@@ -223,7 +223,13 @@ def cumsum(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: in
 
 
 def cumprod(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
-    """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0."""
+    """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2, 3, 4]).cumprod(0)
+        tensor([ 1,  2,  6, 24])
+    """
     return _scan("prod", "cumprod", input, dim, dtype, axis)
 
 
@@ -280,7 +286,13 @@ def _cumulative_extremum(kind: str, x: Tensor, dim: int | None, axis: int | None
 
 
 def cummax(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
-    """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
+    """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 3, 2]).cummax(0).values
+        tensor([1, 3, 3])
+    """
     return _cumulative_extremum("max", input, dim, axis)
 
 
@@ -304,6 +316,11 @@ def diff(
 
     Raises:
         RuntimeError: ``input`` is 0-d, or ``n`` negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 4, 9]).diff()
+        tensor([3, 5])
     """
     if input.array.ndim == 0:
         raise RuntimeError("diff: expects input to be at least one-dimensional")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.autograd.inplace import apply_in_place
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import multiply, where
+from nbdl.ops.bags import EmbeddingBagInput
 from nbdl.ops.batching import aligned, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
@@ -89,9 +91,16 @@ class Index(LinearMap):
         (gradient,) = gradients
         indices = [node.input(k) for k in range(1, len(node.edges))]
         assert gradient is not None
+        if self._is_a_table(node, gradient, indices[0]):
+            return apply(EmbeddingBagInput.of(False, None, node.shape(0)[0]), gradient, indices[0]), None
         zeros = gradient.new_zeros(node.shape(0))
         added = apply_in_place(IndexPut.of(self.axes, True), zeros, gradient, *indices)
         return added, *[None] * len(indices)
+
+    def _is_a_table(self, node: Node, gradient: Tensor, index: Tensor) -> bool:
+        """Whether rows of a table were read one by one, as an embedding does, on the CPU."""
+        is_plain = isinstance(gradient.array, np.ndarray) and not mode.batch_levels
+        return is_plain and self.axes == (0,) and len(node.shape(0)) == 2 and index.array.ndim == 1
 
 
 class IndexPut(Primitive):
@@ -240,6 +249,12 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
     Returns:
         int64 of shape (count, ndim), or a tuple of vectors (one for a 0-d tensor).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nonzero(nbdl.tensor([[0, 1], [2, 0]]))
+        tensor([[0, 1],
+                [1, 0]])
     """
     if as_tuple and input.array.ndim == 0:
         input = input.reshape(1)
@@ -281,6 +296,11 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
     Raises:
         ValueError: a length is negative.
         TypeError: the indices are no integers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unravel_index(nbdl.tensor([5]), (2, 3))
+        (tensor([1]), tensor([2]))
     """
     lengths = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(n < 0 for n in lengths):
@@ -329,6 +349,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     Raises:
         IndexError: a position is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).index_select(1, nbdl.tensor([2, 0]))
+        tensor([[2, 0],
+                [5, 3]])
     """
     axis, positions = vector_index("index_select", input, dim, index)
     if input.array.ndim == 0:
@@ -337,7 +363,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements of the flattened tensor, in the shape of ``index``."""
+    """Elements of the flattened tensor, in the shape of ``index``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(10, 16).reshape(2, 3).take(nbdl.tensor([0, 5]))
+        tensor([10, 15])
+    """
     return apply(
         Index.of((0,)), input.reshape(-1) if input.array.size else input.reshape(0), index.to(np.int64)
     )
@@ -370,7 +402,13 @@ def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha:
 
 @numpy_keywords
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis."""
+    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(3).index_add(0, nbdl.tensor([0, 0, 2]), nbdl.ones(3))
+        tensor([2., 0., 1.])
+    """
     return index_add_(writable_copy(input, index, source), dim, index, source, alpha=alpha)
 
 

@@ -67,6 +67,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: the number of elements differs.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, -1)
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
     """
     sizes = _infer("reshape", sizes_of("reshape", shape), input.array.size)
     if sizes == input.array.shape:
@@ -84,6 +90,13 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).view(3, 2)
+        tensor([[0, 1],
+                [2, 3],
+                [4, 5]])
     """
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
         return Tensor(input.array.view(np.dtype(shape[0])))
@@ -130,6 +143,11 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
     Raises:
         RuntimeError: ``dims`` is no permutation of the axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).permute(2, 0, 1).shape
+        nbdl.Size([4, 2, 3])
     """
     order = sizes_of("permute", dims)
     if len(order) != input.array.ndim:
@@ -147,6 +165,13 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
     Raises:
         IndexError: an axis is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).transpose(0, 1)
+        tensor([[0, 3],
+                [1, 4],
+                [2, 5]])
     """
     a, b = (normalize_axis("transpose", axis, input.array.ndim) for axis in (dim0, dim1))
     if input.array.ndim == 0:
@@ -186,6 +211,11 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice, or there are not as many destinations as sources.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).movedim(0, -1).shape
+        nbdl.Size([3, 4, 2])
     """
     n = input.array.ndim
     sources = [source] if isinstance(source, int) else list(source)
@@ -210,6 +240,13 @@ def expand(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: an axis of another length would have to change.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).unsqueeze(1).expand(3, 2)
+        tensor([[0, 0],
+                [1, 1],
+                [2, 2]])
     """
     sizes = sizes_of("expand", shape)
     missing = len(sizes) - input.array.ndim
@@ -249,6 +286,11 @@ def squeeze(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
 
     Raises:
         IndexError: an axis is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 1, 3, 1).squeeze().shape
+        nbdl.Size([2, 3])
     """
     wanted = axis if dim is None else dim
     axes = (
@@ -270,6 +312,13 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
     Raises:
         IndexError: the place is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).unsqueeze(1)
+        tensor([[0],
+                [1],
+                [2]])
     """
     n = input.array.ndim + 1
     axis = normalize_axis("unsqueeze", dim, n)
@@ -282,6 +331,11 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: ``start_dim`` comes after ``end_dim``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).flatten(1).shape
+        nbdl.Size([2, 12])
     """
     if input.array.ndim == 0:
         return reshape(input, 1)
@@ -305,6 +359,12 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: the sizes do not make up the axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).unflatten(0, (2, 3))
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
     """
     axis = normalize_axis("unflatten", dim, input.array.ndim)
     shape = input.array.shape
@@ -319,6 +379,11 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     Raises:
         RuntimeError: it does not end inside the axis, or there is no axis.
         IndexError: it does not begin inside the axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(5).narrow(0, 1, 3)
+        tensor([1, 2, 3])
     """
     if not input.array.ndim:
         raise RuntimeError("narrow: cannot be applied to a 0-dim tensor")
@@ -340,6 +405,11 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
     Raises:
         IndexError: the axis or the position is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).select(1, 2)
+        tensor([2, 5])
     """
     axis = normalize_axis("select", dim, input.array.ndim)
     n = input.array.shape[axis] if input.array.ndim else 0
@@ -357,6 +427,11 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: there are fewer than two axes, or both are the same.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(9).reshape(3, 3).diagonal(1)
+        tensor([1, 5])
     """
     if input.array.ndim < 2:
         raise RuntimeError(f"diagonal: needs at least 2 axes, got {input.array.ndim}")

@@ -122,7 +122,13 @@ class Unique(Primitive):
 def argsort(
     input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
 ) -> Tensor:
-    """The indices that sort ``input`` along ``dim``; equal elements keep their order, NaN is largest."""
+    """The indices that sort ``input`` along ``dim``; equal elements keep their order, NaN is largest.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.argsort(nbdl.tensor([3.0, 1.0, 2.0]))
+        tensor([1, 2, 0])
+    """
     position = normalize_axis("argsort", dim if axis is None else axis, input.array.ndim)
     if input.array.ndim == 0:
         return input.detach().zeros_like(dtype=np.int64)
@@ -169,6 +175,11 @@ def topk(
 
     Raises:
         RuntimeError: there are fewer than ``k``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.topk(nbdl.tensor([3.0, 1.0, 2.0]), 2).values
+        tensor([3., 2.])
     """
     position = normalize_axis("topk", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
@@ -188,6 +199,11 @@ def kthvalue(
 
     Raises:
         RuntimeError: there is no such element.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.kthvalue(nbdl.tensor([3.0, 1.0, 2.0]), 2).values
+        tensor(2.)
     """
     position = normalize_axis("kthvalue", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
@@ -223,6 +239,11 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
 
     Returns:
         A tensor; with ``dim`` (values, indices).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.median(nbdl.tensor([3.0, 1.0, 2.0]))
+        tensor(2.)
     """
     return _median("median", input, dim, keepdim, axis, False)
 
@@ -241,7 +262,13 @@ def nanmedian(
 
 @numpy_keywords
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
-    """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last."""
+    """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.mode(nbdl.tensor([3, 1, 3, 2])).values
+        tensor(3)
+    """
     position = pick_axis("mode", input, dim, axis)
     if input.array.ndim == 0:
         return only_element(input)
@@ -281,6 +308,11 @@ def unique(
 
     Returns:
         The elements, or a tuple of what was asked for.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unique(nbdl.tensor([3, 1, 3, 2]), return_counts=True)
+        (tensor([1, 2, 3]), tensor([1, 1, 2]))
     """
     axis = None if dim is None else normalize_axis("unique", dim, input.array.ndim)
     values, inverse, counts = apply(Unique.of(axis), input)
@@ -301,6 +333,11 @@ def unique_consecutive(
 
     Returns:
         The elements, or a tuple of what was asked for.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unique_consecutive(nbdl.tensor([3, 3, 1, 3]))
+        tensor([3, 1, 3])
     """
     source = input.detach().reshape(-1) if dim is None else movedim(input.detach(), dim, 0)
     n = source.array.shape[0]
@@ -350,6 +387,11 @@ def searchsorted(
 
     Raises:
         RuntimeError: shapes do not fit, or ``side`` is neither.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.searchsorted(nbdl.tensor([1, 3, 5]), nbdl.tensor([2, 3, 6]))
+        tensor([1, 1, 3])
     """
     if side not in (None, "left", "right") or (side == "left" and right):
         raise RuntimeError(
@@ -379,6 +421,11 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
     Raises:
         RuntimeError: ``boundaries`` is no vector.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bucketize(nbdl.tensor([2, 3, 6]), nbdl.tensor([1, 3, 5]))
+        tensor([1, 1, 3])
     """
     if boundaries.array.ndim != 1:
         raise RuntimeError(

@@ -70,7 +70,13 @@ def _dropped(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 def logsumexp(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf."""
+    """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1000.0, 1000.0]).logsumexp(0)
+        tensor(1000.6932)
+    """
     axes, keep = _axes_of("logsumexp", input, dim, axis), keepdim if keepdims is None else keepdims
     if input.is_complex():
         shift = call(_FINITE_OR_ZERO, amax(real(input.detach()), axes, keepdim=True))
@@ -141,6 +147,11 @@ def var(
 
     Raises:
         RuntimeError: the elements are not floats.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, 2.0, 3.0]).var(correction=0)
+        tensor(0.6667)
     """
     return var_mean(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)[0]
 
@@ -155,7 +166,13 @@ def std(
     axis: Any = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0."""
+    """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, 2.0, 3.0]).std()
+        tensor(1.)
+    """
     return call(
         _ROOT, var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
     )
@@ -203,6 +220,11 @@ def norm(
     Raises:
         RuntimeError: the elements are not floats.
         ValueError: ``p`` is no number and not ``fro``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([3.0, 4.0]).norm()
+        tensor(5.)
     """
     if dtype is not None:
         input = input.to(dtype)
@@ -241,6 +263,12 @@ def cov(
 
     Raises:
         RuntimeError: more than 2 axes, bools, or weights that do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.cov(nbdl.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+        tensor([[ 1., -1.],
+                [-1.,  1.]])
     """
     if input.array.ndim > 2:
         raise RuntimeError(f"cov: expected input to have two or fewer dimensions but got {input.array.ndim}")

@@ -40,6 +40,12 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has fewer than 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, 3).tril()
+        tensor([[1., 0., 0.],
+                [1., 1., 0.]])
     """
     return apply(_KEEP, input, _below("tril", input, diagonal))
 
@@ -49,6 +55,12 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has fewer than 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, 3).triu()
+        tensor([[1., 1., 1.],
+                [0., 1., 1.]])
     """
     return apply(_DROP, input, _below("triu", input, diagonal - 1))
 
@@ -108,6 +120,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has neither 1 nor 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.diag(nbdl.tensor([1, 2]))
+        tensor([[1, 0],
+                [0, 2]])
     """
     if input.array.ndim == 1:
         return diag_embed(input, diagonal)
@@ -133,6 +151,12 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
 
     Raises:
         RuntimeError: the index is not of integers, or out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.one_hot(nbdl.tensor([0, 2]), 3)
+        tensor([[1, 0, 0],
+                [0, 0, 1]])
     """
     if index.array.dtype.kind not in "iu":
         raise RuntimeError(f"one_hot: only applicable to integer index tensors, got {index.dtype}")

@@ -44,6 +44,11 @@ def finfo(dtype: Any = None) -> _finfo:
 
     Raises:
         TypeError: the dtype is not floating.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.finfo(nbdl.float32).eps
+        1.1920928955078125e-07
     """
     wanted = dtype_or_default(dtype)
     if not dtypes.is_floating(wanted):
@@ -56,6 +61,11 @@ def iinfo(dtype: Any) -> np.iinfo:
 
     Raises:
         TypeError: the dtype is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.iinfo(nbdl.int8).max
+        127
     """
     wanted = as_dtype(dtype)
     if wanted.kind not in "iu":
@@ -74,7 +84,13 @@ def is_floating_point(input: Tensor) -> bool:
 
 
 def result_type(*values: Any) -> np.dtype:
-    """The dtype that an arithmetic operation on these tensors and numbers has."""
+    """The dtype that an arithmetic operation on these tensors and numbers has.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.result_type(nbdl.tensor([1, 2]), 1.5)
+        dtype('float32')
+    """
     kinds, priorities = [], []
     for value in values:
         if isinstance(value, Tensor):
@@ -91,6 +107,11 @@ def promote_types(type1: Any, type2: Any) -> np.dtype:
 
     Raises:
         TypeError: something is no dtype.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.promote_types(nbdl.int64, nbdl.float32)
+        dtype('float32')
     """
     return dtypes.promote(as_dtype(type1), as_dtype(type2))
 

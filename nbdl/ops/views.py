@@ -36,7 +36,11 @@ class Reshape(View):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Reshaped back."""
-        return (gradients[0].reshape(node.shape(0)),)  # type: ignore[union-attr]
+        (gradient,), shape = gradients, node.shape(0)
+        assert gradient is not None
+        if gradient.array.flags.c_contiguous:
+            return (Reshape.of(shape)(gradient),)
+        return (gradient.reshape(shape),)
 
 
 class Permute(View):

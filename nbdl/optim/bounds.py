@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,11 @@ class Box:
             return None
         return cls(*(from_numpy(a).to(dtype=like.dtype, device=like.device) for a in (lower, upper)))
 
+    @cached_property
+    def is_bounded(self) -> bool:
+        """Whether every variable has both bounds."""
+        return bool((self.lower.isfinite() & self.upper.isfinite()).all())
+
     def project(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
         return x.maximum(self.lower).minimum(self.upper)
@@ -67,6 +73,15 @@ class Box:
         moves = units > 0
         lower, upper = ((side - origin) / where(moves, units, 1.0) for side in (self.lower, self.upper))
         return Box(where(moves, lower, -math.inf), where(moves, upper, math.inf))
+
+    def scaled_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient times the way to the bound that a step against it meets, 1 where there is none.
+
+        Source: Branch, Coleman, Li (1999), A subspace, interior, and conjugate gradient method for
+            large-scale bound-constrained minimization problems, definition 2.
+        """
+        way = where(gradient > 0, x - self.lower, self.upper - x)
+        return gradient * where(way.isfinite(), way, 1.0)
 
     def free(self, x: Tensor, gradient: Tensor) -> Tensor:
         """1 where a variable may move against the gradient, 0 where it is held at a bound (n,)."""

@@ -17,7 +17,7 @@ from nbdl.optim.curvature.source import Source
 from nbdl.optim.krylov import cg_iterates
 from nbdl.optim.operators import DiagonalOperator, LinearOperator
 from nbdl.optim.outputs import MATRICES, OutputsOptimizer
-from nbdl.optim.result import OptimizeResult
+from nbdl.optim.result import OptimizeResult, Status, ending
 from nbdl.optim.vectors import fetch, moved
 from nbdl.random import Generator
 
@@ -54,7 +54,8 @@ class HessianFree(OutputsOptimizer):
         structural_damping: mu; damping mu / (2 N) |change of the states|^2 is added to the model.
 
     Attributes:
-        result: how the last step ended: fun, success, nfev, nhev, damping, ratio. None before.
+        result: how the last step ended: fun, status, message, success, nfev, nhev, damping, ratio. None
+            before.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -101,11 +102,9 @@ class HessianFree(OutputsOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["structural_damping"] and group["damping"] == 0:
-            raise ValueError(
-                "HessianFree: structural_damping counts relative to damping, which must be above 0, got "
-                f"damping={group['damping']}"
-            )
+        for name in ("preconditioner", "structural_damping"):
+            if group[name] and group["damping"] == 0:
+                raise ValueError(f"HessianFree: {name} needs a damping above 0, got {group['damping']}")
 
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         if closure is None or not self.param_groups[0]["structural_damping"]:
@@ -173,9 +172,11 @@ class _Step:
         else:
             place(self.source.params, self.source.layout, self.x)
         self.state["damping"], self.state["last_step"] = self.damping, best
+        status = Status.STEPPED if length else Status.SEARCH_FAILED
+        status = status if math.isfinite(value) else Status.NON_FINITE
         self.optimizer.result = OptimizeResult(
-            fun=new_value if length else value, success=length > 0, nfev=self.nfev, nhev=self._products,
-            damping=self.damping, ratio=ratio,
+            fun=new_value if length else value, **ending(status), nfev=self.nfev,
+            nhev=self._products, damping=self.damping, ratio=ratio,
         )  # fmt: skip
         return loss
 

@@ -10,7 +10,7 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.optim.directions import Direction
 from nbdl.optim.objective import NonFiniteError, Objective, Point
-from nbdl.optim.result import MESSAGES, Status
+from nbdl.optim.result import Status, ending
 from nbdl.optim.search import FixedStep, Search
 from nbdl.optim.search.line import Line, NotADescentDirectionError
 from nbdl.optim.stationarity import negative_curvature
@@ -274,8 +274,7 @@ class Outcome:
     def report(self, objective: Objective) -> dict[str, Any]:
         """Status, message and counts, as an :class:`~nbdl.optim.result.OptimizeResult` has them."""
         return {
-            "success": self.status.success, "status": self.status,
-            "message": " ".join(filter(None, (MESSAGES[self.status], self.note))), "nit": self.iterations,
+            **ending(self.status, self.note), "nit": self.iterations,
             "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
         }  # fmt: skip
 

@@ -67,7 +67,8 @@ def least_squares(
         method: "trf", "dogbox", "lm" or "gauss-newton".
         ftol: relative reduction of the cost at which to stop; None: not tested.
         xtol: length of the step, relative to x, at which to stop; None: not tested.
-        gtol: largest magnitude in the gradient at which to stop; None: not tested.
+        gtol: largest magnitude in the gradient at which to stop, with bounds in the gradient times the way to
+            the bound ahead; None: not tested.
         x_scale: the typical size of each variable, which measures the trust region; "jac": from the Jacobian.
         loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
         f_scale: the residual from which a robust loss counts it less.

@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from gpu import emulator, standin
+from gpu import emulator, standin, standin_names
 from gpu.samples import assert_same
 
 import nbdl
@@ -182,7 +182,7 @@ class TestStandIn:
 
 def test_the_stand_in_has_only_names_of_cupy():
     cupy = pytest.importorskip("cupy", reason="compares the stand-in with CuPy, which is not installed")
-    assert not [name for name in standin.NAMES if not hasattr(cupy, name)]
+    assert not [name for name in standin_names.NAMES if not hasattr(cupy, name)]
     methods = [name for name in dir(standin.ndarray) if not name.startswith("_")]
     assert not [name for name in methods if not hasattr(cupy.ndarray, name)]
     made = standin.make_module().cuda

@@ -111,3 +111,18 @@ def test_repr():
     )
     assert repr(nn.Sequential()) == "Sequential()"
     assert "(0): Parameter containing: [float32 of size 2]" in repr(nn.ParameterList([nbdl.ones(2)]))
+
+
+def test_a_list_says_equal_neighbours_once():
+    inner = [nn.Sequential(nn.Linear(1, 1)) for _ in range(2)]
+    assert repr(nn.ModuleList([*inner, nn.ReLU(), nn.Sequential(nn.Linear(1, 1))])) == (
+        "ModuleList(\n"
+        "  (0-1): 2 x Sequential(\n"
+        "    (0): Linear(in_features=1, out_features=1, bias=True)\n"
+        "  )\n"
+        "  (2): ReLU()\n"
+        "  (3): Sequential(\n"
+        "    (0): Linear(in_features=1, out_features=1, bias=True)\n"
+        "  )\n"
+        ")"
+    )

@@ -266,6 +266,38 @@ def test_cross_entropy(case, dtype, layout, thread_count):
     check("cross_entropy_input", layout(probabilities), classes, g, ignore_index=-100)
 
 
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(5, 3), (7, 100), (3, 4, 5), (2, 5, 3, 4), (900, 700)], ids=str)
+def test_losses_over_classes(shape, mean, dtype, thread_count):
+    scores = normal(shape, dtype) * 5
+    classes = np.random.default_rng(1).integers(0, shape[1], (shape[0], *shape[2:]))
+    classes.flat[::7] = 2
+    options = {"ignore_index": 2, "mean": mean}
+    check("cross_entropy_loss", scores, classes, terms=shape[1], **options)
+    _, probabilities, _, share = SPECIFICATION.cross_entropy_loss(scores, classes, **options)
+    g = np.asarray(dtype.type(1.7))
+    check("cross_entropy_loss_input", probabilities, classes, g, share, ignore_index=2)
+    check("nll_loss", scores, classes, terms=classes.size, **options)
+    check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
+
+
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize(("count", "columns"), [(1, 3), (30, 16), (4000, 70)], ids=str)
+@pytest.mark.parametrize("bags", ["of one length", "of one", "of starts"])
+def test_bags(bags, count, columns, mean, dtype, thread_count):
+    """Indices count from both ends; row 2 does not count; bags may be empty."""
+    rng = np.random.default_rng(3)
+    table = normal((9, columns), dtype)
+    shape = {"of one length": (count, 3), "of one": (count,), "of starts": (3 * count,)}[bags]
+    indices, starts = rng.integers(-9, 9, shape), ()
+    if bags == "of starts":
+        starts = (np.sort(np.append(rng.integers(0, 3 * count, count), 0)),)
+    options = {"mean": mean, "padding": 2}
+    check("embedding_bag", table, indices, *starts, terms=count, **options)
+    g = normal((len(starts[0]) if starts else count, columns), dtype, seed=1)
+    check("embedding_bag_input", g, indices, *starts, rows=9, terms=count, **options)
+
+
 def test_a_class_that_does_not_exist_has_no_loss(dtype):
     losses, _ = run("cross_entropy", np.zeros((3, 4), dtype), np.array([1, 4, -1]), ignore_index=-100)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
@@ -308,6 +340,24 @@ def test_normalization(case, centred, dtype, thread_count):
                 check("normalize_input", *operands, terms=16 * x.size, **options)
                 planned += 1
     assert planned >= 6 or (case == "columns" and not centred)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2, 6], ids="groups{}".format)
+@pytest.mark.parametrize("shape", [(5, 6, 4, 3), (5, 6, 200), (7, 12), (16, 6, 60, 60)], ids=str)
+def test_normalization_with_vectors_by_channel(shape, groups, dtype, thread_count):
+    """The whole batch, or groups of channels; weight and bias are vectors along axis 1."""
+    x, g = normal(shape, dtype) * 3 + 5, normal(shape, dtype, seed=1)
+    axes = () if groups else (0, *range(2, len(shape)))
+    for count in (0, 1, 2):
+        affine = [normal(shape[1:2], dtype, seed=2 + k) for k in range(count)]
+        options = {"axes": axes, "eps": 1e-5, "centred": True, "has_weight": count > 0}
+        options |= {"by_channel": True, "groups": groups}
+        statistics = SPECIFICATION.normalize(x, *affine, **options)[1:]
+        operands = [g, x, *affine[:1], *statistics]
+        assert numba_backend.PLANNERS["normalize"]([x, *affine], None, **options) is not None
+        assert numba_backend.PLANNERS["normalize_input"](operands, None, **options) is not None
+        check("normalize", x, *affine, terms=x.size, **options)
+        check("normalize_input", *operands, terms=16 * x.size, **options)
 
 
 def test_batch_norm_of_values_far_from_zero(dtype):

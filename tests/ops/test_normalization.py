@@ -48,6 +48,13 @@ FUNCTIONS = {
     "bias only": (lambda x, b: normalize(x, None, b, (0,), 0.1), [(5, 2), (1, 2)]),
     "plain": (lambda x: normalize(x, None, None, (1,), 0.1), [(2, 5)]),
     "rms": (lambda x, w: normalize(x, w, None, (1,), 0.1, centred=False), [(2, 5), (1, 5)]),
+    "vectors along the last axes": (lambda x, w, b: normalize(x, w, b, (2,), 0.1), [(2, 2, 3), (3,), (2, 3)]),
+    "by channel": (
+        lambda x, w, b: normalize(x, w, b, (0, 2), 0.1, by_channel=True),
+        [(3, 2, 4), (2,), (2,)],
+    ),
+    "groups": (lambda x, w, b: normalize(x, w, b, (), 0.1, groups=2), [(2, 4, 3), (4,), (4,)]),
+    "groups, bias only": (lambda x, b: normalize(x, None, b, (), 0.1, groups=2), [(2, 4, 3), (4,)]),
     "given statistics": (
         lambda x, m, v, w, b: normalize_with(x, m, v * v, w, b, 0.1),
         [(4, 3), (1, 3), (1, 3), (1, 3), (1, 3)],
@@ -55,6 +62,10 @@ FUNCTIONS = {
     "backward": (
         lambda g, x, w, m, v: NormalizeInput.of((0,), 0.1, True, True)(g, x, w, m, v * v),
         [(4, 2), (4, 2), (1, 2), (1, 2), (1, 2)],
+    ),
+    "groups backward": (
+        lambda g, x, w, m, v: NormalizeInput.of((), 0.1, True, True, True, 2)(g, x, w, m, v * v),
+        [(2, 4, 3), (2, 4, 3), (4,), (2, 2, 1, 1), (2, 2, 1, 1)],
     ),
     "rms backward": (
         lambda g, x, v: NormalizeInput.of((1,), 0.1, False, False)(g, x, v * v),

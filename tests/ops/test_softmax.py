@@ -10,6 +10,7 @@ import pytest
 import nbdl
 import nbdl.nn.functional as F
 from nbdl.autograd import gradcheck, gradgradcheck
+from nbdl.ops.class_losses import CrossEntropyLoss, CrossEntropyLossInput, NllLoss, NllLossInput
 from nbdl.ops.softmax import (
     CrossEntropy,
     CrossEntropyInput,
@@ -75,6 +76,7 @@ def real(*shape: int) -> nbdl.Tensor:
 
 
 TARGET = nbdl.tensor([[0, 2], [1, -100], [2, 2]])
+SHARE = nbdl.tensor(0.3, dtype="float64")
 FUNCTIONS = {
     "softmax": (lambda x: nbdl.softmax(x, 1), [(3, 4)]),
     "log_softmax": (lambda x: nbdl.log_softmax(x, 0), [(3, 2, 2)]),
@@ -82,6 +84,13 @@ FUNCTIONS = {
     "log_softmax_input": (LogSoftmaxInput.of(1), [(2, 4), (2, 4)]),
     "losses": (lambda x: cross_entropy_rows(x, TARGET), [(3, 3, 2)]),
     "losses_and_probabilities": (lambda x: CrossEntropy.of(-100)(x, TARGET), [(3, 3, 2)]),
+    "cross_entropy_loss": (lambda x: CrossEntropyLoss.of(-100, True)(x, TARGET)[1:3], [(3, 3, 2)]),
+    "cross_entropy_loss_input": (
+        lambda p, g: CrossEntropyLossInput.of(-100)(p, TARGET, g, SHARE),
+        [(3, 3, 2), ()],
+    ),
+    "nll_loss": (lambda x: NllLoss.of(-100, True)(x, TARGET)[0] ** 2, [(3, 3, 2)]),
+    "nll_loss_input": (lambda g: NllLossInput.of(-100, (3, 3, 2))(g, TARGET, SHARE), [()]),
     "cross_entropy_input": (lambda p, g: CrossEntropyInput.of(-100)(p, TARGET, g), [(3, 3, 2), (3, 2)]),
 }
 

@@ -331,7 +331,11 @@ WRONG = {
     ),
     "structural": (
         lambda: optim.HessianFree(MODEL.parameters(), LOSS, damping=0.0, structural_damping=1.0), ValueError,
-        "relative to damping",
+        "structural_damping needs a damping above 0",
+    ),
+    "undamped": (
+        lambda: optim.HessianFree(MODEL.parameters(), LOSS, damping=0.0, preconditioner=0.75), ValueError,
+        "preconditioner needs a damping above 0",
     ),
     "preconditioner": (
         lambda: optim.HessianFree(MODEL.parameters(), LOSS, preconditioner=-1.0),

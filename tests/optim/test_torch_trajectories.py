@@ -43,9 +43,15 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def combinations(name):
+MUON = [
+    ("momentum", (0.95, 0.5)), ("nesterov", (True, False)), ("weight_decay", (0.1, 0.0)),
+    ("adjust_lr_fn", ("original", "match_rms_adamw")), ("ns_steps", (5, 3)),
+]  # fmt: skip
+
+
+def combinations(options):
     """Pairs of settings of the two groups, one the opposite of the other where both are allowed."""
-    names, values = zip(*OPTIONS[name], strict=True)
+    names, values = zip(*options, strict=True)
     for choice in itertools.product((0, 1), repeat=len(names)):
         first, second = (
             {option: pair[k ^ flip] for option, pair, k in zip(names, values, choice, strict=True)}
@@ -56,7 +62,7 @@ def combinations(name):
 
 
 def allowed(options):
-    return not options.get("nesterov") or (options["momentum"] > 0 and options["dampening"] == 0)
+    return not options.get("nesterov") or (options["momentum"] > 0 and options.get("dampening", 0) == 0)
 
 
 @pytest.fixture(autouse=True)
@@ -67,21 +73,13 @@ def counters_in_double():
     torch.set_default_dtype(torch.float32)
 
 
-def trajectory_data():
+def assert_same_trajectories(name, options, shapes, tolerance):
     random = np.random.default_rng(0)
-    start = [random.standard_normal(shape) for shape in ((3, 4), (5,))]
-    gradients = [
-        [np.sin(0.3 * k) + random.standard_normal(array.shape) for array in start] for k in range(STEPS)
-    ]
-    return start, gradients
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_every_combination_of_options(name):
-    start, gradients = trajectory_data()
+    start = [random.standard_normal(shape) for shape in shapes]
+    gradients = [[np.sin(0.3 * k) + random.standard_normal(shape) for shape in shapes] for k in range(STEPS)]
 
     def run(package, optimizers, settings):
-        """The values after every step; at half the way the optimizer is made anew of its state."""
+        """The values after every step; on the way the optimizer is made anew of its state."""
         tensors = [package.tensor(array, requires_grad=True) for array in start]
         steps = [[package.tensor(gradient) for gradient in step] for step in gradients]
 
@@ -101,10 +99,31 @@ def test_every_combination_of_options(name):
             values.append(np.concatenate([tensor.detach().numpy().reshape(-1) for tensor in tensors]))
         return np.array(values)
 
-    for settings in combinations(name):
+    for settings in combinations(options):
         ours, theirs = run(nbdl, optim, settings), run(torch, torch.optim, settings)
         scale = np.abs(theirs).max(1, keepdims=True)
-        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=2e-13, err_msg=str(settings))
+        np.testing.assert_allclose(
+            ours / scale, theirs / scale, rtol=0, atol=tolerance, err_msg=str(settings)
+        )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_combination_of_options(name):
+    assert_same_trajectories(name, OPTIONS[name], ((3, 4), (5,)), 2e-13)
+
+
+def test_muon_is_torchs_without_its_rounding_to_bfloat16(backend, monkeypatch):
+    def orthogonalized(grad, coefficients, steps, eps):
+        a, b, c = coefficients
+        x = grad.T if grad.shape[0] > grad.shape[1] else grad
+        x = x / x.norm().clamp(min=eps)
+        for _ in range(steps):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return x.T if grad.shape[0] > grad.shape[1] else x
+
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", orthogonalized)
+    assert_same_trajectories("Muon", MUON, ((3, 4), (5, 2)), 1e-12)
 
 
 @pytest.mark.parametrize("name", [*OPTIONS, "Muon", "SparseAdam", "LBFGS"])

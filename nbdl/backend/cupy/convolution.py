@@ -1,8 +1,9 @@
-"""Convolutions by cuDNN, through nvidia-cudnn-frontend; without it, the products of the specification.
+"""Convolutions by cuDNN, by way of nvidia-cudnn-frontend; without it, by the products of the specification.
 
 A convolution or one of its two gradients is a graph of one operation, built for shapes, strides, dtype,
-geometry and stream, and kept with its workspace, so that it may run while a stream is captured. Sizes are given
-in the order N, C, spatial axes, whatever the strides say, so arrays that lie channels last stay as they are.
+geometry and stream, and kept with its workspace, so that it may run while a stream is captured. Sizes are
+given in the order N, C, spatial axes, whatever the strides say, so arrays that lie channels last stay as
+they are.
 
 This was tested with a library that stands for cuDNN, under the names of nvidia-cudnn-frontend 1.18, not on a
 device.

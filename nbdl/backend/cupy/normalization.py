@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.numpy.normalization import spread_out
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import rsqrt, square
@@ -88,19 +89,23 @@ class CupyNormalization:
         eps: float,
         centred: bool,
         has_weight: bool,
+        by_channel: bool = False,
+        groups: int = 0,
         out: Any = None,
     ) -> tuple[Any, ...]:
         """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance."""
-        if any(array.ndim != x.ndim or array.dtype != x.dtype for array in affine):
-            raise ValueError("weight and bias need the rank and the dtype of the operand")
+        if any(array.dtype != x.dtype for array in affine):
+            raise ValueError("weight and bias need the dtype of the operand")
+        shape = x.shape
+        x, vectors, axes = spread_out(x, affine, axes, by_channel, groups)
         if centred:
             mean = self._mean(_MEAN, axes, x)
             statistics = [mean, self._mean(_SQUARED_DISTANCE, axes, x, mean)]
         else:
             statistics = [self._mean(_SQUARE, axes, x)]
         formula = _result(centred, has_weight, len(affine) > has_weight)
-        y = self._of(formula, self.xp.empty(x.shape, x.dtype), x, *statistics, *affine, np.array(float(eps)))
-        return delivered((y, *statistics), out)
+        y = self._of(formula, self.xp.empty(x.shape, x.dtype), x, *statistics, *vectors, np.array(float(eps)))
+        return delivered((y.reshape(shape), *statistics), out)
 
     def normalize_input(
         self,
@@ -111,22 +116,28 @@ class CupyNormalization:
         eps: float,
         centred: bool,
         has_weight: bool,
+        by_channel: bool = False,
+        groups: int = 0,
         out: Any = None,
     ) -> tuple[Any, ...]:
         """The gradients of :meth:`normalize` by x, and by a weight and a bias of the shape of the weight."""
         scaled, product, gradient = _slopes(centred, has_weight)
+        shape, shape_of_weight = x.shape, rest[0].shape
+        x, vectors, axes = spread_out(x, rest[:has_weight], axes, by_channel, groups)
+        g, rest = g.reshape(x.shape), (*vectors, *rest[has_weight:])
         operands = (g, x, *rest, np.array(float(eps)))
         means = [self._mean(product, axes, *operands)]
         if centred:
             means.append(self._mean(scaled, axes, *operands))
-        results = [self._of(gradient, self.xp.empty(x.shape, x.dtype), *operands, *means)]
+        gx = self._of(gradient, self.xp.empty(x.shape, x.dtype), *operands, *means)
+        results = [gx.reshape(shape)]
         if has_weight:
             weight, *statistics = rest
             shared = tuple([k for k, n in enumerate(weight.shape) if n == 1])
             of_weight = (g, x, *statistics, operands[-1])
             for formula, inputs in ((_slope_of_weight(centred), of_weight), (_MEAN, (g,))):
                 total = self.xp.empty(weight.shape, weight.dtype)
-                results.append(self._reduced("sum", formula, shared, total, *inputs))
+                results.append(self._reduced("sum", formula, shared, total, *inputs).reshape(shape_of_weight))
         return delivered(tuple(results), out)
 
     def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any) -> Any:

@@ -15,7 +15,9 @@ import numpy as np
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
+from nbdl.backend.numba.bags import plan_embedding_bag, plan_embedding_bag_input
 from nbdl.backend.numba.blas import DECOMPOSITIONS, threads_for
+from nbdl.backend.numba.class_losses import plan_cross_entropy_loss, plan_nll_loss, plan_nll_loss_input
 from nbdl.backend.numba.convolution import (
     plan_convolution,
     plan_convolution_input,
@@ -49,6 +51,7 @@ from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linea
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
     plan_cross_entropy_input,
+    plan_cross_entropy_loss_input,
     plan_log_softmax,
     plan_log_softmax_input,
     plan_softmax,
@@ -103,6 +106,10 @@ PLANNERS: dict[str, Planner] = {
     "log_softmax_input": plan_log_softmax_input,
     "cross_entropy": plan_cross_entropy,
     "cross_entropy_input": plan_cross_entropy_input,
+    "cross_entropy_loss": plan_cross_entropy_loss,
+    "cross_entropy_loss_input": plan_cross_entropy_loss_input,
+    "nll_loss": plan_nll_loss,
+    "nll_loss_input": plan_nll_loss_input,
     "attention": plan_attention,
     "attention_input": plan_attention_input,
     "normalize": plan_normalize,
@@ -116,6 +123,8 @@ PLANNERS: dict[str, Planner] = {
     "random_log_gamma": plan_random_log_gamma,
     "random_poisson": plan_random_poisson,
     "dropout": plan_dropout,
+    "embedding_bag": plan_embedding_bag,
+    "embedding_bag_input": plan_embedding_bag_input,
     "index": plan_index,
     "index_put": plan_index_put,
     "gather": plan_gather,

@@ -14,6 +14,7 @@ from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import memory_order, merge, tasks_for
 from nbdl.backend.numba.stages import Stage, scratch_memory, staged_plan
+from nbdl.backend.numpy.normalization import spread_out
 from nbdl.kernels.cpu import normalization as kernel
 
 __all__ = ["plan_normalize", "plan_normalize_input"]
@@ -55,21 +56,22 @@ def plan_normalize(
     eps: float,
     centred: bool,
     has_weight: bool,
+    by_channel: bool = False,
+    groups: int = 0,
 ) -> Plan | None:
     """Plans the normalisation of (x, weight?, bias?), or returns None where NumPy has to do it."""
-    x, *affine = inputs
-    layout = _layout(x, axes) if outputs is None and _is_supported(inputs) else None
-    if layout is None or not _is_dense(x, layout) or (layout.by_columns and not centred):
+    found = None if outputs is not None else _arrange(inputs[0], inputs[1:], axes, by_channel, groups)
+    if found is None or (found.layout.by_columns and not centred):
         return None
-    along = _runs_along([array.shape for array in affine], x.shape, axes, layout)
-    if along is None or not _are_vectors(affine) or (along and not has_weight and affine):
+    x, layout, runs = inputs[0], found.layout, found.runs
+    if runs == kernel.ALONG and not has_weight:
         return None
-    statistics = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
-    specs = [OutputSpec(x.shape, x.dtype, layout.axes)] + [OutputSpec(statistics, x.dtype)] * (1 + centred)
+    specs = [OutputSpec(x.shape, x.dtype, layout.axes)]
+    specs += [OutputSpec(found.statistics, x.dtype)] * (1 + centred)
     places = {kernel.X: 0}
     if has_weight:
         places[kernel.WEIGHT] = 1
-    if len(affine) > has_weight:
+    if len(inputs) > 1 + has_weight:
         places[kernel.BIAS] = len(inputs) - 1
     places[kernel.RESULT] = len(inputs)
     if centred:
@@ -79,7 +81,7 @@ def plan_normalize(
         makers = (kernel.make_column_sums, kernel.make_column_statistics, kernel.make_column_result)
         return _plan_columns(makers, x, len(inputs), specs, places, layout, eps)
     tasks = tasks_for(_ELEMENT_WORK * x.size, layout.means)
-    words = _words(places, layout, eps) | {kernel.WEIGHT_ALONG: int(along)}
+    words = _words(places, layout, eps) | {kernel.WEIGHT_RUNS: runs, kernel.PERIOD: max(groups, 1)}
     stages = [Stage(_kernel(kernel.make_line_result, x.dtype), layout.means, tasks)]
     return staged_plan(stages, inputs=len(inputs), outputs=specs, words=words)
 
@@ -92,24 +94,24 @@ def plan_normalize_input(
     eps: float,
     centred: bool,
     has_weight: bool,
+    by_channel: bool = False,
+    groups: int = 0,
 ) -> Plan | None:
     """Plans the gradient from (g, x, weight?, mean?, variance), or returns None where NumPy has to do it."""
     g, x, *rest = inputs
-    layout = _layout(x, axes) if outputs is None and _is_supported(inputs) else None
+    affine = rest[:has_weight]
+    found = None if outputs is not None else _arrange(x, affine, axes, by_channel, groups)
     if (
-        layout is None
-        or not _is_dense(x, layout)
+        found is None
         or not _same_strides(g, x)
-        or (layout.by_columns and not centred)
+        or not _is_supported(inputs)
+        or not _are_vectors(rest)
+        or (found.layout.by_columns and not centred)
     ):
         return None
-    affine = rest[:has_weight]
-    along = _runs_along([array.shape for array in affine], x.shape, axes, layout)
-    if along is None or not _are_vectors(rest):
-        return None
-    specs = [OutputSpec(x.shape, x.dtype, layout.axes)] + [OutputSpec(rest[0].shape, x.dtype)] * (
-        2 * has_weight
-    )
+    layout, runs = found.layout, found.runs
+    specs = [OutputSpec(x.shape, x.dtype, layout.axes)]
+    specs += [OutputSpec(weight.shape, x.dtype) for weight in affine for _ in range(2)]
     places = {kernel.G: 0, kernel.X: 1, kernel.VARIANCE: len(inputs) - 1, kernel.GX: len(inputs)}
     if has_weight:
         places |= {kernel.WEIGHT: 2, kernel.GW: len(inputs) + 1, kernel.GB: len(inputs) + 2}
@@ -123,13 +125,14 @@ def plan_normalize_input(
         )
         return _as_tuple(_plan_columns(makers, x, len(inputs), specs, places, layout, eps))
     tasks = tasks_for(_ELEMENT_WORK * x.size, layout.means)
-    words = _words(places, layout, eps) | {kernel.WEIGHT_ALONG: int(along)}
+    words = _words(places, layout, eps) | {kernel.WEIGHT_RUNS: runs, kernel.PERIOD: max(groups, 1)}
     stages = [Stage(_kernel(kernel.make_line_gradient, x.dtype), layout.means, tasks)]
     scratch = None
-    if along:
-        scratch = scratch_memory(tasks * layout.columns * 16)
-        words |= {kernel.SUMS: scratch.ctypes.data, kernel.TASKS: tasks}
-        stages.append(Stage(_kernel(kernel.make_weight_gradient, x.dtype), layout.columns, 1))
+    if runs != kernel.BY_MEAN:
+        shared = affine[0].size
+        scratch = scratch_memory(tasks * shared * 16)
+        words |= {kernel.SUMS: scratch.ctypes.data, kernel.TASKS: tasks, kernel.WEIGHTS: shared}
+        stages.append(Stage(_kernel(kernel.make_weight_gradient, x.dtype), shared, 1))
     return _as_tuple(staged_plan(stages, inputs=len(inputs), outputs=specs, words=words, keep=scratch))
 
 
@@ -177,6 +180,8 @@ def _words(places: dict[int, int], layout: _Layout, eps: float) -> dict[int, int
             kernel.COLUMNS: layout.columns,
             kernel.LINE_STRIDE: layout.line_stride,
             kernel.MEAN_STRIDE: layout.mean_stride,
+            kernel.WEIGHTS: 0,
+            kernel.SUMS: 0,
         }
     )
 
@@ -187,6 +192,41 @@ def _words(places: dict[int, int], layout: _Layout, eps: float) -> dict[int, int
 def _is_supported(arrays: Sequence[Array]) -> bool:
     dtype = arrays[0].dtype
     return dtype in (np.float32, np.float64) and is_plain(arrays, dtype)
+
+
+class _Arrangement(NamedTuple):
+    """How operand, weight and bias lie.
+
+    Attributes:
+        layout: of the operand.
+        runs: where weight and bias run to, see `nbdl.kernels.cpu.normalization`.
+        statistics: shape of mean and variance.
+    """
+
+    layout: _Layout
+    runs: int
+    statistics: tuple[int, ...]
+
+
+def _arrange(
+    x: Array, affine: Sequence[Array], axes: tuple[int, ...], by_channel: bool, groups: int
+) -> _Arrangement | None:
+    """The arrangement of x and its vectors, or None if no kernel takes it."""
+    if not _is_supported([x, *affine]) or not _are_vectors(affine):
+        return None
+    wide, vectors, averaged = spread_out(x, affine, axes, by_channel, groups)
+    statistics = tuple(1 if axis in averaged else n for axis, n in enumerate(wide.shape))
+    if groups:
+        if not x.size or not x.flags.c_contiguous:
+            return None
+        samples, _, lines, columns = wide.shape
+        layout = _Layout(False, samples * groups, lines, columns, columns, lines * columns, None)
+        return _Arrangement(layout, kernel.BY_LINE if affine else kernel.BY_MEAN, statistics)
+    found = _layout(wide, averaged)
+    if found is None or not _is_dense(wide, found):
+        return None
+    runs = _runs([vector.shape for vector in vectors], wide.shape, averaged, found)
+    return None if runs is None else _Arrangement(found, runs, statistics)
 
 
 def _layout(x: Array, axes: tuple[int, ...]) -> _Layout | None:
@@ -232,16 +272,16 @@ def _are_vectors(arrays: Sequence[Array]) -> bool:
     return all(array.flags.c_contiguous for array in arrays)
 
 
-def _runs_along(
+def _runs(
     shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], axes: tuple[int, ...], layout: _Layout
-) -> bool | None:
-    """Whether weight and bias run along the line (True) or from mean to mean (False); None if neither."""
+) -> int | None:
+    """Whether weight and bias run from mean to mean or along the line; None if neither."""
     by_mean = tuple(1 if axis in axes else n for axis, n in enumerate(shape))
     by_element = tuple(n if axis in axes else 1 for axis, n in enumerate(shape))
     if all(own == by_mean for own in shapes):
-        return False
+        return kernel.BY_MEAN
     if all(own == by_element for own in shapes) and not layout.by_columns and layout.rows == 1:
-        return True
+        return kernel.ALONG
     return None
 
 

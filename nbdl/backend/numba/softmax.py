@@ -20,6 +20,7 @@ from nbdl.kernels.cpu import softmax as kernel
 __all__ = [
     "plan_cross_entropy",
     "plan_cross_entropy_input",
+    "plan_cross_entropy_loss_input",
     "plan_log_softmax",
     "plan_log_softmax_input",
     "plan_softmax",
@@ -77,12 +78,29 @@ def plan_cross_entropy_input(
     inputs: Sequence[Array], outputs: Sequence[Array] | None, *, ignore_index: int
 ) -> Plan | None:
     """Plans the gradient of the losses from (probabilities, classes, g), or returns None: NumPy's."""
-    p, classes, g = inputs
-    if outputs is not None or not _is_supported([p, g]) or not is_plain([classes], np.dtype(np.int64)):
+    return _plan_cross_entropy_input(inputs, outputs, ignore_index, shared=False)
+
+
+def plan_cross_entropy_loss_input(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, *, ignore_index: int
+) -> Plan | None:
+    """Plans the gradient of the reduced losses from (probabilities, classes, g, share); None: NumPy's."""
+    return _plan_cross_entropy_input(inputs, outputs, ignore_index, shared=True)
+
+
+def _plan_cross_entropy_input(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, ignore_index: int, shared: bool
+) -> Plan | None:
+    p, classes, *slopes = inputs
+    if outputs is not None or not _is_supported([p, *slopes]) or not is_plain([classes], np.dtype(np.int64)):
         return None
     specs = [_spec_like(p)]
-    operands = [*_operands(inputs, 1, p.shape), *_fresh_operands(specs, 1, p.shape)]
-    address = _kernel("cross_entropy_input", p.dtype, kernel.make_cross_entropy_input)
+    everywhere = _Operand(0, (0,) * classes.ndim)
+    operands = _operands((p, classes), 1, p.shape)
+    operands += [everywhere if shared else operand for operand in _operands(slopes, 1, p.shape)]
+    operands += _fresh_operands(specs, 1, p.shape)
+    name = "cross_entropy_loss_input" if shared else "cross_entropy_input"
+    address = _kernel(name, p.dtype, partial(kernel.make_cross_entropy_input, shared=shared))
     return _plan(address, specs, p, 1, operands, across_rows=False, ignored=ignore_index)
 
 

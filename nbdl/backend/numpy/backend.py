@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.backend.numpy.attention import Attention
+from nbdl.backend.numpy.bags import Bags
+from nbdl.backend.numpy.class_losses import ClassLosses
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.copying import Copying
 from nbdl.backend.numpy.custom import Custom
@@ -52,10 +54,12 @@ class NumpyBackend(
     Convolution,
     Pooling,
     Softmax,
+    ClassLosses,
     Attention,
     Normalization,
     Recurrent,
     Indexing,
+    Bags,
     Joining,
     Scanning,
     Sorting,

@@ -92,7 +92,9 @@ class Softmax:
         exponentials = self.xp.exp(shifted)
         return exponentials, exponentials.sum(axis, keepdims=True), shifted
 
-    def _classes(self, target: Any, count: int, ignore_index: int) -> tuple[Any, Any]:
+    def _classes(
+        self, target: Any, count: int, ignore_index: int, label: str = "cross_entropy"
+    ) -> tuple[Any, Any]:
         """The classes (N, 1, ...), 0 where ignored, and where they count."""
         classes = target[:, None]
         counted = classes != ignore_index
@@ -100,6 +102,6 @@ class Softmax:
         wrong = (classes < 0) | (classes >= count)
         if wrong.any():
             raise IndexError(
-                f"cross_entropy: Target {classes[wrong][0]} is out of bounds: there are {count} classes"
+                f"{label}: Target {classes[wrong][0]} is out of bounds: there are {count} classes"
             )
         return classes, counted

@@ -64,7 +64,13 @@ sigmoid, tanh = arithmetic.sigmoid, arithmetic.tanh
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0); slope 0 at 0."""
+    """max(x, 0); slope 0 at 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.relu(nbdl.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+    """
     return call_in_place(_RELU, input) if inplace else arithmetic.relu(input)
 
 
@@ -85,7 +91,13 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x above 0, negative_slope * x below."""
+    """x above 0, negative_slope * x below.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.leaky_relu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.0100,  2.0000])
+    """
     return _apply(LEAKY_RELU, inplace, input, negative_slope)
 
 
@@ -108,7 +120,13 @@ def rrelu(
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, alpha * (exp(x) - 1) below."""
+    """x above 0, alpha * (exp(x) - 1) below.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.elu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.6321,  2.0000])
+    """
     return _apply(_ELU, inplace, input, alpha)
 
 
@@ -137,6 +155,11 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     Raises:
         RuntimeError: another approximation.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.gelu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.1587,  1.9545])
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
@@ -144,7 +167,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.silu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.2689,  1.7616])
+    """
     return _apply(_SILU, inplace, input)
 
 
@@ -154,7 +183,13 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.softplus(nbdl.tensor([-1.0, 2.0]))
+        tensor([0.3133, 2.1269])
+    """
     return call(_SOFTPLUS, input, beta, threshold)
 
 
@@ -205,6 +240,11 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
     Raises:
         RuntimeError: the axis has an odd length.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.glu(nbdl.tensor([4.0, 0.0]))
+        tensor([2.])
     """
     axis = normalize_axis("glu", dim, input.array.ndim)
     n = input.array.shape[axis] if input.array.ndim else 1
@@ -222,7 +262,13 @@ def _softmax_axis(label: str, dim: int | None) -> int:
 
 @numpy_keywords
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`."""
+    """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.softmax(nbdl.tensor([0.0, 0.0]), dim=0)
+        tensor([0.5000, 0.5000])
+    """
     return softmax_along(input, _softmax_axis("softmax", dim), dtype)
 
 
@@ -234,7 +280,13 @@ def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 
 @numpy_keywords
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`."""
+    """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.log_softmax(nbdl.tensor([0.0, 0.0]), dim=0)
+        tensor([-0.6931, -0.6931])
+    """
     return log_softmax_along(input, _softmax_axis("log_softmax", dim), dtype)
 
 

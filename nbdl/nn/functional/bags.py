@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.nn.functional.embedding import embedding
+from nbdl.nn.functional.embedding import embedding, limit_rows
+from nbdl.ops import bags
 from nbdl.ops.creation import arange, zeros
 from nbdl.ops.scattering import scatter_reduce
 from nbdl.ops.selecting import index_add
@@ -59,40 +60,46 @@ def embedding_bag(
                 [3., 4.]])
     """
     _check(input, weight, offsets, mode, scale_grad_by_freq, sparse, per_sample_weights)
-    if input.array.ndim == 2:
-        bags, length = input.array.shape
-        starts = arange(bags, device=input.device) * length
-    else:
-        starts = offsets[:-1] if include_last_offset else offsets  # type: ignore[index]
-        bags = starts.array.shape[0]  # type: ignore[union-attr]
+    starts = offsets[:-1] if include_last_offset and offsets is not None else offsets
+    padding = None if padding_idx is None else padding_idx % weight.array.shape[0]
+    on_cpu = isinstance(weight.array, np.ndarray)  # where there is a kernel for all of it
+    if on_cpu and mode != "max" and per_sample_weights is None and not scale_grad_by_freq:
+        if max_norm is not None:
+            limit_rows(weight, input, max_norm, norm_type)
+        places = None if starts is None else starts.to(dtype=np.int64)
+        return bags.embedding_bag(weight, input.to(dtype=np.int64), places, mode == "mean", padding)
+    if starts is None:
+        count, length = input.array.shape
+        starts = arange(count, device=input.device) * length
+    count = starts.array.shape[0]
     flat = input.reshape((-1,))
-    # The bag of every index; elements before the first and behind the last offset belong to none.
+    # The bag of every index; elements before the first offset belong to none.
     places = arange(flat.array.size, device=input.device)
     owner = searchsorted(starts.to(dtype=np.int64).contiguous(), places, right=True) - 1
     rows = embedding(flat, weight, None, max_norm, norm_type, scale_grad_by_freq)
-    counted = None if padding_idx is None else flat != padding_idx % weight.array.shape[0]
+    counted = None if padding is None else flat != padding
+    if mode == "max":
+        return _maxima(rows, owner, counted, count)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape((-1, 1))
-    if counted is not None and mode != "max":
+    if counted is not None:
         rows = rows * counted.unsqueeze(1).to(dtype=rows.dtype)
-    if mode == "max":
-        return _maxima(rows, owner, counted, bags)
-    nothing = zeros(bags, weight.array.shape[1], dtype=rows.dtype, device=rows.device)
+    nothing = zeros(count, weight.array.shape[1], dtype=rows.dtype, device=rows.device)
     total = index_add(nothing, 0, owner, rows)
     if mode == "sum":
         return total
     ones = rows.new_ones(flat.array.size) if counted is None else counted.to(dtype=rows.dtype)
-    counts = index_add(rows.new_zeros(bags), 0, owner, ones)
+    counts = index_add(rows.new_zeros(count), 0, owner, ones)
     return total / counts.clamp(min=1).unsqueeze(1)
 
 
-def _maxima(rows: Tensor, owner: Tensor, counted: Tensor | None, bags: int) -> Tensor:
-    """(bags, D), through one more bag that takes what does not count."""
+def _maxima(rows: Tensor, owner: Tensor, counted: Tensor | None, count: int) -> Tensor:
+    """(count, D), through one more bag that takes what does not count."""
     if counted is not None:
-        owner = owner.masked_fill(~counted, bags)
-    nothing = zeros(bags + 1, rows.array.shape[1], dtype=rows.dtype, device=rows.device)
+        owner = owner.masked_fill(~counted, count)
+    nothing = zeros(count + 1, rows.array.shape[1], dtype=rows.dtype, device=rows.device)
     index = owner.unsqueeze(1).expand(rows.array.shape)
-    return scatter_reduce(nothing, 0, index, rows, "amax", include_self=False)[:bags]
+    return scatter_reduce(nothing, 0, index, rows, "amax", include_self=False)[:count]
 
 
 def _check(

@@ -8,13 +8,14 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses
+from nbdl.ops import class_losses
 from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.pointwise import call, scalar
+from nbdl.ops.class_losses import count_of, cross_entropy_loss
+from nbdl.ops.pointwise import call
 from nbdl.ops.reduction import Reduce
 from nbdl.ops.scattering import gather
 from nbdl.ops.softmax import cross_entropy_rows, log_softmax
 
-_COUNTED = Formula("counted", lambda target, ignored: f.where(f.equal(target, ignored), 0, 1), 2)
 _SAFE = Formula("safe_class", lambda target, ignored: f.where(f.equal(target, ignored), 0, target), 2)
 _KEPT_NEGATIVE = Formula(
     "kept_negative", lambda x, target, ignored: f.where(f.equal(target, ignored), 0, -x), 3
@@ -70,6 +71,8 @@ def cross_entropy(
     if target.is_floating_point():
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     logits, classes = one_class_a_row(label, input, target)
+    if weight is None and not label_smoothing and reduction != "none":
+        return cross_entropy_loss(logits, classes, ignore_index, reduction == "mean")
     losses = cross_entropy_rows(logits, classes, ignore_index)
     scale = None if weight is None else _row_weights(weight, classes, ignore_index)
     if scale is not None:
@@ -97,19 +100,19 @@ def nll_loss(
         weight: (C,), of every class.
         ignore_index: a target class whose rows do not count.
         reduction: ``none``, ``mean`` or ``sum``.
+
+    Example:
+        >>> import nbdl
+        >>> scores = nbdl.tensor([[0.25, 0.75]]).log()
+        >>> nbdl.nn.functional.nll_loss(scores, nbdl.tensor([1]))
+        tensor(0.2877)
     """
     check_reduction("nll_loss", reduction)
     x, classes = one_class_a_row("nll_loss", input, target)
+    if weight is None and reduction != "none":
+        return class_losses.nll_loss(x, classes, ignore_index, reduction == "mean")
     one_each = classes.unsqueeze(1)
     chosen = gather(x, 1, call(_SAFE, one_each, ignore_index))
-    if weight is None and reduction != "none":
-        total = apply(
-            Reduce.of(_KEPT_NEGATIVE, "sum", tuple(range(chosen.array.ndim)), False, 0b100),
-            chosen,
-            one_each,
-            scalar(ignore_index),
-        )
-        return total if reduction == "sum" else total / _count(classes, ignore_index)
     losses = call(_KEPT_NEGATIVE, chosen, one_each, ignore_index).squeeze(1)
     scale = None if weight is None else _row_weights(weight, classes, ignore_index)
     if scale is not None:
@@ -179,13 +182,7 @@ def _reduce_rows(
         return total
     if scale is not None:
         return total / scale.sum()
-    return total / _count(classes, ignored)
-
-
-def _count(classes: Tensor, ignored: int) -> Tensor:
-    """How many rows count."""
-    axes = tuple(range(classes.array.ndim))
-    return apply(Reduce.of(_COUNTED, "sum", axes, False, 0b10), classes, scalar(ignored))
+    return total / count_of(classes, ignored)
 
 
 def _soft_cross_entropy(

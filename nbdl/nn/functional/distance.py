@@ -48,7 +48,13 @@ def vector_norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
 
 @numpy_keywords
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(norm(x), eps), the p-norm being taken along ``dim``."""
+    """x / max(norm(x), eps), the p-norm being taken along ``dim``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.normalize(nbdl.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
+    """
     return input / call(_AT_LEAST, vector_norm(input, p, dim, True), eps)
 
 
@@ -67,6 +73,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
     Raises:
         RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.cosine_similarity(nbdl.tensor([[1.0, 0.0]]), nbdl.tensor([[1.0, 1.0]]))
+        tensor([0.7071])
     """
     shape = check_broadcast("cosine_similarity", (x1.array, x2.array))
     if not shape:

@@ -53,6 +53,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     Raises:
         ValueError: p is not a probability.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.dropout(nbdl.ones(3), 0.5, training=False)
+        tensor([1., 1., 1.])
     """
     return _drop("dropout", input, p, training, inplace, input.array.ndim)
 

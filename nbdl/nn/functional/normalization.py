@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
-from nbdl.autograd.modes import no_grad
+from nbdl.autograd.modes import mode, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.inplace import call_in_place
-from nbdl.ops.normalization import normalize, normalize_with
+from nbdl.ops.normalization import move_statistics, normalize, normalize_with
 from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.pooling import avg_pool
-from nbdl.ops.type_rules import finfo
+from nbdl.ops.type_rules import finfo, promote_types
 
 _RUNNING = Formula("running_mean", lambda old, new, momentum: (1 - momentum) * old + momentum * new, 3)
 # The running variance is unbiased, the one that normalises is not.
@@ -23,7 +24,6 @@ _RUNNING_VARIANCE = Formula(
     lambda old, new, momentum, count: (1 - momentum) * old + momentum * new * (count / (count - 1)),
     4,
 )
-_AFFINE = Formula("scale_and_shift", lambda x, weight, bias: x * weight + bias, 3)
 _RESPONSE = Formula("local_response", lambda x, mean, alpha, beta, k: x / f.pow(k + alpha * mean, beta), 5)
 
 
@@ -43,12 +43,18 @@ def _broadcast(vector: Tensor | None, ndim: int) -> Tensor | None:
     return None if vector is None else vector.reshape((1, vector.array.shape[0], *[1] * (ndim - 2)))
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """x * weight + bias, channel by channel."""
-    scale, shift = _broadcast(weight, x.array.ndim), _broadcast(bias, x.array.ndim)
-    if scale is None:
-        return x if shift is None else x + shift
-    return x * scale if shift is None else call(_AFFINE, x, scale, shift)
+def _normalize_groups(
+    input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, ...]:
+    """The result, in the dtype of the input, mean and variance of all groups of channels."""
+    x = input
+    found = {tensor.array.dtype for tensor in (input, weight, bias) if tensor is not None}
+    if len(found) > 1 and mode.autocast is None:
+        common = functools.reduce(promote_types, found)
+        x = x.to(common)
+        weight, bias = (None if vector is None else vector.to(common) for vector in (weight, bias))
+    out, *statistics = normalize(x.contiguous(), weight, bias, (), eps, groups=groups)
+    return (out if out.array.dtype == input.array.dtype else out.to(input.dtype), *statistics)
 
 
 def _update_running(
@@ -60,6 +66,9 @@ def _update_running(
     count: int,
 ) -> None:
     """Move the running statistics towards those of a batch, in place."""
+    both = running_mean is not None and running_var is not None
+    if both and move_statistics((running_mean, running_var), (mean, variance), momentum, count):  # type: ignore[arg-type]
+        return
     with no_grad():
         if running_mean is not None:
             call_in_place(_RUNNING, running_mean, mean.detach().reshape(running_mean.array.shape), momentum)
@@ -94,6 +103,13 @@ def batch_norm(
     Raises:
         ValueError: there is only one value a channel in training.
         RuntimeError: the shapes do not fit, or evaluation lacks statistics.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([[1.0], [3.0]])
+        >>> nbdl.nn.functional.batch_norm(x, None, None, training=True)
+        tensor([[-1.0000],
+                [ 1.0000]])
     """
     ndim = input.array.ndim
     if ndim < 2:
@@ -101,13 +117,13 @@ def batch_norm(
     _check_channels(
         "batch_norm", input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
-    scale, shift = _broadcast(weight, ndim), _broadcast(bias, ndim)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
                 "batch_norm: Expected running_mean and running_var to be defined when training=False"
             )
         mean, variance = _broadcast(running_mean, ndim), _broadcast(running_var, ndim)
+        scale, shift = _broadcast(weight, ndim), _broadcast(bias, ndim)
         return normalize_with(input, mean, variance, scale, shift, eps)  # type: ignore[arg-type]
     shape = input.array.shape
     count = shape[0] * math.prod(shape[2:])
@@ -115,7 +131,7 @@ def batch_norm(
         raise ValueError(
             f"batch_norm: Expected more than 1 value per channel when training, got input size {list(shape)}"
         )
-    out, mean, variance = normalize(input, scale, shift, (0, *range(2, ndim)), eps)
+    out, mean, variance = normalize(input, weight, bias, (0, *range(2, ndim)), eps, by_channel=True)
     if running_mean is not None or running_var is not None:
         _update_running(running_mean, running_var, mean, variance, momentum, count)
     return out
@@ -169,18 +185,18 @@ def instance_norm(
             "instance_norm: Expected more than 1 spatial element when training, got input size "
             f"{list(input.shape)}"
         )
-    out, mean, variance = normalize(input, None, None, tuple(range(2, ndim)), eps)
+    out, mean, variance = _normalize_groups(input, input.array.shape[1], weight, bias, eps)
     if running_mean is not None or running_var is not None:
         with no_grad():
             mean, variance = mean.detach().mean(0), variance.detach().mean(0)
         _update_running(running_mean, running_var, mean, variance, momentum, count)
-    return _affine(out, weight, bias).to(out.dtype)
+    return out
 
 
 def _trailing(
     label: str, input: Tensor, normalized_shape: int | Sequence[int], *affine: Tensor | None
-) -> tuple[tuple[int, ...], list[Tensor | None]]:
-    """The last axes, which must have ``normalized_shape``, and weight and bias with the rank of the input."""
+) -> tuple[int, ...]:
+    """The last axes, which must have ``normalized_shape``, as weight and bias must."""
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     shape = input.array.shape
     if not wanted or shape[len(shape) - len(wanted) :] != wanted or len(shape) < len(wanted):
@@ -188,16 +204,13 @@ def _trailing(
             f"{label}: Given normalized_shape={list(wanted)}, expected input with shape "
             f"[{', '.join(['*', *map(str, wanted)])}], but got input of size {list(shape)}"
         )
-    added = len(shape) - len(wanted)
-    spread: list[Tensor | None] = []
     for name, tensor in zip(("weight", "bias"), affine, strict=False):
         if tensor is not None and tensor.array.shape != wanted:
             raise RuntimeError(
                 f"{label}: Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
                 f"{list(tensor.shape)} and normalized_shape = {list(wanted)}"
             )
-        spread.append(tensor if tensor is None or not added else tensor.reshape((*[1] * added, *wanted)))
-    return tuple(range(added, len(shape))), spread
+    return tuple(range(len(shape) - len(wanted), len(shape)))
 
 
 def layer_norm(
@@ -218,9 +231,14 @@ def layer_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.layer_norm(nbdl.tensor([[1.0, 3.0]]), (2,))
+        tensor([[-1.0000,  1.0000]])
     """
-    axes, (scale, shift) = _trailing("layer_norm", input, normalized_shape, weight, bias)
-    return normalize(input, scale, shift, axes, eps)[0]
+    axes = _trailing("layer_norm", input, normalized_shape, weight, bias)
+    return normalize(input, weight, bias, axes, eps)[0]
 
 
 def rms_norm(
@@ -240,10 +258,9 @@ def rms_norm(
     Raises:
         RuntimeError: the shapes do not fit.
     """
-    axes, (scale,) = _trailing("rms_norm", input, normalized_shape, weight)
-    if eps is None:
-        eps = finfo(dtypes.real_of(input.dtype)).eps
-    return normalize(input, scale, None, axes, eps, centred=False)[0]
+    axes = _trailing("rms_norm", input, normalized_shape, weight)
+    least = finfo(dtypes.real_of(input.dtype)).eps if eps is None else eps
+    return normalize(input, weight, None, axes, least, centred=False)[0]
 
 
 def group_norm(
@@ -264,6 +281,11 @@ def group_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.group_norm(nbdl.randn(2, 6, 5), 3).shape
+        nbdl.Size([2, 6, 5])
     """
     shape = input.array.shape
     if len(shape) < 2:
@@ -276,9 +298,7 @@ def group_norm(
             f"of shape {list(shape)} and num_groups={num_groups}"
         )
     _check_channels("group_norm", input, weight=weight, bias=bias)
-    grouped = input.reshape((shape[0], num_groups, math.prod(shape[1:]) // num_groups))
-    standard = normalize(grouped, None, None, (2,), eps)[0].reshape(shape)
-    return _affine(standard, weight, bias).to(standard.dtype)
+    return _normalize_groups(input, num_groups, weight, bias, eps)[0]
 
 
 def local_response_norm(

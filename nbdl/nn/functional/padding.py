@@ -15,6 +15,12 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
     Raises:
         RuntimeError: there are fewer than 3 axes, or the channels are not divisible by r^2.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.pixel_shuffle(nbdl.arange(4.0).reshape(4, 1, 1), 2)
+        tensor([[[0., 1.],
+                 [2., 3.]]])
     """
     r = upscale_factor
     *batch, channels, height, width = _image("pixel_shuffle", input)
@@ -86,6 +92,11 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         RuntimeError: the widths do not fit the tensor.
         NotImplementedError: the mode is unknown.
         ValueError: a value is given under another mode than ``constant``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.pad(nbdl.tensor([1.0, 2.0]), (1, 2))
+        tensor([0., 1., 2., 0., 0.])
     """
     if mode not in PAD_MODES:
         raise NotImplementedError(

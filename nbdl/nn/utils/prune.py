@@ -24,8 +24,14 @@ from nbdl.nn.utils.pruning_methods import (
     RandomUnstructured,
     take_hook,
 )
-from nbdl.ops.creation import ones_like
 from nbdl.ops.joining import cat
+from nbdl.ops.new_like import ones_like
+
+__all__ = [
+    "BasePruningMethod", "CustomFromMask", "Identity", "L1Unstructured", "LnStructured", "PruningContainer",
+    "RandomStructured", "RandomUnstructured", "custom_from_mask", "global_unstructured", "identity",
+    "is_pruned", "l1_unstructured", "ln_structured", "random_structured", "random_unstructured", "remove",
+]  # fmt: skip
 
 
 def identity(module: Module, name: str) -> Module:

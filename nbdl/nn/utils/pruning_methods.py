@@ -12,7 +12,7 @@ from nbdl.nn.functional.distance import vector_norm
 from nbdl.nn.module import Module
 from nbdl.nn.parameter import Parameter
 from nbdl.nn.utils.normalized_weights import as_matrix
-from nbdl.ops.creation import ones_like
+from nbdl.ops.new_like import ones_like
 from nbdl.ops.random import rand, rand_like
 from nbdl.ops.sorting import topk
 
