@@ -105,6 +105,8 @@ def test_views_in_place_share_memory() -> None:
     base.t_()
     base[0, 1] = 9
     assert base.tolist() == [[0, 9], [1, 4], [2, 5]]
+    assert base.transpose_(dim0=0, dim1=1).shape == (2, 3)
+    assert base.clone().as_strided_((2,), (2,), storage_offset=1).tolist() == [1, 9]
     assert row.tolist() == [0, 1, 2]
     x = nbdl.ones(2, 3, requires_grad=True)
     y = (x * 2).transpose_(0, 1)
