@@ -78,7 +78,7 @@ def rfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
         RuntimeError: complex input, or as :func:`fft`.
         IndexError: the axis is out of range.
     """
-    return rfftn(input, None if n is None else (n,), (dim,), norm, _label="rfft")
+    return _to_half("rfft", input, None if n is None else (n,), (dim,), _norm("rfft", norm))
 
 
 @numpy_keywords
@@ -95,7 +95,7 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
         RuntimeError: as :func:`fft`.
         IndexError: the axis is out of range.
     """
-    return irfftn(input, None if n is None else (n,), (dim,), norm, _label="irfft")
+    return _from_half("irfft", input, None if n is None else (n,), (dim,), _norm("irfft", norm))
 
 
 @numpy_keywords
@@ -106,7 +106,9 @@ def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = 
         RuntimeError: as :func:`fft`.
         IndexError: the axis is out of range.
     """
-    return hfftn(input, None if n is None else (n,), (dim,), norm, _label="hfft")
+    return _from_half(
+        "hfft", input.conj(), None if n is None else (n,), (dim,), ADJOINT_NORM[_norm("hfft", norm)]
+    )
 
 
 @numpy_keywords
@@ -117,7 +119,9 @@ def ihfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
         RuntimeError: complex input, or as :func:`fft`.
         IndexError: the axis is out of range.
     """
-    return ihfftn(input, None if n is None else (n,), (dim,), norm, _label="ihfft")
+    return _to_half(
+        "ihfft", input, None if n is None else (n,), (dim,), ADJOINT_NORM[_norm("ihfft", norm)]
+    ).conj()
 
 
 # --------------------------------------------------------------------------------------------- several axes
@@ -193,36 +197,19 @@ def ifftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm:
 
 
 @numpy_keywords
-def rfftn(
-    input: Tensor,
-    s: Sequence[int] | None = None,
-    dim: Axes = None,
-    norm: str | None = None,
-    *,
-    _label: str = "rfftn",
-) -> Tensor:
+def rfftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None) -> Tensor:
     """:func:`rfft` over the last of the axes, :func:`fft` over the others.
 
     Raises:
         RuntimeError: complex input, or as :func:`fftn`.
         IndexError: an axis is out of range.
     """
-    if input.is_complex():
-        raise RuntimeError(f"{_label}: expects a real input tensor, but got {input.dtype}")
-    x, axes, sizes = _prepared(_label, input, s, dim)
-    mode = _norm(_label, norm)
-    half = FourierReal.of(axes[-1], mode)(_resized(x, axes, sizes))
-    return Fourier.of(axes[:-1], False, mode)(half) if axes[:-1] else half
+    return _to_half("rfftn", input, s, dim, _norm("rfftn", norm))
 
 
 @numpy_keywords
 def irfftn(
-    input: Tensor,
-    s: Sequence[int] | None = None,
-    dim: Axes = None,
-    norm: str | None = None,
-    *,
-    _label: str = "irfftn",
+    input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None
 ) -> Tensor:
     """The inverse of :func:`rfftn`; the last entry of ``s`` is the length of the last axis in the result.
 
@@ -230,23 +217,11 @@ def irfftn(
         RuntimeError: as :func:`fftn`.
         IndexError: an axis is out of range.
     """
-    x, axes, sizes = _prepared(_label, input, s, dim, half=True)
-    mode = _norm(_label, norm)
-    half = _resized(_as_complex(x), axes, (*sizes[:-1], sizes[-1] // 2 + 1))
-    if axes[:-1]:
-        half = Fourier.of(axes[:-1], True, mode)(half)
-    return FourierRealInverse.of(axes[-1], sizes[-1], mode)(half)
+    return _from_half("irfftn", input, s, dim, _norm("irfftn", norm))
 
 
 @numpy_keywords
-def hfftn(
-    input: Tensor,
-    s: Sequence[int] | None = None,
-    dim: Axes = None,
-    norm: str | None = None,
-    *,
-    _label: str = "hfftn",
-) -> Tensor:
+def hfftn(input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None) -> Tensor:
     """The real transform of a signal that is Hermitian, its half along the last axis being given.
 
     It is the inverse transform of the conjugates, divided as the forward one.
@@ -255,17 +230,12 @@ def hfftn(
         RuntimeError: as :func:`fftn`.
         IndexError: an axis is out of range.
     """
-    return irfftn(input.conj(), s, dim, ADJOINT_NORM[_norm(_label, norm)], _label=_label)
+    return _from_half("hfftn", input.conj(), s, dim, ADJOINT_NORM[_norm("hfftn", norm)])
 
 
 @numpy_keywords
 def ihfftn(
-    input: Tensor,
-    s: Sequence[int] | None = None,
-    dim: Axes = None,
-    norm: str | None = None,
-    *,
-    _label: str = "ihfftn",
+    input: Tensor, s: Sequence[int] | None = None, dim: Axes = None, norm: str | None = None
 ) -> Tensor:
     """The inverse of :func:`hfftn`: half of the signal.
 
@@ -273,7 +243,7 @@ def ihfftn(
         RuntimeError: complex input, or as :func:`fftn`.
         IndexError: an axis is out of range.
     """
-    return rfftn(input, s, dim, ADJOINT_NORM[_norm(_label, norm)], _label=_label).conj()
+    return _to_half("ihfftn", input, s, dim, ADJOINT_NORM[_norm("ihfftn", norm)]).conj()
 
 
 # --------------------------------------------------------------------------------------------- frequencies
@@ -324,6 +294,24 @@ def _shifted(x: Tensor, dim: Axes, direction: int) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------- arguments
+def _to_half(label: str, input: Tensor, s: Any, dim: Axes, mode: str) -> Tensor:
+    """The transform of real numbers, half of the frequencies of the last axis."""
+    x, axes, sizes = _prepared(label, input, s, dim)
+    if x.is_complex():
+        raise RuntimeError(f"{label}: expects a real input tensor, but got {input.dtype}")
+    half = FourierReal.of(axes[-1], mode)(_resized(x, axes, sizes))
+    return Fourier.of(axes[:-1], False, mode)(half) if axes[:-1] else half
+
+
+def _from_half(label: str, input: Tensor, s: Any, dim: Axes, mode: str) -> Tensor:
+    """The real numbers that have these frequencies, half of them along the last axis."""
+    x, axes, sizes = _prepared(label, input, s, dim, half=True)
+    half = _resized(_as_complex(x), axes, (*sizes[:-1], sizes[-1] // 2 + 1))
+    if axes[:-1]:
+        half = Fourier.of(axes[:-1], True, mode)(half)
+    return FourierRealInverse.of(axes[-1], sizes[-1], mode)(half)
+
+
 def _complex_transform(
     label: str, input: Tensor, s: Any, dim: Axes, norm: str | None, inverse: bool
 ) -> Tensor:
@@ -386,7 +374,10 @@ def _prepared(
 
 def _resized(x: Tensor, axes: tuple[int, ...], sizes: Sequence[int]) -> Tensor:
     """``x`` cut, or padded with zeros at the end, to the given lengths."""
-    widths = [(0, 0)] * x.array.ndim
+    shape = x.array.shape
+    if all(shape[axis] == n for axis, n in zip(axes, sizes, strict=True)):
+        return x
+    widths = [(0, 0)] * len(shape)
     for axis, n in zip(axes, sizes, strict=True):
         size = x.array.shape[axis]
         if n < size:

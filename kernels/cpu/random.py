@@ -57,7 +57,7 @@ _1, _2, _3, _4 = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
 @subroutine
-def _philox(block, draw, seed):
+def philox(block, draw, seed):
     """The four words of a block, each in a uint64."""
     c0, c1, c2, c3 = block & _LOW, block >> _32, draw & _LOW, draw >> _32
     k0, k1 = seed & _LOW, seed >> _32
@@ -75,7 +75,7 @@ def fill_words(words, first, count, seed, draw):
     block, draw, seed = np.uint64(first // 4), np.uint64(draw), np.uint64(seed)
     target = uint32_at(words, CHUNK)
     for b in range((count + 3) // 4):
-        w0, w1, w2, w3 = _philox(block + np.uint64(b), draw, seed)
+        w0, w1, w2, w3 = philox(block + np.uint64(b), draw, seed)
         k = _4 * np.uint64(b)
         target[k] = w0
         target[k + _1] = w1
@@ -241,7 +241,7 @@ def make_bernoulli(p_dtype, dtype):
                 limit = _limit(array_at(p + j * p_step * p_itemsize, 1, real)[0])
                 array_at(y + j * y_step * itemsize, 1, kind)[0] = kind(w[j] < limit)
 
-    return _make_draw(_make_by_runs(store_run), 1)
+    return _make_draw(make_by_runs(store_run), 1)
 
 
 @subroutine
@@ -273,13 +273,13 @@ def make_dropout(dtype):
                 value = array_at(x + j * x_step * itemsize, 1, real)[0]
                 array_at(y + j * y_step * itemsize, 1, real)[0] = value * scale if kept[j] else zero
 
-    return _make_draw(_make_by_runs(store_run), 1)
+    return _make_draw(make_by_runs(store_run), 1)
 
 
 # ---- Operands that are not contiguous ----
 
 
-def _make_by_runs(store_run):
+def make_by_runs(store_run):
     """A `store` that hands each run of a chunk to `store_run(args, words, first, x_offset, y_offset, n)`."""
 
     @subroutine

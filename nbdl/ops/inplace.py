@@ -91,13 +91,13 @@ def _by_copy(function: Callable[..., Tensor], name: str | None = None) -> Callab
 def _as_view(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
     """The method that makes a tensor the view that ``function`` gives, of the memory that it had."""
 
-    def method(self: Tensor, *args: Any) -> Tensor:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_target(f"{name}_", self)
         source = self
         if self.view_of is None:  # the owner of the memory goes on under another name
             source = twin(self)
             source.storage = self.shared_storage()
-        view = function(source, *args)
+        view = function(source, *args, **kwargs)
         self.array, self.view_of, self.storage = view.array, view.view_of, view.storage
         self.view_time, self.edge, self.dual = view.view_time, view.edge, view.dual
         return self

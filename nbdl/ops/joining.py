@@ -172,7 +172,10 @@ def tensor_list(label: str, tensors: Any, of_none: type[Exception] = ValueError)
 
 
 def _same_dtype(tensors: list[Tensor]) -> list[Tensor]:
-    wanted = functools.reduce(dtypes.promote, [tensor.array.dtype for tensor in tensors])
+    found = {tensor.array.dtype for tensor in tensors}
+    if len(found) == 1:
+        return tensors
+    wanted = functools.reduce(dtypes.promote, found)
     return [tensor if tensor.array.dtype == wanted else tensor.to(wanted) for tensor in tensors]
 
 
@@ -231,9 +234,12 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -
                 f"{list(tensor.array.shape)} at entry {k}"
             )
     position = normalize_axis("stack", dim if axis is None else axis, len(shape) + 1)
+    found = _same_dtype(found)
     if position == len(shape):
-        return cat([unsqueeze(tensor, position) for tensor in found], position)
-    return cat(found, position).reshape((*shape[:position], len(found), *shape[position:]))
+        rows = [unsqueeze(tensor, position) for tensor in found]
+        return apply(Concatenate.of(position, (1,) * len(found)), *rows)
+    joined = apply(Concatenate.of(position, (shape[position],) * len(found)), *found)
+    return joined.reshape((*shape[:position], len(found), *shape[position:]))
 
 
 def at_least(x: Tensor, ndim: int) -> Tensor:

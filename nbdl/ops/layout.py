@@ -23,8 +23,8 @@ from nbdl.ops.joining import (
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, broadcast_error, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
-from nbdl.ops.selecting import index_add, index_select
-from nbdl.ops.shape import movedim, transpose, unflatten, view
+from nbdl.ops.selecting import index_add
+from nbdl.ops.shape import movedim, transpose, view
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -73,6 +73,47 @@ class AsStrided(View):
         return (index_add(total, 0, index, gradient.reshape(-1)).reshape(shape),)
 
 
+class Windows(View):
+    """All windows of some elements along an axis, in a new last axis.
+
+    Args:
+        axis: the axis, not negative.
+        size: elements of a window.
+        step: from one window to the next.
+    """
+
+    name = "windows"
+
+    def __init__(self, axis: int, size: int, step: int):
+        super().__init__(axis=axis, size=size, step=step)
+        self.axis, self.size, self.step = axis, size, step
+
+    def view(self, array: Any) -> Any:
+        """The windows."""
+        axis, shape, strides = self.axis, array.shape, array.strides
+        count = (shape[axis] - self.size) // self.step + 1
+        return module_for(device_of(array)).lib.stride_tricks.as_strided(
+            array,
+            (*shape[:axis], count, *shape[axis + 1 :], self.size),
+            (*strides[:axis], strides[axis] * self.step, *strides[axis + 1 :], strides[axis]),
+        )
+
+    def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
+        """Along the next axis."""
+        return (Windows.of(self.axis + 1, self.size, self.step),)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Added up in the places that the elements came from."""
+        (gradient,) = gradients
+        assert gradient is not None
+        axis, shape = self.axis, node.shape(0)
+        count = gradient.array.shape[axis]
+        places = (np.arange(count)[:, None] * self.step + np.arange(self.size)).reshape(-1)
+        index = made(module_for(device_of(gradient.array)).asarray(places))
+        rows = movedim(gradient, -1, axis + 1).reshape((*shape[:axis], len(places), *shape[axis + 1 :]))
+        return (index_add(gradient.new_zeros(shape), axis, index, rows),)
+
+
 def as_strided(
     input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
@@ -102,10 +143,10 @@ def as_strided(
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of ``size`` elements along an axis, ``step`` apart, in a new last axis.
+    """A view of all windows of ``size`` elements along an axis, ``step`` apart, in a new last axis.
 
     Returns:
-        A copy, with (n - size) // step + 1 windows in the place of n elements.
+        (n - size) // step + 1 windows in the place of n elements.
 
     Raises:
         RuntimeError: ``size`` exceeds the axis or is negative, or ``step`` is not positive.
@@ -118,11 +159,8 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
         raise RuntimeError(f"unfold: maximum size for tensor at dimension {axis} is {n} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"unfold: step is {step} but must be > 0")
-    count = (n - size) // step + 1
-    places = (np.arange(count)[:, None] * step + np.arange(size)).reshape(-1)
-    index = made(module_for(device_of(x.array)).asarray(places))
-    windows = unflatten(index_select(x, axis, index), axis, (count, size))
-    return movedim(windows, axis + 1, -1) if input.array.ndim else windows.squeeze(0)
+    windows = Windows.of(axis, size, step)(x)
+    return windows if input.array.ndim else windows.squeeze(0)
 
 
 # In PyTorch these leave out that a change of one part shows in the others.

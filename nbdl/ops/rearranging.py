@@ -11,11 +11,11 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
-from nbdl.ops.joining import at_least, cat, split_axis, stack, tensor_list
+from nbdl.ops.joining import Concatenate, at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
-from nbdl.ops.shape import movedim, narrow, reshape, transpose
+from nbdl.ops.shape import movedim, reshape, transpose
 from nbdl.ops.views import Slice
 
 __all__ = [
@@ -99,9 +99,10 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
         n = result.array.shape[axis]
         places = step % n if n else 0
         if places:
-            result = cat(
-                [narrow(result, axis, n - places, places), narrow(result, axis, 0, n - places)], axis
-            )
+            whole = ((None, None, None),) * axis
+            end, start = ((n - places, None, None), (None, n - places, None))
+            parts = (Slice.of((*whole, end))(result), Slice.of((*whole, start))(result))
+            result = apply(Concatenate.of(axis, (places, n - places)), *parts)
     return input.clone() if result is input else result
 
 

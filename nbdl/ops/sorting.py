@@ -10,12 +10,14 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import dtypes
+from nbdl.formula import Formula, dtypes
+from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.extrema import only_element, pick_axis, values_at
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import pad_constant
+from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.scanning import ValuesIndices
 from nbdl.ops.shape import movedim
@@ -28,6 +30,18 @@ __all__ = [
     "argsort", "bucketize", "kthvalue", "median", "mode", "msort", "nanmedian", "searchsorted", "sort",
     "topk", "unique", "unique_consecutive",
 ]  # fmt: skip
+
+
+def _middle(nans: Any, n: Any, allowed: Any) -> Any:
+    """The place of the median in rising order, or of the first NaN if there are more than allowed.
+
+    NaNs are at the end of the order: the first one is at the place that counts the others.
+    """
+    numbers = n - nans
+    return f.where(nans > allowed, numbers, f.maximum(f.floor_divide(numbers - 1, 2), 0))
+
+
+_MIDDLE = Formula("middle", _middle, 3)
 
 
 class Argsort(Primitive):
@@ -215,10 +229,7 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
     n = x.array.shape[position]
     if not x.is_floating_point():
         return values_at(x, position, order.narrow(position, (n - 1) // 2, 1), keepdim)
-    # NaNs are at the end of the order: the first one is at the place that counts the others.
-    numbers = n - arithmetic.isnan(x).sum(position, keepdim=True)
-    middle = arithmetic.clamp(arithmetic.floor_divide(numbers - 1, 2), min=0)
-    place = middle if ignore_nan else arithmetic.where(numbers < n, numbers, middle)
+    place = call(_MIDDLE, arithmetic.isnan(x).sum(position, keepdim=True), n, n if ignore_nan else 0)
     return values_at(x, position, order.gather(position, place), keepdim)
 
 

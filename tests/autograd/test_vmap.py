@@ -153,6 +153,7 @@ def transforms(lib: Any) -> dict[str, Callable[..., Any]]:
         "in place in a window": lambda x, w: v(
             lambda x: (y := x * 1, y.as_strided((2,), (2,), 0).mul_(w[0]))[0]
         )(x),
+        "in place in windows": lambda x, w: v(lambda x: (y := x * 1, y.unfold(0, 1, 2).add_(w[0, 0]))[0])(x),
         "in place in grad": lambda x, w: v(func.grad(lambda x: (x * 1).mul_(x).sum()))(x),
     }
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compat import generative, mechanisms, sequences, supervised
+from compat import generative, mechanisms, probabilistic, representations, sequences, supervised, training
 
 import nbdl
 
-PROGRAMS = [p for module in (supervised, sequences, generative, mechanisms) for p in module.PROGRAMS]
+MODULES = (supervised, sequences, generative, mechanisms, probabilistic, representations, training)
+PROGRAMS = [program for module in MODULES for program in module.PROGRAMS]
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def double() -> Iterator[None]:
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("double", "backend")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_same_losses(program: Callable[[Any], list[float]]) -> None:
     import torch

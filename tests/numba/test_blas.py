@@ -30,7 +30,7 @@ def test_small_matrices_are_factorized_in_one_thread(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(NumpyBackend, "eigh", eigh)
     with nbdl.use_backend("numba"):
-        nbdl.linalg.eigh(nbdl.eye(8))
+        nbdl.linalg.eigh(nbdl.eye(16))
         nbdl.linalg.eigh(nbdl.eye(512))
     assert seen == [[1] * len(before), before]
     assert threads() == before

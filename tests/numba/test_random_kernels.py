@@ -16,9 +16,11 @@ from nbdl.backend import registry
 from nbdl.backend.numba import random as planners
 from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu.random import CHUNK
+from nbdl.kernels.cpu.rejection import ROWS
 from nbdl.nn import functional as F
 from nbdl.ops.drawing import RandomBernoulli, RandomIntegers, RandomNormal, RandomUniform
 from nbdl.ops.dropout import Dropout
+from nbdl.ops.rejection import RandomLogGamma, RandomPoisson
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
@@ -249,3 +251,27 @@ def test_normal_moments():
         for moment, expected in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
             spread = math.sqrt(math.prod(range(2 * moment - 1, 0, -2)) / x.size)
             assert abs((x**moment).mean() - expected) < 5 * spread
+
+
+# Below and above 1 and 10, where the methods change; and outside of the domain
+PARAMETERS = np.array([0.003, 0.7, 1.0, 3.5, 9.9, 10.0, 47.0, 3e5, 0.0, -1.0, math.inf, math.nan])
+LAYOUTS = {
+    "vector": lambda p: (np.resize(p, ROWS + 5), (ROWS + 5,)),
+    "transposed": lambda p: (np.resize(p, (3, 7)).T, (7, 3)),
+    "broadcast": lambda p: (p[:, None], (2, 12, 30)),
+    "one": lambda p: (p[3], (2, 5)),
+    "nothing": lambda p: (p[:0], (0,)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [SINGLE, DOUBLE], ids=str)
+@pytest.mark.parametrize("kind", [RandomLogGamma, RandomPoisson])
+def test_rejection(kind, dtype, layout):
+    parameter, shape = LAYOUTS[layout](PARAMETERS.astype(dtype))
+    for seed, draw in SEEDS:
+        found, expected = both(kind.of(shape, dtype), word(seed), word(draw), np.asarray(parameter))
+        assert found.dtype == expected.dtype
+        assert found.shape == expected.shape
+        # The logarithms and cosines of the two may differ in the last place.
+        np.testing.assert_allclose(found, expected, rtol=8 * np.finfo(dtype).eps, atol=1e-14)

@@ -105,6 +105,8 @@ def test_views_in_place_share_memory() -> None:
     base.t_()
     base[0, 1] = 9
     assert base.tolist() == [[0, 9], [1, 4], [2, 5]]
+    assert base.transpose_(dim0=0, dim1=1).shape == (2, 3)
+    assert base.clone().as_strided_((2,), (2,), storage_offset=1).tolist() == [1, 9]
     assert row.tolist() == [0, 1, 2]
     x = nbdl.ones(2, 3, requires_grad=True)
     y = (x * 2).transpose_(0, 1)
@@ -232,6 +234,11 @@ def test_windows_on_memory() -> None:
     gradcheck(lambda x: nbdl.as_strided(x * x, (3, 4), (1, 1)), x, check_forward_ad=True)
     windows = x.detach().unfold(0, 3, 2)
     assert windows.tolist() == [[0, 1, 2], [2, 3, 4], [4, 5, 6]]
+    y = x * 1
+    y.unfold(0, 2, 3).mul_(nbdl.tensor([2.0, 3.0], dtype="float64"))
+    y.sum().backward()
+    assert y.tolist() == [0, 3, 2, 6, 12, 5, 12, 21]
+    assert x.grad.tolist() == [2, 3, 1, 2, 3, 1, 2, 3]
     strided = nbdl.empty_strided((2, 3), (1, 2))
     assert strided.stride() == (1, 2)
     assert nbdl.empty_permuted((2, 3, 4), (0, 2, 1)).stride() == (12, 1, 3)

@@ -100,7 +100,7 @@ def test_backends_draw_the_same() -> None:
         for name in ("numpy", "numba"):
             with nbdl.use_backend(name):
                 found.append(draw(parameters, generator(3)).numpy())
-        np.testing.assert_array_equal(*found)
+        np.testing.assert_allclose(*found, rtol=1e-13)  # logarithms may differ in the last place
 
 
 def test_parameters_outside() -> None:

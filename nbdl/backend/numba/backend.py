@@ -39,7 +39,9 @@ from nbdl.backend.numba.random import (
     plan_dropout,
     plan_random_bernoulli,
     plan_random_integers,
+    plan_random_log_gamma,
     plan_random_normal,
+    plan_random_poisson,
     plan_random_uniform,
 )
 from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
@@ -118,6 +120,8 @@ PLANNERS: dict[str, Planner] = {
     "random_normal": plan_random_normal,
     "random_integers": plan_random_integers,
     "random_bernoulli": plan_random_bernoulli,
+    "random_log_gamma": plan_random_log_gamma,
+    "random_poisson": plan_random_poisson,
     "dropout": plan_dropout,
     "embedding_bag": plan_embedding_bag,
     "embedding_bag_input": plan_embedding_bag_input,

@@ -46,6 +46,7 @@ DECOMPOSITIONS = frozenset(
 """Names of the primitives that NumPy and SciPy compute by LAPACK."""
 
 _LARGE = 512 * 512  # elements of a matrix that gains by several threads
+_SMALL = 12 * 12  # elements of a matrix that no function of OpenBLAS divides among threads
 # The wheels of NumPy and SciPy rename what OpenBLAS calls openblas_set_num_threads.
 _NAMES = tuple(
     f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "")
@@ -82,8 +83,9 @@ def _libraries() -> tuple[_Library, ...]:
 @contextmanager
 def threads_for(arrays: Sequence[Any]) -> Iterator[None]:
     """OpenBLAS computes in one thread inside, unless a matrix among the operands is large."""
-    is_large = any(array.ndim > 1 and array.shape[-1] * array.shape[-2] >= _LARGE for array in arrays)
-    limited = [] if is_large else [(library, library.get_threads()) for library in _libraries()]
+    size = max([array.shape[-1] * array.shape[-2] for array in arrays if array.ndim > 1], default=0)
+    is_limited = _SMALL < size < _LARGE
+    limited = [(library, library.get_threads()) for library in _libraries()] if is_limited else []
     try:
         for library, _ in limited:
             library.set_threads(1)

@@ -17,12 +17,15 @@ from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import Strides, element_strides, memory_order, merge, row_major, tasks_for
 from nbdl.backend.numba.stages import block_words
 from nbdl.kernels.cpu import random as kernel
+from nbdl.kernels.cpu import rejection
 
 __all__ = [
     "plan_dropout",
     "plan_random_bernoulli",
     "plan_random_integers",
+    "plan_random_log_gamma",
     "plan_random_normal",
+    "plan_random_poisson",
     "plan_random_uniform",
 ]
 
@@ -31,6 +34,7 @@ Array = NDArray[Any]
 _FLOATS = (np.float32, np.float64)
 # Work in additions: of a word, and of what is made of it.
 _WORD_WORK, _NORMAL_WORK, _REMAINDER_WORK, _COMPARISON_WORK = 4.0, 20.0, 30.0, 2.0
+_REJECTION_WORK = 200.0
 
 
 def plan_random_uniform(
@@ -80,6 +84,48 @@ def plan_random_bernoulli(
     runs = _runs(shape, _broadcast_strides(p, shape), row_major(shape))
     name, work = f"bernoulli_{p.dtype}_{dtype}", _WORD_WORK + _COMPARISON_WORK
     return None if runs is None else _plan(name, make, inputs, [spec], work=work, words=runs)
+
+
+def plan_random_log_gamma(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, *, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Plan | None:
+    """Plans logarithms of gamma numbers from (seed, draw, a), or returns None where NumPy has to do it."""
+    return _plan_rejection("log_gamma", rejection.log_gamma_number, inputs, outputs, shape, dtype)
+
+
+def plan_random_poisson(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, *, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Plan | None:
+    """Plans Poisson numbers from (seed, draw, mean), or returns None where NumPy has to do it."""
+    return _plan_rejection("poisson", rejection.poisson_number, inputs, outputs, shape, dtype)
+
+
+def _plan_rejection(
+    label: str,
+    number: Callable[..., Any],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Plan | None:
+    """A plan that draws a number for each element from its parameter, or None."""
+    x = inputs[2]
+    if x.dtype not in _FLOATS or dtype not in _FLOATS or not is_plain([x], x.dtype):
+        return None
+    runs = _runs(shape, _broadcast_strides(x, shape), row_major(shape))
+    size = math.prod(shape)
+    if runs is None or size == 0 or not _is_contiguous(outputs, dtype):
+        return None
+    name = f"{label}_{x.dtype}_{dtype}"
+    rows = -(-size // rejection.ROWS)
+    return Plan(
+        compile_kernel(name, partial(rejection.make_draw, number, x.dtype, dtype), name),
+        inputs=len(inputs),
+        outputs=[OutputSpec(shape, dtype)],
+        arguments=block_words({kernel.SIZE: size, **runs}, len(inputs) + 1),
+        rows=rows,
+        tasks=tasks_for(size * _REJECTION_WORK, rows),
+    )
 
 
 def plan_dropout(inputs: Sequence[Array], outputs: Sequence[Array] | None) -> Plan | None:

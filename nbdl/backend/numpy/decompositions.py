@@ -198,11 +198,16 @@ class Decompositions:
             return delivered(substituted(a, b, upper, unit), out)
         from scipy.linalg.blas import get_blas_funcs
 
-        result = np.empty(b.shape, b.dtype)
         trsm = get_blas_funcs("trsm", (a, b))
+
+        def solved(a: Any, b: Any) -> Any:  # transposed, so that BLAS reads rows as columns without a copy
+            return trsm(1.0, a.T, b.T, side=1, lower=upper, diag=unit).T if b.size else b
+
+        if b.ndim == 2:
+            return delivered(solved(a, b), out)
+        result = np.empty(b.shape, b.dtype)
         for place in places(b):
-            if b[place].size:
-                result[place] = trsm(1.0, a[place], b[place], lower=not upper, diag=unit)
+            result[place] = solved(a[place], b[place])
         return delivered(result, out)
 
     def pinverse(self, x: Any, *, atol: float, rtol: float, hermitian: bool, out: Any = None) -> Any:

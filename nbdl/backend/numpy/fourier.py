@@ -18,8 +18,10 @@ class Fourier:
 
     def fourier(self, x: Any, *, axes: tuple[int, ...], inverse: bool, norm: str, out: Any = None) -> Any:
         """The complex transform over ``axes``, or the inverse one."""
-        transform = self.xp.fft.ifftn if inverse else self.xp.fft.fftn
-        return delivered(transform(x, axes=axes, norm=norm), out)
+        fft = self.xp.fft
+        if len(axes) == 1:
+            return delivered((fft.ifft if inverse else fft.fft)(x, axis=axes[0], norm=norm), out)
+        return delivered((fft.ifftn if inverse else fft.fftn)(x, axes=axes, norm=norm), out)
 
     def fourier_real(self, x: Any, *, axis: int, norm: str, out: Any = None) -> Any:
         """The transform of real numbers: the n // 2 + 1 frequencies that are not negative."""
