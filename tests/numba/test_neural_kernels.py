@@ -303,6 +303,33 @@ def test_a_class_that_does_not_exist_has_no_loss(dtype):
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
 
 
+# ---- Windows as columns ----
+
+WINDOWS = {  # size, kernel, stride, padding, dilation
+    "plain": ((9, 8), (3, 2), (1, 1), (0, 0), (1, 1)),
+    "padded": ((5, 6), (3, 3), (1, 1), (2, 1), (1, 1)),
+    "strided": ((11, 9), (2, 3), (3, 2), (1, 0), (1, 1)),
+    "dilated": ((10, 12), (2, 3), (2, 1), (1, 2), (3, 2)),
+    "more padding than image": ((2, 2), (4, 3), (2, 3), (3, 3), (1, 1)),
+    "large": ((90, 80), (3, 3), (1, 1), (1, 1), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_as_columns(case, dtype, thread_count):
+    size, kernel, stride, padding, dilation = WINDOWS[case]
+    counts = tuple(
+        (n + 2 * pad - gap * (k - 1) - 1) // step + 1
+        for n, k, step, pad, gap in zip(size, kernel, stride, padding, dilation)
+    )
+    options = {"size": size, "kernel": kernel, "stride": stride, "padding": padding}
+    options |= {"dilation": dilation, "counts": counts}
+    x = normal((2, 3, *size), dtype)
+    check("columns_of_windows", x, **options)
+    columns = normal(SPECIFICATION.columns_of_windows(x, **options).shape, dtype, seed=1)
+    check("windows_of_columns", columns, terms=20, **options)
+
+
 # ---- Normalisation ----
 
 NORMALIZATIONS = {
@@ -379,6 +406,14 @@ def test_normalization_of_nonfinite_values(dtype):
 
 
 # ---- Copies ----
+
+
+@pytest.mark.parametrize("order", [(0, 1, 4, 2, 5, 3), (0, 2, 1, 3, 4, 5), (5, 4, 3, 2, 1, 0)], ids=str)
+def test_rearranging(order, dtype, layout, thread_count):
+    x = layout(normal((2, 12, 40, 50), dtype))
+    shape = (2 * 12, 40 * 50)
+    check("rearrange", x, split=(2, 3, 2, 2, 40, 50), axes=order, shape=shape)
+
 
 PERMUTATIONS = [(0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2)]
 

@@ -25,7 +25,7 @@ from nbdl.backend.numba.convolution import (
     plan_ending_convolution,
     plan_ending_convolution_input,
 )
-from nbdl.backend.numba.copying import plan_copy
+from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
@@ -56,6 +56,7 @@ from nbdl.backend.numba.softmax import (
     plan_softmax_input,
 )
 from nbdl.backend.numba.sorting import plan_argsort, plan_argtopk, plan_searchsorted
+from nbdl.backend.numba.unfolding import plan_columns_of_windows, plan_windows_of_columns
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
@@ -98,6 +99,9 @@ PLANNERS: dict[str, Planner] = {
     "avg_pool": plan_avg_pool,
     "avg_pool_input": plan_avg_pool_input,
     "window_scatter": plan_window_scatter,
+    "columns_of_windows": plan_columns_of_windows,
+    "windows_of_columns": plan_windows_of_columns,
+    "rearrange": plan_rearrange,
     "softmax": plan_softmax,
     "softmax_input": plan_softmax_input,
     "log_softmax": plan_log_softmax,

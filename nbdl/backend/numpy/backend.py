@@ -38,6 +38,7 @@ from nbdl.backend.numpy.scanning import Scanning
 from nbdl.backend.numpy.softmax import Softmax
 from nbdl.backend.numpy.sorting import Sorting
 from nbdl.backend.numpy.special import Special
+from nbdl.backend.numpy.unfolding import Unfolding
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -53,6 +54,7 @@ class NumpyBackend(
     Special,
     Convolution,
     Pooling,
+    Unfolding,
     Softmax,
     ClassLosses,
     Attention,
