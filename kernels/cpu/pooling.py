@@ -312,7 +312,10 @@ def make_avg_pool_input(dtype):
     def spread_line(args, y, d, h, divisors, x):
         """The windows of a line whose elements are neighbours, one channel of them."""
         widths, width = load_int64(args, COUNT_WIDTH), load_int64(args, SIZE_WIDTH)
-        depth_taps, height_taps = load_int64(args, TAPS_DEPTH) + d * 16, load_int64(args, TAPS_HEIGHT) + h * 16
+        depth_taps, height_taps = (
+            load_int64(args, TAPS_DEPTH) + d * 16,
+            load_int64(args, TAPS_HEIGHT) + h * 16,
+        )
         first = load_int64(depth_taps, 0), load_int64(height_taps, 0), 0
         taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), 1
         source, divisor = view(y, widths), view(divisors, widths)
