@@ -282,6 +282,22 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(4, 3), (7, 20), (3000, 60)], ids=str)
+def test_margin_losses(shape, mean, dtype, thread_count):
+    rng, scores, g = np.random.default_rng(1), normal(shape, dtype), np.asarray(dtype.type(1.7))
+    classes = rng.integers(0, shape[1], shape[:1])
+    for p in (1, 2):
+        options = {"p": p, "margin": 0.7, "mean": mean}
+        check("multi_margin_loss", scores, classes, terms=scores.size, **options)
+        check("multi_margin_loss_input", g, scores, classes, terms=shape[1], **options)
+    several = rng.integers(0, shape[1], shape)
+    several[:, 2:] = -1
+    several[0] = -1
+    check("multilabel_margin_loss", scores, several, terms=scores.size, mean=mean)
+    check("multilabel_margin_loss_input", g, scores, several, terms=shape[1], mean=mean)
+
+
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize(("count", "columns"), [(1, 3), (30, 16), (4000, 70)], ids=str)
 @pytest.mark.parametrize("bags", ["of one length", "of one", "of starts"])
 def test_bags(bags, count, columns, mean, dtype, thread_count):

@@ -30,6 +30,12 @@ from nbdl.backend.numba.epilogues import plan_with_epilogue
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
 from nbdl.backend.numba.launch import Plan, PlanTable, launch
+from nbdl.backend.numba.margin_losses import (
+    plan_multi_margin_loss,
+    plan_multi_margin_loss_input,
+    plan_multilabel_margin_loss,
+    plan_multilabel_margin_loss_input,
+)
 from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_matmul
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
@@ -112,6 +118,10 @@ PLANNERS: dict[str, Planner] = {
     "cross_entropy_loss_input": plan_cross_entropy_loss_input,
     "nll_loss": plan_nll_loss,
     "nll_loss_input": plan_nll_loss_input,
+    "multi_margin_loss": plan_multi_margin_loss,
+    "multi_margin_loss_input": plan_multi_margin_loss_input,
+    "multilabel_margin_loss": plan_multilabel_margin_loss,
+    "multilabel_margin_loss_input": plan_multilabel_margin_loss_input,
     "attention": plan_attention,
     "attention_input": plan_attention_input,
     "normalize": plan_normalize,

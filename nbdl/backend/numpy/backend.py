@@ -25,6 +25,7 @@ from nbdl.backend.numpy.fourier import Fourier
 from nbdl.backend.numpy.indexing import Indexing
 from nbdl.backend.numpy.joining import Joining
 from nbdl.backend.numpy.linalg import LinearAlgebra
+from nbdl.backend.numpy.margin_losses import MarginLosses
 from nbdl.backend.numpy.normalization import Normalization
 from nbdl.backend.numpy.pooling import Pooling
 from nbdl.backend.numpy.quasi_newton import QuasiNewton
@@ -57,6 +58,7 @@ class NumpyBackend(
     Unfolding,
     Softmax,
     ClassLosses,
+    MarginLosses,
     Attention,
     Normalization,
     Recurrent,
