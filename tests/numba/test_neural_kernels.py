@@ -281,6 +281,13 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
     check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((4, 6), 1), ((2, 6, 5), 1), ((8,), 0), ((900, 60), 0)], ids=str)
+def test_gated_linear_unit(shape, axis, dtype, thread_count):
+    x = normal(shape, dtype) * 4
+    check("glu", x, axis=axis)
+    check("glu_input", SPECIFICATION.glu(x, axis=axis), x, axis=axis)
+
+
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize("shape", [(4, 3), (7, 20), (3000, 60)], ids=str)
 def test_margin_losses(shape, mean, dtype, thread_count):

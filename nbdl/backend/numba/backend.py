@@ -27,6 +27,7 @@ from nbdl.backend.numba.convolution import (
 )
 from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
+from nbdl.backend.numba.gating import plan_glu, plan_glu_input
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
 from nbdl.backend.numba.launch import Plan, PlanTable, launch
@@ -122,6 +123,8 @@ PLANNERS: dict[str, Planner] = {
     "multi_margin_loss_input": plan_multi_margin_loss_input,
     "multilabel_margin_loss": plan_multilabel_margin_loss,
     "multilabel_margin_loss_input": plan_multilabel_margin_loss_input,
+    "glu": plan_glu,
+    "glu_input": plan_glu_input,
     "attention": plan_attention,
     "attention_input": plan_attention_input,
     "normalize": plan_normalize,

@@ -22,6 +22,7 @@ from nbdl.backend.numpy.custom import Custom
 from nbdl.backend.numpy.decompositions import Decompositions
 from nbdl.backend.numpy.elementwise import Elementwise
 from nbdl.backend.numpy.fourier import Fourier
+from nbdl.backend.numpy.gating import Gating
 from nbdl.backend.numpy.indexing import Indexing
 from nbdl.backend.numpy.joining import Joining
 from nbdl.backend.numpy.linalg import LinearAlgebra
@@ -57,6 +58,7 @@ class NumpyBackend(
     Pooling,
     Unfolding,
     Softmax,
+    Gating,
     ClassLosses,
     MarginLosses,
     Attention,

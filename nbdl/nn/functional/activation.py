@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
+from nbdl.ops.gating import Glu
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
@@ -53,7 +57,6 @@ _SOFTSHRINK = _formula(
 _HARDSIGMOID = _formula("hardsigmoid", lambda x: f.where(x <= -3, 0, f.where(x >= 3, 1, x / 6 + 0.5)))
 _HARDSWISH = _formula("hardswish", lambda x: f.where(x <= -3, 0, f.where(x >= 3, x, x * (x + 3) / 6)))
 _THRESHOLD = _formula("threshold", lambda x, threshold, value: f.where(x <= threshold, value, x))
-_GLU = _formula("glu", lambda a, b: a * f.expit(b))
 
 
 def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: float) -> Tensor:
@@ -210,7 +213,10 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     n = input.array.shape[axis] if input.array.ndim else 1
     if n % 2:
         raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {n}")
-    return call(_GLU, input.narrow(axis, 0, n // 2), input.narrow(axis, n // 2, n // 2))
+    primitive = Glu.of(axis)
+    if isinstance(input.array, np.ndarray) and input.array.dtype.kind == "f":
+        return apply(primitive, input.contiguous())
+    return primitive.compose(input)[0]
 
 
 # ------------------------------------------------------------------------------------ normalised exponentials
