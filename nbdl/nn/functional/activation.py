@@ -35,6 +35,7 @@ def _formula(name: str, definition: Callable[..., Any]) -> Formula:
 
 _RELU = arithmetic.formula_of("relu")
 _HARDTANH = _formula("hardtanh", lambda x, low, high: f.where(x <= low, low, f.where(x >= high, high, x)))
+_RANDOM_RELU = _formula("rrelu", lambda x, u, width, low: f.where(x > 0, x, (u * width + low) * x))
 _ELU = _formula("elu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x)))
 _CELU = _formula("celu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x / alpha)))
 _SELU = _formula("selu", lambda x: SELU_SCALE * f.where(x > 0, x, SELU_ALPHA * f.expm1(x)))
@@ -59,7 +60,7 @@ _HARDSWISH = _formula("hardswish", lambda x: f.where(x <= -3, 0, f.where(x >= 3,
 _THRESHOLD = _formula("threshold", lambda x, threshold, value: f.where(x <= threshold, value, x))
 
 
-def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: float) -> Tensor:
+def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: Any) -> Tensor:
     return call_in_place(formula, x, *parameters) if inplace else call(formula, x, *parameters)
 
 
@@ -106,8 +107,7 @@ def rrelu(
         )
     if not training:
         return _apply(LEAKY_RELU, inplace, input, (lower + upper) / 2)
-    slope = rand_like(input) * (upper - lower) + lower
-    return call_in_place(LEAKY_RELU, input, slope) if inplace else call(LEAKY_RELU, input, slope)
+    return _apply(_RANDOM_RELU, inplace, input, rand_like(input), upper - lower, lower)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
