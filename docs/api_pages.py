@@ -10,60 +10,85 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# Functions of nbdl: heading of a page, and the modules that define them, of nbdl.ops if nothing else is said.
 TENSOR_PAGES = {
-    "creation": ("Making tensors", ("creation", "random", "spectral_windows")),
+    "creation": ("Making tensors", ("creation", "new_like", "type_rules", "random", "rejection")),
+    "signals": ("Windows and short-time spectra", ("spectral_windows", "short_time")),
     "pointwise": (
         "Element by element",
-        ("arithmetic", "complex_numbers", "numbers", "special_functions", "pointwise"),
+        ("arithmetic", "closeness", "complex_numbers", "numbers", "special_functions", "pointwise"),
     ),
     "reductions": (
         "Reductions, sorting, statistics",
         (
             "reduction",
+            "extrema",
             "statistics",
             "quantiles",
             "counting",
             "sorting",
             "scanning",
+            "segments",
             "calculus",
         ),
     ),
     "shapes": (
         "Shapes, joining, rearranging",
-        (
-            "shape",
-            "layout",
-            "joining",
-            "rearranging",
-            "triangular",
-            "copying",
-            "buffers",
-        ),
+        ("shape", "layout", "joining", "rearranging", "triangular", "copying", "buffers"),
     ),
     "indexing": (
         "Indexing, gathering, scattering",
-        ("indexing", "selecting", "scattering", "window_scattering"),
+        ("indexing", "selecting", "masks", "scattering", "window_scattering"),
     ),
-    "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases")),
+    "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
+    "settings": (
+        "Settings, seeds, devices, control flow",
+        (
+            "nbdl.random",
+            "nbdl.formula.dtypes",
+            "nbdl.backend.device",
+            "nbdl.threads",
+            "nbdl.settings",
+            "nbdl.control_flow",
+            "nbdl.autograd.printing",
+        ),
+    ),
 }
 
 MODULES = {
+    "compiler": "nbdl.compiler",
     "autograd": "nbdl.autograd",
+    "autograd_functional": "nbdl.autograd.functional",
+    "forward_ad": "nbdl.autograd.forward_ad",
+    "formula": "nbdl.formula",
+    "amp": "nbdl.amp",
+    "cuda": "nbdl.cuda",
     "func": "nbdl.func",
     "nn": "nbdl.nn",
     "nn_functional": "nbdl.nn.functional",
     "nn_init": "nbdl.nn.init",
     "nn_utils": "nbdl.nn.utils",
+    "nn_parametrize": "nbdl.nn.utils.parametrize",
+    "nn_parametrizations": "nbdl.nn.utils.parametrizations",
+    "nn_prune": "nbdl.nn.utils.prune",
+    "nn_rnn": "nbdl.nn.utils.rnn",
     "nn_rbf": "nbdl.nn.rbf",
     "optim": "nbdl.optim",
     "curvature": "nbdl.optim.curvature",
     "lr_scheduler": "nbdl.optim.lr_scheduler",
+    "swa_utils": "nbdl.optim.swa_utils",
     "distributions": "nbdl.distributions",
+    "constraints": "nbdl.distributions.constraints",
+    "transforms": "nbdl.distributions.transforms",
     "linalg": "nbdl.linalg",
     "fft": "nbdl.fft",
     "special": "nbdl.special",
     "backend": "nbdl.backend",
     "utils": "nbdl.utils",
+    "utils_callbacks": "nbdl.utils.callbacks",
+    "utils_metrics": "nbdl.utils.metrics",
+    "utils_tensorboard": "nbdl.utils.tensorboard",
+    "utils_checkpoint": "nbdl.utils.checkpoint",
     "utils_convexity": "nbdl.utils.convexity",
     "viz": "nbdl.viz",
     "testing": "nbdl.testing",
@@ -78,11 +103,12 @@ _OUTSIDE_LITERALS = re.compile(r"(``.*?``|:\w+:`[^`]*`)")
 
 
 def exported(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Public functions and classes: those of `__all__` in its order, or those that the module defines."""
+    """Public functions and classes: those of `__all__` in its order, or those defined in or below it."""
     listed = getattr(module, "__all__", None)
     for name in sorted(vars(module)) if listed is None else listed:
         value = getattr(module, name)
-        here = listed is not None or getattr(value, "__module__", None) == module.__name__
+        home = f"{getattr(value, '__module__', '')}."
+        here = listed is not None or home.startswith(f"{module.__name__}.")
         if here and not name.startswith("_") and (inspect.isfunction(value) or inspect.isclass(value)):
             yield name, value
 
@@ -108,9 +134,11 @@ class Pages:
 
         text = title(heading) + ".. currentmodule:: nbdl\n\n"
         for name in modules:
-            for key, _ in exported(importlib.import_module(f"nbdl.ops.{name}")):
-                if hasattr(nbdl, key):
-                    text += self.entry(f"nbdl.{key}", getattr(nbdl, key))
+            home = name if name.startswith("nbdl.") else f"nbdl.ops.{name}"
+            for key, _ in exported(importlib.import_module(home)):
+                value = getattr(nbdl, key, None)
+                if inspect.isfunction(value) or inspect.isclass(value):
+                    text += self.entry(f"nbdl.{key}", value)
         return text
 
     def of_module(self, name: str) -> str:

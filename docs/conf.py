@@ -39,6 +39,8 @@ nitpicky = False
 intersphinx_mapping: dict[str, tuple[str, None]] = {}
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"nbdl {version}"
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},

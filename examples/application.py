@@ -7,6 +7,7 @@ does the work. In it :func:`fit` trains, with a progress bar and checkpoints, an
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,8 @@ from nbdl.utils import callbacks
 
 History = list[dict[str, float]]
 Figures = dict[str, float]
+
+STYLE = Path(__file__).with_name("pictures.mplstyle")
 
 # Options that have no part in what is computed, so that they may differ when a run is resumed.
 _FREE = ("backend", "checkpoint", "eager", "out", "resume")
@@ -37,7 +40,7 @@ def make_parser(description: str, out: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--backend", metavar="NAME", help="numpy, numba or cupy; default: the best that works"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is random (default 0)")
     parser.add_argument("--quick", action="store_true", help="small and short: only shows that it runs")
     parser.add_argument("--eager", action="store_true", help="without nbdl.compile, to see what it gains")
     parser.add_argument("--out", type=Path, default=Path(out), help=f"the picture (default {out})")
@@ -59,6 +62,13 @@ def check_checkpoint(parser: argparse.ArgumentParser, options: argparse.Namespac
         parser.error("--resume needs --checkpoint FILE")
     if options.resume and not options.checkpoint.is_file():
         parser.error(f"--checkpoint: there is no file {options.checkpoint}")
+
+
+def seed(text: str) -> int:
+    """A seed of the generators, as the command line gives it."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be in [0, 2^63), got {text}")
+    return int(text)
 
 
 def positive(text: str) -> int:
@@ -89,10 +99,14 @@ def choose_backends(parser: argparse.ArgumentParser, wanted: list[str] | None) -
 
 
 def check_folder(parser: argparse.ArgumentParser, option: str, path: Path) -> None:
-    """End the program with one line if a file cannot be written because there is no folder for it."""
+    """End the program with one line if a file cannot be written: there is no folder for it, or it is one."""
     folder = path.resolve().parent
     if not folder.is_dir():
         parser.error(f"{option}: there is no folder {folder}")
+    if path.is_dir():
+        parser.error(f"{option}: {path} is a folder, and no file")
+    if not os.access(folder, os.W_OK):
+        parser.error(f"{option}: {folder} cannot be written in")
 
 
 def refuse(message: object) -> NoReturn:
@@ -220,22 +234,23 @@ def fit(
                 start = saving.resume()
     if sys.stderr.isatty():
         helpers.append(callbacks.Progress())
-    return nbdl.utils.fit(step, batches, epochs, helpers, evaluate, start).history
+    with refusing(OSError):  # of the checkpoint
+        return nbdl.utils.fit(step, batches, epochs, helpers, evaluate, start).history
 
 
 def save_picture(path: Path, draw: Callable[..., object], rows: int = 1, columns: int = 1) -> None:
     """Call ``draw`` with all axes of a picture, row by row, save it, and say so."""
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
+        from matplotlib import style
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError:
         print("picture: not drawn, since matplotlib is missing: pip install matplotlib")
         return
-    size = (5 * columns, 4 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    draw(*axes.flat)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    with style.context(STYLE):
+        figure = Figure(figsize=(6 * columns, 4.5 * rows))
+        FigureCanvasAgg(figure)
+        draw(*figure.subplots(rows, columns, squeeze=False).flat)
+        with refusing(OSError, ValueError):  # of a path, or of its suffix
+            figure.savefig(path)
     print(f"picture: {path}")

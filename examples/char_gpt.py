@@ -192,7 +192,6 @@ def train(options: argparse.Namespace) -> application.Figures:
         for name, label in (("loss", "training"), ("validation", "validation")):
             axes.plot(range(1, len(history) + 1), [epoch[name] for epoch in history], ".-", label=label)
         axes.set(xlabel=f"epoch of {size.steps} batches", ylabel="loss in bits a character")
-        axes.grid(alpha=0.3)
         axes.legend()
 
     application.save_picture(options.out, draw)

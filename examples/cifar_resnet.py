@@ -181,7 +181,6 @@ def train(options: argparse.Namespace) -> application.Figures:
         for name in ("training accuracy", "test accuracy"):
             right.plot(range(1, epochs + 1), [100 * epoch[name] for epoch in history], ".-", label=name)
         right.set(xlabel="epoch", ylabel="accuracy in %")
-        right.grid(alpha=0.3)
         right.legend()
 
     application.save_picture(options.out, draw, columns=2)

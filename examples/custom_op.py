@@ -201,7 +201,6 @@ def train(options: argparse.Namespace) -> application.Figures:
         axes.semilogy(passes, [epoch["test error"] for epoch in history], ".-", label="test")
         axes.axhline(1 / 6, color="gray", linestyle=":", label="marks ignored")
         axes.set(xlabel=f"epoch of {steps} batches", ylabel="mean squared error of sums")
-        axes.grid(alpha=0.3)
         axes.legend()
 
     application.save_picture(options.out, draw)

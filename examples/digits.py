@@ -112,7 +112,6 @@ def draw_curves(histories: dict[str, application.History], left: Any, right: Any
     left.set(xlabel="epoch", ylabel="training loss", yscale="log")
     right.set(xlabel="epoch", ylabel="test accuracy in %")
     for axes in (left, right):
-        axes.grid(alpha=0.3)
         axes.legend()
     left.figure.suptitle("Handwritten digits, 1797 images of 8 x 8 pixels")
 
@@ -127,7 +126,10 @@ def main(argv: list[str] | None = None) -> int:
         "--epochs", type=application.positive, default=20, help="passes over the training images (default 20)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the split, the weights and the batches (default 0)"
+        "--seed",
+        type=application.seed,
+        default=0,
+        help="of the split, the weights and the batches (default 0)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("digits.png"), help="where the curves go (default digits.png)"

@@ -194,10 +194,10 @@ def train(options: argparse.Namespace) -> application.Figures:
         left.set(
             title=f"{options.model}: probability and test points", xlabel="x", ylabel="y", aspect="equal"
         )
-        right.semilogy([epoch["loss"] for epoch in history], label="training loss")
-        right.semilogy([1.001 - epoch["accuracy"] for epoch in history], label="test error + 0.001")
-        right.set(xlabel="epoch")
-        right.grid(alpha=0.3)
+        passes = range(1, len(history) + 1)
+        right.semilogy(passes, [epoch["loss"] for epoch in history], label="training loss")
+        right.semilogy(passes, [1.001 - epoch["accuracy"] for epoch in history], label="test error + 0.001")
+        right.set(xlabel="epoch", ylabel="loss, share of wrong points")
         right.legend()
 
     application.save_picture(options.out, draw, columns=2)

@@ -117,14 +117,12 @@ def train(options: argparse.Namespace) -> application.Figures:
         left.axvline(length, color="gray", linestyle=":")
         left.set(
             xlabel=f"time in steps of {TIME_STEP}",
-            ylabel="angle",
-            title="test sequences, their truth (wide), continuations (dashed)",
+            ylabel="angle in radians",
+            title="what came (wide), predicted (dashed)",
         )
-        left.title.set_size(9)
-        right.semilogy([epoch["loss"] for epoch in history], label="mean squared error, next angle")
-        right.semilogy([epoch["test error"] for epoch in history], label="root of that of continuations")
-        right.set(xlabel="epoch of 20 iterations of L-BFGS")
-        right.grid(alpha=0.3)
+        for name, label in (("loss", "mean square, next angle"), ("test error", "root of it, continuations")):
+            right.semilogy(range(1, len(history) + 1), [epoch[name] for epoch in history], label=label)
+        right.set(xlabel="epoch of 20 iterations of L-BFGS", ylabel="error")
         right.legend()
 
     application.save_picture(options.out, draw, columns=2)

@@ -146,7 +146,6 @@ def train(options: argparse.Namespace) -> application.Figures:
         if options.ratings is None:
             axes.axhline(NOISE, color="gray", linestyle=":", label="noise of the ratings")
         axes.set(xlabel="epoch", ylabel="root mean squared error of ratings")
-        axes.grid(alpha=0.3)
         axes.legend()
 
     application.save_picture(options.out, draw)

@@ -228,15 +228,14 @@ def solve(options: argparse.Namespace) -> application.Figures:
             (left, on_grid(solution, *grid), "solution of the network"),
             (middle, on_grid(solution, *grid) - exact, "error"),
         ):
-            picture = axes.pcolormesh(*grid, values, shading="nearest", cmap="viridis")
+            picture = axes.pcolormesh(*grid, values, shading="nearest")
             axes.set(title=title, xlabel=problem.names[0], ylabel=problem.names[1])
-            axes.figure.colorbar(picture)
+            axes.figure.colorbar(picture, label="u")
         iterations = [ITERATIONS * (k + 1) for k in range(len(history))]
         right.semilogy(iterations, [epoch["loss"] for epoch in history], label="mean squared residual")
         right.semilogy(iterations, [epoch["error"] for epoch in history], label="relative error")
         right.axvline(ITERATIONS * adam_epochs, color="gray", linestyle=":", label="from Adam to L-BFGS")
-        right.set(xlabel="iterations")
-        right.grid(alpha=0.3)
+        right.set(xlabel="iterations", ylabel="residual, error")
         right.legend()
 
     application.save_picture(options.out, draw, columns=3)

@@ -101,7 +101,7 @@ def train(options: argparse.Namespace) -> application.Figures:
     def draw(left, right):
         n = round(len(grid) ** 0.5)
         picture = left.pcolormesh(*[t.reshape(n, n).cpu().numpy() for t in (*grid.unbind(1), fitted)])
-        left.figure.colorbar(picture)
+        left.figure.colorbar(picture, label="height")
         left.scatter(*points.T.cpu().numpy(), s=3, color="white", label="samples")
         left.scatter(*model.rbf.centers.detach().T.cpu().numpy(), marker="x", color="red", label="centres")
         left.set(xlim=(0, 1), ylim=(0, 1), xlabel="x", ylabel="y")
@@ -110,7 +110,6 @@ def train(options: argparse.Namespace) -> application.Figures:
         right.semilogy(iterations, [at_start, *(epoch["error"] for epoch in history)], ".-")
         right.axhline(NOISE, color="gray", linestyle=":", label="noise of a sample")
         right.set(xlabel="iterations of Levenberg-Marquardt", ylabel="root mean squared error")
-        right.grid(alpha=0.3)
         right.legend()
 
     application.save_picture(options.out, draw, columns=2)

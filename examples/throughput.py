@@ -3,6 +3,7 @@
 
     python examples/throughput.py
     python examples/throughput.py --backend numpy --backend numba --quick
+    python examples/throughput.py --backend numba --backend cupy --compiled    # a GPU, eager and as graphs
 
 Each backend runs in a process of its own, so that no thread pool disturbs another. The script prints a table
 of times with the sizes from which one backend overtakes another, and saves the figures as CSV and as a plot.
@@ -29,6 +30,7 @@ from nbdl import nn
 
 SECONDS_A_POINT = 0.3
 BLOCKS = 5
+COMPILED = "+compile"
 # Settings of other programs' tests, found on some machines, that halve the speed of NumPy's matrix products.
 HINDERING_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
@@ -134,18 +136,20 @@ def seconds_a_step(step: Step, budget: float) -> float:
         result.reshape(-1)[0].item()
         return (time.perf_counter() - start) / count
 
-    block(1)  # compiles
+    block(4)  # compiles kernels, records a program, and captures it
     count = max(1, int(budget / BLOCKS / max(block(2), 1e-7)))
     return statistics.median(block(count) for _ in range(BLOCKS))
 
 
-def work(backend: str, quick: bool) -> None:
+def work(name_of_worker: str, quick: bool) -> None:
     """The part that runs in a process for one backend: a line of JSON for each point."""
+    backend, _, is_compiled = name_of_worker.partition("+")
     nbdl.set_backend(backend)
     nbdl.manual_seed(0)
     for name, workload in WORKLOADS.items():
         for size in sizes_of(workload, quick):
-            seconds = seconds_a_step(workload.make(size), SECONDS_A_POINT / 10 if quick else SECONDS_A_POINT)
+            step = nbdl.compile(workload.make(size)) if is_compiled else workload.make(size)
+            seconds = seconds_a_step(step, SECONDS_A_POINT / 10 if quick else SECONDS_A_POINT)
             print(json.dumps({"workload": name, "size": size, "seconds": seconds}), flush=True)
 
 
@@ -229,8 +233,6 @@ def draw(results: Results, *grid: Any) -> None:
         axes.set(
             title=workload.title, xlabel=workload.size_name, ylabel=workload.unit, xscale="log", yscale="log"
         )
-        axes.title.set_size(9)
-        axes.grid(alpha=0.3)
         axes.legend()
 
 
@@ -242,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--csv", type=Path, default=Path("throughput.csv"), help="default throughput.csv")
     parser.add_argument("--plot", type=Path, default=Path("throughput.png"), help="default throughput.png")
+    parser.add_argument("--compiled", action="store_true", help="each backend also through nbdl.compile")
     parser.add_argument("--quick", action="store_true", help="only the small sizes")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -251,7 +254,8 @@ def main(argv: list[str] | None = None) -> int:
     application.check_folder(parser, "--csv", options.csv)
     application.check_folder(parser, "--plot", options.plot)
     backends = application.choose_backends(parser, options.backend)
-    results = {backend: measure(backend, options.quick) for backend in backends}
+    ways = ["", COMPILED] if options.compiled else [""]
+    results = {backend + way: measure(backend + way, options.quick) for backend in backends for way in ways}
     print_tables(results, options.quick)
     save_csv(results, options.csv)
     print(f"\nfigures: {options.csv}")

@@ -106,12 +106,10 @@ def train(options: argparse.Namespace) -> application.Figures:
     def draw(left, right):
         rows = [test_images[:10], reconstructed[:10], drawn]
         left.imshow(nbdl.cat([montage(row) for row in rows]).cpu().numpy(), cmap="gray_r")
-        left.set(title="test images; their reconstructions; images drawn from nothing", xticks=[], yticks=[])
-        left.title.set_size(9)
-        right.plot([epoch["loss"] for epoch in history], label="training")
-        right.plot([epoch["test loss"] for epoch in history], label="test")
+        left.set(title="test images, reconstructed ones, new ones", xticks=[], yticks=[])
+        for name, label in (("loss", "training"), ("test loss", "test")):
+            right.plot(range(1, len(history) + 1), [epoch[name] for epoch in history], label=label)
         right.set(xlabel="epoch", ylabel="negative bound in nats an image")
-        right.grid(alpha=0.3)
         right.legend()
 
     application.save_picture(options.out, draw, columns=2)

@@ -1,11 +1,12 @@
-"""`python -m nbdl`: prints what nbdl finds on this machine, and what to do about the rest."""
+"""`nbdl`, or `python -m nbdl`: what nbdl finds on this machine; `nbdl warmup`: kernels compiled ahead."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -73,12 +74,32 @@ def _version(*distributions: str) -> str:
     return "not installed"
 
 
-def main() -> int:
-    """Prints the report; returns the exit code, which is 1 where a setting of the user's is wrong."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nbdl", description="Without a command: what nbdl finds on this machine."
+    )
+    commands = parser.add_subparsers(dest="command")
+    warmup = commands.add_parser(
+        "warmup", help="compile kernels ahead, so that a program starts at once",
+        description="Compile the kernels of common operations, or, by running it, those of a program.",
+    )  # fmt: skip
+    warmup.add_argument("--backend", help="numba or cupy; default: those that can be used here")
+    warmup.add_argument("program", nargs="?", help="a Python file")
+    warmup.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the report or warms up; returns the exit code, 1 where something of the user's is wrong."""
+    options = _parser().parse_args(arguments)
     try:
+        if options.command == "warmup":
+            for warmed in nbdl.utils.warmup(options.program, options.arguments, options.backend):
+                print(warmed)
+            return 0
         for line in report():
             print(line)
-    except (ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

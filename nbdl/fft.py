@@ -15,9 +15,9 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
 from nbdl.ops.creation import arange
 from nbdl.ops.fourier import ADJOINT_NORM, Fourier, FourierReal, FourierRealInverse
-from nbdl.ops.joining import pad_constant
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.keywords import offer as _offer
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.rearranging import roll
 

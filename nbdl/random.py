@@ -171,6 +171,14 @@ def manual_seed(seed: int) -> Generator:
     Raises:
         TypeError: the seed is no integer.
         RuntimeError: it is not in [-2^63, 2^64).
+
+    Example:
+        >>> import nbdl
+        >>> generator = nbdl.manual_seed(0)
+        >>> first = nbdl.rand(2)
+        >>> generator = nbdl.manual_seed(0)
+        >>> bool((first == nbdl.rand(2)).all())
+        True
     """
     global _seed
     generator = default_generator(CPU).manual_seed(seed)

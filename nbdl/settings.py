@@ -7,29 +7,17 @@ from typing import Any
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend.cupy import libraries
 from nbdl.backend.device import get_default_device, set_default_device
 from nbdl.formula.dtypes import set_default_dtype
 
 __all__ = [
-    "are_deterministic_algorithms_enabled",
-    "get_default_device",
-    "get_deterministic_debug_mode",
-    "get_device",
-    "get_device_module",
-    "get_float32_matmul_precision",
-    "get_num_interop_threads",
-    "is_anomaly_check_nan_enabled",
-    "is_anomaly_enabled",
-    "is_deterministic_algorithms_warn_only_enabled",
-    "is_warn_always_enabled",
-    "set_default_device",
-    "set_default_tensor_type",
-    "set_deterministic_debug_mode",
-    "set_float32_matmul_precision",
-    "set_flush_denormal",
-    "set_num_interop_threads",
-    "set_warn_always",
-    "use_deterministic_algorithms",
+    "are_deterministic_algorithms_enabled", "get_default_device", "get_deterministic_debug_mode",
+    "get_device", "get_device_module", "get_float32_matmul_precision", "get_num_interop_threads",
+    "is_anomaly_check_nan_enabled", "is_anomaly_enabled", "is_deterministic_algorithms_warn_only_enabled",
+    "is_warn_always_enabled", "set_default_device", "set_default_tensor_type",
+    "set_deterministic_debug_mode", "set_float32_matmul_precision", "set_flush_denormal",
+    "set_num_interop_threads", "set_warn_always", "use_deterministic_algorithms",
 ]  # fmt: skip
 
 _PRECISIONS = ("highest", "high", "medium")
@@ -80,7 +68,9 @@ def set_default_tensor_type(t: Any) -> None:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Remembered; products of float32 are always computed in float32.
+    """Say whether products of float32 on a GPU may be computed in TF32: unless it is ``highest``, they may.
+
+    On the CPU float32 is float32. Programs that were compiled before stay as they are.
 
     Raises:
         RuntimeError: not ``highest``, ``high`` or ``medium``.
@@ -90,6 +80,7 @@ def set_float32_matmul_precision(precision: str) -> None:
             f"set_float32_matmul_precision: {precision!r} is not one of {', '.join(_PRECISIONS)}"
         )
     _State.precision = precision
+    libraries.state.tf32 = precision != "highest"
 
 
 def get_float32_matmul_precision() -> str:

@@ -210,6 +210,9 @@ LOSSES = [
         {"p": 2, "margin": 0.7, "weight": POSITIVE},
         1,
     ),
+    *with_reductions("multi_margin_loss", mixed(normal(()), constant(0)), order=1),
+    *with_reductions("multi_margin_loss", mixed(normal((4,)), constant([2])), {"p": 2}, order=1),
+    *with_reductions("multilabel_margin_loss", mixed(normal(()), constant(0)), order=1),
     *with_reductions(
         "multilabel_margin_loss",
         mixed(normal((3, 4)), constant([[3, 0, -1, 1], [0, 1, 2, 3], [-1, 2, 0, 0]])),
@@ -331,6 +334,7 @@ OTHERS = [
     Case("pairwise_distance", normal((3, 4), (3, 4)), {}),
     Case("pairwise_distance", normal((3, 4), (4,)), {"p": 3.0, "keepdim": True}),
     Case("pdist", normal((4, 3)), {}, 1),
+    Case("pdist", normal((4, 3)), {"p": 0.0}, 1),
     Case("pixel_shuffle", normal((2, 8, 3, 2)), {"upscale_factor": 2}),
     Case("pixel_unshuffle", normal((2, 4, 6)), {"downscale_factor": 2}),
     Case("channel_shuffle", normal((2, 6, 3, 2)), {"groups": 3}),

@@ -70,7 +70,7 @@ BINARY: list[Op] = [
     op("pow", real(3, 4), -2),
     op("pow", positive(3, 4), 0.5),
     op("pow", 1.7, real(3, 4)),
-    op("float_power", positive(3, 4), real(3, 4), half=False),
+    op("float_power", ints(1, 9, 3, 4), ints(0, 3, 3, 4), orders=0),
     *each("atan2 arctan2 hypot logaddexp logaddexp2 copysign", real(3, 4), real(3, 4)),
     *each("maximum minimum fmax fmin", distinct(3, 4), distinct(3, 4)),
     *each("maximum minimum fmax fmin", distinct(3, 4), between(0.1, 0.2, 4)),

@@ -135,6 +135,8 @@ def refusal(capsys, name, *arguments):
 REFUSALS = [
     (("--backend", "fortran"), "unknown backend 'fortran'; there are numpy, numba, cupy"),
     (("--out", "/nowhere/at/all.png"), "--out: there is no folder /nowhere/at"),
+    (("--out", "."), "--out: . is a folder, and no file"),
+    (("--seed", "-1"), "argument --seed: must be in [0, 2^63), got -1"),
     (("--checkpoint", "/nowhere/at/all"), "--checkpoint: there is no folder /nowhere/at"),
     (("--resume",), "--resume needs --checkpoint FILE"),
     (("--resume", "--checkpoint", "/nowhere"), "--checkpoint: there is no file /nowhere"),
@@ -161,6 +163,8 @@ def test_shared_options_are_refused_in_one_line(name, capsys):
         ("matrix_factorization", ("--ratings", "{bad}"), "line 2 of .* is no user, item and rating: 'x,y,z'"),
         ("physics_informed", ("--problem", "heat"), "argument --problem: invalid choice: 'heat'"),
         ("rbf_regression", ("--resume", "--checkpoint", "{file}"), "truncated|not a safetensors"),
+        ("rbf_regression", ("--checkpoint", "{folder}"), "--checkpoint: .* is a folder, and no file"),
+        ("rbf_regression", ("--out", "{folder}/picture.poem"), "Format 'poem' is not supported"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(name, arguments, message, tmp_path, capsys):

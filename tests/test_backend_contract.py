@@ -94,7 +94,7 @@ def test_pointwise_broadcasts(a, b):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
 @pytest.mark.parametrize("kind", ["sum", "mean"])
 @pytest.mark.parametrize(
-    "shape", [(5,), (3, 5), (2, 3, 4), (3, 1, 7), (2, 3, 2, 5), (300, 20), (20, 300)], ids=str
+    "shape", [(5,), (3, 5), (2, 3, 4), (3, 1, 7), (2, 3, 2, 5), (300, 20), (20, 300), (301, 7)], ids=str
 )
 def test_reductions_over_layouts(shape, kind, dtype):
     if kind == "mean" and dtype == "int32":

@@ -69,6 +69,42 @@ def test_kernels_are_a_part_of_nbdl_only(tmp_path):
     assert "No module named 'kernels'" in result.stderr
 
 
+# The lowest first; all other packages stand between the last two. Modules beside the packages are no floor.
+FLOORS = ("formula", "backend", "autograd", "ops", "", "compiler")
+# What `nbdl.autograd` offers on first use: made with operations, and not known to the tape. The registry of
+# backends asks which one the thread has set.
+FROM_ABOVE = {
+    "autograd/checking.py": "ops",
+    "autograd/custom.py": "ops",
+    "autograd/function.py": "ops",
+    "autograd/jacobians.py": "ops",
+    "backend/registry.py": "autograd",
+}
+
+
+def floor_of(package: str) -> int:
+    return FLOORS.index(package if package in FLOORS else "")
+
+
+def imported_packages(path: Path) -> set[str]:
+    """The packages of nbdl that a module imports when it is imported, not later, nor for type checkers."""
+    body = ast.parse(path.read_text()).body
+    modules = [node.module for node in body if isinstance(node, ast.ImportFrom) and node.module]
+    found = {module.split(".")[1] for module in modules if module.startswith("nbdl.")}
+    return {name for name in found if (PACKAGE_FOLDERS["nbdl"] / name).is_dir()} - {"kernels"}
+
+
+def test_floors_import_from_those_below():
+    folder = PACKAGE_FOLDERS["nbdl"]
+    upwards = {}
+    for path in folder.glob("*/**/*.py"):
+        place = path.relative_to(folder)
+        for package in imported_packages(path) if place.parts[0] != "kernels" else ():
+            if floor_of(package) > floor_of(place.parts[0]):
+                upwards[place.as_posix()] = package
+    assert upwards == FROM_ABOVE
+
+
 # Distribution
 
 

@@ -213,12 +213,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: loss {results[name][-1].loss:.3g}", flush=True)
     sections = [f"\n## Digits, a net of two layers\n\n{table(results)}"]
     print(sections[0])
+    if options.plot is not None:
+        plot(results, options.plot)
+        sections.append(f"\n![Loss and test accuracy against seconds]({options.plot.name})")
     report.write(
         options.out, "digits_optimizers", "Optimizers on digits", described, [], sections,
         {name: [moment._asdict() for moment in history] for name, history in results.items()},
     )  # fmt: skip
-    if options.plot is not None:
-        plot(results, options.plot)
     print(f"\nwritten: {options.out / 'digits_optimizers'}.md and .json")
     return 0
 

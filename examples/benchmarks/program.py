@@ -17,11 +17,15 @@ class Program(NamedTuple):
         call: runs it once, and may return before its result is computed.
         value: waits for what `call` returned, and makes it a number.
         steps: how many steps a call takes.
+        clock: has `start`, `stop` and `seconds`, where a device times its own work; None for the host's
+        clock. facts: what else is known of a step, such as its FLOPs.
     """
 
     call: Callable[[], Any]
     value: Callable[[Any], float]
     steps: int = 1
+    clock: Any = None
+    facts: Callable[[], dict[str, Any]] | None = None
 
 
 # Name of a program -> the function that builds it, of the variant of the contender; or raises Unsupported.

@@ -3,6 +3,8 @@
 Source: Moré, Garbow, Hillstrom (1981), Testing unconstrained optimization software, ACM TOMS 7; f is the sum
 of squared residuals. Further minima than those in the paper, most of them known from later work, are listed
 where methods end there. Himmelblau's function and the logistic regression are beside that set.
+
+Those with bounds are from Hock, Schittkowski (1981), Test examples for nonlinear programming codes.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ class Problem(NamedTuple):
         start: the standard start.
         minima: the published values of local minima, and infima at infinity. That of the logistic regression
             was found by these programs.
+        bounds: pairs (lower, upper), None for no bound; None where there are none at all.
+        gtol: the tolerance of the gradient; smaller where the minimum is so flat that others say nothing.
     """
 
     name: str
@@ -34,6 +38,8 @@ class Problem(NamedTuple):
     function: Callable[[Tensor], Tensor]
     start: list[float]
     minima: tuple[float, ...]
+    bounds: list[tuple[float | None, float | None]] | None = None
+    gtol: float = 1e-6
 
 
 def _constant(values: Sequence[float] | np.ndarray) -> Tensor:
@@ -252,6 +258,21 @@ def _linear_full_rank(x: Tensor) -> Tensor:
     return nbdl.cat([x - mean - 1, -mean.expand(x.numel()) - 1])
 
 
+def _linear_rank_1(x: Tensor) -> Tensor:
+    return _numbers(2 * x.numel()) * (_numbers(x.numel()) * x).sum() - 1
+
+
+def _linear_rank_1_with_zeros(x: Tensor) -> Tensor:
+    m, n = 2 * x.numel(), x.numel()
+    inner = _numbers(m - 2) * (_numbers(n)[1:-1] * x[1:-1]).sum()  # (i - 1) sum j x_j for i = 2 .. m - 1
+    return nbdl.cat([-nbdl.ones(1, dtype=nbdl.float64), inner - 1, -nbdl.ones(1, dtype=nbdl.float64)])
+
+
+def _extended_rosenbrock(x: Tensor) -> Tensor:
+    a, b = x.reshape(-1, 2).unbind(1)
+    return nbdl.cat([10 * (b - a * a), 1 - a])
+
+
 def _chebyquad(x: Tensor) -> Tensor:
     n = x.numel()
     shifted = 2 * x - 1
@@ -308,6 +329,9 @@ def problems() -> list[Problem]:
             "Osborne 2", _osborne_2, [1.3, 0.65, 0.65, 0.7, 0.6, 3, 5, 7, 2, 4.5, 5.5], 4.01377e-2, 1.78981
         ),
         _squares("Watson 6", _watson, [0] * 6, 2.28767e-3),
+        _squares("Watson 9", _watson, [0] * 9, 1.39976e-6)._replace(gtol=1e-8),
+        _squares("Watson 12", _watson, [0] * 12, 4.72238e-10)._replace(gtol=1e-8),
+        _squares("extended Rosenbrock 20", _extended_rosenbrock, [-1.2, 1.0] * 10, 0.0),
         _squares("Powell singular 20", _powell_singular, [3, -1, 0, 1] * 5, 0.0),
         _squares("penalty I 10", _penalty_1, range(1, 11), 7.08765e-5),
         _squares("penalty II 4", _penalty_2, [0.5] * 4, 9.37629e-6),
@@ -319,7 +343,107 @@ def problems() -> list[Problem]:
         _squares("Broyden tridiagonal 10", _broyden_tridiagonal, [-1] * 10, 0.0),
         _squares("Broyden banded 10", _broyden_banded, [-1] * 10, 0.0),
         _squares("linear full rank 10", _linear_full_rank, [1] * 10, 10.0),
+        _squares("linear rank 1 10", _linear_rank_1, [1] * 10, 190 / 41),
+        _squares("linear rank 1 with zeros 10", _linear_rank_1_with_zeros, [1] * 10, 227 / 37),
         _squares("Chebyquad 8", _chebyquad, [i / 9 for i in range(1, 9)], 3.51687e-3),
         _squares("Himmelblau", _himmelblau, [0, 0], 0.0),
         _function("logistic regression 20", _logistic_regression, [0] * 20, 0.250287162059),
+    ]
+
+
+# -------------------------------------------------------------------------------------------- with bounds
+def _hs_3(x: Tensor) -> Tensor:
+    return x[1] + 1e-5 * (x[1] - x[0]) ** 2
+
+
+def _hs_4(x: Tensor) -> Tensor:
+    return (x[0] + 1) ** 3 / 3 + x[1]
+
+
+def _hs_5(x: Tensor) -> Tensor:
+    a, b = x.unbind()
+    return nbdl.sin(a + b) + (a - b) ** 2 - 1.5 * a + 2.5 * b + 1
+
+
+def _hs_25(x: Tensor) -> Tensor:
+    i = _numbers(99)
+    u = 25 + (-50 * nbdl.log(0.01 * i)) ** (2 / 3)
+    return nbdl.exp(-((u - x[1]).abs() ** x[2]) / x[0]) - 0.01 * i
+
+
+def _hs_45(x: Tensor) -> Tensor:
+    return 2 - x.prod() / 120
+
+
+def _hs_110(x: Tensor) -> Tensor:
+    return (nbdl.log(x - 2) ** 2 + nbdl.log(10 - x) ** 2).sum() - x.prod() ** 0.2
+
+
+def bounded_problems() -> list[Problem]:
+    """Those of Hock and Schittkowski that have no constraints but bounds; the start of HS 2 is put within."""
+    wide: list[tuple[float | None, float | None]] = [(-10, 10)] * 4
+    return [
+        _squares("HS 1", _rosenbrock, [-2, 1], 0.0)._replace(bounds=[(None, None), (-1.5, None)]),
+        _squares("HS 2", _rosenbrock, [-2, 1.5], 0.0504261879, 4.9412293)._replace(
+            bounds=[(None, None), (1.5, None)]
+        ),
+        _function("HS 3", _hs_3, [10, 1], 0.0)._replace(bounds=[(None, None), (0, None)]),
+        _function("HS 4", _hs_4, [1.125, 0.125], 8 / 3)._replace(bounds=[(1, None), (0, None)]),
+        _function("HS 5", _hs_5, [0, 0], -math.sqrt(3) / 2 - math.pi / 3)._replace(
+            bounds=[(-1.5, 4), (-3, 3)]
+        ),
+        _squares("HS 25", _hs_25, [100, 12.5, 3], 0.0)._replace(bounds=[(0.1, 100), (0, 25.6), (0, 5)]),
+        _squares("HS 38", _wood, [-3, -1, -3, -1], 0.0)._replace(bounds=wide),
+        _function("HS 45", _hs_45, [2] * 5, 1.0)._replace(bounds=[(0, i) for i in range(1, 6)]),
+        _function("HS 110", _hs_110, [9] * 10, -45.77846971)._replace(bounds=[(2.001, 9.999)] * 10),
+    ]
+
+
+# ---------------------------------------------------------------------------------------- without a minimum
+class Ending(NamedTuple):
+    """A problem that has no minimum where a method looks for it, or does not look like one.
+
+    Attributes:
+        name: what it is.
+        function: f(x), a scalar tensor.
+        start: where methods begin.
+        honest: the statuses that say the truth, for methods that know the gradient only.
+        curved: likewise, for methods that know the Hessian.
+        note: what their message says then, too.
+    """
+
+    name: str
+    function: Callable[[Tensor], Tensor]
+    start: list[float]
+    honest: tuple[str, ...]
+    curved: tuple[str, ...]
+    note: str = ""
+
+
+def _deep_linear(x: Tensor) -> Tensor:
+    """A linear net 2-2-2-2 that is to become the rotation by 90 degrees."""
+    a, b, c = x.reshape(3, 2, 2).unbind()
+    target = nbdl.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=nbdl.float64)
+    return ((a @ b @ c - target) ** 2).sum()
+
+
+def endings() -> list[Ending]:
+    """Functions that are NaN, unbounded, flat, or start at a saddle point."""
+    lost = ("NON_FINITE",)
+    done = ("CONVERGED",)
+    falls = ("UNBOUNDED", "MAX_ITERATIONS")
+    singular = "singular"
+    return [
+        Ending("NaN at the start", lambda x: nbdl.log(x).sum(), [-1.0, 2.0], lost, lost),
+        Ending("infinite at the start", lambda x: (1 / x).sum(), [0.0, 1.0], lost, lost),
+        Ending("NaN on the way", lambda x: (x - nbdl.log(x)).sum(), [50.0, 1e-3], done, done),
+        Ending("a plane", lambda x: x.sum(), [1.0, 2.0], falls, falls),  # no method may say that it is done
+        Ending("-x^4", lambda x: -(x**4).sum(), [1.0, 2.0], ("UNBOUNDED",), ("UNBOUNDED",)),
+        Ending("x^2 - y^2 at 0", lambda x: x[0] ** 2 - x[1] ** 2, [0.0, 0.0], done, ("UNBOUNDED",)),
+        Ending("x^2 - y^2 at (1, 0)", lambda x: x[0] ** 2 - x[1] ** 2, [1.0, 0.0], done, ("UNBOUNDED",)),
+        Ending(
+            "monkey saddle at 0", lambda x: x[0] ** 3 - 3 * x[0] * x[1] ** 2, [0.0, 0.0], done, done, singular
+        ),
+        Ending("a deep linear net at 0", _deep_linear, [0.0] * 12, done, done, singular),
+        Ending("flat", lambda x: 0 * x.sum(), [1.0, 2.0], done, done, singular),
     ]

@@ -83,6 +83,10 @@ class Session:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"peak_mb": peak / 2**20 if sys.platform == "darwin" else peak / 2**10}
 
+    def facts(self) -> dict[str, Any]:
+        """What the program knows of a step."""
+        return {} if self._program.facts is None else self._program.facts()
+
     def drop(self) -> dict[str, Any]:
         """Forget the program and its arrays."""
         del self._program
@@ -91,12 +95,17 @@ class Session:
 
     def _run(self, calls: int) -> tuple[float, float]:
         """Seconds for so many calls, and the value of the last one, which is waited for."""
-        call, value_of, _ = self._program
+        call, value_of, clock = self._program.call, self._program.value, self._program.clock
         start = time.perf_counter()
+        if clock is not None:
+            clock.start()
         for _ in range(calls - 1):
             call()
-        value = value_of(call())
-        return time.perf_counter() - start, value
+        result = call()
+        if clock is not None:
+            clock.stop()
+        value = value_of(result)
+        return time.perf_counter() - start if clock is None else clock.seconds(), value
 
 
 def pin(threads: int) -> None:

@@ -5,8 +5,9 @@ Variants: "step", one step a call; "scan", many in one call, workload a only.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -43,9 +44,13 @@ def load(name: str) -> tuple[Params, jax.Array, jax.Array]:
     weights = workload.make_weights()
     if np.float64 in {weight.dtype.type for weight in weights.values()}:
         jax.config.update("jax_enable_x64", True)
-    x, y = workload.make_batch()
     params = {key: jnp.array(own_layout(key, value)) for key, value in weights.items()}
-    return params, jnp.asarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x), jnp.asarray(y)
+    return params, *on_device(*workload.make_batch())
+
+
+def on_device(x: np.ndarray, y: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """A batch, images channels last."""
+    return jnp.asarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x), jnp.asarray(y)
 
 
 def adam(lr: float, weight_decay: float = 0.0) -> tuple[Callable[[Params], Any], Update]:
@@ -82,10 +87,13 @@ def sgd(lr: float, momentum: float, weight_decay: float) -> tuple[Callable[[Para
 OPTIMIZERS = {"adam": adam, "adamw": adam, "sgd": sgd}
 
 
-def training(name: str, *, scanned: bool) -> Program:
-    """Training steps on the batch of a workload."""
+def training(
+    name: str, *, scanned: bool, batches: Sequence[tuple[np.ndarray, np.ndarray]] | None = None
+) -> Program:
+    """Training steps on the batch of a workload, or on others that take turns."""
     workload = WORKLOADS[name]
     weights, x, y = load(name)
+    turns = itertools.cycle([(x, y)] if batches is None else [on_device(*batch) for batch in batches])
     params = {key: value for key, value in weights.items() if not is_statistic(key)}
     statistics = {key: value for key, value in weights.items() if is_statistic(key)}
     init, update = OPTIMIZERS[workload.optimizer["name"]](**workload.hyperparameters)
@@ -110,7 +118,7 @@ def training(name: str, *, scanned: bool) -> Program:
 
     def step() -> jax.Array:
         nonlocal state
-        state, value = run(state, x, y)
+        state, value = run(state, *next(turns))
         return value
 
     return Program(step, float, SCAN if scanned else 1)

@@ -117,14 +117,15 @@ def show(lesson: Lesson) -> None:
                 a.formula,
                 a.range,
                 *(f"{v:.3f}" for v in a.function(nbdl.tensor(points)).tolist()),
-                *(f"{v:.3f}" for v in derivative(a.function, points)),
+                *(f"{v + 0.0:.3f}" for v in derivative(a.function, points)),
             )
             for name, a in ACTIVATIONS.items()
         ],
     )
     lesson.correction(
         "tanh' = 1 - tanh^2; erf integrates from 0; the Soboleva tanh is bounded for a <= c and b <= d; "
-        "bounds that ELU, SELU, Gaussian and softplus only approach are open."
+        "bounds that ELU, SELU, Gaussian and softplus only approach are open; softmax maps R^J to the "
+        "simplex; maxout is one number for each group of affine pieces."
     )
     x = nbdl.tensor([1.0, 2.0, 0.5])
     by_tape, by_formula = softmax_jacobian(x)

@@ -68,6 +68,32 @@ def traces() -> list[Trace]:
     return [Trace(*[tensor.item() for tensor in row]) for row in zip(*columns, strict=True)]
 
 
+def worked_counts() -> dict[str, int]:
+    """Operations on scalars for y alone, and for y with both derivatives, as each mode computes them."""
+    one, zero = nbdl.tensor(1.0), nbdl.tensor(0.0)
+
+    def forward() -> None:
+        x = [nbdl.tensor(value) for value in POINT]
+        for seeds in ((one, zero), (zero, one)):
+            jvp(lambda *v: steps(*v)[-1], tuple(x), seeds)
+
+    def reverse() -> None:
+        x = [nbdl.tensor(value, requires_grad=True) for value in POINT]
+        nbdl.autograd.grad(steps(*x)[-1], x)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "y alone": lambda: steps(*[nbdl.tensor(value) for value in POINT]),
+        "forward mode, a pass for each input": forward,
+        "reverse mode, one pass": reverse,
+    }
+    counts = {}
+    for name, way in ways.items():
+        with nbdl.profiler.profile() as profile:
+            way()
+        counts[name] = len(profile.events)
+    return counts
+
+
 class Cost(NamedTuple):
     """Multiplications and additions of the matrix products in a Jacobian."""
 
@@ -169,6 +195,9 @@ def show(lesson: Lesson) -> None:
         "y = ln x1 + x1 x2 - sin x2 at (2, 5): two forward passes, or one reverse pass",
         ("value", "operation", "v", "dv/dx1", "dv/dx2", "dy/dv (reverse)"),
         rows,
+    )
+    lesson.table(
+        "Operations on the worked graph", ("what is computed", "operations"), list(worked_counts().items())
     )
     sizes = [(256, 1), (32, 32), (1, 256)]
     lesson.table(

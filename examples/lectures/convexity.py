@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lecture
 from lecture import Lesson
@@ -83,6 +83,35 @@ def slope_and_change(step: float = 1e-4) -> list[tuple[str, float, float]]:
     ]
 
 
+class Minimum(NamedTuple):
+    """The minimum of a function in a set.
+
+    Attributes:
+        x: where it is.
+        value: of the function.
+        slope: the length of the gradient, which need not be 0 at the boundary.
+        least: the least g^T (y - x) over random y of the set, which is not negative: nothing there is below.
+    """
+
+    x: nbdl.Tensor
+    value: float
+    slope: float
+    least: float
+
+
+def constrained(half_width: float, trials: int) -> Minimum:
+    """min f(x) = (x_1 - 2)^2 + 3 (x_2 - 1/2)^2 + x_1 x_2 subject to |x_1|, |x_2| <= half_width."""
+
+    def f(x: nbdl.Tensor) -> nbdl.Tensor:
+        return (x[0] - 2) ** 2 + 3 * (x[1] - 0.5) ** 2 + x[0] * x[1]
+
+    bounds = [(-half_width, half_width)] * 2
+    found = minimize(f, nbdl.zeros(2), method="l-bfgs-b", bounds=bounds, tol=1e-10)
+    g = grad(f)(found.x)
+    y = half_width * (2 * nbdl.rand(trials, 2) - 1)
+    return Minimum(found.x, float(found.fun), nbdl.linalg.norm(g).item(), ((y - found.x) @ g).min().item())
+
+
 def log_sum_exp(A: nbdl.Tensor, b: nbdl.Tensor) -> Function:
     """f(x) = log sum exp(a_i^T x + b_i), the a_i being the rows of A."""
     return lambda x: (A @ x + b).logsumexp(0)
@@ -136,6 +165,12 @@ def show(lesson: Lesson) -> None:
         f"Convex functions: {trials:,} random chords and tangents; every norm is convex",
         ("function", "chord below the function", "by tangents"),
         functions,
+    )
+    minima = {"|x_i| <= 3": constrained(3.0, trials), "|x_i| <= 1": constrained(1.0, trials)}
+    lesson.table(
+        f"min f(x), x in a convex set: no way down inside, g^T (y - x) >= 0 ({trials:,} random y)",
+        ("set", "x_1", "x_2", "f", "|gradient|", "least g^T (y - x)"),
+        [(name, *m.x.tolist(), m.value, f"{m.slope:.1g}", f"{m.least:.1g}") for name, m in minima.items()],
     )
     lesson.table(
         "f falls along d exactly if d^T g < 0 (g not 0): at d^T g = 0 it may rise",

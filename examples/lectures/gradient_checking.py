@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Gradient checking: numerical gradients, a sparse check of a classifier, and gradcheck.
 
-The worked differences of the slide; the gradient of the multiclass hinge loss of a linear classifier, by
-automatic differentiation and by differences at a few random weights; `gradcheck` and `gradgradcheck`, which
-accept a right derivative and name the element of a wrong one.
+The slide's entries -2.5, 0.6 and 0.0, as differences of a hinge loss of one example; the gradient of the
+hinge loss of a linear classifier, by automatic differentiation and by differences at a few random weights;
+`gradcheck` and `gradgradcheck`, which accept a right derivative and name the element of a wrong one.
 
 Source: L, numerical and analytic gradients (group 35).
 """
@@ -22,13 +22,19 @@ from nbdl.autograd import Function, grad_check_sparse, gradcheck, gradgradcheck
 from nbdl.nn import functional as F
 
 H = 1e-4
-LOSS = 1.25347  # the slide: the loss at W, and with H added to its first, second and third weight
-MOVED_LOSSES = (1.25322, 1.25353, 1.25347)
+FEATURES = (2.5, 0.6)
+WORKED_WEIGHTS = ((0.4, -0.5), (0.3, 0.2), (-0.6, 0.1))  # of the true class, a close one, and a distant one
+ROWS = ("true class", "class within the margin", "class beyond the margin")
+SLIDE = {(0, 0): "-2.5", (1, 1): "0.6", (2, 0): "0.0"}  # where the entries of the slide stand
 
 
-def worked_differences() -> list[float]:
-    """The slide's first three entries of the gradient, (L(W + h e_i) - L(W)) / h."""
-    return [(moved - LOSS) / H for moved in MOVED_LOSSES]
+def worked_loss(W: nbdl.Tensor) -> nbdl.Tensor:
+    """The hinge loss of one example with two features, of the first of three classes.
+
+    It shows how entries like the slide's come about: the weights of the true class have the slope -x for each
+    class within the margin, the weights of such a class have x, and all others 0.
+    """
+    return F.multiclass_hinge_loss(W @ nbdl.tensor(FEATURES), nbdl.tensor(0))
 
 
 def numerical_gradient(f: Callable[[nbdl.Tensor], nbdl.Tensor], x: nbdl.Tensor, h: float = H) -> nbdl.Tensor:
@@ -81,13 +87,20 @@ def verdicts() -> list[tuple[str, str, str]]:
 
 def show(lesson: Lesson) -> None:
     """The program."""
+    W = nbdl.tensor(WORKED_WEIGHTS)
+    slopes = numerical_gradient(worked_loss, W)
+    rows = []
+    for k, step in enumerate(H * nbdl.eye(W.numel())):
+        i, j = divmod(k, len(FEATURES))
+        moved, at_w = worked_loss(W + step.view_as(W)), worked_loss(W)
+        rows.append(
+            (ROWS[i], FEATURES[j], f"{moved.item():.5f}", f"{at_w.item():.5f}", f"{slopes[i, j].item():.1f}",
+             SLIDE.get((i, j), ""))
+        )  # fmt: skip
     lesson.table(
-        f"The slide's numerical gradient, h = {H}, from its printed losses (whose 5 decimals leave 0.1)",
-        ("entry", "L(W + h e_i)", "L(W)", "difference / h"),
-        [
-            (k, f"{moved:.5f}", f"{LOSS:.5f}", f"{slope:.1f}")
-            for k, (moved, slope) in enumerate(zip(MOVED_LOSSES, worked_differences(), strict=True), 1)
-        ],
+        f"A numerical gradient, h = {H}: hinge loss of one example",
+        ("weight of", "feature", "L(W + h e_i)", "L(W)", "difference / h", "slide"),
+        rows,
     )
     loss, W = classifier(*((20, 12) if lesson.quick else (100, 60)))
     analytic = nbdl.func.grad(loss)(W)

@@ -15,6 +15,7 @@ A program is a function of a `Lesson` and two lines:
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import nbdl
 from nbdl.utils.text import as_table
 
-STYLE = Path(__file__).with_name("lecture.mplstyle")
+STYLE = Path(__file__).parents[1] / "pictures.mplstyle"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ class Lesson:
         with style.context(STYLE):
             figure = Figure(figsize=size)
             FigureCanvasAgg(figure)
-            save(figure, self.out / name)
+            try:
+                save(figure, self.out / name)
+            except OSError as error:
+                raise SystemExit(f"{Path(sys.argv[0]).stem}: {self.out / name}: {error.strerror}") from None
         print(f"picture {self.out / name}")
 
 
@@ -155,7 +159,10 @@ def _options(description: str, argv: list[str] | None, seed: int) -> argparse.Na
 
 def _usable_backend(parser: argparse.ArgumentParser, wanted: str | None) -> str:
     if wanted is None:
-        return nbdl.get_backend()
+        try:
+            return nbdl.get_backend()
+        except (ValueError, RuntimeError) as error:  # of the environment variable NBDL_BACKEND
+            parser.error(str(error).partition("\n")[0])
     states = {state.name: state for state in nbdl.backend.status()}
     if wanted not in states:
         parser.error(f"unknown backend {wanted!r}; there are {', '.join(states)}")
@@ -169,4 +176,4 @@ def _cell(value: Any) -> str:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value + 0.0:.4g}"  # + 0.0: no minus before 0

@@ -123,6 +123,7 @@ def matching_pairs() -> list[tuple[str, str, float, float]]:
     one = nbdl.tensor(1.0)
     pairs: list[tuple[str, str, Callable[[nbdl.Tensor], nbdl.Tensor], Loss]] = [
         ("identity", "half squared error", lambda s: s, lambda s: (s - one).square() / 2),
+        ("identity", "l1 (gives the sign)", lambda s: s, lambda s: (s - one).abs()),
         ("sigmoid", "binary cross-entropy", nbdl.sigmoid,
          lambda s: F.binary_cross_entropy_with_logits(s, one)),
         ("softmax", "cross-entropy", lambda s: _two_classes(s).softmax(0)[0],

@@ -130,7 +130,10 @@ def show(lesson: Lesson) -> None:
     lesson.table(
         f"Densely connected: the width grows by {GROWTH} a layer, and the input is still there at the end",
         ("layer", "sees", "adds"),
-        [(f"u_{j + 1}", f"u_0 ... u_{j}: {sizes[j]} features", GROWTH) for j in range(len(block.layers))]
+        [
+            (f"u_{j + 1}", f"{', '.join(f'u_{i}' for i in range(j + 1))}: {sizes[j]} features", GROWTH)
+            for j in range(len(block.layers))
+        ]
         + [("result", f"{block(u).shape[1]} features", f"u_0 kept: {nbdl.equal(block(u)[:, :CHANNELS], u)}")],
     )
     theta, K, forward, adjoint = convolution()

@@ -322,7 +322,8 @@ def show(lesson: Lesson) -> None:
     )
     lesson.correction(
         "Adam divides m by 1 - beta1^t and v by 1 - beta2^t, t from 1, and adds eps outside the root; "
-        "AdaDelta keeps exponential means of squared gradients and of squared updates."
+        "its decay rates lie in [0, 1); AdaDelta keeps exponential means of squared gradients and of squared "
+        "updates."
     )
     x = nbdl.zeros(1, requires_grad=True)
     ones = [nbdl.ones(1)] * 200

@@ -162,8 +162,8 @@ def draw_batches(figure: Any, runs: dict[int, Training]) -> None:
         each = run.updates // (len(run.losses) - 1)
         by_update.plot([each * (e + 1) for e in range(len(run.losses) - 1)], run.losses[1:], color=color)
     by_epoch.set(xlabel="epoch", ylabel="cross-entropy")
-    by_epoch.legend(title="batch size M", ncols=2, fontsize=10)
     by_update.set(xlabel="updates", xscale="log")
+    figure.legend(*by_epoch.get_legend_handles_labels(), title="batch size M", loc="outside left center")
     sizes = [size for size, run in runs.items() if size < N]
     noise.plot(sizes, [runs[size].noise for size in sizes], "o-", label="measured")
     first = runs[sizes[0]].noise * sizes[0]

@@ -162,6 +162,7 @@ def draw_classes(figure: Any, regions: dict[str, Any]) -> None:
             chosen = x[target.ravel() == label]
             axes.plot(*chosen.T, marker, color=color, markersize=3)
         axes.plot(*centers.T, "k^", markersize=8)
+        axes.set(xlim=(horizontal.min(), horizontal.max()), ylim=(vertical.min(), vertical.max()))
         for center, width in zip(centers, widths, strict=True):
             axes.add_patch(Circle(center, abs(width), fill=False, linewidth=0.8))
         axes.grid(False)

@@ -120,6 +120,16 @@ def show(lesson: Lesson) -> None:
     y, c = sample(n)
     y_fresh, c_fresh = sample(20_000)
     recipe = make_recipe(partition(y, c, 16), lesson.seed)
+    lesson.table(
+        "The recipe: four objects that know nothing of each other",
+        ("part", "here"),
+        [
+            ("architecture", ", ".join(type(layer).__name__ for layer in recipe.architecture)),
+            ("optimizer", type(recipe.optimizer).__name__),
+            ("objective", f"half squared error + {PENALTY} sum W^2"),
+            ("data", f"{n} samples in mini-batches of 16"),
+        ],
+    )
     curves: dict[str, list[float]] = {"samples + lambda R": [], "samples": [], "distribution": []}
     for epoch in range(n_epochs + 1):
         if epoch:

@@ -162,7 +162,7 @@ def show(lesson: Lesson) -> None:
     )  # fmt: skip
     best = found["least squares on [0, 1]^2"][-1]
     images = (lecture.array(v.reshape(81, 81)) for v in (hill(fine), best.net(fine)))
-    lesson.picture("universal_approximation_square", draw_square, *images, best.width, size=(12, 6))
+    lesson.picture("universal_approximation_square", draw_square, *images, best.width, size=(12, 4.8))
 
 
 def main(argv: list[str] | None = None) -> int:

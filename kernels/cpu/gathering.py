@@ -52,6 +52,30 @@ def all_plain(index, n, size):
     return not outside
 
 
+def make_place(indices, operand):
+    """The function of (args, i): elements of x to place i, and whether all indices are in range.
+
+    Args:
+        indices: How many index tensors.
+        operand: The number of the first of them.
+    """
+
+    @subroutine
+    def place(args, i):
+        offset, fits = 0, True
+        for k in range(indices):
+            size = load_int64(args, INDEX_SIZES + k)
+            stride = load_int64(args, INDEX_STRIDES + k)
+            index = int64_at(load_int64(args, operand + k) + 8 * i * stride, 1)[0]
+            index += size if index < 0 else 0
+            inside = (index >= 0) & (index < size)
+            fits &= inside
+            offset += (index if inside else 0) * load_int64(args, INDEX_STEPS + k)
+        return offset, fits
+
+    return place
+
+
 def make_select(itemsize, indices):
     """The kernel of x at index tensors; its rows are the places. Operands: x, indices (int64), y, contiguous.
 
@@ -63,18 +87,7 @@ def make_select(itemsize, indices):
     """
     item = np.dtype(f"u{itemsize}").type
 
-    @subroutine
-    def place(args, i):
-        """Elements to place i, and whether all indices are in range."""
-        offset, fits = 0, True
-        for k in range(indices):
-            size = load_int64(args, INDEX_SIZES + k)
-            index = int64_at(load_int64(args, 1 + k) + 8 * i * load_int64(args, INDEX_STRIDES + k), 1)[0]
-            index += size if index < 0 else 0
-            inside = (index >= 0) & (index < size)
-            fits &= inside
-            offset += (index if inside else 0) * load_int64(args, INDEX_STEPS + k)
-        return offset, fits
+    place = make_place(indices, 1)
 
     @subroutine
     def select_elements(args, x, y, first, count):

@@ -13,15 +13,13 @@ from nbdl.kernels.cpu.gathering import (
     COLUMNS,
     COUNT,
     FAILED,
-    INDEX_SIZES,
-    INDEX_STEPS,
-    INDEX_STRIDES,
     VALUES_COLUMN,
     VALUES_OUTER,
     VALUES_PLACE,
     X_COLUMN,
     X_OUTER,
     all_plain,
+    make_place,
     outer_offset,
 )
 from nbdl.kernels.cpu.lines import FAILURE, LENGTH, SIZE, axis_step, make_line_kernel
@@ -48,6 +46,7 @@ def make_put(kind, dtype, indices):
     """
     item, itemsize = dtype.type, dtype.itemsize
     combine = subroutine(_COMBINE[kind])
+    place = make_place(indices, 2)
 
     @subroutine
     def put_row(x, x_column, values, values_column, n):
@@ -68,13 +67,7 @@ def make_put(kind, dtype, indices):
         values_place = load_int64(args, VALUES_PLACE) * itemsize
         fits = True
         for i in range(load_int64(args, COUNT)):
-            offset, inside = 0, True
-            for k in range(indices):
-                size = load_int64(args, INDEX_SIZES + k)
-                index = int64_at(load_int64(args, 2 + k) + 8 * i * load_int64(args, INDEX_STRIDES + k), 1)[0]
-                index += size if index < 0 else 0
-                inside &= (index >= 0) & (index < size)
-                offset += index * load_int64(args, INDEX_STEPS + k)
+            offset, inside = place(args, i)
             if inside:
                 put_row(x + offset * itemsize, x_column, values + i * values_place, values_column, n)
             fits &= inside

@@ -80,12 +80,14 @@ def make_remember_pair(dtype):
     def remember(step, change, x, old_x, g, old_g, sums, n):
         steps, changes, total = view(step, n), view(change, n), float64_at(sums, 2)
         new, old, new_slopes, old_slopes = view(x, n), view(old_x, n), view(g, n), view(old_g, n)
+        for i in range(n):
+            steps[i], changes[i] = new[i] - old[i], new_slopes[i] - old_slopes[i]
+        # Not in the same loop: one that stores has a scalar twin, taken where arrays lie close to each other,
+        # and its sums would have another order.
         curvature, norm = zero, zero
         for i in range(n):
-            s, y = new[i] - old[i], new_slopes[i] - old_slopes[i]
-            steps[i], changes[i] = s, y
-            curvature += s * y
-            norm += y * y
+            curvature += steps[i] * changes[i]
+            norm += changes[i] * changes[i]
         total[0], total[1] = float(curvature), float(norm)
 
     def remember_blocks(args, lo, hi, task):

@@ -28,7 +28,7 @@ ROW_STRIDES = LENGTHS + MAX_LOOPS  # strides along them, MAX_LOOPS words an oper
 CLASS_STRIDES = ROW_STRIDES + MAX_OPERANDS * MAX_LOOPS  # stride along the classes, a word an operand
 _STRIDES = tuple(8 * (ROW_STRIDES + k * MAX_LOOPS) for k in range(MAX_OPERANDS))  # where they are, in bytes
 
-LANES = 16
+LANES = 64
 _SQUARE = 8  # classes and rows that are transposed in registers
 _ROWS_IN_CACHE = 64
 _MAXIMA = 64  # maxima that are taken side by side
@@ -83,7 +83,7 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
     real = np.dtype(dtype).type
-    zero, lowest, nan = real(0), real(-np.inf), real(np.nan)
+    zero, one, lowest, nan = real(0), real(1), real(-np.inf), real(np.nan)
     result_operand = 3 if with_losses else 1
     result_strides = _STRIDES[result_operand]
     square = min(tile_shape(dtype).lanes, _SQUARE)
@@ -126,18 +126,15 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             for j in range(n):
                 target[j] = (source[j] - largest) - shift
         else:
+            share = one / total  # which is 1 at least
             for j in range(n):
-                target[j] = target[j] / total
+                target[j] *= share
 
     @subroutine(fastmath=FASTMATH_REASSOC)
-    def loss(args, shifted, log_total, label):
+    def loss(shifted, log_total, label, n, ignored):
         """The loss of a row: 0 where ignored, NaN where there is no such class."""
-        value = log_total - shifted
-        if label < 0 or label >= load_int64(args, CLASSES):
-            value = nan
-        if label == load_int64(args, IGNORED):
-            value = zero
-        return value
+        value = log_total - shifted if label >= 0 and label < n else nan
+        return zero if label == ignored else value
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def one_row(args, row):
@@ -151,7 +148,8 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             label = int64_at(load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * 8, 1)[0]
             place = label if label >= 0 and label < n else 0
             target = view(load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size, 1)
-            target[0] = loss(args, view(x + place * size, 1)[0] - largest, m.log(total), label)
+            shifted, ignored = view(x + place * size, 1)[0] - largest, load_int64(args, IGNORED)
+            target[0] = loss(shifted, m.log(total), label, n, ignored)
 
     @subroutine(inlined=False)
     def evenly_spaced(args, operand, step, first, count):
@@ -164,50 +162,63 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     def into_lanes(args, first, count, n, target):
         """Copies rows of x to `target`, class by class; the last row fills the lanes behind it."""
         step, row = load_int64(args, CLASS_STRIDES), load_int64(args + _STRIDES[0], 0)
-        even, done, addresses = evenly_spaced(args, 0, step, first, count), 0, stack_int64(LANES)
-        if even:
-            done = n // square * square
-            for c in range(0, done, square):
+        even = evenly_spaced(args, 0, step, first, count)
+        if even != 0 and n >= square:
+            for k in range(0, n, square):
+                c = min(k, n - square)  # the last square overlaps the one before
                 for lane in range(0, LANES, square):
                     transpose(even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES)
-        if done < n and _are_adjacent(args, 0, first, count):
+            return
+        if _are_adjacent(args, 0, first, count):
             start = load_int64(args, 0) + _row_offset(args, first, args + _STRIDES[0]) * size
-            for c in range(done, n):
+            for c in range(n):
                 source, lanes = view(start + c * step * size, LANES), view(target + c * LANES * size, LANES)
                 for lane in range(LANES):
                     lanes[lane] = source[lane]
-        elif done < n:
-            elements = view(target, n * LANES)
-            _row_addresses(args, 0, size, first, count, addresses)
-            for lane in range(LANES):
-                x = load_int64(addresses, min(lane, count - 1))
-                for c in range(done, n):
-                    elements[c * LANES + lane] = view(x + c * step * size, 1)[0]
+            return
+        elements, addresses = view(target, n * LANES), stack_int64(LANES)
+        _row_addresses(args, 0, size, first, count, addresses)
+        for lane in range(LANES):
+            x = load_int64(addresses, min(lane, count - 1))
+            for c in range(n):
+                elements[c * LANES + lane] = view(x + c * step * size, 1)[0]
 
     @subroutine(inlined=False)
     def out_of_lanes(args, first, count, n, source):
         """The reverse, into the rows of the result."""
         step, row = load_int64(args, CLASS_STRIDES + result_operand), load_int64(args + result_strides, 0)
-        even, done = evenly_spaced(args, result_operand, step, first, count), 0
-        addresses = stack_int64(LANES)
-        if even:
-            done = n // square * square
-            for c in range(0, done, square):
+        even = evenly_spaced(args, result_operand, step, first, count)
+        if even != 0 and n >= square:
+            for k in range(0, n, square):
+                c = min(k, n - square)
                 for lane in range(0, LANES, square):
                     transpose(source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row)
-        if done < n and _are_adjacent(args, result_operand, first, count):
+            return
+        if _are_adjacent(args, result_operand, first, count):
             start = load_int64(args, result_operand) + _row_offset(args, first, args + result_strides) * size
-            for c in range(done, n):
+            for c in range(n):
                 lanes, result = view(source + c * LANES * size, LANES), view(start + c * step * size, LANES)
                 for lane in range(LANES):
                     result[lane] = lanes[lane]
-        elif done < n:
-            elements = view(source, n * LANES)
-            _row_addresses(args, result_operand, size, first, count, addresses)
-            for lane in range(count):
-                y = load_int64(addresses, lane)
-                for c in range(done, n):
-                    view(y + c * step * size, 1)[0] = elements[c * LANES + lane]
+            return
+        elements, addresses = view(source, n * LANES), stack_int64(LANES)
+        _row_addresses(args, result_operand, size, first, count, addresses)
+        for lane in range(count):
+            y = load_int64(addresses, lane)
+            for c in range(n):
+                view(y + c * step * size, 1)[0] = elements[c * LANES + lane]
+
+    @subroutine(fastmath=FASTMATH_REASSOC)
+    def store_losses(args, first, count, n, shifted, log_totals):
+        """The losses of rows that lie side by side."""
+        ignored, addresses, targets = load_int64(args, IGNORED), stack_int64(LANES), stack_int64(LANES)
+        _row_addresses(args, 1, 8, first, count, addresses)
+        _row_addresses(args, 2, size, first, count, targets)
+        for lane in range(count):
+            label = load_int64(load_int64(addresses, lane), 0)
+            place = label if label >= 0 and label < n else 0
+            target = view(load_int64(targets, lane), 1)
+            target[0] = loss(shifted[place * LANES + lane], log_totals[lane], label, n, ignored)
 
     @subroutine(fastmath=FASTMATH_REASSOC)
     def several_rows(args, first, count, buffer):
@@ -229,24 +240,17 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 y[lane] = m.exp(x[lane])
                 total[lane] += y[lane]
         for lane in range(LANES):
-            best[lane] = m.log(total[lane])
+            best[lane], total[lane] = m.log(total[lane]), one / total[lane]
         for c in range(n):
             x, y = view(buffer + c * LANES * size, LANES), view(buffer + (n + c) * LANES * size, LANES)
             for lane in range(LANES):
                 if logarithm:
                     y[lane] = x[lane] - best[lane]
                 else:
-                    y[lane] = y[lane] / total[lane]
+                    y[lane] *= total[lane]
         out_of_lanes(args, first, count, n, buffer + n * LANES * size)
         if with_losses:
-            addresses, targets = stack_int64(LANES), stack_int64(LANES)
-            _row_addresses(args, 1, 8, first, count, addresses)
-            _row_addresses(args, 2, size, first, count, targets)
-            for lane in range(count):
-                label = load_int64(load_int64(addresses, lane), 0)
-                place = label if label >= 0 and label < n else 0
-                target = view(load_int64(targets, lane), 1)
-                target[0] = loss(args, shifted[place * LANES + lane], best[lane], label)
+            store_losses(args, first, count, n, shifted, best)
 
     def softmax_of_rows(args, lo, hi, task):
         for row in range(lo, hi):
@@ -388,7 +392,11 @@ def make_cross_entropy_input(dtype, shared):
             last = min(first + _ROWS_IN_CACHE, hi)
             scale(p, x, g, (last - first) * n)
             for row in range(first, last):
-                correct(p, 1, x, 1, n, load_int64(labels, row * step), ignored, g)
+                label = load_int64(labels, row * step)
+                if label >= 0 and label < n and label != ignored:
+                    view(x + label * size, 1)[0] = g * (view(p + label * size, 1)[0] - one)
+                else:
+                    correct(p, 1, x, 1, n, label, ignored, g)
                 p, x = p + n * size, x + n * size
 
     def cross_entropy_input(args, lo, hi, task):

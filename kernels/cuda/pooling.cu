@@ -22,8 +22,9 @@ struct Axis {
 #define NBDL_EACH(i, count)                                                                                  \
     for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (count); i += (long long)gridDim.x * blockDim.x)
 
+template <class T> NBDL_FUNCTION bool is_nan(T value) { return value != value; }
 // NaN is the best, and the later of two.
-template <class T> NBDL_FUNCTION bool is_better(T value, T best) { return value > best || value != value; }
+template <class T> NBDL_FUNCTION bool is_better(T value, T best) { return value > best || is_nan(value); }
 
 // The first maximum of every window, or a NaN, and its place in the plane.
 extern "C" __global__ void nbdl_max_pool(
@@ -123,5 +124,53 @@ extern "C" __global__ void nbdl_avg_pool_input(
                     total += nbdl::cast<number>(y[plane + ((long long)m * b.count + n) * c.count + o]) / number(taps);
                 }
         x[i] = nbdl::cast<element_t>(total);
+    }
+}
+
+// Window i of an axis of length n is [floor(i n / count), ceil((i + 1) n / count)): they cover it evenly.
+NBDL_FUNCTION int even_begin(int window, int size, int count) { return int((long long)window * size / count); }
+NBDL_FUNCTION int even_end(int window, int size, int count) {
+    return int(((long long)(window + 1) * size + count - 1) / count);
+}
+
+// The first maximum of every window, or the first NaN, and its place in the plane.
+extern "C" __global__ void nbdl_adaptive_max_pool(
+    const element_t* __restrict__ x, element_t* __restrict__ y, long long* __restrict__ places, long long count,
+    int a_size, int a_count, int b_size, int b_count, int c_size, int c_count) {
+    NBDL_EACH(i, count) {
+        long long rest = i / c_count;
+        const int at_c = int(i % c_count), at_b = int(rest % b_count);
+        rest /= b_count;
+        const int at_a = int(rest % a_count);
+        const long long plane = rest / a_count * a_size * b_size * c_size;
+        const int end_a = even_end(at_a, a_size, a_count), end_b = even_end(at_b, b_size, b_count);
+        const int end_c = even_end(at_c, c_size, c_count);
+        long long place = -1;
+        element_t best = nbdl::cast<element_t>(0);
+        for (int m = even_begin(at_a, a_size, a_count); m < end_a; ++m)
+            for (int n = even_begin(at_b, b_size, b_count); n < end_b; ++n)
+                for (int o = even_begin(at_c, c_size, c_count); o < end_c; ++o) {
+                    const long long here = ((long long)m * b_size + n) * c_size + o;
+                    const element_t element = x[plane + here];
+                    const number value = nbdl::cast<number>(element), highest = nbdl::cast<number>(best);
+                    if (place < 0 || (!is_nan(highest) && is_better(value, highest))) {
+                        best = element;
+                        place = here;
+                    }
+                }
+        y[i] = best;
+        places[i] = place;
+    }
+}
+
+// The elements at computed places of every plane; a place that does not exist gives 0.
+extern "C" __global__ void nbdl_window_gather(
+    const element_t* __restrict__ x, const long long* __restrict__ places, element_t* __restrict__ y, long long count,
+    long long plane, long long places_of_plane) {
+    NBDL_EACH(i, count) {
+        long long place = places[i];
+        if (place < 0) place += plane;
+        const bool exists = 0 <= place && place < plane;
+        y[i] = exists ? x[i / places_of_plane * plane + place] : nbdl::cast<element_t>(0);
     }
 }

@@ -360,10 +360,10 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def guarded(gradient: Any, reason: str) -> Any:
-    """The same value, whose derivative is an error with this text."""
+def guarded(gradient: Any, reason: str, sources: Sequence[Tensor] = ()) -> Any:
+    """The same value, whose derivative is an error with this text, also with respect to ``sources``."""
     if not isinstance(gradient, Tensor):
         return gradient
     source = gradient.detach()
     source.requires_grad = True
-    return wrap(_OnceDifferentiable.of(reason), (source,), gradient.batch or gradient.array)
+    return wrap(_OnceDifferentiable.of(reason), (source, *sources), gradient.batch or gradient.array)

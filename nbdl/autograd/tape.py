@@ -10,6 +10,7 @@ nothing points forward: the graph is freed by reference counts alone.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.tensor import Hooks, Tensor
+    from nbdl.autograd.hooks import Hooks
+    from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
 # One clock for nodes and in-place changes: a saved value is stale if its storage changed after the node.
@@ -48,6 +50,8 @@ class Node:
         needs: bit k is set where operand k needs a gradient.
         saved: the operands, None where the rule reads only their shape; None for all once freed.
         saved_outputs: arrays of the outputs if the rule reads them.
+        carrying: weak references to the outputs where they carry tangents (with others the node would keep
+            itself); who reads an output that is gone computes it again.
         specs: (shape, dtype) of every output.
         time: when it was recorded; operands are always older.
         refill: computes the saved values of a checkpoint again.
@@ -64,6 +68,7 @@ class Node:
     saved_outputs: tuple | None = None
     output_storage: tuple | None = None
     hooks: Hooks | None = None
+    carrying: tuple | None = None
     origin: str | None = None
     refill: Callable[[], None] | None = None
     restored: int = 0
@@ -114,7 +119,10 @@ class Node:
         """
         if self.saved is None:
             self.restore()
-        if self.saved_outputs is None:  # operands carry tangents: compute the outputs again, tangents and all
+        if self.saved_outputs is None:  # operands carry tangents, and so must the outputs
+            kept = self.carrying[k]() if self.carrying else None
+            if kept is not None and (kept.storage is None or kept.storage.changed <= self.time):
+                return kept
             result = self.primitive(*self.inputs)
             return result[k] if isinstance(result, tuple) else result
         array = self.saved_outputs[k]
@@ -227,7 +235,12 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     if out is None:
         out = _plain(result)
     if modes["dual_level"] and primitive.differentiable:
-        return _carry_tangents(primitive, inputs, out)
+        carried = _carry_tangents(primitive, inputs, out)
+        first = out[0] if type(out) is tuple else out
+        if carried is not out and (edge := first.edge) is not None:
+            node = edge if type(edge) is Node else edge.node
+            node.carrying = tuple(map(weakref.ref, carried if type(carried) is tuple else (carried,)))
+        return carried
     if modes["anomaly"]:
         _check_finite(primitive, out)
     return out
@@ -362,7 +375,7 @@ def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     """``primal`` carrying ``tangent`` at ``level``: the same value, memory and history."""
     if primal.requires_grad and primal.edge is None:
         # A leaf is known by its identity, which a copy would lose: go through an operation.
-        from nbdl.ops.shape import Reshape
+        from nbdl.ops.views import Reshape
 
         with recording(True):
             primal = Reshape.of(primal.array.shape)(primal)

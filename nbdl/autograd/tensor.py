@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import mode
+from nbdl.autograd.reading import Readable, before_reading
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
@@ -38,39 +40,7 @@ class Size(tuple):
         return f"nbdl.Size({list(self)})"
 
 
-class Hooks(dict):
-    """Hooks by number; a dict that can be referred to weakly."""
-
-    __slots__ = ("__weakref__", "_next")
-
-    def add(self, hook: Any) -> Handle:
-        """Append a hook."""
-        number = getattr(self, "_next", 0)
-        self._next = number + 1
-        self[number] = hook
-        return Handle(self, number)
-
-
-class Handle:
-    """Removes a hook."""
-
-    def __init__(self, hooks: Hooks, key: int):
-        self._hooks, self._key = weakref.ref(hooks), key
-
-    def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
-        hooks = self._hooks()
-        if hooks is not None:
-            hooks.pop(self._key, None)
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.remove()
-
-
-class Tensor(Operations):
+class Tensor(Readable, Operations):
     """An n-dimensional array on a device that takes part in automatic differentiation.
 
     Make one with :func:`nbdl.tensor`, :func:`nbdl.from_numpy`, :func:`nbdl.zeros` and the like. The class
@@ -367,94 +337,7 @@ class Tensor(Operations):
         self.edge, self.requires_grad, self.dual = view.edge, view.requires_grad, view.dual
         self.view_time = storage.changed
 
-    # ------------------------------------------------------------------------------------------- conversions
-    def item(self) -> Any:
-        """The only element as a Python number.
-
-        Raises:
-            RuntimeError: there is not exactly one element.
-        """
-        if self.array.size != 1:
-            raise RuntimeError(
-                f"item: a tensor with {self.array.size} elements cannot be converted to a scalar"
-            )
-        _refuse_read(self, "the value (item(), float(), int())")
-        return self.array.item()
-
-    def tolist(self) -> Any:
-        """The elements as nested lists of Python numbers."""
-        _refuse_read(self, "the elements (tolist())")
-        return self.array.tolist()
-
-    def numpy(self, *, force: bool = False) -> np.ndarray:
-        """The memory as a NumPy array, without a copy.
-
-        Args:
-            force: allow for a copy: detach, and fetch from the GPU.
-
-        Raises:
-            RuntimeError: the tensor requires grad.
-            TypeError: it lives on a GPU.
-        """
-        _refuse_read(self, "the memory (numpy())")
-        if force:
-            return self.detach().cpu().array
-        if self.requires_grad and mode.grad:
-            raise RuntimeError(
-                "numpy: can't call numpy() on a tensor that requires grad; use tensor.detach().numpy()"
-            )
-        if not isinstance(self.array, np.ndarray):
-            raise TypeError(
-                f"numpy: can't convert a {self.device} tensor to NumPy; copy it to the host with .cpu() first"
-            )
-        return self.array
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            if copy is False:
-                raise ValueError(f"__array__: {array.dtype} cannot become {np.dtype(dtype)} without a copy")
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        if self.requires_grad:
-            raise BufferError("__dlpack__: can't export a tensor that requires gradient; use tensor.detach()")
-        _refuse_read(self, "the memory (__dlpack__)")
-        return self.array.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.array.__dlpack_device__()
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        if isinstance(self.array, np.ndarray):
-            raise AttributeError("__cuda_array_interface__: the tensor lives on the CPU")
-        return self.array.__cuda_array_interface__
-
-    def __bool__(self) -> bool:
-        if self.array.size != 1:
-            raise RuntimeError(
-                f"Boolean value of a tensor with {self.array.size} values is ambiguous; use any() or all()"
-            )
-        _refuse_read(self, "the truth value")
-        return bool(self.array.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __complex__(self) -> complex:
-        return complex(self.item())
-
-    def __index__(self) -> int:
-        if self.array.dtype.kind not in "iu" or self.array.size != 1:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
-        _refuse_read(self, "a Python index")
-        return int(self.array.item())
-
+    # ------------------------------------------------------------------------------------------ as an object
     def __len__(self) -> int:
         if self.array.ndim == 0:
             raise TypeError("len() of a 0-d tensor")
@@ -474,7 +357,7 @@ class Tensor(Operations):
         if self.batch is not None:
             examples = f"examples={self.batch.level.size}, " if self.batch.is_batched else ""
             return f"BatchedTensor({examples}shape={tuple(self.shape)}, dtype={self.dtype})"
-        _refuse_read(self, "the text")
+        before_reading(self, "the text")
         return to_string(self)
 
     def __format__(self, spec: str) -> str:
@@ -505,20 +388,6 @@ def made(array: Any, requires_grad: bool = False) -> Tensor:
     if mode.recorder is not None:
         mode.recorder.constant(array)
     return Tensor(array, requires_grad=requires_grad)
-
-
-def _refuse_read(x: Tensor, what: str) -> None:
-    """Reading values into Python cannot be recorded, nor be done for all examples of a batch."""
-    if x.batch is not None:
-        from nbdl.autograd.batching import refuse_read
-
-        refuse_read(x, what)
-    if mode.recorder is not None:
-        mode.recorder.refuse(f"{what} of a tensor", "return the tensor and read it from the result")
-    if not isinstance(x.array, np.ndarray):
-        from nbdl.backend.cupy.waiting import announce
-
-        announce(f"{what} of a tensor")
 
 
 def _unpickle(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:

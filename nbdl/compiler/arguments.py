@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.compiler.aliasing import apart
 from nbdl.func.tree import flatten, unflatten
 
 
@@ -60,22 +61,35 @@ class Arguments:
         self.key = (tree, tuple(statics))
 
     def for_recording(self) -> tuple[tuple, dict[str, Any]]:
-        """The arguments that the function gets: leaves in the place of tensors with a history."""
-        if not self.connected:
-            return self.args, self.kwargs
-        self._twins = [tensor.detach().requires_grad_() for tensor in self.connected]
+        """The arguments that the function gets, apart from all other memory; :attr:`arrays` become theirs.
+
+        Leaves stand for tensors with a history. A leaf that requires gradients is itself, as it keeps them.
+        """
+        alone = {id(array): apart(array) for array in self.arrays}
+        self._twins = [_twin(tensor, alone).requires_grad_() for tensor in self.connected]
         leaves, tree = flatten((self.args, self.kwargs))
-        return unflatten(
-            [
-                leaf if (number := _position(self.connected, leaf)) is None else self._twins[number]
-                for leaf in leaves
-            ],
-            tree,
-        )
+        given: list[Any] = []
+        for leaf in leaves:
+            number = _position(self.connected, leaf)
+            if number is not None:
+                given.append(self._twins[number])
+            elif isinstance(leaf, Tensor) and not leaf.requires_grad:
+                given.append(_twin(leaf, alone))
+            else:
+                given.append(alone[id(leaf)] if isinstance(leaf, np.ndarray) else leaf)
+        self.arrays = [alone[id(array)] for array in self.arrays]
+        return unflatten(given, tree)
 
     def twin_number(self, tensor: Tensor) -> int | None:
         """Which connected tensor it stands for, if any."""
         return _position(self._twins, tensor)
+
+
+def _twin(tensor: Tensor, arrays: Mapping[int, Any]) -> Tensor:
+    """The same memory as another tensor."""
+    twin = tensor.detach()
+    twin.array = arrays[id(tensor.array)]
+    return twin
 
 
 def _position(tensors: Sequence[Tensor], wanted: Any) -> int | None:
@@ -100,4 +114,6 @@ def _checked_static(value: Any) -> Any:
             f"compile: an argument of type {type(value).__name__} is neither a tensor nor hashable; pass "
             "tensors, numbers, strings, and tuples, lists or dicts of them"
         ) from None
+    if value != value or value == 0:  # a NaN is not equal to itself, and 0.0 is equal to -0.0
+        return type(value), repr(value)
     return type(value), value

@@ -29,12 +29,8 @@ def view_at(owner: Any, address: int, window: Window) -> Any:
     """The elements of ``window`` in the memory of ``owner``, the window's buffer beginning at ``address``."""
     place = address + window.offset
     if not isinstance(owner, np.ndarray):
-        import cupy
-
-        memory = cupy.cuda.UnownedMemory(place, max(1, window.nbytes), owner)
-        return cupy.ndarray(
-            window.shape, window.dtype, cupy.cuda.MemoryPointer(memory, 0), strides=window.strides
-        )
+        pointer = owner.data + (place - owner.data.ptr)  # keeps the memory alive
+        return type(owner)(window.shape, window.dtype, pointer, strides=window.strides)
     memory = _Memory(owner, place, window.shape, window.strides, window.dtype.itemsize)
     return np.asarray(memory).view(window.dtype)
 
@@ -51,6 +47,7 @@ class Memory:
         self._xp, self._layout = xp, layout
         self._arena = xp.empty(layout.size + ALIGNMENT, np.uint8)
         self._start = -(-address_of(self._arena) // ALIGNMENT) * ALIGNMENT
+        self._aside: dict[Buffer, np.ndarray] = {}
         self._views: dict[tuple, Any] = {}
         self._samples: dict[Buffer, Any] = {}
 
@@ -77,6 +74,9 @@ class Memory:
         self._views.clear()
 
     def _home(self, buffer: Buffer) -> tuple[Any, int]:
+        if buffer.kind == TEMPORARY and buffer not in self._layout.offsets:
+            numbers = self._aside.setdefault(buffer, np.empty(max(1, buffer.nbytes), np.uint8))
+            return numbers, address_of(numbers)
         if buffer.kind == TEMPORARY:
             return self._arena, self._start + self._layout.offsets[buffer]
         if buffer.kind == OUTPUT:
@@ -89,4 +89,4 @@ class Memory:
 
     def new(self, buffer: Buffer) -> Any:
         """Fresh memory for a result."""
-        return self._xp.empty(buffer.nbytes, np.uint8)
+        return (np if buffer.on_host else self._xp).empty(buffer.nbytes, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
@@ -10,6 +11,7 @@ from weakref import WeakSet
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
+from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import BackwardProgram, record_backward
@@ -89,6 +91,7 @@ class Variant(NamedTuple):
         storages: what it changes in place.
         backward: connects the results to the tape, if they need gradients.
         switches: leaves from outside, and whether they require gradients.
+        writes: what it changes, which must not be shared with what else it reads.
     """
 
     replay: Replay
@@ -99,6 +102,7 @@ class Variant(NamedTuple):
     storages: list[Any]
     backward: BackwardProgram | None
     switches: list[tuple[Tensor, bool]]
+    writes: Writes
 
     def fits(self) -> bool:
         """Whether what the program would find of gradients is what it was recorded with."""
@@ -116,6 +120,8 @@ class Variant(NamedTuple):
             refresh()
         arrays = self.replay(*arguments.arrays)
         note_changes(self.storages)
+        for k in self.writes.inputs:
+            arguments.tensors[k].mark_changed()
         for leaf, gradient in self.gradients:
             leaf.tensor.grad = gradient
         if self.backward is not None:
@@ -180,6 +186,8 @@ class Compiled:
         key = (self._captured.token(), backend, modes["grad"], modes["inference"], casts, arguments.key)
         for variant in self._variants.get(key, ()):
             if variant.fits():
+                if variant.writes.collide(arguments.arrays):
+                    return self.function(*args, **kwargs)
                 return variant.run(arguments)
         return self._record(key, arguments)
 
@@ -242,7 +250,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, recording.backend)
+        return Profile(replay.operations, seconds, replay.backend)
 
     def clear(self) -> None:
         """Forget all programs."""
@@ -259,6 +267,7 @@ class Compiled:
     def _record(self, key: Any, arguments: Arguments) -> Any:
         """Run the function, and keep its program."""
         failures = self._failures.get(arguments.key, 0)
+        _free_idle_memory()
         recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         if recording.escaped:
@@ -276,8 +285,9 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-            _free_idle_memory()
+        _free_idle_memory()
         key = self._key_now(key)
+        writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
             replay,
@@ -288,6 +298,7 @@ class Compiled:
             recording.storages,
             recording.backward,
             [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
+            writes,
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
@@ -317,10 +328,10 @@ def _forget_when_threads_change() -> None:
 
 
 def _free_idle_memory() -> None:
-    """What the recorded run needed is not needed any more: a program has memory of its own."""
-    from nbdl.backend.numba import pool
-
-    pool.clear()
+    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+    pool = sys.modules.get("nbdl.backend.numba.pool")
+    if pool is not None:
+        pool.clear()
 
 
 class _Recording:
@@ -329,8 +340,8 @@ class _Recording:
     def __init__(self, compiled: Compiled, arguments: Arguments, with_lines: bool):
         self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
         leaves = compiled._known_leaves.values()
-        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
         args, kwargs = arguments.for_recording()
+        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
         with recorder:
             result = compiled.function(*args, **kwargs)
         found, self.tree = flatten(result)

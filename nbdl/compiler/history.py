@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd import engine
 from nbdl.autograd.function import guarded
 from nbdl.autograd.modes import mode, recording
@@ -189,8 +191,18 @@ class BackwardProgram(Primitive):
         found: list[Tensor | None] = [Tensor(array) for array in self._replay(*arrays)]
         note_changes(self._storages)
         if mode.grad:
-            found = [guarded(gradient, _TWICE) for gradient in found]
+            behind = [_operand(edge) for edge in node.edges if edge is not None]
+            found = [guarded(gradient, _TWICE, behind) for gradient in found]
         return [*found, *[None] * len(given)]
+
+
+def _operand(edge: Any) -> Tensor:
+    """A tensor with the history of an operand."""
+    if isinstance(edge, Tensor):
+        return edge
+    tensor = Tensor(np.empty(0))
+    tensor.edge, tensor.requires_grad = edge, True
+    return tensor
 
 
 def _seed(gradient: Tensor | None, some: Tensor, shape: tuple[int, ...], dtype: Any) -> Tensor:

@@ -32,11 +32,12 @@ class Lifetime(NamedTuple):
 
 
 def lifetimes(program: Program) -> dict[Buffer, Lifetime]:
-    """Of every temporary."""
+    """Of every temporary, but for numbers on the host in a program of a GPU."""
     found: dict[Buffer, Lifetime] = {}
+    on_host = not program.on_device
     for k, operation in enumerate(program.operations):
         for window in (*operation.inputs, *operation.outputs):
-            if window.buffer.kind == TEMPORARY:
+            if window.buffer.kind == TEMPORARY and window.buffer.on_host is on_host:
                 first = found[window.buffer].first if window.buffer in found else k
                 found[window.buffer] = Lifetime(first, k)
     return found

@@ -29,12 +29,15 @@ class Buffer:
         nbytes: its size.
         number: of an input, which argument it is; of others a running number.
         array: the array that owned the memory in the recorded run; kept for captured memory only.
+        on_host: whether it lies in the memory of the host. In a program of a GPU that is so of learning rates
+            and counters.
     """
 
-    __slots__ = ("array", "kind", "nbytes", "number")
+    __slots__ = ("array", "kind", "nbytes", "number", "on_host")
 
-    def __init__(self, kind: str, nbytes: int, number: int, array: Any = None):
+    def __init__(self, kind: str, nbytes: int, number: int, array: Any = None, on_host: bool = True):
         self.kind, self.nbytes, self.number, self.array = kind, nbytes, number, array
+        self.on_host = on_host
 
     @property
     def is_private(self) -> bool:
@@ -156,6 +159,11 @@ class Program:
     def with_operations(self, operations: Sequence[Operation]) -> Program:
         """The program with other operations."""
         return Program(operations, self.inputs, self.outputs)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it computes on a GPU."""
+        return not all(buffer.on_host for buffer in self.buffers)
 
     @property
     def buffers(self) -> list[Buffer]:

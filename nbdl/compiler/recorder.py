@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import pickle
+import random
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,11 +98,18 @@ class Recorder:
         return getattr(self.backend, name)
 
     def __enter__(self) -> None:
-        self._previous = mode.backend
+        self._previous, self._dice = mode.backend, _foreign_generators()
         mode.backend, mode.recorder = self, self  # type: ignore[assignment]
 
     def __exit__(self, *exc_info: object) -> None:
         mode.backend, mode.recorder = self._previous, None
+        for name, state in _foreign_generators().items():
+            if state != self._dice[name]:
+                warnings.warn(
+                    f"compile: random numbers of {name} were drawn while the function was recorded; its "
+                    "program repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
+                    stacklevel=5,  # who called the compiled function
+                )
 
     # ------------------------------------------------------------------------------- what backends are asked
     def execute(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:
@@ -225,6 +235,12 @@ class Recorder:
         return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
 
 
+def _foreign_generators() -> dict[str, Any]:
+    """The states of the global random generators that a program knows nothing of."""
+    numpys = pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002, watched, not used
+    return {"Python's random": random.getstate(), "numpy.random": numpys}
+
+
 def note_changes(storages: Sequence[Storage]) -> None:
     """Note that a replay changed memory in place: values saved before are stale."""
     if storages:
@@ -269,6 +285,12 @@ def extent_of(array: Any) -> tuple[int, int]:
     return start, stop + array.itemsize
 
 
+def share_memory(a: Any, b: Any) -> bool:
+    """Whether the elements of one array lie between those of the other; they may alternate."""
+    (first, behind_first), (second, behind_second) = extent_of(a), extent_of(b)
+    return first < behind_second and second < behind_first
+
+
 class _Tracer:
     """Arrays become windows of buffers.
 
@@ -282,7 +304,8 @@ class _Tracer:
         self._inputs: list[tuple[Buffer, tuple[int, int], Any]] = []
         for number, array in enumerate(inputs):
             start, stop = extent_of(array)
-            self._inputs.append((Buffer(INPUT, stop - start, number, array), (start, stop), owner_of(array)))
+            buffer = Buffer(INPUT, stop - start, number, array, isinstance(array, np.ndarray))
+            self._inputs.append((buffer, (start, stop), owner_of(array)))
 
     @property
     def inputs(self) -> list[Buffer]:
@@ -306,9 +329,11 @@ class _Tracer:
         if found is None:
             start, stop = extent_of(owner)
             number = len(self._owners)
-            buffer = Buffer(kind, stop - start, number, owner if kind == CAPTURED else None)
-            found = self._buffers[key] = buffer, start
-            self._owners[buffer] = weakref.ref(owner, lambda _: self._buffers.pop(key, None))
+            kept = owner if kind == CAPTURED else None
+            buffer = Buffer(kind, stop - start, number, kept, isinstance(owner, np.ndarray))
+            buffers = self._buffers  # the callback holds this and not the tracer, which would be a cycle
+            found = buffers[key] = buffer, start
+            self._owners[buffer] = weakref.ref(owner, lambda _: buffers.pop(key, None))
         return found
 
     def is_temporary(self, owner: Any) -> bool:
@@ -342,7 +367,8 @@ class _Tracer:
         from nbdl.ops.copying import COPY
 
         strides = np.empty(window.shape, window.dtype).strides
-        out = Window(Buffer(OUTPUT, window.nbytes, len(self._owners)), 0, window.shape, strides, window.dtype)
+        buffer = Buffer(OUTPUT, window.nbytes, len(self._owners), on_host=window.buffer.on_host)
+        out = Window(buffer, 0, window.shape, strides, window.dtype)
         operations.append(Operation(COPY, [window], [out]))
         return out
 

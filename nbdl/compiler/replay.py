@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.compiler.arrays import Memory, view_at
+from nbdl.compiler.graphs import GraphSteps, keeps_inputs, placed
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of
+from nbdl.compiler.recorder import address_of, extent_of, share_memory
 from nbdl.ops.pointwise import Pointwise
 from nbdl.utils.timing import wait_for_gpu
 
@@ -41,16 +42,22 @@ class Replay:
         operations: as they are computed, an epilogue for which there is no plan on its own.
         steps: the parts that a call runs.
         memory: where the temporaries lie.
+        backend: what computes.
+        xp: makes arrays where the program computes.
+        bound: the buffers of arguments and results, and where in the arrays of a call theirs is.
     """
 
     def __init__(self, program: Program, backend: NumpyBackend, one_by_one: bool = False):
-        self._program, self._backend = program, backend
+        self._program, self._cpu = program, backend
+        self.backend, self.xp = backend, backend.xp
         self._one_by_one = one_by_one
-        self.memory = Memory(plan_memory(program), backend.xp)
+        if program.on_device:
+            self.backend, self.xp = placed(program)
+        self.memory = Memory(plan_memory(program), self.xp)
         self._results = list(
             dict.fromkeys(window.buffer for window in program.outputs if window.buffer.kind == OUTPUT)
         )
-        self._bound: dict[Buffer, int] = {
+        self.bound: dict[Buffer, int] = {
             buffer: k for k, buffer in enumerate([*program.inputs, *self._results])
         }
         self._lock = threading.Lock()
@@ -60,7 +67,7 @@ class Replay:
         self.steps = self._lower(plans)
         self._allocators = [self._allocator(buffer) for buffer in self._results]
         self._views = [self._result_view(window) for window in program.outputs]
-        for buffer in self._bound:
+        for buffer in self.bound:
             buffer.array = None
         self.memory.forget_samples()
 
@@ -92,13 +99,13 @@ class Replay:
     # --------------------------------------------------------------------------------------------- results
     def _allocator(self, buffer: Buffer) -> Callable[[], Any]:
         """Fresh memory for a result: of its shape if one window is all of it, else bytes."""
-        window = self._whole(buffer)
+        window = self.whole(buffer)
         if window is None:
             return lambda: self.memory.new(buffer)
-        shape, dtype, xp = window.shape, window.dtype, self._backend.xp
+        shape, dtype, xp = window.shape, window.dtype, np if buffer.on_host else self.xp
         return lambda: xp.empty(shape, dtype)
 
-    def _whole(self, buffer: Buffer) -> Window | None:
+    def whole(self, buffer: Buffer) -> Window | None:
         """The one window through which a result is returned, if it is the whole buffer in C order."""
         windows = [window for window in self._program.outputs if window.buffer is buffer]
         first = windows[0]
@@ -115,13 +122,15 @@ class Replay:
         if buffer.kind != OUTPUT:
             array = self.memory.array(window)  # memory from outside, such as a parameter
             return lambda arrays: array
-        k = self._bound[buffer]
-        if self._whole(buffer) is not None:
+        k = self.bound[buffer]
+        if self.whole(buffer) is not None:
             return lambda arrays: arrays[k]
         return lambda arrays: view_at(arrays[k], address_of(arrays[k]), window)
 
     # ------------------------------------------------------------------------------------------- operations
     def _lower(self, plans: Sequence[tuple[Operation, Plan | None]]) -> list[Step]:
+        if self._program.on_device and not self._one_by_one and keeps_inputs(self._program):
+            return [GraphSteps(self)]
         steps: list[Step] = []
         planned: list[tuple[Plan, list[Place]]] = []
 
@@ -129,7 +138,7 @@ class Replay:
             if planned:
                 from nbdl.backend.numba.replay import Sequel
 
-                sequel = Sequel(planned, len(self._bound))
+                sequel = Sequel(planned, len(self.bound))
                 self._sequels.append(sequel)
                 steps.append(sequel.run)
                 planned.clear()
@@ -137,7 +146,7 @@ class Replay:
         for operation, plan in plans:
             if plan is None:
                 flush()
-                steps.append(self._host_call(operation))
+                steps.append(self.call_of(operation))
             else:
                 planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
                 if self._one_by_one:
@@ -159,7 +168,7 @@ class Replay:
             [self.memory.array(window) for window in windows]
             for windows in (product.inputs, epilogue.inputs, epilogue.outputs)
         )
-        plan = self._backend.plan_with_epilogue(product.primitive, inputs, epilogue.primitive, operands, out)
+        plan = self.backend.plan_with_epilogue(product.primitive, inputs, epilogue.primitive, operands, out)
         return plan if plan is not None and _lies_like(plan.outputs[0], out) else None
 
     def _plan(self, operation: Operation) -> Plan | None:
@@ -169,17 +178,17 @@ class Replay:
         if operation.into or isinstance(operation.primitive, Pointwise):
             if _overlap_partly(inputs, outputs):
                 return None
-            return self._backend.plan_for(operation.primitive, inputs, outputs)
-        plan = self._backend.plan_for(operation.primitive, inputs, None)
+            return self.backend.plan_for(operation.primitive, inputs, outputs)
+        plan = self.backend.plan_for(operation.primitive, inputs, None)
         if plan is not None and all(map(_lies_like, plan.outputs, outputs)):
             return plan
-        return self._backend.plan_for(operation.primitive, inputs, outputs)
+        return self.backend.plan_for(operation.primitive, inputs, outputs)
 
     def _place(self, window: Window) -> Place:
         from nbdl.backend.numba.replay import Place
 
-        if window.buffer in self._bound:
-            return Place(self._bound[window.buffer], window.offset - self._start(window.buffer))
+        if window.buffer in self.bound:
+            return Place(self.bound[window.buffer], window.offset - self._start(window.buffer))
         return Place(None, address_of(self.memory.array(window)))
 
     def _start(self, buffer: Buffer) -> int:
@@ -188,11 +197,12 @@ class Replay:
             return address_of(buffer.array) - extent_of(buffer.array)[0]
         return 0
 
-    def _host_call(self, operation: Operation) -> Step:
+    def call_of(self, operation: Operation) -> Step:
         """A call of the backend from Python."""
-        primitive, backend = operation.primitive, self._backend
-        reads = [self._reader(window) for window in operation.inputs]
-        writes = [self._reader(window) for window in operation.outputs]
+        on_host = all(window.buffer.on_host for window in operation.outputs)
+        primitive, backend = operation.primitive, self._cpu if on_host else self.backend
+        reads = [self.reader(window) for window in operation.inputs]
+        writes = [self.reader(window) for window in operation.outputs]
 
         def step(*arrays: Any) -> None:
             outs = tuple([read(arrays) for read in writes])
@@ -202,13 +212,13 @@ class Replay:
 
         return step
 
-    def _reader(self, window: Window) -> Callable[[Sequence[Any]], Any]:
+    def reader(self, window: Window) -> Callable[[Sequence[Any]], Any]:
         """The array of a window, given the arrays of a call."""
         buffer = window.buffer
-        if buffer not in self._bound:
+        if buffer not in self.bound:
             array = self.memory.array(window)
             return lambda arrays: array
-        k, start = self._bound[buffer], self._start(buffer)
+        k, start = self.bound[buffer], self._start(buffer)
         whole = buffer.kind == INPUT and window.shape == buffer.array.shape
         if whole and window.strides == buffer.array.strides and window.dtype == buffer.array.dtype:
             return lambda arrays: arrays[k]
@@ -217,12 +227,7 @@ class Replay:
 
 def _overlap_partly(inputs: Sequence[Any], outputs: Sequence[Any]) -> bool:
     """Whether an output shares memory with an input without being it."""
-    return any(x is not out and _share_memory(x, out) for x in inputs for out in outputs)
-
-
-def _share_memory(a: Any, b: Any) -> bool:
-    (first, behind_first), (second, behind_second) = extent_of(a), extent_of(b)
-    return first < behind_second and second < behind_first
+    return any(x is not out and share_memory(x, out) for x in inputs for out in outputs)
 
 
 def _lies_like(spec: Any, out: Any) -> bool:

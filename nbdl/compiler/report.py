@@ -40,8 +40,8 @@ class Report:
 
     def __init__(self, recorded: Program, improved: Program, backend: NumpyBackend):
         self.recorded, self.improved = recorded, improved
-        self._backend = backend
-        self._steps = len(Replay(improved, backend).steps)
+        replay = Replay(improved, backend)
+        self._backend, self._steps = replay.backend, len(replay.steps)
 
     @property
     def recorded_bytes(self) -> int:
@@ -58,6 +58,11 @@ class Report:
     def flops(self) -> int:
         """Floating-point operations of the improved program, roughly."""
         return sum(map(flops_of, self.improved.operations))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the operands and results of all operations of the improved program."""
+        return sum(map(bytes_of, self.improved.operations))
 
     def __str__(self) -> str:
         return "\n".join(

@@ -10,9 +10,10 @@ from nbdl.autograd.tensor import Size, Tensor
 from nbdl.distributions import constraints
 from nbdl.distributions.distribution import Shape
 from nbdl.distributions.odds import WithOdds
-from nbdl.ops.creation import arange, finfo
+from nbdl.ops.creation import arange
 from nbdl.ops.random import multinomial
 from nbdl.ops.rearranging import broadcast_tensors
+from nbdl.ops.type_rules import finfo
 
 __all__ = ["Categorical"]
 

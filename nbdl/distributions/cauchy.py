@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.distributions import constraints
-from nbdl.distributions.distribution import Distribution, Shape
-from nbdl.distributions.utils import broadcast_all, uniform_like
+from nbdl.distributions.distribution import Shape
+from nbdl.distributions.location_scale import Formulas, LocationScale
+from nbdl.distributions.utils import uniform_like
 from nbdl.formula import functions as f
 from nbdl.ops.pointwise import pointwise
 
@@ -22,7 +21,7 @@ _cdf = pointwise("cauchy_cdf", lambda x, loc, scale: f.atan((x - loc) / scale) /
 _icdf = pointwise("cauchy_icdf", lambda p, loc, scale: f.tan(math.pi * (p - 0.5)) * scale + loc)
 
 
-class Cauchy(Distribution):
+class Cauchy(LocationScale):
     """Ratios of two normal numbers: density 1 / (pi scale (1 + ((x - loc) / scale)^2)).
 
     Args:
@@ -36,40 +35,18 @@ class Cauchy(Distribution):
         tensor([0.2500, 0.5000, 0.7500])
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+    _formulas = Formulas(_log_prob, _cdf, _icdf)
 
     @property
     def mean(self) -> Tensor:
         return self.loc.new_full(self._batch_shape, math.nan)
 
     @property
-    def mode(self) -> Tensor:
-        return self.loc
-
-    @property
     def variance(self) -> Tensor:
         return self.loc.new_full(self._batch_shape, math.inf)
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
-        u = uniform_like(self.loc, self._extended_shape(sample_shape))
-        return _icdf(u, self.loc, self.scale)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _log_prob(value, self.loc, self.scale)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _cdf(value, self.loc, self.scale)
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return _icdf(value, self.loc, self.scale)
+        return self.icdf(uniform_like(self.loc, self._extended_shape(sample_shape)))
 
     def entropy(self) -> Tensor:
         return math.log(4 * math.pi) + self.scale.log()

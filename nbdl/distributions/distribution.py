@@ -11,7 +11,7 @@ from nbdl.autograd.tensor import Size, Tensor
 from nbdl.distributions import constraints
 from nbdl.distributions.constraints import Constraint
 from nbdl.distributions.utils import lazy_property
-from nbdl.ops.random import is_everywhere
+from nbdl.ops.drawing import is_everywhere
 
 Shape = Sequence[int]
 

@@ -12,8 +12,8 @@ from nbdl.distributions.distribution import Shape
 from nbdl.distributions.odds import WithOdds
 from nbdl.distributions.utils import uniform_like
 from nbdl.formula import functions as f
+from nbdl.ops.drawing import is_everywhere
 from nbdl.ops.pointwise import pointwise
-from nbdl.ops.random import is_everywhere
 
 __all__ = ["Geometric"]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.distributions import constraints
-from nbdl.distributions.distribution import Distribution, Shape
-from nbdl.distributions.utils import broadcast_all, uniform_like
+from nbdl.distributions.distribution import Shape
+from nbdl.distributions.location_scale import Formulas, LocationScale
+from nbdl.distributions.utils import uniform_like
 from nbdl.formula import functions as f
 from nbdl.ops.pointwise import pointwise
 
@@ -24,7 +23,7 @@ _icdf = pointwise(
 )
 
 
-class Laplace(Distribution):
+class Laplace(LocationScale):
     """Numbers of density exp(-|x - loc| / scale) / (2 scale).
 
     Args:
@@ -38,20 +37,10 @@ class Laplace(Distribution):
         tensor(2.)
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+    _formulas = Formulas(_log_prob, _cdf, _icdf)
 
     @property
     def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
         return self.loc
 
     @property
@@ -64,17 +53,6 @@ class Laplace(Distribution):
 
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         return self.icdf(uniform_like(self.loc, self._extended_shape(sample_shape)))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _log_prob(value, self.loc, self.scale)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _cdf(value, self.loc, self.scale)
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return _icdf(value, self.loc, self.scale)
 
     def entropy(self) -> Tensor:
         return 1 + (2 * self.scale).log()

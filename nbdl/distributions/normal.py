@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.distributions import constraints
 from nbdl.distributions.distribution import Shape
 from nbdl.distributions.exp_family import ExponentialFamily
-from nbdl.distributions.utils import broadcast_all
+from nbdl.distributions.location_scale import Formulas, LocationScale
 from nbdl.formula import functions as f
 from nbdl.ops.pointwise import pointwise
 from nbdl.ops.random import randn
@@ -24,7 +22,7 @@ _cdf = pointwise("normal_cdf", lambda x, loc, scale: 0.5 * f.erfc((loc - x) / sc
 _icdf = pointwise("normal_icdf", lambda p, loc, scale: loc + scale * (math.sqrt(2) * f.erfinv(2 * p - 1)))
 
 
-class Normal(ExponentialFamily):
+class Normal(LocationScale, ExponentialFamily):
     """Normal numbers, density exp(-((x - loc) / scale)^2 / 2) / (scale sqrt(2 pi)).
 
     Args:
@@ -39,21 +37,11 @@ class Normal(ExponentialFamily):
         tensor([-1.6121, -2.1121])
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
     _mean_carrier_measure = 0
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None):
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+    _formulas = Formulas(_log_prob, _cdf, _icdf)
 
     @property
     def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def mode(self) -> Tensor:
         return self.loc
 
     @property
@@ -67,17 +55,6 @@ class Normal(ExponentialFamily):
     def rsample(self, sample_shape: Shape = ()) -> Tensor:
         normal = randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.scale * normal
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _log_prob(value, self.loc, self.scale)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        self._validate_sample(value)
-        return _cdf(value, self.loc, self.scale)
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return _icdf(value, self.loc, self.scale)
 
     def entropy(self) -> Tensor:
         return self.scale.log() + 0.5 * (1 + math.log(2 * math.pi))

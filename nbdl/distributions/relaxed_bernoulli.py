@@ -8,7 +8,7 @@ from nbdl.autograd.tensor import Size, Tensor
 from nbdl.distributions import constraints
 from nbdl.distributions.distribution import Shape
 from nbdl.distributions.odds import WithOdds
-from nbdl.distributions.transformed_distribution import TransformedDistribution
+from nbdl.distributions.relaxed import Relaxed
 from nbdl.distributions.transforms import SigmoidTransform
 from nbdl.distributions.utils import uniform_like
 from nbdl.formula import functions as f
@@ -63,7 +63,7 @@ class LogitRelaxedBernoulli(WithOdds):
         return _log_prob(value, self.logits, self.temperature)
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class RelaxedBernoulli(Relaxed):
     """Numbers in (0, 1) that become Bernoulli numbers as the temperature falls to 0; differentiable.
 
     Maddison, Mnih, Teh: The Concrete distribution (2017); Jang, Gu, Poole: Categorical reparameterization
@@ -83,32 +83,7 @@ class RelaxedBernoulli(TransformedDistribution):
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support: Any = constraints.unit_interval
-    has_rsample = True
-
-    def __init__(
-        self,
-        temperature: Any,
-        probs: Any = None,
-        logits: Any = None,
-        validate_args: bool | None = None,
-    ):
-        base = LogitRelaxedBernoulli(temperature, probs, logits, validate_args=validate_args)
-        super().__init__(base, SigmoidTransform(), validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        """The temperature."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        """Log odds."""
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        """Probabilities of 1."""
-        return self.base_dist.probs
+    _base, _transform = LogitRelaxedBernoulli, SigmoidTransform
 
     @property
     def param_shape(self) -> Size:

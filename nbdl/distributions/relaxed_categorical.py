@@ -9,7 +9,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.distributions import constraints
 from nbdl.distributions.distribution import Shape
 from nbdl.distributions.odds import WithOdds
-from nbdl.distributions.transformed_distribution import TransformedDistribution
+from nbdl.distributions.relaxed import Relaxed
 from nbdl.distributions.transforms import ExpTransform
 from nbdl.distributions.utils import normalized_logits, uniform_like
 
@@ -62,7 +62,7 @@ class ExpRelaxedCategorical(WithOdds):
         return scores.sum(-1) + math.lgamma(n) + (n - 1) * temperature.log()
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(Relaxed):
     """Probability vectors that become one-hot as the temperature falls to 0; differentiable.
 
     Args:
@@ -79,29 +79,4 @@ class RelaxedOneHotCategorical(TransformedDistribution):
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support: Any = constraints.simplex
-    has_rsample = True
-
-    def __init__(
-        self,
-        temperature: Any,
-        probs: Any = None,
-        logits: Any = None,
-        validate_args: bool | None = None,
-    ):
-        base = ExpRelaxedCategorical(temperature, probs, logits, validate_args=validate_args)
-        super().__init__(base, ExpTransform(), validate_args=validate_args)
-
-    @property
-    def temperature(self) -> Any:
-        """The temperature."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Tensor:
-        """Logarithms of the probabilities."""
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Tensor:
-        """The probabilities."""
-        return self.base_dist.probs
+    _base, _transform = ExpRelaxedCategorical, ExpTransform

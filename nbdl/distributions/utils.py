@@ -12,12 +12,13 @@ import numpy as np
 from nbdl.autograd.modes import enable_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
-from nbdl.ops.creation import finfo, tensor
+from nbdl.ops.creation import tensor
 from nbdl.ops.indexing import get_item
 from nbdl.ops.random import rand
 from nbdl.ops.rearranging import broadcast_tensors
 from nbdl.ops.softmax import log_softmax, softmax
 from nbdl.ops.triangular import tril_indices
+from nbdl.ops.type_rules import finfo
 
 __all__ = [
     "broadcast_all", "clamp_probs", "lazy_property", "logits_to_probs", "probs_to_logits",

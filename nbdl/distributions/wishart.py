@@ -21,7 +21,8 @@ from nbdl.distributions.utils import lazy_property, tiny
 from nbdl.linalg import cholesky, slogdet, solve_triangular
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import arange, tensor
-from nbdl.ops.random import is_everywhere, randn
+from nbdl.ops.drawing import is_everywhere
+from nbdl.ops.random import randn
 from nbdl.ops.rejection import log_standard_gamma
 from nbdl.ops.solving import cholesky_inverse
 from nbdl.ops.special_functions import mvlgamma

@@ -191,7 +191,7 @@ _COMPLEX_FUNCTIONS = frozenset((
     "add", "subtract", "multiply", "divide", "negative", "reciprocal", "square", "pow", "float_power", "exp",
     "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sin", "cos", "tan", "asin", "acos",
     "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "where", "equal", "not_equal", "isnan",
-    "isinf", "isfinite", "logical_and", "logical_or", "logical_xor", "logical_not",
+    "isinf", "isfinite", "expit", "logical_and", "logical_or", "logical_xor", "logical_not",
 ))  # fmt: skip
 
 

@@ -32,7 +32,7 @@ _NUMPY_ALIASES = {
     "acosh": "arccosh",
     "atanh": "arctanh",
 }
-_SCIPY_NAMES = ("erf", "erfc", "erfinv", "expit", "logit", "xlogy", "xlog1py")
+_SCIPY_NAMES = ("erf", "erfc", "erfinv", "logit", "xlogy", "xlog1py")
 _SCIPY_ALIASES = {"digamma": "psi"}
 
 
@@ -129,6 +129,12 @@ def _special() -> Any:
     import scipy.special
 
     return scipy.special
+
+
+def expit(x: Any) -> Any:
+    """1 / (1 + exp(-x)), also of complex numbers."""
+    x = np.asarray(x)
+    return np.divide(1, 1 + np.exp(-x)) if x.dtype.kind == "c" else _special().expit(x)
 
 
 def lgamma(x: Any) -> Any:

@@ -159,8 +159,9 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     """The Hessian of a scalar function times a vector, without the Hessian.
 
-    The gradient is recorded and pulled back: two to three gradients. Forward over reverse mode,
-    ``jvp(grad(func), ...)``, evaluates everything together with its tangent, for four and more.
+    The gradient is recorded and pulled back: at most three times the operations of a gradient. So has forward
+    over reverse mode, ``jvp(grad(func), ...)``, which evaluates everything together with its tangent, in more
+    and smaller pieces.
 
     Args:
         func: returns a tensor with one element and no axes.

@@ -17,7 +17,7 @@ from nbdl.autograd.tape import OutputEdge
 from nbdl.autograd.tensor import Tensor
 from nbdl.func import tree
 from nbdl.func.arguments import Argnums, chosen, matching, tensors, without_aux
-from nbdl.ops.shape import Reshape
+from nbdl.ops.views import Reshape
 
 
 class Pullback:

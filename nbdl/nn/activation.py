@@ -40,13 +40,25 @@ class _InPlace(Module):
 
 
 class Sigmoid(_Plain):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Sigmoid()(nbdl.tensor([0.0, 1.0]))
+        tensor([0.5000, 0.7311])
+    """
 
     _function = staticmethod(F.sigmoid)
 
 
 class Tanh(_Plain):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Tanh()(nbdl.tensor([0.0, 1.0]))
+        tensor([0.0000, 0.7616])
+    """
 
     _function = staticmethod(F.tanh)
 
@@ -74,6 +86,11 @@ class ReLU(_InPlace):
 
     Args:
         inplace: overwrite the input.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.ReLU()(nbdl.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
     """
 
     _function = staticmethod(F.relu)
@@ -116,7 +133,13 @@ class Hardswish(_InPlace):
 
 
 class LeakyReLU(Module):
-    """x for x > 0, negative_slope x elsewhere."""
+    """x for x > 0, negative_slope x elsewhere.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.LeakyReLU(0.1)(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.1000,  2.0000])
+    """
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False):
         super().__init__()
@@ -160,6 +183,11 @@ class GELU(Module):
 
     Args:
         approximate: ``none``, or ``tanh`` for the approximation by a hyperbolic tangent.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.GELU()(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.1587,  1.9545])
     """
 
     def __init__(self, approximate: str = "none"):
@@ -268,6 +296,11 @@ class PReLU(Module):
         learnable: whether the weight is trained; otherwise it stays as it is.
 
     Source: He, Zhang, Ren, Sun (2015), Delving deep into rectifiers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.PReLU()(nbdl.tensor([-1.0, 2.0])).detach()
+        tensor([-0.2500,  2.0000])
     """
 
     def __init__(
@@ -332,6 +365,11 @@ class Softmax(_Softmax):
 
     Args:
         dim: the axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Softmax(dim=1)(nbdl.zeros(1, 4))
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
     _function = staticmethod(F.softmax)

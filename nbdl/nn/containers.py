@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -172,6 +173,12 @@ class ModuleList(_Numbered):
 
     Args:
         modules: the first members.
+
+    Example:
+        >>> import nbdl
+        >>> layers = nbdl.nn.ModuleList([nbdl.nn.Linear(4, 4) for _ in range(3)])
+        >>> len(list(layers.parameters()))
+        6
     """
 
     def __init__(self, modules: Iterable[Module] | None = None):
@@ -179,12 +186,26 @@ class ModuleList(_Numbered):
         if modules is not None:
             self.extend(modules)
 
+    def _described_members(self) -> Iterator[tuple[str, str]]:
+        """Equal neighbours as one."""
+        for text, group in itertools.groupby(super()._described_members(), operator.itemgetter(1)):
+            names = [name for name, _ in group]
+            yield (
+                (names[0], text) if len(names) == 1 else (f"{names[0]}-{names[-1]}", f"{len(names)} x {text}")
+            )
+
 
 class ModuleDict(Module):
     """A dict of modules by name; it has no ``forward``.
 
     Args:
         modules: a mapping, or pairs of names and modules.
+
+    Example:
+        >>> import nbdl
+        >>> table = nbdl.nn.ModuleDict({"small": nbdl.nn.Linear(2, 2)})
+        >>> table["small"].in_features
+        2
     """
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
@@ -268,6 +289,11 @@ class ParameterList(_Numbered):
 
     Args:
         values: the first members.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.ParameterList([nbdl.zeros(2), nbdl.zeros(3)])[1].shape
+        nbdl.Size([3])
     """
 
     _keys: dict[str, None]

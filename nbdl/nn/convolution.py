@@ -245,7 +245,13 @@ class _Transposed(_Convolution):
 
 
 class Conv1d(_Forward):
-    """Convolution of (N, C, L) or (C, L) with learned kernels; else as :class:`Conv2d`."""
+    """Convolution of (N, C, L) or (C, L) with learned kernels; else as :class:`Conv2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Conv1d(3, 8, 5, padding=2)(nbdl.zeros(2, 3, 20)).shape
+        nbdl.Size([2, 8, 20])
+    """
 
     _dims, _function = 1, staticmethod(F.conv1d)
 
@@ -286,13 +292,25 @@ class Conv2d(_Forward):
 
 
 class Conv3d(_Forward):
-    """Convolution of (N, C, D, H, W) or (C, D, H, W) with learned kernels; else as :class:`Conv2d`."""
+    """Convolution of (N, C, D, H, W) or (C, D, H, W) with learned kernels; else as :class:`Conv2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Conv3d(1, 2, 3)(nbdl.zeros(1, 1, 8, 8, 8)).shape
+        nbdl.Size([1, 2, 6, 6, 6])
+    """
 
     _dims, _function = 3, staticmethod(F.conv3d)
 
 
 class ConvTranspose1d(_Transposed):
-    """The transpose of :class:`Conv1d` as a linear map; else as :class:`ConvTranspose2d`."""
+    """The transpose of :class:`Conv1d` as a linear map; else as :class:`ConvTranspose2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.ConvTranspose1d(3, 2, 4, stride=2)(nbdl.zeros(1, 3, 10)).shape
+        nbdl.Size([1, 2, 22])
+    """
 
     _dims, _function = 1, staticmethod(F.conv_transpose1d)
 

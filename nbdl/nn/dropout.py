@@ -39,6 +39,11 @@ class Dropout(_Dropout):
         ValueError: p is not in [0, 1].
 
     Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014), Dropout.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Dropout(0.5).eval()(nbdl.ones(3))
+        tensor([1., 1., 1.])
     """
 
     _function = staticmethod(F.dropout)

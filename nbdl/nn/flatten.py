@@ -43,6 +43,11 @@ class Unflatten(Module):
 
     Raises:
         TypeError: the sizes are no tuple or list of integers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Unflatten(1, (2, 3))(nbdl.zeros(4, 6)).shape
+        nbdl.Size([4, 2, 3])
     """
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
@@ -67,6 +72,11 @@ class PixelShuffle(Module):
         upscale_factor: r.
 
     Source: Shi et al. (2016), Real-time single image and video super-resolution.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.PixelShuffle(2)(nbdl.zeros(1, 8, 3, 3)).shape
+        nbdl.Size([1, 2, 6, 6])
     """
 
     def __init__(self, upscale_factor: int):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.tape import wrap
-from nbdl.autograd.tensor import Handle, Hooks, Tensor
+from nbdl.autograd.tensor import Tensor
 from nbdl.ops.primitive import NOTHING, Primitive
 
 if TYPE_CHECKING:

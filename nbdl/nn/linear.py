@@ -14,7 +14,13 @@ from nbdl.ops.creation import empty
 
 
 class Identity(Module):
-    """Returns its argument; takes any arguments."""
+    """Returns its argument; takes any arguments.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Identity()(nbdl.tensor([1.0]))
+        tensor([1.])
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()

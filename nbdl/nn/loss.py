@@ -43,7 +43,13 @@ class _Loss(Module):
 
 
 class L1Loss(_Loss):
-    """|input - target|."""
+    """|input - target|.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.L1Loss()(nbdl.tensor([1.0, 2.0]), nbdl.tensor([1.0, 4.0]))
+        tensor(1.)
+    """
 
     _function = staticmethod(F.l1_loss)
 
@@ -76,7 +82,13 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """Quadratic where |input - target| < delta, linear beyond, with slope delta."""
+    """Quadratic where |input - target| < delta, linear beyond, with slope delta.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.HuberLoss()(nbdl.tensor([0.5, 3.0]), nbdl.zeros(2))
+        tensor(1.3125)
+    """
 
     _function = staticmethod(F.huber_loss)
 
@@ -118,7 +130,14 @@ class CrossEntropyLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """Minus the log-probability of the target class; arguments as in :class:`CrossEntropyLoss`."""
+    """Minus the log-probability of the target class; arguments as in :class:`CrossEntropyLoss`.
+
+    Example:
+        >>> import nbdl
+        >>> scores = nbdl.tensor([[0.25, 0.75]]).log()
+        >>> nbdl.nn.NLLLoss()(scores, nbdl.tensor([1]))
+        tensor(0.2877)
+    """
 
     _function = staticmethod(F.nll_loss)
 
@@ -170,6 +189,12 @@ class KLDivLoss(_Loss):
     Args:
         reduction: ``none``, ``mean``, ``sum`` or ``batchmean``, the sum divided by the batch size.
         log_target: whether the target is a log-probability.
+
+    Example:
+        >>> import nbdl
+        >>> p = nbdl.tensor([[0.5, 0.5]])
+        >>> nbdl.nn.KLDivLoss(reduction="batchmean")(p.log(), p)
+        tensor(0.)
     """
 
     _function = staticmethod(F.kl_div)
@@ -185,6 +210,11 @@ class BCELoss(_Loss):
     Args:
         weight: a weight for every element of a batch.
         reduction: ``none``, ``mean`` or ``sum``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.BCELoss()(nbdl.tensor([0.5]), nbdl.tensor([1.0]))
+        tensor(0.6931)
     """
 
     _function = staticmethod(F.binary_cross_entropy)
@@ -201,6 +231,11 @@ class BCEWithLogitsLoss(_Loss):
         weight: a weight for every element of a batch.
         reduction: ``none``, ``mean`` or ``sum``.
         pos_weight: a weight for positive examples.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.BCEWithLogitsLoss()(nbdl.zeros(2), nbdl.tensor([0.0, 1.0]))
+        tensor(0.6931)
     """
 
     _function = staticmethod(F.binary_cross_entropy_with_logits)

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from nbdl.autograd.engine import reset_gradient
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula.dtypes import is_floating
 from nbdl.nn.hooks import Hooked
+from nbdl.nn.moving import Movable
 from nbdl.nn.parameter import Buffer, Parameter
 from nbdl.nn.state import Stateful
-from nbdl.ops.copying import as_dtype, target_of
 
 Self = TypeVar("Self", bound="Module")
 
@@ -25,7 +24,7 @@ class _Changes:
 changes = _Changes()
 
 
-class Module(Hooked, Stateful):
+class Module(Hooked, Stateful, Movable):
     """A function with parameters, buffers and submodules.
 
     A subclass assigns them to attributes in ``__init__`` and computes in ``forward``; the module is then
@@ -334,7 +333,7 @@ class Module(Hooked, Stateful):
         path, _, name = target.rpartition(".")
         setattr(self.get_submodule(path), name, module)
 
-    # ----------------------------------------------------------------------------- modes, devices and dtypes
+    # -------------------------------------------------------------------------------------------------- modes
     def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
         """Call ``fn`` on every module below this one, children before parents, and on this one."""
         for module in self.children():
@@ -370,83 +369,6 @@ class Module(Hooked, Stateful):
         for parameter in self.parameters():
             reset_gradient(parameter, set_to_none)
 
-    def _apply(self: Self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Replace the memory of all parameters, their gradients and buffers by ``function`` of it.
-
-        Parameters stay the same objects, so an optimizer that holds them goes on working.
-        """
-        for module in self.modules():
-            for name in module._parameter_names:
-                parameter = module.__dict__[name]
-                if parameter is not None:
-                    _convert_parameter(parameter, function)
-            for name in module._buffer_names:
-                buffer = module.__dict__[name]
-                if buffer is not None:
-                    module.__dict__[name] = _converted_buffer(buffer, function)
-        return self
-
-    def to(
-        self: Self,
-        *args: Any,
-        dtype: Any = None,
-        device: Any = None,
-        non_blocking: bool = False,
-        memory_format: Any = None,
-    ) -> Self:
-        """Move to a device, to a floating dtype, or both, in place; integers keep their dtype.
-
-        Args:
-            args: a dtype, a device, a tensor whose dtype and device are taken, or a device and a dtype.
-            dtype: the dtype.
-            device: the device.
-            non_blocking: accepted; transfers are ordered by the stream.
-            memory_format: accepted; kernels order filters as they need them.
-
-        Raises:
-            TypeError: the dtype is not a floating one.
-            RuntimeError: there is no such device.
-        """
-        wanted, place = target_of(args, dtype, device)
-        if wanted is not None and not is_floating(wanted):
-            raise TypeError(
-                f"nn.Module.to only accepts floating point dtypes, but got desired dtype={wanted}"
-            )
-        return self._apply(lambda x: x.to(dtype=wanted if x.is_floating_point() else None, device=place))
-
-    def type(self: Self, dst_type: Any) -> Self:
-        """Cast all parameters and buffers, integers too."""
-        dtype = as_dtype(dst_type)
-        return self._apply(lambda x: x.to(dtype=dtype))
-
-    def cpu(self: Self) -> Self:
-        """Move to the memory of the host."""
-        return self.to(device="cpu")
-
-    def cuda(self: Self, device: int | str | None = None) -> Self:
-        """Move to a GPU.
-
-        Raises:
-            RuntimeError: there is no such device.
-        """
-        return self.to(device=f"cuda:{device}" if isinstance(device, int) else device or "cuda")
-
-    def float(self: Self) -> Self:
-        """Cast floating parameters and buffers to float32."""
-        return self.to(dtype="float32")
-
-    def double(self: Self) -> Self:
-        """Cast floating parameters and buffers to float64."""
-        return self.to(dtype="float64")
-
-    def half(self: Self) -> Self:
-        """Cast floating parameters and buffers to float16."""
-        return self.to(dtype="float16")
-
-    def bfloat16(self: Self) -> Self:
-        """Cast floating parameters and buffers to bfloat16."""
-        return self.to(dtype="bfloat16")
-
     # --------------------------------------------------------------------------------------------- printing
     def extra_repr(self) -> str:
         """What stands in the parentheses of ``repr``: the settings of a layer."""
@@ -455,30 +377,15 @@ class Module(Hooked, Stateful):
     def _get_name(self) -> str:
         return type(self).__name__
 
+    def _described_members(self) -> Iterator[tuple[str, str]]:
+        """For ``repr``: names of members, and what is said of them."""
+        for name in self._module_names:
+            yield name, repr(self.__dict__[name])
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         lines = extra.split("\n") if extra else []
-        for name in self._module_names:
-            lines.append(f"({name}): " + repr(self.__dict__[name]).replace("\n", "\n  "))
+        lines += [f"({label}): " + text.replace("\n", "\n  ") for label, text in self._described_members()]
         if not self._module_names and len(lines) <= 1:
             return f"{self._get_name()}({extra})"
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def _converted_buffer(buffer: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A new tensor; it stays a :class:`Buffer`, or what else it was."""
-    converted = function(buffer)
-    if not isinstance(buffer, Buffer) or converted is buffer:
-        return converted
-    kept = type(buffer).__new__(type(buffer))
-    Buffer.__init__(kept, converted, persistent=buffer.persistent)
-    return kept
-
-
-def _convert_parameter(parameter: Parameter, function: Callable[[Tensor], Tensor]) -> None:
-    converted = function(parameter.detach())
-    if converted.array is not parameter.array:
-        parameter.data = converted
-        parameter.mark_changed()  # graphs that saved it hold the old memory no longer
-    if parameter.grad is not None:
-        parameter.grad = function(parameter.grad.detach())

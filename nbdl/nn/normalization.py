@@ -115,7 +115,13 @@ class _BatchNorm(_ChannelNorm):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of (N, C) or (N, C, L); arguments and attributes as in :class:`BatchNorm2d`."""
+    """Batch normalisation of (N, C) or (N, C, L); arguments and attributes as in :class:`BatchNorm2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.BatchNorm1d(3)(nbdl.randn(8, 3)).shape
+        nbdl.Size([8, 3])
+    """
 
     _ranks = (2, 3)
 
@@ -146,6 +152,14 @@ class BatchNorm2d(_BatchNorm):
         ValueError: the input has another number of axes, or one value a channel in training.
 
     Source: Ioffe, Szegedy (2015), Batch normalization.
+
+    Example:
+        >>> import nbdl
+        >>> layer = nbdl.nn.BatchNorm2d(3)
+        >>> layer(nbdl.randn(2, 3, 8, 8)).shape
+        nbdl.Size([2, 3, 8, 8])
+        >>> int(layer.num_batches_tracked)
+        1
     """
 
     _ranks = (4,)
@@ -246,6 +260,11 @@ class LayerNorm(Module):
         bias: (*normalized_shape), zeros at first; or None.
 
     Source: Ba, Kiros, Hinton (2016), Layer normalization.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.LayerNorm(2)(nbdl.tensor([[1.0, 3.0]])).detach()
+        tensor([[-1.0000,  1.0000]])
     """
 
     weight: Parameter | None
@@ -299,6 +318,11 @@ class RMSNorm(Module):
         weight: (*normalized_shape), ones at first; or None.
 
     Source: Zhang, Sennrich (2019), Root mean square layer normalization.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.RMSNorm(2, eps=0.0)(nbdl.tensor([[1.0, 1.0]])).detach()
+        tensor([[1., 1.]])
     """
 
     weight: Parameter | None
@@ -350,6 +374,11 @@ class GroupNorm(Module):
         ValueError: the groups do not divide the channels.
 
     Source: Wu, He (2018), Group normalization.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.GroupNorm(2, 6)(nbdl.randn(4, 6, 5)).shape
+        nbdl.Size([4, 6, 5])
     """
 
     weight: Parameter | None

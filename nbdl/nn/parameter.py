@@ -34,6 +34,11 @@ class Parameter(Tensor):
     Raises:
         TypeError: ``data`` is no tensor.
         RuntimeError: a gradient is required of elements that are not floats.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.Parameter(nbdl.zeros(2)).requires_grad
+        True
     """
 
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):

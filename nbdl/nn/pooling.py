@@ -44,7 +44,13 @@ class _MaxPool(Module):
 
 
 class MaxPool1d(_MaxPool):
-    """Maxima over windows of (N, C, L) or (C, L); arguments as in :class:`MaxPool2d`."""
+    """Maxima over windows of (N, C, L) or (C, L); arguments as in :class:`MaxPool2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.MaxPool1d(2)(nbdl.tensor([[1.0, 5.0, 2.0, 3.0]]))
+        tensor([[5., 3.]])
+    """
 
     _function = staticmethod(F.max_pool1d)
 
@@ -131,6 +137,11 @@ class AvgPool2d(_AvgPool):
         ceil_mode: let the last window reach over the end.
         count_include_pad: count the added zeros in the mean.
         divisor_override: divide by this instead of the size of the window.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.AvgPool2d(2)(nbdl.zeros(1, 3, 8, 8)).shape
+        nbdl.Size([1, 3, 4, 4])
     """
 
     _function = staticmethod(F.avg_pool2d)
@@ -213,6 +224,11 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPool):
 
     Args:
         output_size: spatial size of the output, an integer or one an axis; None keeps an axis as it is.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.AdaptiveAvgPool2d(1)(nbdl.zeros(1, 3, 7, 9)).shape
+        nbdl.Size([1, 3, 1, 1])
     """
 
     _function = staticmethod(F.adaptive_avg_pool2d)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import no_grad
-from nbdl.autograd.tensor import Handle, Hooks, Tensor
+from nbdl.autograd.tensor import Tensor
 from nbdl.nn.parameter import Parameter
 from nbdl.ops.creation import from_numpy
 

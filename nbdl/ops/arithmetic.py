@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import modulus
-from nbdl.ops.creation import result_type
 from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
+from nbdl.ops.type_rules import finfo, result_type
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
-    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh",
-    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
-    "cbrt", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad",
-    "digamma", "div", "divide", "eq", "equal", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1",
-    "fill", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater",
-    "greater_equal", "gt", "heaviside", "hypot", "isclose", "isfinite", "isinf", "isnan", "isneginf",
-    "isposinf", "le", "lerp", "less", "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp",
-    "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum",
-    "minimum", "mul", "multiply", "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal",
-    "polygamma", "positive", "pow", "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub",
-    "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh",
-    "true_divide", "trunc", "where", "xlog1py", "xlogy",
+    "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin",
+    "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil",
+    "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad", "digamma", "div",
+    "divide", "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fill", "fix", "float_power",
+    "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt",
+    "heaviside", "hypot", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "le", "lerp", "less",
+    "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply",
+    "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal", "polygamma", "positive", "pow",
+    "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub", "sigmoid", "sign", "signbit",
+    "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
+    "where", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 _FORMULAS: dict[str, Formula] = {}
@@ -62,19 +64,6 @@ def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     def operation(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         both = isinstance(input, Tensor) and isinstance(other, Tensor)
         result = apply(plain, input, other) if both else call(formula, input, other)
-        return result if out is None else written(name, result, out)
-
-    return _described(operation, name, doc, plain)
-
-
-def _power(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
-    """As :func:`_binary`, the second operand being called ``exponent``."""
-    formula = formula_of(name)
-    plain = Pointwise.of(formula, 0)
-
-    def operation(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
-        both = isinstance(input, Tensor) and isinstance(exponent, Tensor)
-        result = apply(plain, input, exponent) if both else call(formula, input, exponent)
         return result if out is None else written(name, result, out)
 
     return _described(operation, name, doc, plain)
@@ -137,8 +126,6 @@ logical_not = _unary("logical_not", "Whether x is 0.")
 bitwise_not = _unary("bitwise_not", "All bits flipped.")
 
 multiply = mul = _binary("multiply", "x * y.")
-pow = _power("pow", "input to the power exponent.")
-float_power = _power("float_power", "input to the power exponent, in floats.")
 true_divide = _binary("divide", "x / y, in floats.")
 floor_divide = _binary("floor_divide", "floor(x / y); 0 for integers divided by 0.")
 remainder = _binary("remainder", "x - y * floor(x / y): the sign of y.")
@@ -178,6 +165,40 @@ def abs(input: Any) -> Tensor:
 
 
 absolute = abs
+
+
+_POW = formula_of("pow")
+
+
+def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+    """``input`` to the power ``exponent``."""
+    if isinstance(exponent, Tensor) and (_is_complex(exponent) or _is_complex(input)):
+        result = _complex_power(input, exponent)
+    else:
+        result = call(_POW, input, exponent)
+    return result if out is None else written("pow", result, out)
+
+
+def _is_complex(value: Any) -> bool:
+    return value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value)
+
+
+def _complex_power(input: Any, exponent: Tensor) -> Tensor:
+    """exp(exponent * log(input)), whose derivative by the exponent asks for no order; 0 by itself."""
+    dtype = result_type(input, exponent)
+    base = input.to(dtype) if isinstance(input, Tensor) else exponent.new_tensor(input, dtype=dtype)
+    is_zero = eq(base, 0)
+    power = exp(exponent * log(where(is_zero, 1, base)))
+    return where(is_zero, call(_POW, base, exponent.detach()), power)
+
+
+def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+    """``input`` to the power ``exponent`` in float64, or complex128."""
+    is_complex = result_type(input, exponent).kind == "c"
+    wide = np.dtype(np.complex128 if is_complex else np.float64)
+    base, power = (x.to(wide) if isinstance(x, Tensor) else x for x in (input, exponent))
+    return pow(base, power, out=out)
+
 
 _add, _subtract, _divide = formula_of("add"), formula_of("subtract"), formula_of("divide")
 SCALED_ADD = Formula("add", lambda x, y, alpha: x + alpha * y, 3)
@@ -276,6 +297,12 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
 
     Returns:
         A tensor; with the condition alone a tuple of index tensors, one an axis: the places where it holds.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([1.0, -2.0, 3.0])
+        >>> nbdl.where(x > 0, x, 0.0)
+        tensor([1., 0., 3.])
     """
     if input is None and other is None:
         from nbdl.ops.indexing import nonzero
@@ -298,6 +325,11 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
     Raises:
         ValueError: both bounds are None.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, -2.0, 3.0]).clamp(-1, 2)
+        tensor([ 1., -1.,  2.])
     """
     if min is None and max is None:
         raise ValueError("clamp: at least one of min or max must not be None")
@@ -362,8 +394,6 @@ def nan_to_num(
     """NaN and infinities replaced, infinities by default with the largest finite values."""
     if not input.is_floating_point():
         return input.clone()
-    from nbdl.ops.creation import finfo
-
     limits = finfo(input.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
@@ -404,32 +434,3 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     if n < 0:
         raise ValueError(f"polygamma: n must not be negative, got {n}")
     return digamma(input) if n == 0 else call(_POLYGAMMA, n, input)
-
-
-_ISCLOSE = Formula(
-    "isclose",
-    lambda x, y, rtol, atol: f.logical_or(
-        f.equal(x, y), f.logical_and(f.isfinite(y), f.abs(x - y) <= atol + rtol * f.abs(y))
-    ),
-    4,
-)
-
-
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
-    """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``."""
-    close = call(_ISCLOSE, input, other, rtol, atol)
-    return logical_or(close, logical_and(isnan(input), isnan(other))) if equal_nan else close
-
-
-def allclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether all elements are close, see :func:`isclose`."""
-    return bool(isclose(input, other, rtol, atol, equal_nan).all())
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all elements are the same."""
-    return input.array.shape == other.array.shape and bool(eq(input, other).all())

@@ -15,11 +15,11 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
+from nbdl.ops.drawing import RandomBernoulli
 from nbdl.ops.fused import Fused
 from nbdl.ops.matmul import check_same_dtype
 from nbdl.ops.pointwise import Pointwise, call, scalar
 from nbdl.ops.primitive import broadcast_error
-from nbdl.ops.random import RandomBernoulli
 from nbdl.ops.reduction import sum_to
 from nbdl.ops.shape import contiguous
 from nbdl.ops.statistics import logsumexp

@@ -13,7 +13,7 @@ from nbdl.backend.device import module_for
 from nbdl.ops.copying import to
 from nbdl.ops.creation import constructed
 from nbdl.ops.memory_format import contiguous_format, is_arranged
-from nbdl.ops.primitive import sizes_of
+from nbdl.ops.primitive import new_shape
 
 _TYPE_NAMES = {
     "float16": "Half", "float32": "Float", "float64": "Double", "bfloat16": "BFloat16", "int8": "Char",
@@ -87,9 +87,7 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     Raises:
         RuntimeError: it requires grad, is a view, or a size is negative.
     """
-    shape = sizes_of("resize_", sizes)
-    if min(shape, default=0) < 0:
-        raise RuntimeError(f"resize_: sizes must not be negative, got {list(shape)}")
+    shape = new_shape("resize_", sizes)
     if self.requires_grad:
         raise RuntimeError("resize_: cannot resize variables that require grad")
     if self.view_of is not None:

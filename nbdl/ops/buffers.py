@@ -1,4 +1,4 @@
-"""New tensors from memory and with strides, numbers as tensors, and questions about tensors and dtypes."""
+"""New tensors from memory and with strides, numbers as tensors, and questions about tensors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from nbdl.ops.creation import arange, empty, tensor
 from nbdl.ops.primitive import sizes_of
 
 __all__ = [
-    "can_cast", "empty_permuted", "empty_strided", "from_file", "frombuffer", "is_inference", "is_neg",
-    "is_nonzero", "is_same_size", "is_signed", "new_empty", "new_empty_strided", "range", "resolve_neg",
-    "scalar_tensor",
+    "empty_permuted", "empty_strided", "from_file", "frombuffer", "is_inference", "is_neg", "is_nonzero",
+    "is_same_size", "is_signed", "new_empty", "new_empty_strided", "range", "resolve_neg", "scalar_tensor",
 ]  # fmt: skip
 
 
@@ -177,16 +176,6 @@ def new_empty_strided(
 
 
 # ------------------------------------------------------------------------------------------------ questions
-def can_cast(from_: Any, to: Any) -> bool:
-    """Whether type promotion may turn one dtype into the other: not complex to real, float to integer, ...
-
-    Raises:
-        TypeError: something is no dtype.
-    """
-    source, target = as_dtype(from_), as_dtype(to)
-    if source.kind == "i" and target.kind == "u":
-        return False
-    return dtypes.category(source) <= dtypes.category(target)
 
 
 def is_nonzero(input: Tensor) -> bool:

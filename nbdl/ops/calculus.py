@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
@@ -97,6 +99,8 @@ def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: in
             f"gradient: expected spacing to be unspecified, a scalar or of length {len(axes)}, got "
             f"{len(spacings)}"
         )
+    if len(set(axes)) < len(axes):
+        raise RuntimeError(f"gradient: a dim appears multiple times in the list of dims {list(axes)}")
     if edge_order not in (1, 2):
         raise RuntimeError(f"gradient: only supports edge_order=1 and edge_order=2, got {edge_order}")
     for axis in axes:
@@ -114,7 +118,7 @@ def _along(y: Tensor, axis: int, spacing: Any, edge_order: int) -> Tensor:
     """The derivative along one axis."""
     n = y.array.shape[axis]
     if not y.is_floating_point() and not y.is_complex():
-        y = y.double() if isinstance(spacing, Tensor) and spacing.dtype.itemsize == 8 else y.float()
+        y = y.double() if isinstance(spacing, Tensor) and spacing.dtype == np.float64 else y.float()
     slopes = y.diff(dim=axis)
     if isinstance(spacing, Tensor) and spacing.array.ndim:
         steps = spacing.diff().reshape([n - 1 if k == axis else 1 for k in range(y.array.ndim)])

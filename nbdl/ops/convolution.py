@@ -22,6 +22,7 @@ from nbdl.autograd.tape import apply
 from nbdl.backend.windows import Pairs, Sizes, window_count
 from nbdl.ops.batching import repeated
 from nbdl.ops.matmul import check_same_dtype
+from nbdl.ops.pointwise import conjugated
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.reduction import sum as sum_over
 
@@ -48,6 +49,18 @@ class _Bilinear(Primitive):
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """Each factor is needed for the gradient of the other."""
         return frozenset(k for k in (0, 1) if needs >> (1 - k) & 1) or None, False
+
+    def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
+        """The transposes of the product rule."""
+        (g,) = gradients
+        assert g is not None
+        if conjugate and g.is_complex():
+            return conjugated(self.vjp, node, gradients)
+        return self.transposes(node, g)
+
+    def transposes(self, node: Node, g: Tensor) -> Sequence[Tensor | None]:
+        """The gradients of the operands that need one."""
+        raise NotImplementedError
 
     def jvp(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
@@ -160,10 +173,8 @@ class Convolution(_Bilinear):
         self.check_windows(x.shape[2:], weight.shape[2:])
         check_same_dtype(self.label, arrays)
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def transposes(self, node: Node, g: Tensor) -> Sequence[Tensor | None]:
         """The two transposes, and the sum over all windows for the bias."""
-        (g,) = gradients
-        assert g is not None
         gx = gw = gb = None
         if node.needs_grad(0):
             gx = apply(ConvolutionInput.of(*self.geometry, node.shape(0)[2:]), g, node.input(1))
@@ -215,10 +226,8 @@ class ConvolutionInput(_Bilinear):
         self.check_windows(self.size, weight.shape[2:], y.shape[2:])
         check_same_dtype(self.label, arrays)
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def transposes(self, node: Node, g: Tensor) -> Sequence[Tensor | None]:
         """The convolution for y, the weight's transpose for w."""
-        (g,) = gradients
-        assert g is not None
         gy = apply(Convolution.of(*self.geometry), g, node.input(1)) if node.needs_grad(0) else None
         gw = None
         if node.needs_grad(1):
@@ -257,10 +266,8 @@ class ConvolutionWeight(_Bilinear):
         self.check_windows(x.shape[2:], self.kernel, y.shape[2:])
         check_same_dtype(self.label, arrays)
 
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+    def transposes(self, node: Node, g: Tensor) -> Sequence[Tensor | None]:
         """The gradient takes the place of the weight."""
-        (g,) = gradients
-        assert g is not None
         gx = None
         if node.needs_grad(0):
             gx = apply(ConvolutionInput.of(*self.geometry, node.shape(0)[2:]), node.input(1), g)

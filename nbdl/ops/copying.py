@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbdl.autograd.batching import Batch, apply_batched, level_of, lifted
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import Device, device_of, transfer
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
 __all__ = ["clone", "to", "type_as"]
-
 
 _CHOICE = Formula("where", where, 3)
 
@@ -113,6 +113,8 @@ class Transfer(LinearMap):
         (x,) = inputs
         if x.batch is not None:
             return apply_batched(self, inputs, x.batch.level)
+        if mode.recorder is not None:
+            mode.recorder.refuse("a copy to another device", "give the function tensors of one device")
         return wrap(self, inputs, transfer(x.array, self.device))
 
     batch = over_leading_axes
@@ -200,7 +202,15 @@ class ViewUpdate(Primitive):
 
 # ----------------------------------------------------------------------------------------- public functions
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy that gradients flow through, with the memory layout of ``input``, or in ``memory_format``."""
+    """A copy that gradients flow through, with the memory layout of ``input``, or in ``memory_format``.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.zeros(2)
+        >>> y = x.clone().fill_(1)
+        >>> x
+        tensor([0., 0.])
+    """
     copy = apply(Copy.of("K"), input)
     return copy if memory_format is None else arranged("clone", copy, memory_format)
 
@@ -284,6 +294,11 @@ def to(
 
     Raises:
         RuntimeError: there is no such device, or a name is neither a device nor a dtype.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).to(nbdl.float32)
+        tensor([1., 2.])
     """
     wanted, device = target_of(args, dtype, device)
     result = input

@@ -54,6 +54,11 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
     Raises:
         RuntimeError: an integer is negative, shapes differ, or there are no integers in ``input``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bincount(nbdl.tensor([0, 2, 2]))
+        tensor([1, 0, 2])
     """
     if input.array.ndim != 1 or input.array.dtype.kind not in "iu":
         raise RuntimeError(
@@ -134,6 +139,11 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
 
     Raises:
         RuntimeError: ``input`` is not of floats, or the range or ``bins`` make no sense.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.histc(nbdl.tensor([1.0, 2.0, 2.5]), bins=3, min=0, max=3)
+        tensor([0., 1., 2.])
     """
     if not input.is_floating_point():
         raise RuntimeError(f"histc: expected a floating tensor, got {input.dtype}")
@@ -274,6 +284,11 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
     Raises:
         RuntimeError: both are numbers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.isin(nbdl.tensor([1, 2, 3]), nbdl.tensor([2, 5]))
+        tensor([False,  True, False])
     """
     if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
         raise RuntimeError("isin: at least one of elements and test_elements must be a tensor")

@@ -8,72 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Size, Tensor, made
-from nbdl.backend.device import current_device, device_of, module_for, transfer, using
+from nbdl.backend.device import current_device, module_for, transfer, using
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
-from nbdl.ops.primitive import sizes_of
+from nbdl.ops.primitive import new_shape
+from nbdl.ops.type_rules import dtype_or_default, result_type
 
 __all__ = [
-    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "finfo", "from_dlpack", "from_numpy",
-    "full", "full_like", "iinfo", "is_floating_point", "is_tensor", "linspace", "logspace", "new_full",
-    "new_ones", "new_tensor", "new_zeros", "ones", "ones_like", "promote_types", "result_type", "tensor",
-    "zeros", "zeros_like",
+    "arange", "as_tensor", "asarray", "empty", "eye", "from_dlpack", "from_numpy", "full", "is_tensor",
+    "linspace", "logspace", "ones", "tensor", "zeros",
 ]  # fmt: skip
-
-
-class _finfo:
-    """Limits of a floating dtype.
-
-    Attributes:
-        dtype: the dtype.
-        bits: size of one element.
-        eps: the distance from 1 to the next larger number.
-        max: the largest finite number.
-        min: the smallest one, ``-max``.
-        tiny: the smallest positive number of full precision; ``smallest_normal`` too.
-        resolution: the decimal resolution, ``10**-digits``.
-    """
-
-    def __init__(self, dtype: np.dtype):
-        if dtypes.is_bfloat16(dtype):
-            import ml_dtypes
-
-            info: Any = ml_dtypes.finfo(dtype)
-        else:
-            info = np.finfo(dtype)
-        self.dtype, self.bits = dtype, dtype.itemsize * 8
-        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
-        self.tiny = self.smallest_normal = float(info.smallest_normal)
-        self.resolution = float(info.resolution)
-
-
-def finfo(dtype: Any = None) -> _finfo:
-    """Limits of a floating dtype (the default one if None).
-
-    Raises:
-        TypeError: the dtype is not floating.
-    """
-    wanted = _dtype_or_default(dtype)
-    if not dtypes.is_floating(wanted):
-        raise TypeError(f"finfo: dtype must be floating, got {wanted}; use iinfo for integers")
-    return _finfo(wanted)
-
-
-def iinfo(dtype: Any) -> np.iinfo:
-    """Limits of an integer dtype.
-
-    Raises:
-        TypeError: the dtype is no integer.
-    """
-    wanted = as_dtype(dtype)
-    if wanted.kind not in "iu":
-        raise TypeError(f"iinfo: dtype must be an integer, got {wanted}; use finfo for floats")
-    return np.iinfo(wanted)
-
-
-def _dtype_or_default(dtype: Any) -> np.dtype:
-    return dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
 def _contains_tensor(data: Any) -> bool:
@@ -138,6 +84,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         tensor([[1., 2.],
                 [3., 4.]])
     """
+    if mode.recorder is not None and (copy := _recorded_copy(data, dtype, device)) is not None:
+        return copy.requires_grad_(requires_grad)
     if isinstance(data, Tensor):
         data, device = data.array, device if device is not None else data.device
         if not isinstance(data, np.ndarray):
@@ -146,13 +94,34 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return made(array, requires_grad)
 
 
+def _recorded_copy(data: Any, dtype: Any, device: Any) -> Tensor | None:
+    """A copy that a program repeats, so that it sees later values; None of Python data, which are constant.
+
+    Raises:
+        RecordingError: values are read one by one, out of a list of arrays or tensors.
+    """
+    if isinstance(data, np.ndarray):
+        data = from_numpy(data)
+    if isinstance(data, Tensor):
+        return data.detach().to(dtype=dtype, device=device, copy=True)
+    if mode.recorder is not None and _holds_arrays(data):
+        mode.recorder.refuse("a list of arrays or tensors as data", "use nbdl.stack")
+    return None
+
+
+def _holds_arrays(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and any(
+        isinstance(entry, (Tensor, np.ndarray)) or _holds_arrays(entry) for entry in data
+    )
+
+
 def constructed(label: str, data: tuple[Any, ...], dtype: Any = None) -> Any:
     """The array of ``Tensor(2, 3)``, ``Tensor([1.0, 2.0])`` or ``Tensor()``: sizes, data, or nothing.
 
     Raises:
         TypeError: the data are no numbers.
     """
-    kind = _dtype_or_default(dtype)
+    kind = dtype_or_default(dtype)
     if len(data) == 1 and not isinstance(data[0], (int, Size)):
         return tensor(data[0], dtype=kind).array
     return empty(*(data or (0,)), dtype=kind).array
@@ -164,6 +133,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     Raises:
         ValueError: a nested sequence is ragged.
         TypeError: an element is no number.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.as_tensor([1, 2, 3])
+        tensor([1, 2, 3])
     """
     if isinstance(data, Tensor):
         return data.to(dtype=dtype, device=device)
@@ -180,6 +154,15 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
     Raises:
         TypeError: it is no NumPy array, or of a dtype that tensors do not have.
+
+    Example:
+        >>> import nbdl
+        >>> import numpy as np
+        >>> array = np.zeros(2)
+        >>> x = nbdl.from_numpy(array)
+        >>> array[0] = 5
+        >>> x
+        tensor([5., 0.], dtype=float64)
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected np.ndarray (got {type(array).__name__})")
@@ -206,19 +189,11 @@ def from_dlpack(source: Any) -> Tensor:
     return _borrowed(np.from_dlpack(source))
 
 
-def _shape(label: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    shape = sizes_of(label, size)
-    if min(shape, default=0) < 0:
-        raise RuntimeError(
-            f"{label}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
-        )
-    return shape
-
-
-def _filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    wanted = _dtype_or_default(dtype)
+def filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    """``value`` in shape ``size``; ``caller`` is named by errors."""
+    wanted = dtype_or_default(dtype)
     xp = module_for(current_device(device))
-    shape = _shape(caller, size)
+    shape = new_shape(caller, size)
     return made(xp.zeros(shape, wanted) if value == 0 else xp.full(shape, value, wanted), requires_grad)
 
 
@@ -228,8 +203,14 @@ def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3)
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
     """
-    return _filled("zeros", size, 0, dtype, device, requires_grad)
+    return filled("zeros", size, 0, dtype, device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -238,8 +219,13 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, dtype=nbdl.int64)
+        tensor([1, 1])
     """
-    return _filled("ones", size, 1, dtype, device, requires_grad)
+    return filled("ones", size, 1, dtype, device, requires_grad)
 
 
 def full(
@@ -255,11 +241,17 @@ def full(
     Raises:
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.full((2, 2), 7)
+        tensor([[7, 7],
+                [7, 7]])
     """
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(fill_value)
-    return _filled(
+    return filled(
         "full",
         (tuple(size),) if isinstance(size, (tuple, list)) else (size,),
         value,
@@ -276,114 +268,8 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         RuntimeError: a size is negative.
         TypeError: a size is no integer.
     """
-    wanted = _dtype_or_default(dtype)
-    return made(module_for(current_device(device)).empty(_shape("empty", size), wanted), requires_grad)
-
-
-def _like(x: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    if x.batch is not None:
-        return x.batch.with_value(_like(x.batch.value, value, dtype, device, False)).tensor()
-    place = device_of(x.array) if device is None else current_device(device)
-    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
-    xp = module_for(place)
-    array = xp.zeros(x.array.shape, wanted) if value == 0 else xp.full(x.array.shape, value, wanted)
-    return made(array, requires_grad)
-
-
-def zeros_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Zeros with the shape, dtype and device of ``input``."""
-    return _like(input, 0, dtype, device, requires_grad)
-
-
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones with the shape, dtype and device of ``input``."""
-    return _like(input, 1, dtype, device, requires_grad)
-
-
-def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """``fill_value`` with the shape, dtype and device of ``input``."""
-    return _like(input, fill_value, dtype, device, requires_grad)
-
-
-def empty_like(
-    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Uninitialised memory with the shape, dtype and device of ``input``."""
-    if input.batch is not None:
-        return input.batch.with_value(empty_like(input.batch.value, dtype=dtype, device=device)).tensor()
-    place = device_of(input.array) if device is None else current_device(device)
-    return made(
-        module_for(place).empty(input.array.shape, input.array.dtype if dtype is None else as_dtype(dtype)),
-        requires_grad,
-    )
-
-
-def _new(x: Tensor, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    if x.batch is not None:
-        rows = (x.batch.level.size,) if x.batch.is_batched else ()
-        sizes = (*rows, *_shape("new", size))
-        return x.batch.with_value(_new(x.batch.value, sizes, value, dtype, device, False)).tensor()
-    wanted = x.array.dtype if dtype is None else as_dtype(dtype)
-    return _filled(
-        "new", size, value, wanted, device_of(x.array) if device is None else device, requires_grad
-    )
-
-
-def new_zeros(
-    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Zeros of shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, size, 0, dtype, device, requires_grad)
-
-
-def new_ones(
-    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Ones of shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, size, 1, dtype, device, requires_grad)
-
-
-def new_full(
-    input: Tensor,
-    size: Sequence[int],
-    fill_value: Any,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """``fill_value`` in shape ``size`` with the dtype and device of ``input``.
-
-    Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer.
-    """
-    return _new(input, (tuple(size),), fill_value, dtype, device, requires_grad)
-
-
-def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A copy of ``data`` with the dtype and device of ``input``.
-
-    Raises:
-        ValueError: a nested sequence is ragged.
-        TypeError: an element is no number.
-    """
-    return tensor(
-        data, dtype=input.dtype if dtype is None else dtype, device=input.device, requires_grad=requires_grad
-    )
+    wanted = dtype_or_default(dtype)
+    return made(module_for(current_device(device)).empty(new_shape("empty", size), wanted), requires_grad)
 
 
 def eye(
@@ -393,9 +279,15 @@ def eye(
 
     Raises:
         RuntimeError: a size is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.eye(2)
+        tensor([[1., 0.],
+                [0., 1.]])
     """
-    wanted = _dtype_or_default(dtype)
-    rows, columns = _shape("eye", (n, n if m is None else m))
+    wanted = dtype_or_default(dtype)
+    rows, columns = new_shape("eye", (n, n if m is None else m))
     return made(module_for(current_device(device)).eye(rows, columns, dtype=wanted), requires_grad)
 
 
@@ -410,30 +302,48 @@ def arange(
 ) -> Tensor:
     """start, start + step, ... below end; int64 for integers, else the default dtype.
 
+    Of integers, ``start``, ``end`` and ``step`` are made whole first, towards 0.
+
     Raises:
-        RuntimeError: the step is 0, or leads away from the end.
+        RuntimeError: the step is 0, leads away from the end, or the range is not finite.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(1, 8, 2)
+        tensor([1, 3, 5, 7])
     """
     if end is None:
         start, end = 0, start
-    if step == 0:
-        raise RuntimeError("arange: step must be nonzero")
-    if (end - start) * step < 0:
-        raise RuntimeError(
-            f"arange: upper bound and larger bound inconsistent with step sign: {start}, {end}, {step}"
-        )
+    start, end, step = (_number(value) for value in (start, end, step))
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"arange: unsupported range: {start} -> {end}")
     if dtype is None:
         dtype = (
             np.int64
             if all(isinstance(v, (int, np.integer)) for v in (start, end, step))
             else dtypes.get_default_dtype()
         )
+    wanted = as_dtype(dtype)
+    if wanted.kind in "iu":
+        start, end, step = (int(v) for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("arange: step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError(
+            f"arange: upper bound and larger bound inconsistent with step sign: {start}, {end}, {step}"
+        )
     count = max(0, math.ceil((end - start) / step))
-    place, wanted = current_device(device), as_dtype(dtype)
+    place = current_device(device)
     xp = module_for(place)
     with using(place):
         if wanted.kind in "iub":
             return made(xp.arange(start, end, step).astype(wanted), requires_grad)
         return made((start + step * xp.arange(count, dtype=np.float64)).astype(wanted), requires_grad)
+
+
+def _number(value: Any) -> Any:
+    """A number, which may be given as a tensor of one element."""
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def linspace(
@@ -447,14 +357,29 @@ def linspace(
 ) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included.
 
+    Of integers, the ends are made whole first, towards 0, and then the values between them.
+
     Raises:
         RuntimeError: ``steps`` is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.linspace(0, 1, 5)
+        tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
     """
-    wanted = _dtype_or_default(dtype)
+    wanted = dtype_or_default(dtype)
     place = current_device(device)
-    (count,) = _shape("linspace", (steps,))
     with using(place):
-        return made(module_for(place).linspace(start, end, count).astype(wanted), requires_grad)
+        return made(_spaced("linspace", place, start, end, steps, wanted).astype(wanted), requires_grad)
+
+
+def _spaced(label: str, place: Any, start: Any, end: Any, steps: int, dtype: np.dtype) -> Any:
+    """Evenly spaced numbers between two that the dtype can hold."""
+    (count,) = new_shape(label, (steps,))
+    ends = [_number(start), _number(end)]
+    if dtype.kind in "iu":
+        ends = [int(bound) for bound in ends]
+    return module_for(place).linspace(*ends, count)
 
 
 def logspace(
@@ -471,42 +396,19 @@ def logspace(
 
     Raises:
         RuntimeError: ``steps`` is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.logspace(0, 3, 4)
+        tensor([   1.,   10.,  100., 1000.])
     """
-    wanted = _dtype_or_default(dtype)
+    wanted = dtype_or_default(dtype)
     place = current_device(device)
-    (count,) = _shape("logspace", (steps,))
     with using(place):
-        powers = float(base) ** module_for(place).linspace(start, end, count)
+        powers = float(base) ** _spaced("logspace", place, start, end, steps, wanted)
         return made(powers.astype(wanted), requires_grad)
 
 
 def is_tensor(obj: Any) -> bool:
     """Whether ``obj`` is a tensor."""
     return isinstance(obj, Tensor)
-
-
-def is_floating_point(input: Tensor) -> bool:
-    """Whether the elements are floats."""
-    return input.is_floating_point()
-
-
-def result_type(*values: Any) -> np.dtype:
-    """The dtype that an arithmetic operation on these tensors and numbers has."""
-    kinds, priorities = [], []
-    for value in values:
-        if isinstance(value, Tensor):
-            kinds.append(value.array.dtype)
-            priorities.append(2 if value.array.ndim else 1)
-        else:
-            kinds.append(np.asarray(value).dtype)
-            priorities.append(0)
-    return dtypes.result_dtype(tuple(kinds), tuple(priorities))
-
-
-def promote_types(type1: Any, type2: Any) -> np.dtype:
-    """The dtype that two dtypes meet in.
-
-    Raises:
-        TypeError: something is no dtype.
-    """
-    return dtypes.promote(as_dtype(type1), as_dtype(type2))

@@ -5,18 +5,22 @@ from __future__ import annotations
 from nbdl.ops.arithmetic import *
 from nbdl.ops.buffers import *
 from nbdl.ops.calculus import *
+from nbdl.ops.closeness import *
 from nbdl.ops.complex_numbers import *
 from nbdl.ops.copying import *
 from nbdl.ops.counting import *
 from nbdl.ops.creation import *
 from nbdl.ops.einsum import *
+from nbdl.ops.extrema import *
 from nbdl.ops.indexing import *
 from nbdl.ops.joining import *
 from nbdl.ops.keywords import offer as _offer
 from nbdl.ops.layout import *
 from nbdl.ops.low_rank import *
+from nbdl.ops.masks import *
 from nbdl.ops.matmul import *
 from nbdl.ops.matrix_aliases import *
+from nbdl.ops.new_like import *
 from nbdl.ops.numbers import *
 from nbdl.ops.pointwise import *
 from nbdl.ops.products import *
@@ -37,6 +41,7 @@ from nbdl.ops.special_functions import *
 from nbdl.ops.spectral_windows import *
 from nbdl.ops.statistics import *
 from nbdl.ops.triangular import *
+from nbdl.ops.type_rules import *
 from nbdl.ops.window_scattering import *
 
 _offer(globals())

@@ -13,7 +13,7 @@ from nbdl.autograd.batching import Batch, lifted
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import enter_level, exit_level, with_tangent
 from nbdl.ops.primitive import Primitive
-from nbdl.ops.shape import Reshape
+from nbdl.ops.views import Reshape
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel

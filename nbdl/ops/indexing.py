@@ -17,8 +17,9 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import tensor
-from nbdl.ops.selecting import Index, IndexPut, masked_fill_, nonzero
-from nbdl.ops.shape import Slice
+from nbdl.ops.masks import masked_fill_
+from nbdl.ops.selecting import Index, IndexPut, nonzero
+from nbdl.ops.views import Slice
 
 __all__ = ["index_put", "index_put_"]
 

@@ -1,11 +1,10 @@
-"""Joining, splitting and padding: cat, stack, split, unbind, pad."""
+"""Joining and splitting: cat, stack, split, unbind."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
@@ -15,23 +14,20 @@ import numpy as np
 from nbdl.autograd.batching import apply_batched
 from nbdl.autograd.tape import apply, wrap
 from nbdl.autograd.tensor import Tensor
-from nbdl.backend.resampling import Taps
 from nbdl.formula import dtypes
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.keywords import numpy_keywords
-from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, normalize_axis
-from nbdl.ops.resampling import resample
-from nbdl.ops.shape import Slice, narrow, unsqueeze
+from nbdl.ops.primitive import NOTHING, Primitive, View, normalize_axis
+from nbdl.ops.shape import narrow, unsqueeze
+from nbdl.ops.views import Slice
 
 if TYPE_CHECKING:
-    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
 __all__ = [
-    "cat", "chunk", "concat", "concatenate", "dstack", "hstack", "split",
-    "split_with_sizes", "stack", "tensor_split", "unbind",
-    "vstack",
+    "cat", "chunk", "concat", "concatenate", "dstack", "hstack", "split", "split_with_sizes", "stack",
+    "tensor_split", "unbind", "vstack",
 ]  # fmt: skip
 
 WHOLE = (None, None, None)
@@ -93,36 +89,6 @@ class Concatenate(Primitive):
     ) -> Sequence[Tensor | None]:
         """The tangents joined."""
         return (self(*[x.zeros_like() if t is None else t for x, t in zip(inputs, tangents)]),)
-
-
-class Pad(LinearMap):
-    """A frame of one value around the operand.
-
-    Args:
-        widths: (before, after) for every axis, not negative.
-        value: what the frame is filled with.
-    """
-
-    name = "pad"
-
-    def __init__(self, widths: tuple[tuple[int, int], ...], value: bool | int | float):
-        super().__init__(widths=widths, value=value)
-        self.widths = widths
-
-    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
-        """A frame around every example."""
-        return Pad.of(((0, 0), *self.widths), self.params["value"])(*values)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """The gradient inside the frame."""
-        window = tuple((before, before + n, None) for n, (before, _) in zip(node.shape(0), self.widths))
-        return (Slice.of(window)(gradients[0]),)
-
-    def jvp(
-        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
-    ) -> Sequence[Tensor | None]:
-        """The tangent in a frame of zeros."""
-        return (Pad.of(self.widths, 0)(tangents[0]),)
 
 
 class Split(View):
@@ -189,8 +155,8 @@ class Split(View):
 
 
 # -------------------------------------------------------------------------------------------------- joining
-def tensor_list(label: str, tensors: Any) -> list[Tensor]:
-    """The sequence as a list, checked."""
+def tensor_list(label: str, tensors: Any, of_none: type[Exception] = ValueError) -> list[Tensor]:
+    """The sequence as a list, checked; ``of_none`` is the error where it is empty."""
     if isinstance(tensors, Tensor):
         raise TypeError(f"{label}: argument 'tensors' must be a sequence of tensors, got one tensor")
     found = list(tensors)
@@ -201,7 +167,7 @@ def tensor_list(label: str, tensors: Any) -> list[Tensor]:
                 f"{type(tensor).__name__}"
             )
     if not found:
-        raise ValueError(f"{label}: expected a non-empty sequence of tensors")
+        raise of_none(f"{label}: expected a non-empty sequence of tensors")
     return found
 
 
@@ -249,6 +215,12 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -
     Raises:
         RuntimeError: the shapes differ.
         ValueError: there are none.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.stack([nbdl.tensor([1, 2]), nbdl.tensor([3, 4])])
+        tensor([[1, 2],
+                [3, 4]])
     """
     found = tensor_list("stack", tensors)
     shape = found[0].array.shape
@@ -272,19 +244,32 @@ def at_least(x: Tensor, ndim: int) -> Tensor:
 
 
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined horizontally: along axis 1, vectors along axis 0."""
-    found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors)]
+    """Joined horizontally: along axis 1, vectors along axis 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.hstack([nbdl.tensor([1, 2]), nbdl.tensor([3])])
+        tensor([1, 2, 3])
+    """
+    found = [at_least(tensor, 1) for tensor in tensor_list("hstack", tensors, RuntimeError)]
     return cat(found, 0 if found[0].array.ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
-    """Joined vertically: along axis 0, vectors being rows."""
-    return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors)], 0)
+    """Joined vertically: along axis 0, vectors being rows.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.vstack([nbdl.tensor([1, 2]), nbdl.tensor([3, 4])])
+        tensor([[1, 2],
+                [3, 4]])
+    """
+    return cat([at_least(tensor, 2) for tensor in tensor_list("vstack", tensors, RuntimeError)], 0)
 
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Joined along axis 2, matrices having one layer."""
-    return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors)], 2)
+    return cat([at_least(tensor, 3) for tensor in tensor_list("dstack", tensors, RuntimeError)], 2)
 
 
 # ------------------------------------------------------------------------------------------------ splitting
@@ -307,6 +292,11 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
     Raises:
         RuntimeError: the lengths do not add up to the size of the axis, or are negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.split(nbdl.arange(5), 2)
+        (tensor([0, 1]), tensor([2, 3]), tensor([4]))
     """
     axis, n = split_axis("split", tensor, dim)
     if isinstance(split_size_or_sections, Sequence):
@@ -336,6 +326,11 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
     Raises:
         RuntimeError: ``chunks`` is not positive.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.chunk(nbdl.arange(5), 2)
+        (tensor([0, 1, 2]), tensor([3, 4]))
     """
     axis, n = split_axis("chunk", input, dim)
     if chunks <= 0:
@@ -351,6 +346,11 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
     Raises:
         RuntimeError: the number of sections is not positive.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor_split(nbdl.arange(5), [1, 3])
+        (tensor([0]), tensor([1, 2]), tensor([3, 4]))
     """
     axis, n = split_axis("tensor_split", input, dim)
     if isinstance(indices_or_sections, Tensor):
@@ -367,96 +367,17 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 @numpy_keywords
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of all positions along ``dim``, which disappears."""
+    """Views of all positions along ``dim``, which disappears.
+
+    Raises:
+        IndexError: there is no such axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unbind(nbdl.tensor([[1, 2], [3, 4]]))
+        (tensor([1, 2]), tensor([3, 4]))
+    """
+    if input.array.ndim == 0:
+        raise IndexError(f"unbind: dimension specified as {dim} but tensor has no dimensions")
     axis, n = split_axis("unbind", input, dim)
     return Split.of(axis, (1,) * n, True)(input)
-
-
-# -------------------------------------------------------------------------------------------------- padding
-def pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: bool | int | float = 0) -> Tensor:
-    """``x`` in a frame of ``value``.
-
-    Args:
-        x: the tensor.
-        widths: (before, after) for every axis; a negative width cuts off.
-        value: what the frame is filled with.
-
-    Raises:
-        RuntimeError: there is not one pair an axis, or more is cut off than there is.
-    """
-    pairs = _widths(x, widths)
-    for axis, (before, after) in enumerate(pairs):
-        n = x.array.shape[axis]
-        if before + n + after < 0 or min(before, 0) + n + min(after, 0) < 0:
-            raise RuntimeError(f"pad: widths ({before}, {after}) cut more off dim {axis} than its size {n}")
-        if before < 0 or after < 0:
-            x = narrow(x, axis, max(0, -before), n + min(before, 0) + min(after, 0))
-    positive = tuple([(max(before, 0), max(after, 0)) for before, after in pairs])
-    return apply(Pad.of(positive, value), x)
-
-
-def _widths(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    pairs = [(int(before), int(after)) for before, after in widths]
-    if len(pairs) != x.array.ndim:
-        raise RuntimeError(
-            f"pad: expected one (before, after) pair for each of {x.array.ndim} axes, got {pairs}"
-        )
-    return pairs
-
-
-# Mode: the same mode of numpy.pad, and how far beyond the axis of length n it may go.
-_PAD_MODES = {
-    "reflect": ("reflect", -1),
-    "replicate": ("edge", None),
-    "circular": ("wrap", 0),
-    "symmetric": ("symmetric", 0),
-}
-
-
-def pad(
-    x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: bool | int | float = 0
-) -> Tensor:
-    """``x`` in a frame that continues it.
-
-    Args:
-        x: the tensor.
-        widths: (before, after) for every axis.
-        mode: ``constant``; ``reflect`` (mirrored at the outermost element); ``symmetric`` (mirrored at the
-            edge); ``replicate`` (the outermost element); ``circular`` (periodic).
-        value: the value of mode ``constant``.
-
-    Raises:
-        ValueError: there is no such mode.
-        RuntimeError: the frame is wider than the mode can fill.
-    """
-    if mode == "constant":
-        return pad_constant(x, widths, value)
-    if mode not in _PAD_MODES:
-        raise ValueError(f"pad: mode must be constant, {', '.join(_PAD_MODES)}, got {mode!r}")
-    numpy_mode, slack = _PAD_MODES[mode]
-    for axis, (before, after) in enumerate(_widths(x, widths)):
-        if before == after == 0:
-            continue
-        n = x.array.shape[axis]
-        if (
-            n == 0
-            or (slack is not None and max(before, after) > n + slack)
-            or n + min(before, 0) + min(after, 0) < 0
-        ):
-            raise RuntimeError(
-                f"pad: widths ({before}, {after}) of mode {mode!r} must stay within dim {axis} of size {n}"
-            )
-        taps = _frame_taps(n, before, after, numpy_mode)
-        if dtypes.is_floating(x.dtype) or x.is_complex():
-            x = resample(x, axis, taps)
-        else:
-            x = x.index_select(axis, x.new_tensor(taps.places, dtype=np.int64))
-    return x
-
-
-@lru_cache(256)
-def _frame_taps(n: int, before: int, after: int, numpy_mode: Any) -> Taps:
-    """For every element of a widened axis the one that it repeats."""
-    places = np.pad(np.arange(n), (max(before, 0), max(after, 0)), mode=numpy_mode)
-    places = places[max(0, -before) : len(places) - max(0, -after)]
-    return Taps.of_rows(places[:, None], np.ones((len(places), 1)), n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +47,18 @@ class AsStrided(View):
         self.size, self.stride, self.offset = size, stride, offset
 
     def view(self, array: Any) -> Any:
-        """The window."""
+        """The window, which must not be one on a copy."""
+        if not array.flags.c_contiguous:
+            raise RuntimeError(
+                "as_strided: the tensor must be contiguous, in vmap with all examples; use contiguous()"
+            )
         flat = array.reshape(-1)[self.offset :]
         steps = tuple([step * array.itemsize for step in self.stride])
         return module_for(device_of(array)).lib.stride_tricks.as_strided(flat, self.size, steps)
+
+    def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
+        """The windows on all examples, one example apart."""
+        return (AsStrided.of((size, *self.size), (math.prod(shape), *self.stride), self.offset),)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Added up in the places that the elements came from, which may be the same ones."""
@@ -83,8 +92,6 @@ def as_strided(
     offset = storage_offset or 0
     if len(sizes) != len(steps) or min((*steps, offset), default=0) < 0:
         raise RuntimeError(f"as_strided: mismatch in length, or negative: size {sizes}, stride {steps}")
-    if not input.is_contiguous():
-        raise RuntimeError("as_strided: the tensor must be contiguous; use contiguous()")
     last = offset + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
     if 0 not in sizes and last >= input.array.size:
         raise RuntimeError(

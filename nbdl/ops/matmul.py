@@ -298,6 +298,11 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: the inner sizes or the dtypes differ.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.matmul(nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]), nbdl.tensor([1.0, 1.0]))
+        tensor([3., 7.])
     """
     for position, value in enumerate((input, other), 1):
         if not isinstance(value, Tensor):
@@ -310,6 +315,12 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: an operand is no matrix, or inner sizes or dtypes differ.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.mm(nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]), nbdl.eye(2))
+        tensor([[1., 2.],
+                [3., 4.]])
     """
     if input.array.ndim != 2 or mat2.array.ndim != 2:
         raise RuntimeError(
@@ -323,6 +334,11 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: an operand has not three axes, or lengths, inner sizes or dtypes differ.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bmm(nbdl.ones(5, 2, 3), nbdl.ones(5, 3, 4)).shape
+        nbdl.Size([5, 2, 4])
     """
     if input.array.ndim != 3 or mat2.array.ndim != 3 or input.array.shape[0] != mat2.array.shape[0]:
         raise RuntimeError(

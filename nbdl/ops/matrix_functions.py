@@ -12,7 +12,7 @@ from nbdl.formula import dtypes
 from nbdl.ops.arithmetic import maximum
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint, conj
-from nbdl.ops.creation import arange, eye, finfo
+from nbdl.ops.creation import arange, eye
 from nbdl.ops.joining import cat, stack
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_dtype, check_matrices
@@ -22,6 +22,7 @@ from nbdl.ops.shape import diagonal as diagonal_of
 from nbdl.ops.solving import inv
 from nbdl.ops.spectra import eigvalsh, svdvals
 from nbdl.ops.statistics import norm as elementwise_norm
+from nbdl.ops.type_rules import finfo
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -236,8 +237,8 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
         RuntimeError: matrices that are not square, or of other dtypes.
     """
     check_matrices("linalg.matrix_power", A, square=True)
-    if n == 0:
-        return eye(A.shape[-1], dtype=A.dtype, device=A.device).expand(A.shape).clone()
+    if n == 0:  # a product over no index is 0, and depends on A as far as the tape can see
+        return eye(A.shape[-1], dtype=A.dtype, device=A.device) + A[..., :0] @ A[..., :0, :]
     square = inv(A) if n < 0 else A
     n, result = abs(n), None
     while True:
@@ -390,10 +391,11 @@ def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     Raises:
         RuntimeError: ``N`` is not larger than 1.
     """
-    columns = (x.array.shape[-1] if x.array.ndim else 1) if N is None else N
-    if columns <= 1 and N is not None:
-        raise RuntimeError(f"linalg.vander: N must be greater than 1, got {N}")
-    return powers(x, columns)
+    values = x if x.array.ndim else x.reshape(1)
+    columns = values.array.shape[-1] if N is None else N
+    if columns <= 1:
+        raise RuntimeError(f"linalg.vander: N must be greater than 1, got {columns}")
+    return powers(values, columns)
 
 
 def powers(x: Tensor, count: int) -> Tensor:

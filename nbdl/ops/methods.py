@@ -1,8 +1,8 @@
 """The operators and methods of tensors: every operation under its name.
 
-:class:`Operations` is the list. Type checkers see it as the base of :class:`~nbdl.autograd.tensor.Tensor`,
-so that methods have the signatures of the functions; at run time :func:`attach` copies it, since the
-tape may not import what stands above it.
+:class:`Operations` is the list, with the pointwise methods and those in place that it inherits. Type checkers
+see it as a base of :class:`~nbdl.autograd.tensor.Tensor`, so that methods have the functions' signatures; at
+run time :func:`attach` copies it, since the tape may not import what stands above it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from nbdl.ops import (
     complex_numbers,
     copying,
     counting,
-    creation,
+    extrema,
     indexing,
     inplace,
     joining,
     layout,
+    masks,
     matrix_aliases,
-    numbers,
+    new_like,
     products,
     quantiles,
     random,
     rearranging,
-    rectifiers,
     reduction,
     scanning,
     scattering,
@@ -43,8 +43,10 @@ from nbdl.ops import (
     triangular,
     window_scattering,
 )
+from nbdl.ops.inplace_methods import InPlaceMethods
 from nbdl.ops.keywords import offer
 from nbdl.ops.matmul import bmm, dot, matmul, mm, mv
+from nbdl.ops.pointwise_methods import PointwiseMethods
 from nbdl.ops.softmax import log_softmax, softmax
 
 
@@ -80,16 +82,6 @@ def _all_axes_reversed(self: Tensor) -> Tensor:
     return shape.permute(self, tuple(reversed(range(self.array.ndim))))
 
 
-def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
-    """``self`` where ``condition`` holds, else ``other``."""
-    return arithmetic.where(condition, self, other)
-
-
-def _polygamma(self: Tensor, n: int) -> Tensor:
-    """The n-th derivative of digamma."""
-    return arithmetic.polygamma(n, self)
-
-
 def _cast(dtype: str) -> Callable[[Tensor], Tensor]:
     def method(self: Tensor) -> Tensor:
         return copying.to(self, dtype)
@@ -98,7 +90,7 @@ def _cast(dtype: str) -> Callable[[Tensor], Tensor]:
     return method
 
 
-class Operations:
+class Operations(PointwiseMethods, InPlaceMethods):
     """What tensors can do."""
 
     # operators
@@ -141,135 +133,6 @@ class Operations:
     T = property(_all_axes_reversed)
     mT = property(shape.matrix_transpose, doc="The last two axes exchanged.")
 
-    # pointwise functions
-    abs = arithmetic.abs
-    absolute = arithmetic.absolute
-    acos = arithmetic.acos
-    acosh = arithmetic.acosh
-    add = arithmetic.add
-    addcdiv = arithmetic.addcdiv
-    addcmul = arithmetic.addcmul
-    allclose = arithmetic.allclose
-    arccos = arithmetic.arccos
-    arccosh = arithmetic.arccosh
-    arcsin = arithmetic.arcsin
-    arcsinh = arithmetic.arcsinh
-    arctan = arithmetic.arctan
-    arctan2 = arithmetic.arctan2
-    arctanh = arithmetic.arctanh
-    asin = arithmetic.asin
-    asinh = arithmetic.asinh
-    atan = arithmetic.atan
-    atan2 = arithmetic.atan2
-    atanh = arithmetic.atanh
-    bitwise_and = arithmetic.bitwise_and
-    bitwise_left_shift = arithmetic.bitwise_left_shift
-    bitwise_not = arithmetic.bitwise_not
-    bitwise_or = arithmetic.bitwise_or
-    bitwise_right_shift = arithmetic.bitwise_right_shift
-    bitwise_xor = arithmetic.bitwise_xor
-    cbrt = arithmetic.cbrt
-    ceil = arithmetic.ceil
-    clamp = arithmetic.clamp
-    clamp_max = arithmetic.clamp_max
-    clamp_min = arithmetic.clamp_min
-    clip = arithmetic.clip
-    copysign = arithmetic.copysign
-    cos = arithmetic.cos
-    cosh = arithmetic.cosh
-    deg2rad = arithmetic.deg2rad
-    digamma = arithmetic.digamma
-    div = arithmetic.div
-    divide = arithmetic.divide
-    eq = arithmetic.eq
-    equal = arithmetic.equal
-    erf = arithmetic.erf
-    erfc = arithmetic.erfc
-    erfinv = arithmetic.erfinv
-    exp = arithmetic.exp
-    exp2 = arithmetic.exp2
-    expit = arithmetic.expit
-    expm1 = arithmetic.expm1
-    fix = arithmetic.fix
-    float_power = arithmetic.float_power
-    floor = arithmetic.floor
-    floor_divide = arithmetic.floor_divide
-    fmax = arithmetic.fmax
-    fmin = arithmetic.fmin
-    fmod = arithmetic.fmod
-    frac = arithmetic.frac
-    ge = arithmetic.ge
-    greater = arithmetic.greater
-    greater_equal = arithmetic.greater_equal
-    gt = arithmetic.gt
-    hardshrink = rectifiers.hardshrink
-    heaviside = arithmetic.heaviside
-    hypot = arithmetic.hypot
-    isclose = arithmetic.isclose
-    isfinite = arithmetic.isfinite
-    isinf = arithmetic.isinf
-    isnan = arithmetic.isnan
-    isneginf = arithmetic.isneginf
-    isposinf = arithmetic.isposinf
-    le = arithmetic.le
-    lerp = arithmetic.lerp
-    less = arithmetic.less
-    less_equal = arithmetic.less_equal
-    lgamma = arithmetic.lgamma
-    log = arithmetic.log
-    log10 = arithmetic.log10
-    log1p = arithmetic.log1p
-    log2 = arithmetic.log2
-    logaddexp = arithmetic.logaddexp
-    logaddexp2 = arithmetic.logaddexp2
-    logical_and = arithmetic.logical_and
-    logical_not = arithmetic.logical_not
-    logical_or = arithmetic.logical_or
-    logical_xor = arithmetic.logical_xor
-    logit = arithmetic.logit
-    lt = arithmetic.lt
-    maximum = arithmetic.maximum
-    minimum = arithmetic.minimum
-    mul = arithmetic.mul
-    multiply = arithmetic.multiply
-    nan_to_num = arithmetic.nan_to_num
-    ne = arithmetic.ne
-    neg = arithmetic.neg
-    negative = arithmetic.negative
-    nextafter = arithmetic.nextafter
-    not_equal = arithmetic.not_equal
-    positive = arithmetic.positive
-    pow = arithmetic.pow
-    rad2deg = arithmetic.rad2deg
-    prelu = rectifiers.prelu
-    reciprocal = arithmetic.reciprocal
-    relu = arithmetic.relu
-    remainder = arithmetic.remainder
-    round = arithmetic.round
-    rsqrt = arithmetic.rsqrt
-    sigmoid = arithmetic.sigmoid
-    sign = arithmetic.sign
-    signbit = arithmetic.signbit
-    sin = arithmetic.sin
-    sinc = arithmetic.sinc
-    sinh = arithmetic.sinh
-    sqrt = arithmetic.sqrt
-    square = arithmetic.square
-    sub = arithmetic.sub
-    subtract = arithmetic.subtract
-    tan = arithmetic.tan
-    tanh = arithmetic.tanh
-    true_divide = arithmetic.true_divide
-    trunc = arithmetic.trunc
-    xlog1py = arithmetic.xlog1py
-    xlogy = arithmetic.xlogy
-    frexp = numbers.frexp
-    gcd = numbers.gcd
-    lcm = numbers.lcm
-    ldexp = numbers.ldexp
-    polygamma = _polygamma
-    where = _where
-
     # complex numbers
     adjoint = complex_numbers.adjoint
     angle = complex_numbers.angle
@@ -289,9 +152,11 @@ class Operations:
     amax = reduction.amax
     amin = reduction.amin
     any = reduction.any
-    argmax = reduction.argmax
-    argmin = reduction.argmin
+    argmax = extrema.argmax
+    argmin = extrema.argmin
+    max = extrema.max
     mean = reduction.mean
+    min = extrema.min
     prod = reduction.prod
     sum = reduction.sum
 
@@ -372,17 +237,17 @@ class Operations:
     type = attributes.type_
 
     # new tensors like this one
-    empty_like = creation.empty_like
-    full_like = creation.full_like
+    empty_like = new_like.empty_like
+    full_like = new_like.full_like
     new = attributes.new
     new_empty = buffers.new_empty
     new_empty_strided = buffers.new_empty_strided
-    new_full = creation.new_full
-    new_ones = creation.new_ones
-    new_tensor = creation.new_tensor
-    new_zeros = creation.new_zeros
-    ones_like = creation.ones_like
-    zeros_like = creation.zeros_like
+    new_full = new_like.new_full
+    new_ones = new_like.new_ones
+    new_tensor = new_like.new_tensor
+    new_zeros = new_like.new_zeros
+    ones_like = new_like.ones_like
+    zeros_like = new_like.zeros_like
 
     # joining
     chunk = joining.chunk
@@ -420,11 +285,11 @@ class Operations:
     index_fill = selecting.index_fill
     index_fill_ = selecting.index_fill_
     index_select = selecting.index_select
-    masked_fill = selecting.masked_fill
-    masked_fill_ = selecting.masked_fill_
-    masked_scatter = selecting.masked_scatter
-    masked_scatter_ = selecting.masked_scatter_
-    masked_select = selecting.masked_select
+    masked_fill = masks.masked_fill
+    masked_fill_ = masks.masked_fill_
+    masked_scatter = masks.masked_scatter
+    masked_scatter_ = masks.masked_scatter_
+    masked_select = masks.masked_select
     nonzero = selecting.nonzero
     nonzero_static = selecting.nonzero_static
     take = selecting.take
@@ -481,9 +346,7 @@ class Operations:
     histogram = counting.histogram
     isin = counting.isin
     kthvalue = sorting.kthvalue
-    max = sorting.max
     median = sorting.median
-    min = sorting.min
     mode = sorting.mode
     msort = sorting.msort
     nanmedian = sorting.nanmedian
@@ -565,139 +428,11 @@ class Operations:
     svd = matrix_aliases.svd
     triangular_solve = matrix_aliases.triangular_solve
 
-    # in place
-    abs_ = inplace.abs_
-    absolute_ = inplace.absolute_
-    acos_ = inplace.acos_
-    acosh_ = inplace.acosh_
-    add_ = inplace.add_
-    addbmm_ = inplace.addbmm_
-    addcdiv_ = inplace.addcdiv_
-    addcmul_ = inplace.addcmul_
-    addmm_ = inplace.addmm_
-    addmv_ = inplace.addmv_
-    addr_ = inplace.addr_
-    arccos_ = inplace.arccos_
-    arccosh_ = inplace.arccosh_
-    arcsin_ = inplace.arcsin_
-    arcsinh_ = inplace.arcsinh_
-    arctan2_ = inplace.arctan2_
-    arctan_ = inplace.arctan_
-    arctanh_ = inplace.arctanh_
-    as_strided_ = inplace.as_strided_
-    asin_ = inplace.asin_
-    asinh_ = inplace.asinh_
-    atan2_ = inplace.atan2_
-    atan_ = inplace.atan_
-    atanh_ = inplace.atanh_
-    baddbmm_ = inplace.baddbmm_
-    bitwise_and_ = inplace.bitwise_and_
-    bitwise_left_shift_ = inplace.bitwise_left_shift_
-    bitwise_not_ = inplace.bitwise_not_
-    bitwise_or_ = inplace.bitwise_or_
-    bitwise_right_shift_ = inplace.bitwise_right_shift_
-    bitwise_xor_ = inplace.bitwise_xor_
-    ceil_ = inplace.ceil_
-    clamp_ = inplace.clamp_
-    clamp_max_ = inplace.clamp_max_
-    clamp_min_ = inplace.clamp_min_
-    clip_ = inplace.clip_
-    conj_physical_ = inplace.conj_physical_
-    copy_ = inplace.copy_
-    copysign_ = inplace.copysign_
-    cos_ = inplace.cos_
-    cosh_ = inplace.cosh_
-    deg2rad_ = inplace.deg2rad_
-    digamma_ = inplace.digamma_
-    div_ = inplace.div_
-    divide_ = inplace.divide_
-    eq_ = inplace.eq_
-    erf_ = inplace.erf_
-    erfc_ = inplace.erfc_
-    erfinv_ = inplace.erfinv_
-    exp2_ = inplace.exp2_
-    exp_ = inplace.exp_
-    expm1_ = inplace.expm1_
-    fill_ = inplace.fill_
-    fill_diagonal_ = inplace.fill_diagonal_
-    fix_ = inplace.fix_
-    float_power_ = inplace.float_power_
-    floor_ = inplace.floor_
-    floor_divide_ = inplace.floor_divide_
-    fmod_ = inplace.fmod_
-    frac_ = inplace.frac_
-    gcd_ = inplace.gcd_
-    ge_ = inplace.ge_
-    greater_ = inplace.greater_
-    greater_equal_ = inplace.greater_equal_
-    gt_ = inplace.gt_
-    heaviside_ = inplace.heaviside_
-    hypot_ = inplace.hypot_
-    i0_ = inplace.i0_
-    igamma_ = inplace.igamma_
-    igammac_ = inplace.igammac_
-    lcm_ = inplace.lcm_
-    ldexp_ = inplace.ldexp_
-    le_ = inplace.le_
-    lerp_ = inplace.lerp_
-    less_ = inplace.less_
-    less_equal_ = inplace.less_equal_
-    lgamma_ = inplace.lgamma_
-    log10_ = inplace.log10_
-    log1p_ = inplace.log1p_
-    log2_ = inplace.log2_
-    log_ = inplace.log_
-    logical_and_ = inplace.logical_and_
-    logical_not_ = inplace.logical_not_
-    logical_or_ = inplace.logical_or_
-    logical_xor_ = inplace.logical_xor_
-    logit_ = inplace.logit_
-    lt_ = inplace.lt_
-    mul_ = inplace.mul_
-    multiply_ = inplace.multiply_
-    mvlgamma_ = inplace.mvlgamma_
-    nan_to_num_ = inplace.nan_to_num_
-    ne_ = inplace.ne_
-    neg_ = inplace.neg_
-    negative_ = inplace.negative_
-    nextafter_ = inplace.nextafter_
-    not_equal_ = inplace.not_equal_
-    polygamma_ = inplace.polygamma_
-    pow_ = inplace.pow_
-    rad2deg_ = inplace.rad2deg_
-    reciprocal_ = inplace.reciprocal_
-    relu_ = inplace.relu_
-    remainder_ = inplace.remainder_
-    renorm_ = inplace.renorm_
-    round_ = inplace.round_
-    rsqrt_ = inplace.rsqrt_
-    sgn_ = inplace.sgn_
-    sigmoid_ = inplace.sigmoid_
-    sign_ = inplace.sign_
-    sin_ = inplace.sin_
-    sinc_ = inplace.sinc_
-    sinh_ = inplace.sinh_
-    sqrt_ = inplace.sqrt_
-    square_ = inplace.square_
-    squeeze_ = inplace.squeeze_
-    sub_ = inplace.sub_
-    subtract_ = inplace.subtract_
-    swapaxes_ = inplace.swapaxes_
-    swapdims_ = inplace.swapdims_
-    t_ = inplace.t_
-    tan_ = inplace.tan_
-    tanh_ = inplace.tanh_
-    transpose_ = inplace.transpose_
-    true_divide_ = inplace.true_divide_
-    trunc_ = inplace.trunc_
-    unsqueeze_ = inplace.unsqueeze_
-    xlogy_ = inplace.xlogy_
-    zero_ = inplace.zero_
-
 
 def attach() -> None:
     """Give :class:`Tensor` its operators and methods; what the class defines itself stays."""
-    operations = dict(vars(Operations))
+    parts = reversed(Operations.mro()[:-1])
+    operations = {name: value for part in parts for name, value in vars(part).items()}
     offer(operations, skip=1)
     for name, value in operations.items():
         if name not in vars(Tensor):

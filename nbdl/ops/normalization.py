@@ -264,7 +264,7 @@ def normalize(
     """
     affine = [tensor for tensor in (weight, bias) if tensor is not None]
     primitive = Normalize.of(axes, eps, centred, weight is not None, by_channel or groups > 0, groups)
-    return apply(primitive, x, *affine)
+    return primitive.compose(x, *affine) if x.is_complex() else apply(primitive, x, *affine)
 
 
 def move_statistics(running: Sequence[Tensor], found: Sequence[Tensor], momentum: float, count: int) -> bool:

@@ -11,9 +11,9 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import copysign, exp2, isinf, nextafter, trunc, where
 from nbdl.ops.batching import over_broadcast_axes, over_leading_axes
-from nbdl.ops.creation import result_type
 from nbdl.ops.pointwise import call, operand
 from nbdl.ops.primitive import NOTHING, Primitive, check_broadcast
+from nbdl.ops.type_rules import result_type
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node

@@ -156,16 +156,13 @@ class View(LinearMap):
         raise NotImplementedError
 
     def behind(self, size: int, shape: tuple[int, ...]) -> tuple[View, ...]:
-        """Views of an array of shape (size, *shape) that are this one for every example; () if unknown."""
-        return ()
+        """Views of an array of shape (size, *shape) that are together this one for every example."""
+        raise NotImplementedError
 
     def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
         """The same window on every example."""
         (value,) = values
-        views = self.behind(level.size, value.array.shape[1:])
-        if not views:
-            return one_by_one(self, values, flags, level)
-        for primitive in views:
+        for primitive in self.behind(level.size, value.array.shape[1:]):
             value = primitive(value)
         return value
 
@@ -247,6 +244,21 @@ def sizes_of(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
         return tuple(n.__index__() for n in sizes)
     except AttributeError:
         raise TypeError(f"{label}: sizes must be integers, got {sizes!r}") from None
+
+
+def new_shape(label: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of a new tensor, given as for :func:`sizes_of`.
+
+    Raises:
+        TypeError: a size is no integer.
+        RuntimeError: a size is negative.
+    """
+    shape = sizes_of(label, sizes)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(
+            f"{label}: trying to create a tensor with negative dimension {min(shape)}: {list(shape)}"
+        )
+    return shape
 
 
 def normalize_axis(label: str, axis: int, ndim: int) -> int:

@@ -117,6 +117,12 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: an operand is no vector.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.outer(nbdl.tensor([1, 2]), nbdl.tensor([3, 4]))
+        tensor([[3, 4],
+                [6, 8]])
     """
     _check_vectors("outer", input, vec2)
     return input.unsqueeze(1) * vec2
@@ -158,6 +164,11 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
 
     Raises:
         RuntimeError: there is no such axis, or ``dim`` has not 3 elements.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.cross(nbdl.tensor([1.0, 0.0, 0.0]), nbdl.tensor([0.0, 1.0, 0.0]), dim=0)
+        tensor([0., 0., 1.])
     """
     if dim is None:
         axes = [axis for axis, n in enumerate(input.array.shape) if n == 3]
@@ -240,7 +251,14 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
-    """The Kronecker product: every element of ``input`` times all of ``other``, as blocks."""
+    """The Kronecker product: every element of ``input`` times all of ``other``, as blocks.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.kron(nbdl.eye(2), nbdl.ones(1, 2))
+        tensor([[1., 1., 0., 0.],
+                [0., 0., 1., 1.]])
+    """
     rank = max(input.array.ndim, other.array.ndim)
     sizes = [(1,) * (rank - x.array.ndim) + tuple(x.array.shape) for x in (input, other)]
     a = input.reshape([n for size in sizes[0] for n in (size, 1)])
@@ -253,6 +271,11 @@ def trace(input: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: it is no matrix.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.trace(nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        tensor(5.)
     """
     if input.array.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.array.ndim}")
@@ -295,6 +318,11 @@ def cdist(
     Raises:
         RuntimeError: ``p`` is negative, fewer than 2 axes, or rows of different lengths.
         ValueError: another ``compute_mode``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.cdist(nbdl.zeros(1, 2), nbdl.tensor([[3.0, 4.0], [0.0, 1.0]]))
+        tensor([[5., 1.]])
     """
     if p < 0:
         raise RuntimeError(f"cdist: only supports non-negative p values, got {p}")

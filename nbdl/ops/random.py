@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.modes import mode, no_grad
+from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.backend.device import current_device, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
-from nbdl.ops.batching import common_seed, one_by_one, with_rank
 from nbdl.ops.copying import as_dtype
+from nbdl.ops.drawing import (
+    Draw,
+    RandomBernoulli,
+    RandomNormal,
+    RandomUniform,
+    draw_floats,
+    draw_integers,
+    generator_for,
+    is_everywhere,
+)
 from nbdl.ops.pointwise import call, scalar
-from nbdl.ops.primitive import Primitive
+from nbdl.ops.primitive import new_shape
 from nbdl.ops.sorting import searchsorted
-from nbdl.random import Generator, default_generator
-
-if TYPE_CHECKING:
-    from nbdl.autograd.batching import BatchLevel
+from nbdl.random import Generator
 
 __all__ = [
     "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial",
@@ -35,131 +40,6 @@ _CAUCHY = Formula("cauchy", lambda u, median, sigma: median + sigma * f.tan(math
 _GEOMETRIC = Formula("geometric", lambda u, p: f.floor(f.log1p(-u) / f.log1p(-p)) + 1, 2)
 
 
-class _Draw(Primitive):
-    """Base: operands are seed and number of the draw (0-d int64), then parameters of the distribution.
-
-    Args:
-        shape: shape of the result.
-        dtype: dtype of the result.
-    """
-
-    differentiable = False
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
-        super().__init__(shape=shape, dtype=dtype)
-        self.shape, self.dtype = shape, dtype
-
-    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
-        """Numbers for each example, or the same ones by one draw after the other with the same counter."""
-        if level.randomness == "same":
-            return one_by_one(self, values, flags, level)
-        full = (level.size, *self.shape)
-        parameters = [
-            with_rank(x, len(full)) if is_batched else x
-            for x, is_batched in zip(values[2:], flags[2:], strict=True)
-        ]
-        return type(self).of(full, self.dtype)(common_seed(values, flags), values[1], *parameters)
-
-
-class RandomUniform(_Draw):
-    """Uniform numbers in [0, 1)."""
-
-    name = "random_uniform"
-
-
-class RandomNormal(_Draw):
-    """Standard normal numbers."""
-
-    name = "random_normal"
-
-
-class RandomIntegers(_Draw):
-    """Integers in [low, low + span): both 0-d int64 operands."""
-
-    name = "random_integers"
-
-
-class RandomBernoulli(_Draw):
-    """1 with the probability that the last operand gives, broadcast, else 0."""
-
-    name = "random_bernoulli"
-
-    def check(self, *arrays: Any) -> None:
-        """The probabilities broadcast to the shape."""
-        shape, p = self.params["shape"], arrays[2]
-        if np.broadcast_shapes(p.shape, shape) != shape:
-            raise RuntimeError(f"bernoulli: p of shape {list(p.shape)} does not broadcast to {list(shape)}")
-
-
-# -------------------------------------------------------------------------------------------------- helpers
-def is_everywhere(condition: Tensor) -> bool:
-    """Whether a condition holds for all elements.
-
-    Inside of vmap and of a program that is recorded the elements cannot be read, and the answer is yes.
-    """
-    if condition.batch is not None or mode.recorder is not None:
-        return True
-    return bool(condition.all())
-
-
-def _generator_for(label: str, generator: Generator | None, device: Any) -> Generator:
-    if generator is None:
-        return default_generator(device)
-    if not isinstance(generator, Generator):
-        raise TypeError(f"{label}: generator must be a nbdl.Generator, got {type(generator).__name__}")
-    if device is not None and generator.device.type != current_device(device).type:
-        raise RuntimeError(
-            f"{label}: expected a generator on {current_device(device)}, but found one on {generator.device}"
-        )
-    return generator
-
-
-def _size(label: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(size) == 1 and isinstance(size[0], (tuple, list)):
-        size = tuple(size[0])
-    try:
-        shape = tuple([n.__index__() for n in size])
-    except AttributeError:
-        raise TypeError(f"{label}: sizes must be integers, got {size!r}") from None
-    if min(shape, default=0) < 0:
-        raise RuntimeError(f"{label}: sizes must not be negative, got {list(shape)}")
-    return shape
-
-
-def _floating(label: str, dtype: Any) -> np.dtype:
-    wanted = dtypes.get_default_dtype() if dtype is None else as_dtype(dtype)
-    if not dtypes.is_floating(wanted):
-        raise RuntimeError(f"{label}: expected a floating dtype, got {wanted}")
-    return wanted
-
-
-def _draw_floats(
-    kind: type[_Draw],
-    label: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    device: Any,
-    generator: Generator | None,
-) -> Tensor:
-    return _generator_for(label, generator, device).draw(kind.of(shape, _floating(label, dtype)))
-
-
-def _integer_operand(generator: Generator, value: int) -> Tensor:
-    """The low 64 bits of ``value`` as a 0-d int64 tensor on the generator's device."""
-    bits = np.array(value % (1 << 64), np.uint64).astype(np.int64)
-    return Tensor(transfer(bits, generator.device))
-
-
-def _draw_integers(
-    label: str, low: int, high: int, shape: tuple[int, ...], dtype: np.dtype, generator: Generator
-) -> Tensor:
-    if low >= high:
-        raise RuntimeError(f"{label}: expects low to be less than high, but got low={low} >= high={high}")
-    operands = _integer_operand(generator, low), _integer_operand(generator, high - low)
-    return generator.draw(RandomIntegers.of(shape, dtype), *operands)
-
-
-# ----------------------------------------------------------------------------------------- public functions
 def rand(
     *size: Any,
     dtype: Any = None,
@@ -167,11 +47,11 @@ def rand(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Uniform numbers in [0, 1).
+    """Uniform numbers in [0, 1); of complex ones both parts.
 
     Args:
         size: the shape.
-        dtype: floating; default: the default dtype.
+        dtype: floating or complex; default: the default dtype.
         device: default: the one of the backend in force.
         requires_grad: whether gradients shall flow to it.
         generator: default: the one of the device.
@@ -181,7 +61,7 @@ def rand(
         >>> nbdl.rand(2, 3).shape
         nbdl.Size([2, 3])
     """
-    result = _draw_floats(RandomUniform, "rand", _size("rand", size), dtype, device, generator)
+    result = draw_floats(RandomUniform, "rand", new_shape("rand", size), dtype, device, generator)
     return result.requires_grad_(requires_grad)
 
 
@@ -192,8 +72,16 @@ def randn(
     requires_grad: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Standard normal numbers; arguments as for :func:`rand`."""
-    result = _draw_floats(RandomNormal, "randn", _size("randn", size), dtype, device, generator)
+    """Standard normal numbers, complex ones too have variance 1; arguments as for :func:`rand`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randn(2, 3).shape
+        nbdl.Size([2, 3])
+    """
+    result = draw_floats(RandomNormal, "randn", new_shape("randn", size), dtype, device, generator)
+    if result.is_complex():
+        result = result * math.sqrt(0.5)
     return result.requires_grad_(requires_grad)
 
 
@@ -213,6 +101,11 @@ def randint(
 
     Raises:
         RuntimeError: there is no integer from ``low`` to ``high``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randint(0, 10, (3,)).max() < 10
+        tensor(True)
     """
     given = list(args)
     if size is None:
@@ -226,18 +119,26 @@ def randint(
         low = low if high is given[0] else given[0]
     if high is None:
         raise TypeError("randint: missing argument high")
-    source = _generator_for("randint", generator, device)
+    source = generator_for("randint", generator, device)
     wanted = np.dtype(np.int64) if dtype is None else as_dtype(dtype)
-    result = _draw_integers("randint", int(low), int(high), _size("randint", (tuple(size),)), wanted, source)
+    result = draw_integers(
+        "randint", int(low), int(high), new_shape("randint", (tuple(size),)), wanted, source
+    )
     return result.requires_grad_() if requires_grad else result
 
 
 def randperm(n: int, *, dtype: Any = None, device: Any = None, generator: Generator | None = None) -> Tensor:
-    """The integers from 0 to n - 1 in random order."""
+    """The integers from 0 to n - 1 in random order.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.randperm(4).sort().values
+        tensor([0, 1, 2, 3])
+    """
     if n < 0:
         raise RuntimeError(f"randperm: n must be non-negative, got {n}")
-    source = _generator_for("randperm", generator, device)
-    keys = _draw_integers("randperm", -(1 << 63), 1 << 63, (n,), np.dtype(np.int64), source)
+    source = generator_for("randperm", generator, device)
+    keys = draw_integers("randperm", -(1 << 63), 1 << 63, (n,), np.dtype(np.int64), source)
     order = keys.argsort(0)
     return order if dtype is None else order.to(dtype)
 
@@ -286,6 +187,11 @@ def normal(
 
     Raises:
         RuntimeError: ``std`` is negative, or the shapes do not broadcast.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.normal(0.0, 1.0, (2, 2)).shape
+        nbdl.Size([2, 2])
     """
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
     if (isinstance(std, (int, float)) and std < 0) or (
@@ -298,7 +204,9 @@ def normal(
         size = np.broadcast_shapes(*[value.array.shape for value in tensors])
     if tensors:
         dtype, device = dtype or tensors[0].dtype, tensors[0].device if device is None else device
-    sample = _draw_floats(RandomNormal, "normal", _size("normal", (tuple(size),)), dtype, device, generator)
+    sample = draw_floats(
+        RandomNormal, "normal", new_shape("normal", (tuple(size),)), dtype, device, generator
+    )
     with no_grad():
         return call(_SCALED, sample, std, mean)
 
@@ -308,6 +216,11 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
     Raises:
         RuntimeError: a probability is not in [0, 1].
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bernoulli(nbdl.tensor([0.0, 1.0]))
+        tensor([0., 1.])
     """
     probability = input.detach() if p is None else _probability("bernoulli", p)
     if p is None:
@@ -315,7 +228,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
             raise RuntimeError(f"bernoulli: expected a floating tensor of probabilities, got {input.dtype}")
         if not is_everywhere((probability >= 0) & (probability <= 1)):
             raise RuntimeError("bernoulli: expected all probabilities to be in [0, 1]")
-    source = _generator_for("bernoulli", generator, input.device)
+    source = generator_for("bernoulli", generator, input.device)
     return source.draw(RandomBernoulli.of(input.array.shape, input.array.dtype), probability)
 
 
@@ -341,6 +254,11 @@ def multinomial(
 
     Raises:
         RuntimeError: a weight is negative or not finite, a row has no weight, or there are too few indices.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.multinomial(nbdl.tensor([0.0, 1.0, 0.0]), 2, replacement=True)
+        tensor([1, 1])
     """
     if input.array.ndim not in (1, 2) or not input.is_floating_point():
         raise RuntimeError(
@@ -358,7 +276,7 @@ def multinomial(
     if n == 0 or not is_everywhere(weights.sum(-1) > 0):
         raise RuntimeError("multinomial: invalid distribution (sum of probabilities <= 0)")
     weights = weights.to(np.float64)
-    source = _generator_for("multinomial", generator, input.device)
+    source = generator_for("multinomial", generator, input.device)
     if replacement:
         rising = weights.cumsum(-1)
         uniform = source.draw(RandomUniform.of((*input.array.shape[:-1], num_samples), dtypes.FLOAT64))
@@ -371,10 +289,10 @@ def multinomial(
 
 # ------------------------------------------------------------------------------------------------- in place
 def _fill(
-    label: str, kind: type[_Draw], x: Tensor, generator: Generator | None, formula: Formula, *values: float
+    label: str, kind: type[Draw], x: Tensor, generator: Generator | None, formula: Formula, *values: float
 ) -> Tensor:
     """Overwrite ``x`` with a function of fresh numbers."""
-    sample = _draw_floats(kind, label, x.array.shape, x.dtype, x.device, generator)
+    sample = draw_floats(kind, label, x.array.shape, x.dtype, x.device, generator)
     return x.copy_(call(formula, sample, *values))
 
 
@@ -447,7 +365,7 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
     """
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_: expects p to be in (0, 1), but got p={p}")
-    source = _generator_for("geometric_", generator, input.device)
+    source = generator_for("geometric_", generator, input.device)
     sample = source.draw(RandomUniform.of(input.array.shape, dtypes.FLOAT64))
     return input.copy_(call(_GEOMETRIC, sample, float(p)))
 
@@ -473,8 +391,8 @@ def random_(
     """
     if high is None:
         low, high = 0, low or _largest_exact(input.dtype) + 1
-    source = _generator_for("random_", generator, input.device)
-    return input.copy_(_draw_integers("random_", int(low), int(high), input.array.shape, input.dtype, source))
+    source = generator_for("random_", generator, input.device)
+    return input.copy_(draw_integers("random_", int(low), int(high), input.array.shape, input.dtype, source))
 
 
 def _largest_exact(dtype: np.dtype) -> int:

@@ -11,10 +11,12 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.copying import Copy
-from nbdl.ops.joining import at_least, cat, pad_constant, split_axis, stack, tensor_list
+from nbdl.ops.joining import at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import check_broadcast, normalize_axes, normalize_axis
-from nbdl.ops.shape import Slice, movedim, narrow, reshape, transpose
+from nbdl.ops.shape import movedim, narrow, reshape, transpose
+from nbdl.ops.views import Slice
 
 __all__ = [
     "block_diag", "broadcast_tensors", "cartesian_prod", "combinations", "flip", "fliplr", "flipud",
@@ -30,6 +32,11 @@ def flip(input: Tensor, *axes: Any, dims: Any = None, axis: Any = None) -> Tenso
         axes: the axes, one by one or as a sequence.
         dims: the same by keyword, as PyTorch calls it.
         axis: the same by keyword, as NumPy calls it.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).flip(0)
+        tensor([2, 1, 0])
     """
     named = axis if dims is None else dims
     if named is not None:
@@ -68,6 +75,11 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
 
     Raises:
         RuntimeError: there are not as many shifts as dims.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(4).roll(1)
+        tensor([3, 0, 1, 2])
     """
     steps = [shifts] if isinstance(shifts, int) else list(shifts)
     if dims is None:
@@ -102,8 +114,10 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """
     if len(dims) != 2:
         raise RuntimeError(f"rot90: expected two rotation dims, got {list(dims)}")
+    if input.array.ndim < 2:
+        raise RuntimeError(f"rot90: expected total dims >= 2, but got total dims = {input.array.ndim}")
     a, b = (normalize_axis("rot90", dim, input.array.ndim) for dim in dims)
-    if a == b or input.array.ndim < 2:
+    if a == b:
         raise RuntimeError(f"rot90: rotation dims must be different axes, got {list(dims)}")
     turns = k % 4
     if turns == 0:
@@ -118,6 +132,12 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
 
     Raises:
         RuntimeError: fewer repeats than axes, or a negative one.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).repeat(2, 1)
+        tensor([[1, 2],
+                [1, 2]])
     """
     counts = tuple(repeats[0]) if len(repeats) == 1 and isinstance(repeats[0], (tuple, list)) else repeats
     added = len(counts) - input.array.ndim
@@ -135,7 +155,13 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:
-    """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated."""
+    """Like :func:`repeat`; with fewer counts than axes the first axes are not repeated.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tile(nbdl.tensor([1, 2]), (2,))
+        tensor([1, 2, 1, 2])
+    """
     counts = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
     return repeat(input, (1,) * (input.array.ndim - len(counts)) + tuple(counts))
 
@@ -159,6 +185,11 @@ def repeat_interleave(
     Raises:
         RuntimeError: a number of repeats is negative, there are not as many as positions, or they do not add
             up to ``output_size``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2]).repeat_interleave(2)
+        tensor([1, 1, 2, 2])
     """
     if dim is None:
         input, dim = input.reshape(-1) if input.array.size else input.reshape(0), 0
@@ -199,6 +230,13 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     Raises:
         ValueError: another ``indexing``.
         RuntimeError: an operand has more than one axis.
+
+    Example:
+        >>> import nbdl
+        >>> rows, columns = nbdl.meshgrid(nbdl.arange(2), nbdl.arange(3), indexing="ij")
+        >>> rows
+        tensor([[0, 0, 0],
+                [1, 1, 1]])
     """
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: indexing must be 'ij' or 'xy', got {indexing!r}")

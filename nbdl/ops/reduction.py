@@ -35,7 +35,6 @@ from nbdl.ops.primitive import (
     check_broadcast,
     inverse_permutation,
     normalize_axes,
-    normalize_axis,
     summed_axes,
 )
 
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
 
-__all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "mean", "prod", "sum"]
+__all__ = ["all", "amax", "amin", "any", "mean", "prod", "sum"]
 
 _CHOSEN = Formula("chosen", lambda x, y, g: where(equal(x, y), g, 0), 3)
 SQUARED_DIFFERENCE = Formula("squared_difference", lambda x, y: square(x - y), 2)
@@ -250,7 +249,7 @@ def product_of_others(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
     It is the product of all before times the product of all after, two exclusive scans.
     """
-    from nbdl.ops.joining import pad_constant
+    from nbdl.ops.padding import pad_constant
 
     others = tuple(axis for axis in range(x.array.ndim) if axis not in axes)
     order = (*others, *axes)
@@ -262,35 +261,6 @@ def product_of_others(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     after = ones.narrow(-1, 2, n).flip(-1).cumprod(-1).flip(-1)
     result = (before * after).reshape(tuple(moved.array.shape))
     return result.permute(inverse_permutation(order))
-
-
-class ArgReduce(Primitive):
-    """Index of the first maximum or minimum."""
-
-    name = "argreduce"
-    differentiable = False
-
-    def __init__(self, kind: str, axis: int | None, keepdims: bool = False):
-        super().__init__(kind=kind, axis=axis, keepdims=keepdims)
-        self.label = kind
-
-    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
-        """Along the next axis; without an axis, in the flattened example."""
-        (x,), axis, keepdims = values, self.params["axis"], self.params["keepdims"]
-        if axis is not None and x.array.ndim > 1:
-            return ArgReduce.of(self.label, axis + 1, keepdims)(x)
-        count = math.prod(x.array.shape[1:])
-        found = ArgReduce.of(self.label, 1, False)(x.reshape((level.size, count)))
-        return found.reshape((level.size, *[1] * (x.array.ndim - 1))) if keepdims else found
-
-    def check(self, *arrays: Any) -> None:
-        """There must be something to choose from."""
-        (x,) = arrays
-        axis = self.params["axis"]
-        if x.size == 0 and (axis is None or x.shape[axis] == 0):
-            raise IndexError(
-                f"{self.label}: expected a non-empty axis, got shape {tuple(x.shape)} and dim {axis}"
-            )
 
 
 # ----------------------------------------------------------------------------------------- public functions
@@ -351,6 +321,11 @@ def mean(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: the elements are no floats, or an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).mean(0)
+        tensor([2., 3.])
     """
     return _reduce("mean", input, dim, keepdim, dtype, axis, keepdims)
 
@@ -363,6 +338,11 @@ def any(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.any(nbdl.tensor([0, 2]))
+        tensor(True)
     """
     return _reduce("any", input, dim, keepdim, None, axis, keepdims)
 
@@ -375,6 +355,11 @@ def all(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.all(nbdl.tensor([0, 2]))
+        tensor(False)
     """
     return _reduce("all", input, dim, keepdim, None, axis, keepdims)
 
@@ -393,6 +378,11 @@ def prod(
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).prod(1)
+        tensor([ 2., 12.])
     """
     return _reduce("prod", input, dim, keepdim, dtype, axis, keepdims)
 
@@ -405,6 +395,11 @@ def amax(
     Raises:
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).amax(1)
+        tensor([2., 4.])
     """
     return _reduce("max", input, dim, keepdim, None, axis, keepdims)
 
@@ -417,50 +412,10 @@ def amin(
     Raises:
         IndexError: an axis is out of range, or has no elements.
         RuntimeError: an axis is given twice.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]).amin(1)
+        tensor([1., 3.])
     """
     return _reduce("min", input, dim, keepdim, None, axis, keepdims)
-
-
-def _argreduce(
-    kind: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | None, keepdims: bool | None
-) -> Tensor:
-    if dim is not None and axis is not None:
-        raise TypeError(f"{kind}: give dim or axis, not both")
-    position = axis if dim is None else dim
-    if position is not None:
-        position = normalize_axis(kind, position, x.array.ndim)
-        if x.array.ndim == 0:
-            position = None
-    return apply(ArgReduce.of(kind, position, keepdim if keepdims is None else keepdims), x)
-
-
-def argmax(
-    input: Tensor,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    axis: int | None = None,
-    keepdims: bool | None = None,
-) -> Tensor:
-    """Index of the first maximum along ``dim``, or in the flattened tensor.
-
-    Raises:
-        IndexError: the axis is out of range, or has no elements.
-    """
-    return _argreduce("argmax", input, dim, keepdim, axis, keepdims)
-
-
-def argmin(
-    input: Tensor,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    axis: int | None = None,
-    keepdims: bool | None = None,
-) -> Tensor:
-    """Index of the first minimum along ``dim``, or in the flattened tensor.
-
-    Raises:
-        IndexError: the axis is out of range, or has no elements.
-    """
-    return _argreduce("argmin", input, dim, keepdim, axis, keepdims)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
+from nbdl.ops.drawing import Draw, generator_for, is_everywhere
 from nbdl.ops.gamma import log_gamma_slope
 from nbdl.ops.primitive import check_broadcast
-from nbdl.ops.random import _Draw, _generator_for, is_everywhere
 from nbdl.ops.reduction import sum_to
 from nbdl.random import Generator
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["binomial", "poisson"]
 
 
-class RandomLogGamma(_Draw):
+class RandomLogGamma(Draw):
     """Logarithms of gamma numbers of rate 1 and the concentration that the last operand gives.
 
     The derivative is implicit (Figurnov, Mohamed, Mnih 2018): a sample keeps its probability.
@@ -46,29 +46,29 @@ class RandomLogGamma(_Draw):
         return (tangents[2] * log_gamma_slope(inputs[2], outputs[0]),)
 
 
-class RandomPoisson(_Draw):
+class RandomPoisson(Draw):
     """Poisson numbers of the rate that the last operand gives."""
 
     name = "random_poisson"
 
 
-class RandomBinomial(_Draw):
+class RandomBinomial(Draw):
     """Numbers of successes; operands are the number of trials and the probability."""
 
     name = "random_binomial"
 
 
-class RandomVonMises(_Draw):
+class RandomVonMises(Draw):
     """Angles about 0, of the concentration that the last operand gives."""
 
     name = "random_von_mises"
 
 
 def _draw(
-    label: str, kind: type[_Draw], dtype_of: Tensor, parameters: Sequence[Tensor], generator: Generator | None
+    label: str, kind: type[Draw], dtype_of: Tensor, parameters: Sequence[Tensor], generator: Generator | None
 ) -> Tensor:
     shape = check_broadcast(label, [x.array for x in parameters])
-    source = _generator_for(label, generator, dtype_of.device)
+    source = generator_for(label, generator, dtype_of.device)
     return source.draw(kind.of(shape, dtype_of.array.dtype), *parameters)
 
 

@@ -13,8 +13,9 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import as_dtype
-from nbdl.ops.joining import Pad, cat
+from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import Pad
 from nbdl.ops.pointwise import call, conjugated
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.rearranging import broadcast_tensors
@@ -31,7 +32,7 @@ __all__ = [
 _RATIO = Formula("exp_difference", lambda x, y: where(equal(x, y), 1, exp(x - y)), 2)
 
 
-def _previous(x: Tensor, axis: int, reverse: bool, fill: float) -> Tensor:
+def previous(x: Tensor, axis: int, reverse: bool, fill: float) -> Tensor:
     """Position t holds what was at t-1 in the direction of the scan, the first one ``fill``."""
     n = x.array.shape[axis]
     kept = narrow(x, axis, 1 if reverse and n else 0, max(0, n - 1))
@@ -41,7 +42,7 @@ def _previous(x: Tensor, axis: int, reverse: bool, fill: float) -> Tensor:
 
 def _next(x: Tensor, axis: int, reverse: bool) -> Tensor:
     """Position t holds what was at t+1 in the direction of the scan, the last one 0."""
-    return _previous(x, axis, not reverse, 0)
+    return previous(x, axis, not reverse, 0)
 
 
 class Scan(Primitive):
@@ -106,12 +107,12 @@ class Scan(Primitive):
         if self.kind == "prod":
             return x
         assert y is not None
-        return call(_RATIO, _previous(y, self.axis, self.reverse, -math.inf), y)
+        return call(_RATIO, previous(y, self.axis, self.reverse, -math.inf), y)
 
     def _own(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The derivative of output i by element i, all before it fixed."""
         if self.kind == "prod":
-            return _previous(self(x), self.axis, self.reverse, 1)
+            return previous(self(x), self.axis, self.reverse, 1)
         return call(_RATIO, x, y)
 
 
@@ -156,7 +157,7 @@ class LinearScan(Primitive):
         received = LinearScan.of(self.axis, not self.reverse)(factors, gradient)
         if not node.needs_grad(0):
             return None, received
-        return received * _previous(node.output(), self.axis, self.reverse, 0), received
+        return received * previous(node.output(), self.axis, self.reverse, 0), received
 
     def jvp(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
@@ -164,7 +165,7 @@ class LinearScan(Primitive):
         """The recurrence of the tangents, driven by t_b + t_a * y[t-1]."""
         (a, _), (y,), (factor, term) = inputs, outputs, tangents
         if factor is not None:
-            driven = factor * _previous(y, self.axis, self.reverse, 0)
+            driven = factor * previous(y, self.axis, self.reverse, 0)
             term = driven if term is None else term + driven
         return (self(a, term),)  # type: ignore[arg-type]
 
@@ -222,7 +223,13 @@ def cumsum(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: in
 
 
 def cumprod(input: Tensor, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Tensor:
-    """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0."""
+    """Products of all elements up to each one along ``dim``; the gradient holds where elements are 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 2, 3, 4]).cumprod(0)
+        tensor([ 1,  2,  6, 24])
+    """
     return _scan("prod", "cumprod", input, dim, dtype, axis)
 
 
@@ -279,7 +286,13 @@ def _cumulative_extremum(kind: str, x: Tensor, dim: int | None, axis: int | None
 
 
 def cummax(input: Tensor, dim: int | None = None, *, axis: int | None = None) -> ValuesIndices:
-    """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins."""
+    """The largest element up to each one along ``dim``, and its index (the last of equal ones); NaN wins.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 3, 2]).cummax(0).values
+        tensor([1, 3, 3])
+    """
     return _cumulative_extremum("max", input, dim, axis)
 
 
@@ -303,6 +316,11 @@ def diff(
 
     Raises:
         RuntimeError: ``input`` is 0-d, or ``n`` negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1, 4, 9]).diff()
+        tensor([3, 5])
     """
     if input.array.ndim == 0:
         raise RuntimeError("diff: expects input to be at least one-dimensional")

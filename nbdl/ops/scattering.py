@@ -15,11 +15,15 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, where
 from nbdl.ops.batching import along_shifted_axis, repeated
 from nbdl.ops.copying import writable_copy
-from nbdl.ops.joining import pad_constant
+from nbdl.ops.creation import arange
+from nbdl.ops.joining import cat
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
+from nbdl.ops.scanning import LinearScan, previous
 from nbdl.ops.selecting import IndexPut, check_range, vector_index
+from nbdl.ops.shape import narrow
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
@@ -30,16 +34,6 @@ __all__ = [
     "scatter_add_", "scatter_reduce", "scatter_reduce_", "take_along_dim",
 ]  # fmt: skip
 
-_IS_ZERO = Formula("is_zero", lambda x: where(equal(x, 0), 1, 0), 1)
-_ZERO_TO_ONE = Formula("zero_to_one", lambda x: where(equal(x, 0), 1, x), 1)
-# The product of all other factors from the product of those that are not zero and the number of zeros.
-_OTHER_FACTORS = Formula(
-    "other_factors",
-    lambda x, nonzeros, zeros: where(
-        equal(x, 0), where(equal(zeros, 1), nonzeros, 0), where(equal(zeros, 0), nonzeros / x, 0)
-    ),
-    3,
-)
 _TIES = Formula("ties", lambda x, y: where(equal(x, y), 1, 0), 2)
 
 
@@ -141,7 +135,7 @@ class Scatter(Primitive):
         if self.kind == "set" and node.needs_grad(0):
             around = Scatter.of(self.axis, "set")(gradient, index, gradient.new_zeros(()))
         elif self.kind == "prod":
-            first, others = self._weights_of_product(node.input(0), index, node.input(2))
+            first, others = self._other_factors(node.input(0), index, node.input(2))
             around, inside = gradient * first, inside * others
         elif self.kind != "set" and self.kind != "add":
             first, others = self._weights_of_extremum(node.input(0), index, node.input(2), node.output())
@@ -162,23 +156,35 @@ class Scatter(Primitive):
             for value, t in zip((x, source), (tangents[0], tangents[2]))
         ]
         if self.kind not in ("set", "add"):
-            weigh = self._weights_of_product if self.kind == "prod" else self._weights_of_extremum
+            weigh = self._other_factors if self.kind == "prod" else self._weights_of_extremum
             first, others = weigh(x, index, source, *outputs[: self.kind != "prod"])
             around, put = around * first, _window(put, index) * others
         kind = "set" if self.kind == "set" else "add"
         return (Scatter.of(self.axis, kind)(around, index, put),)
 
-    def _weights_of_product(self, x: Tensor, index: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-        """For every element of operand 0, and of the source, the product of what it was multiplied with."""
-        factors = _window(source, index)
-        nonzeros = Scatter.of(self.axis, "prod")(call(_ZERO_TO_ONE, x), index, call(_ZERO_TO_ONE, factors))
-        zeros = Scatter.of(self.axis, "add")(
-            call(_IS_ZERO, x.detach()), index, call(_IS_ZERO, factors.detach())
-        )
-        others = call(
-            _OTHER_FACTORS, factors, nonzeros.gather(self.axis, index), zeros.gather(self.axis, index)
-        )
-        return call(_OTHER_FACTORS, x, nonzeros, zeros), others
+    def _other_factors(self, x: Tensor, index: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """For every element of operand 0, and of the source, the product of what it was multiplied with.
+
+        Sorted by place, the factors of one place are neighbours. The products of all before and of all after
+        are linear recurrences that begin anew at every place. Nothing is divided, so derivatives of any order
+        hold where factors are 0.
+        """
+        factors, axis = _window(source, index), self.axis
+        if not x.array.ndim:
+            return factors, x
+        sizes = [size for k, size in enumerate(x.array.shape) if k != axis]
+        count, added = x.array.shape[axis], index.array.shape[axis]
+        sizes.insert(axis, added)
+        missing = [(0, n - m) for n, m in zip(sizes, index.array.shape)]
+        own = arange(count, device=x.device).reshape([-1 if k == axis else 1 for k in range(len(sizes))])
+        places = cat([own.expand(x.array.shape), pad_constant(index.remainder(count), missing)], axis)
+        order = places.argsort(axis)
+        places = places.gather(axis, order)
+        ordered = cat([x, pad_constant(factors, missing, 1.0)], axis).gather(axis, order)
+        others = _exclusive_product(ordered, places, axis) * _exclusive_product(ordered, places, axis, True)
+        others = others.gather(axis, order.argsort(axis))
+        inside = narrow(others, axis, count, added)
+        return narrow(others, axis, 0, count), inside[tuple([slice(n) for n in index.array.shape])]
 
     def _weights_of_extremum(
         self, x: Tensor, index: Tensor, source: Tensor, y: Tensor
@@ -188,6 +194,13 @@ class Scatter(Primitive):
         others = call(_TIES, _window(source.detach(), index), y.detach().gather(self.axis, index))
         count = Scatter.of(self.axis, "add")(first, index, others)
         return first / count, others / count.gather(self.axis, index)
+
+
+def _exclusive_product(x: Tensor, places: Tensor, axis: int, reverse: bool = False) -> Tensor:
+    """The product of all elements before each one, or after it, that have the same place beside it."""
+    first = previous(places, axis, reverse, -1) != places
+    factors = previous(x, axis, reverse, 0).masked_fill(first, 0)
+    return LinearScan.of(axis, reverse)(factors, first.to(x.dtype))
 
 
 def _window(source: Tensor, index: Tensor) -> Tensor:
@@ -249,7 +262,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     axis = normalize_axis("gather", dim, input.array.ndim)
     if isinstance(index, Tensor) and index.array.size == 0:
-        return input.new_empty(index.array.shape)
+        return narrow(input.reshape(-1), 0, 0, 0).reshape(index.array.shape)
     if not input.array.ndim:  # one element, which is taken for a vector
         return gather(input.reshape(1), 0, index.reshape(-1)).reshape(index.array.shape)
     return apply(Gather.of(axis), input, _index_of("gather", input, index))
@@ -329,6 +342,8 @@ def _neutral(kind: str, dtype: np.dtype) -> float | int:
     sign = -1 if kind == "amax" else 1
     if dtypes.is_floating(dtype):
         return sign * math.inf
+    if dtype.kind == "b":
+        return int(kind == "amin")
     limits = np.iinfo(dtype)
     return int(limits.min if kind == "amax" else limits.max)
 

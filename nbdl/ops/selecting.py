@@ -1,4 +1,4 @@
-"""Selecting and overwriting elements at computed places: index tensors along axes, and masks."""
+"""Selecting and overwriting elements at computed places: index tensors along axes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
-from nbdl.formula.functions import where
-from nbdl.ops.arithmetic import multiply
+from nbdl.ops.arithmetic import multiply, where
 from nbdl.ops.bags import EmbeddingBagInput
 from nbdl.ops.batching import aligned, repeated
 from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
 from nbdl.ops.joining import stack
 from nbdl.ops.keywords import numpy_keywords
-from nbdl.ops.pointwise import Pointwise, call, operand
 from nbdl.ops.primitive import (
     LinearMap,
     Primitive,
-    check_broadcast,
     inverse_permutation,
     normalize_axis,
 )
@@ -38,12 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "argwhere", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_",
-    "index_select", "masked_fill", "masked_fill_", "masked_scatter", "masked_scatter_", "masked_select",
-    "nonzero", "nonzero_static", "take", "take_rows", "unravel_index",
+    "index_select", "nonzero", "nonzero_static", "take", "take_rows", "unravel_index",
 ]  # fmt: skip
-
-_MASKED_FILL = Formula("masked_fill", lambda x, mask, value: where(mask, value, x), 3)
-_CHOOSE = Formula("masked_scatter", where, 3)
 
 
 def check_range(label: str, index: Any, axis: int, size: int, error: type[Exception] = IndexError) -> None:
@@ -257,6 +249,12 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 
     Returns:
         int64 of shape (count, ndim), or a tuple of vectors (one for a 0-d tensor).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nonzero(nbdl.tensor([[0, 1], [2, 0]]))
+        tensor([[0, 1],
+                [1, 0]])
     """
     if as_tuple and input.array.ndim == 0:
         input = input.reshape(1)
@@ -284,13 +282,11 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
     found = input.detach().reshape(n).ne(0)
     rank = found.cumsum(0) - 1
     # What is not wanted goes to one place behind the result.
-    row = call(_CHOOSE, found.logical_and(rank.lt(size)), rank, size)
+    row = where(found.logical_and(rank.lt(size)), rank, size)
     places = input.new_full((size + 1,), n, dtype=np.int64)
     apply_in_place(IndexPut.of((0,), False), places, arange(n, device=input.device), row)
     places = places[:size]
-    columns = [
-        call(_CHOOSE, places.lt(n), part, fill_value) for part in unravel_index(places, input.array.shape)
-    ]
+    columns = [where(places.lt(n), part, fill_value) for part in unravel_index(places, input.array.shape)]
     return stack(columns, 1) if columns else input.new_zeros((size, 0), dtype=np.int64)
 
 
@@ -300,6 +296,11 @@ def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, 
     Raises:
         ValueError: a length is negative.
         TypeError: the indices are no integers.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unravel_index(nbdl.tensor([5]), (2, 3))
+        (tensor([1]), tensor([2]))
     """
     lengths = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(n < 0 for n in lengths):
@@ -348,6 +349,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     Raises:
         IndexError: a position is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).index_select(1, nbdl.tensor([2, 0]))
+        tensor([[2, 0],
+                [5, 3]])
     """
     axis, positions = vector_index("index_select", input, dim, index)
     if input.array.ndim == 0:
@@ -356,7 +363,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
-    """Elements of the flattened tensor, in the shape of ``index``."""
+    """Elements of the flattened tensor, in the shape of ``index``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(10, 16).reshape(2, 3).take(nbdl.tensor([0, 5]))
+        tensor([10, 15])
+    """
     return apply(
         Index.of((0,)), input.reshape(-1) if input.array.size else input.reshape(0), index.to(np.int64)
     )
@@ -389,7 +402,13 @@ def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha:
 
 @numpy_keywords
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis."""
+    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(3).index_add(0, nbdl.tensor([0, 0, 2]), nbdl.ones(3))
+        tensor([2., 0., 1.])
+    """
     return index_add_(writable_copy(input, index, source), dim, index, source, alpha=alpha)
 
 
@@ -415,83 +434,10 @@ def index_fill_(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     shape = [n if k == axis else 1 for k, n in enumerate(input.array.shape)]
     chosen = input.new_zeros(math.prod(shape), dtype=np.bool_)
     apply_in_place(IndexPut.of((0,), False), chosen, input.new_tensor(True, dtype=np.bool_), positions)
-    return masked_fill_(input, chosen.reshape(shape), value)
+    return input.masked_fill_(chosen.reshape(shape), value)
 
 
 @numpy_keywords
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy of ``input`` with the positions ``index`` of one axis set to a number."""
     return index_fill_(writable_copy(input, index, value), dim, index, value)
-
-
-# ---------------------------------------------------------------------------------------------------- masks
-def _masked_fill_operands(x: Tensor, mask: Tensor, value: Any) -> tuple[Pointwise, Tensor]:
-    if not isinstance(mask, Tensor) or mask.array.dtype.kind != "b":
-        given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise RuntimeError(f"masked_fill: only supports boolean masks, but got mask with dtype {given}")
-    filler, is_number = operand("masked_fill", 3, value)
-    if filler.array.ndim:
-        raise RuntimeError(
-            "masked_fill: only supports a 0-dimensional value tensor, but got tensor with "
-            f"{filler.array.ndim} dimension(s)"
-        )
-    return Pointwise.of(_MASKED_FILL, is_number << 2), filler
-
-
-def masked_fill_(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """Overwrite the elements where ``mask`` holds with a number."""
-    primitive, filler = _masked_fill_operands(input, mask, value)
-    return apply_in_place(primitive, input, mask, filler, any_cast=True)
-
-
-def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """``input`` with a number where ``mask`` (broadcast) holds.
-
-    Raises:
-        RuntimeError: the mask is not of bools, or the value no number.
-    """
-    primitive, filler = _masked_fill_operands(input, mask, value)
-    return apply(primitive, input, mask, filler).to(input.array.dtype)
-
-
-def _broadcast_mask(label: str, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    if mask.array.dtype.kind != "b":
-        raise RuntimeError(f"{label}: expected a bool mask, got {mask.dtype}")
-    shape = check_broadcast(label, (x.array, mask.array))
-    return x.expand(shape), mask.expand(shape)
-
-
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where ``mask`` holds, both broadcast, in one vector."""
-    values, chosen = _broadcast_mask("masked_select", input, mask)
-    size = values.array.size
-    (places,) = nonzero(chosen.reshape(size), as_tuple=True)
-    return apply(Index.of((0,)), values.reshape(size), places)
-
-
-def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """``input`` with the places where ``mask`` holds filled with the elements of ``source`` in turn.
-
-    Raises:
-        RuntimeError: ``source`` has fewer elements than places, or another dtype.
-    """
-    values, chosen = _broadcast_mask("masked_scatter", input, mask)
-    if source.dtype != input.dtype:
-        raise RuntimeError(
-            f"masked_scatter: input and source must have the same dtype, got {input.dtype} and {source.dtype}"
-        )
-    if source.array.size < chosen.array.size and source.array.size < int(chosen.sum()):
-        raise RuntimeError(
-            f"masked_scatter: number of elements of source ({source.array.size}) < number of ones in mask "
-            f"({int(chosen.sum())})"
-        )
-    if not source.array.size:
-        return values.clone()
-    # The k-th place takes element k. The shape of no operation depends on the mask.
-    place = (chosen.reshape(-1).cumsum(0) - 1).clamp(0, source.array.size - 1).reshape(chosen.array.shape)
-    return call(_CHOOSE, chosen, take(source, place), values)
-
-
-def masked_scatter_(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
-    """Fill the places where ``mask`` holds with the elements of ``source``, one after the other."""
-    return input.copy_(masked_scatter(input, mask, source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,170 +13,15 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.memory_format import arranged
-from nbdl.ops.primitive import View, inverse_permutation, normalize_axes, normalize_axis, sizes_of
-from nbdl.ops.reduction import sum_to
-
-if TYPE_CHECKING:
-    from nbdl.autograd.tape import Node
+from nbdl.ops.primitive import normalize_axes, normalize_axis, sizes_of
+from nbdl.ops.views import Diagonal, Expand, Permute, Reshape, Shape, Slice
 
 __all__ = [
     "broadcast_to", "contiguous", "diagonal", "expand", "flatten", "matrix_transpose", "movedim", "narrow",
     "permute", "ravel", "reshape", "select", "squeeze", "t", "transpose", "unflatten", "unsqueeze", "view",
 ]  # fmt: skip
 
-Shape = tuple[int, ...]
 
-
-class Reshape(View):
-    """The same elements in the same order under another shape; only for strides that allow it."""
-
-    name = "reshape"
-
-    def __init__(self, shape: Shape):
-        super().__init__(shape=shape)
-        self.shape = shape
-
-    def view(self, array: Any) -> Any:
-        """The reshaped window."""
-        return array.reshape(self.shape)
-
-    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
-        """The other axes reshaped."""
-        return (Reshape.of((size, *self.shape)),)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """Reshaped back."""
-        (gradient,), shape = gradients, node.shape(0)
-        assert gradient is not None
-        if gradient.array.flags.c_contiguous:
-            return (Reshape.of(shape)(gradient),)
-        return (reshape(gradient, shape),)
-
-
-class Permute(View):
-    """Axes in another order."""
-
-    name = "permute"
-
-    def __init__(self, axes: tuple[int, ...]):
-        super().__init__(axes=axes)
-        self.axes = axes
-
-    def view(self, array: Any) -> Any:
-        """The transposed window."""
-        return array.transpose(self.axes)
-
-    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
-        """The other axes permuted."""
-        return (Permute.of((0, *[axis + 1 for axis in self.axes])),)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """The inverse order."""
-        return (Permute.of(inverse_permutation(self.axes))(gradients[0]),)
-
-
-class Expand(View):
-    """Axes of length 1 repeated without a copy (stride 0), and new axes in front."""
-
-    name = "expand"
-
-    def __init__(self, shape: Shape):
-        super().__init__(shape=shape)
-        self.shape = shape
-
-    def view(self, array: Any) -> Any:
-        """The broadcast window."""
-        if not isinstance(array, np.ndarray):
-            import cupy
-
-            return cupy.broadcast_to(array, self.shape)
-        missing = len(self.shape) - array.ndim
-        strides = (0,) * missing + tuple(
-            0 if n == 1 and target != 1 else stride
-            for n, target, stride in zip(array.shape, self.shape[missing:], array.strides, strict=True)
-        )
-        if array.flags.c_contiguous and array.size and array.dtype.isbuiltin == 1:
-            return np.ndarray(self.shape, array.dtype, array, 0, strides)  # a tenth of the time of as_strided
-        # NumPy's broadcast_to is read-only.
-        return np.lib.stride_tricks.as_strided(array, self.shape, strides)
-
-    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
-        """New axes go behind the first."""
-        new = len(self.shape) - len(shape)
-        rows = Expand.of((size, *self.shape))
-        return (Slice.of(((None, None, None), *[None] * new)), rows) if new else (rows,)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """Summed over what was repeated."""
-        return (sum_to(gradients[0], node.shape(0)),)  # type: ignore[arg-type]
-
-
-class Slice(View):
-    """Basic indexing: integers, slices, new axes, one entry an axis.
-
-    Args:
-        index: a tuple of ints, (start, stop, step) triples, None, and at most one Ellipsis.
-    """
-
-    name = "slice"
-
-    def __init__(self, index: tuple):
-        super().__init__(index=index)
-        entries = tuple(slice(*entry) if isinstance(entry, tuple) else entry for entry in index)
-        # With an Ellipsis NumPy gives a 0-d array where it would give a scalar.
-        self.index = entries if Ellipsis in entries else (*entries, Ellipsis)
-
-    def view(self, array: Any) -> Any:
-        """The window; also for a 0-d result."""
-        return array[self.index]
-
-    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
-        """The other axes indexed."""
-        return (Slice.of(((None, None, None), *self.params["index"])),)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """The gradient in its place among zeros."""
-        from nbdl.ops.copying import ViewScatter
-
-        return (ViewScatter.of((self,), node.shape(0))(gradients[0]),)
-
-
-class Diagonal(View):
-    """The diagonal of two axes as a new last axis."""
-
-    name = "diagonal"
-
-    def __init__(self, offset: int, axis1: int, axis2: int):
-        super().__init__(offset=offset, axis1=axis1, axis2=axis2)
-
-    def view(self, array: Any) -> Any:
-        """The diagonal; NumPy's is read-only, so the window is made by strides."""
-        offset, a, b = self.params["offset"], self.params["axis1"], self.params["axis2"]
-        if not isinstance(array, np.ndarray):
-            return array.diagonal(offset, a, b)
-        rest = [axis for axis in range(array.ndim) if axis not in (a, b)]
-        moved = array.transpose((*rest, a, b))
-        rows, columns = moved.shape[-2:]
-        count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-        if count:
-            moved = moved[..., max(0, -offset) :, max(0, offset) :]
-        step = moved.strides[-2] + moved.strides[-1]
-        shape, strides = (*moved.shape[:-2], count), (*moved.strides[:-2], step)
-        return np.lib.stride_tricks.as_strided(moved, shape, strides)
-
-    def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
-        """The diagonal of the next axes."""
-        offset, a, b = self.params["offset"], self.params["axis1"], self.params["axis2"]
-        return (Diagonal.of(offset, a + 1, b + 1),)
-
-    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
-        """The gradient on the diagonal of a zero matrix."""
-        from nbdl.ops.copying import ViewScatter
-
-        return (ViewScatter.of((self,), node.shape(0))(gradients[0]),)
-
-
-# ----------------------------------------------------------------------------------------- public functions
 def _infer(label: str, shape: Shape, count: int) -> Shape:
     """``shape`` with -1 replaced by what makes ``count`` elements.
 
@@ -222,6 +67,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: the number of elements differs.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, -1)
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
     """
     sizes = _infer("reshape", sizes_of("reshape", shape), input.array.size)
     if sizes == input.array.shape:
@@ -239,6 +90,13 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: the strides do not allow it, or the number of elements differs.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).view(3, 2)
+        tensor([[0, 1],
+                [2, 3],
+                [4, 5]])
     """
     if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list)):
         return Tensor(input.array.view(np.dtype(shape[0])))
@@ -285,6 +143,11 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
     Raises:
         RuntimeError: ``dims`` is no permutation of the axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).permute(2, 0, 1).shape
+        nbdl.Size([4, 2, 3])
     """
     order = sizes_of("permute", dims)
     if len(order) != input.array.ndim:
@@ -302,6 +165,13 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
     Raises:
         IndexError: an axis is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).transpose(0, 1)
+        tensor([[0, 3],
+                [1, 4],
+                [2, 5]])
     """
     a, b = (normalize_axis("transpose", axis, input.array.ndim) for axis in (dim0, dim1))
     if input.array.ndim == 0:
@@ -341,6 +211,11 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: an axis is given twice, or there are not as many destinations as sources.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).movedim(0, -1).shape
+        nbdl.Size([3, 4, 2])
     """
     n = input.array.ndim
     sources = [source] if isinstance(source, int) else list(source)
@@ -365,6 +240,13 @@ def expand(input: Tensor, *shape: Any) -> Tensor:
 
     Raises:
         RuntimeError: an axis of another length would have to change.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).unsqueeze(1).expand(3, 2)
+        tensor([[0, 0],
+                [1, 1],
+                [2, 2]])
     """
     sizes = sizes_of("expand", shape)
     missing = len(sizes) - input.array.ndim
@@ -404,6 +286,11 @@ def squeeze(input: Tensor, dim: Any = None, *, axis: Any = None) -> Tensor:
 
     Raises:
         IndexError: an axis is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 1, 3, 1).squeeze().shape
+        nbdl.Size([2, 3])
     """
     wanted = axis if dim is None else dim
     axes = (
@@ -425,6 +312,13 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
     Raises:
         IndexError: the place is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(3).unsqueeze(1)
+        tensor([[0],
+                [1],
+                [2]])
     """
     n = input.array.ndim + 1
     axis = normalize_axis("unsqueeze", dim, n)
@@ -437,6 +331,11 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: ``start_dim`` comes after ``end_dim``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.zeros(2, 3, 4).flatten(1).shape
+        nbdl.Size([2, 12])
     """
     if input.array.ndim == 0:
         return reshape(input, 1)
@@ -460,6 +359,12 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: the sizes do not make up the axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).unflatten(0, (2, 3))
+        tensor([[0, 1, 2],
+                [3, 4, 5]])
     """
     axis = normalize_axis("unflatten", dim, input.array.ndim)
     shape = input.array.shape
@@ -472,12 +377,24 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The slice ``start : start + length`` of one axis.
 
     Raises:
-        RuntimeError: it does not lie inside the axis.
+        RuntimeError: it does not end inside the axis, or there is no axis.
+        IndexError: it does not begin inside the axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(5).narrow(0, 1, 3)
+        tensor([1, 2, 3])
     """
+    if not input.array.ndim:
+        raise RuntimeError("narrow: cannot be applied to a 0-dim tensor")
     axis = normalize_axis("narrow", dim, input.array.ndim)
     n = input.array.shape[axis]
+    if not -n <= start <= n:
+        raise IndexError(
+            f"narrow: start out of range (expected to be in range of [{-n}, {n}], but got {start})"
+        )
     start = start + n if start < 0 else start
-    if length < 0 or start < 0 or start + length > n:
+    if length < 0 or start + length > n:
         raise RuntimeError(f"narrow: start ({start}) + length ({length}) exceeds dimension size ({n})")
     return Slice.of((*[(None, None, None)] * axis, (start, start + length, None)))(input)
 
@@ -488,6 +405,11 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
     Raises:
         IndexError: the axis or the position is out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(6).reshape(2, 3).select(1, 2)
+        tensor([2, 5])
     """
     axis = normalize_axis("select", dim, input.array.ndim)
     n = input.array.shape[axis] if input.array.ndim else 0
@@ -505,6 +427,11 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     Raises:
         IndexError: an axis is out of range.
         RuntimeError: there are fewer than two axes, or both are the same.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.arange(9).reshape(3, 3).diagonal(1)
+        tensor([1, 5])
     """
     if input.array.ndim < 2:
         raise RuntimeError(f"diagonal: needs at least 2 axes, got {input.array.ndim}")

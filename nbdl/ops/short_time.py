@@ -9,9 +9,10 @@ from nbdl.backend.device import device_of, module_for
 from nbdl.formula import dtypes
 from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.fourier import Fourier, FourierReal, FourierRealInverse
-from nbdl.ops.joining import pad, pad_constant
 from nbdl.ops.layout import unfold
+from nbdl.ops.padding import pad, pad_constant
 from nbdl.ops.selecting import index_add
+from nbdl.ops.shape import narrow
 
 __all__ = ["istft", "stft"]
 
@@ -176,12 +177,11 @@ def istft(
         raise RuntimeError(f"istft: expected 0 < hop_length <= win_length={length_of_window}, but got {hop}")
     factors = _window("istft", input, n_fft, length_of_window, window)
     norm = "ortho" if normalized else "backward"
-    if onesided:
+    if not return_complex:  # the other half of the frequencies belongs to the same real signal
+        x = narrow(x, 2, 0, n_fft // 2 + 1)
         frames = FourierRealInverse.of(2, n_fft, norm)(x)
     else:
         frames = Fourier.of((2,), True, norm)(x)
-        if not return_complex:
-            frames = frames.real
     count = x.array.shape[1]
     total = n_fft + hop * (count - 1)
     places = np.arange(count)[:, None] * hop + np.arange(n_fft)

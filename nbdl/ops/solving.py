@@ -15,11 +15,13 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint
-from nbdl.ops.creation import eye, finfo
+from nbdl.ops.creation import eye
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_matrices, same_batch, total
 from nbdl.ops.primitive import EVERYTHING, NOTHING, Primitive
+from nbdl.ops.shape import narrow
 from nbdl.ops.triangular_systems import solve_triangular
+from nbdl.ops.type_rules import finfo
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -355,15 +357,14 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
     A, columns = same_batch("linalg.lstsq", A, columns)
     tolerance = _tolerances(A, None, None)[1] if rcond is None else float(rcond)
     solution, rank, values = apply(LeastSquares.of(tolerance, driver), A, columns)
-    empty = A.new_zeros(0, dtype=A.real.dtype)
-    residuals = empty
+    residuals = narrow(solution.abs().reshape(-1), 0, 0, 0)
     if m > n and driver != "gelsy" and (driver == "gels" or bool((rank == n).all())):
         residuals = (A @ solution - columns).abs().square().sum(-2)
     return LstsqResult(
         solution.squeeze(-1) if is_vector else solution,
         residuals,
         rank.new_zeros(0) if driver == "gels" else rank,
-        values if driver in ("gelsd", "gelss") else empty,
+        values if driver in ("gelsd", "gelss") else values.new_zeros(0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Order statistics: sort, topk, max, median, unique, searchsorted. Values take the gradient of a gather."""
+"""Order statistics: sort, topk, median, unique, searchsorted. Values take the gradient of a gather."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
-from nbdl.ops import arithmetic, reduction
+from nbdl.ops import arithmetic
 from nbdl.ops.batching import along_shifted_axis, repeated
-from nbdl.ops.creation import result_type
-from nbdl.ops.joining import pad_constant
+from nbdl.ops.extrema import only_element, pick_axis, values_at
 from nbdl.ops.keywords import numpy_keywords
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.primitive import Primitive, normalize_axis
-from nbdl.ops.reduction import ArgReduce
 from nbdl.ops.scanning import ValuesIndices
 from nbdl.ops.shape import movedim
+from nbdl.ops.type_rules import result_type
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
 
 __all__ = [
-    "argsort", "bucketize", "kthvalue", "max", "median", "min", "mode", "msort", "nanmedian", "searchsorted",
-    "sort", "topk", "unique", "unique_consecutive",
+    "argsort", "bucketize", "kthvalue", "median", "mode", "msort", "nanmedian", "searchsorted", "sort",
+    "topk", "unique", "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -104,36 +104,17 @@ class Unique(Primitive):
         super().__init__(axis=axis)
 
 
-def _pick(label: str, x: Tensor, dim: int | None, axis: int | None) -> int:
-    """The axis, which must not be empty."""
-    chosen = dim if axis is None else axis
-    position = normalize_axis(label, -1 if chosen is None else chosen, x.array.ndim)
-    if x.array.ndim and x.array.shape[position] == 0:
-        raise IndexError(
-            f"{label}: expected dimension {position} to have non-zero size, got shape {list(x.array.shape)}"
-        )
-    return position
-
-
-def _keep(x: Tensor, axis: int, keepdim: bool) -> Tensor:
-    return x if keepdim else x.reshape((*x.array.shape[:axis], *x.array.shape[axis + 1 :]))
-
-
-def _chosen(x: Tensor, axis: int, indices: Tensor, keepdim: bool) -> ValuesIndices:
-    """The elements at ``indices``, which have length 1 along ``axis``."""
-    return ValuesIndices(_keep(x.gather(axis, indices), axis, keepdim), _keep(indices, axis, keepdim))
-
-
-def _only_element(x: Tensor) -> ValuesIndices:
-    """What any choice from a 0-d tensor gives."""
-    return ValuesIndices(x.clone(), x.detach().zeros_like(dtype=np.int64))
-
-
 # -------------------------------------------------------------------------------------------------- sorting
 def argsort(
     input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True, *, axis: int | None = None
 ) -> Tensor:
-    """The indices that sort ``input`` along ``dim``; equal elements keep their order, NaN is largest."""
+    """The indices that sort ``input`` along ``dim``; equal elements keep their order, NaN is largest.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.argsort(nbdl.tensor([3.0, 1.0, 2.0]))
+        tensor([1, 2, 0])
+    """
     position = normalize_axis("argsort", dim if axis is None else axis, input.array.ndim)
     if input.array.ndim == 0:
         return input.detach().zeros_like(dtype=np.int64)
@@ -180,13 +161,18 @@ def topk(
 
     Raises:
         RuntimeError: there are fewer than ``k``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.topk(nbdl.tensor([3.0, 1.0, 2.0]), 2).values
+        tensor([3., 2.])
     """
     position = normalize_axis("topk", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
     if not 0 <= k <= n:
         raise RuntimeError(f"topk: selected index k out of range: k = {k} for size {n} of dim {position}")
     if input.array.ndim == 0:
-        return _only_element(input) if k else topk(input.reshape(1), 0)
+        return only_element(input) if k else topk(input.reshape(1), 0)
     indices = apply(ArgTopK.of(int(k), position, bool(largest)), input)
     return ValuesIndices(input.gather(position, indices), indices)
 
@@ -199,6 +185,11 @@ def kthvalue(
 
     Raises:
         RuntimeError: there is no such element.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.kthvalue(nbdl.tensor([3.0, 1.0, 2.0]), 2).values
+        tensor(2.)
     """
     position = normalize_axis("kthvalue", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
@@ -207,62 +198,8 @@ def kthvalue(
             f"kthvalue: selected number k out of range for dimension {position}: k = {k}, size {n}"
         )
     if input.array.ndim == 0:
-        return _only_element(input)
-    return _chosen(input, position, argsort(input, position).narrow(position, k - 1, 1), keepdim)
-
-
-# -------------------------------------------------------------------------------------------------- extrema
-def _extremum(
-    kind: str, x: Tensor, dim: Any, keepdim: bool, axis: int | None, keepdims: bool | None
-) -> Tensor | ValuesIndices:
-    if isinstance(dim, Tensor):
-        return (arithmetic.maximum if kind == "max" else arithmetic.minimum)(x, dim)
-    if dim is None and axis is None:
-        if not x.array.size:
-            raise RuntimeError(f"{kind}: expected reduction dim to be specified for an empty tensor")
-        return (reduction.amax if kind == "max" else reduction.amin)(x)
-    position = _pick(kind, x, dim, axis)
-    if x.array.ndim == 0:
-        return _only_element(x)
-    indices = apply(ArgReduce.of(f"arg{kind}", position, True), x)
-    return _chosen(x, position, indices, keepdim if keepdims is None else keepdims)
-
-
-def max(
-    input: Tensor,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    axis: int | None = None,
-    keepdims: bool | None = None,
-) -> Any:
-    """The largest element.
-
-    Args:
-        input: the tensor.
-        dim: None: of all, ties sharing the gradient; an axis: along it; a tensor: elementwise, see
-            :func:`maximum`.
-        keepdim: leave the axis with length 1.
-        axis: another name of ``dim``.
-        keepdims: another name of ``keepdim``.
-
-    Returns:
-        A tensor; with an axis (values, indices), the index being that of the first one, which gets the
-        gradient. NaN wins.
-    """
-    return _extremum("max", input, dim, keepdim, axis, keepdims)
-
-
-def min(
-    input: Tensor,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    axis: int | None = None,
-    keepdims: bool | None = None,
-) -> Any:
-    """The smallest element; see :func:`max`."""
-    return _extremum("min", input, dim, keepdim, axis, keepdims)
+        return only_element(input)
+    return values_at(input, position, argsort(input, position).narrow(position, k - 1, 1), keepdim)
 
 
 # ----------------------------------------------------------------------------------- elements in the middle
@@ -271,18 +208,18 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
         if not x.array.size:
             return x.new_full((), float("nan"))
         return _median(label, x.reshape(-1), 0, False, None, ignore_nan).values
-    position = _pick(label, x, dim, axis)
+    position = pick_axis(label, x, dim, axis)
     if x.array.ndim == 0:
-        return _only_element(x)
+        return only_element(x)
     order = argsort(x, position)
     n = x.array.shape[position]
     if not x.is_floating_point():
-        return _chosen(x, position, order.narrow(position, (n - 1) // 2, 1), keepdim)
+        return values_at(x, position, order.narrow(position, (n - 1) // 2, 1), keepdim)
     # NaNs are at the end of the order: the first one is at the place that counts the others.
     numbers = n - arithmetic.isnan(x).sum(position, keepdim=True)
     middle = arithmetic.clamp(arithmetic.floor_divide(numbers - 1, 2), min=0)
     place = middle if ignore_nan else arithmetic.where(numbers < n, numbers, middle)
-    return _chosen(x, position, order.gather(position, place), keepdim)
+    return values_at(x, position, order.gather(position, place), keepdim)
 
 
 @numpy_keywords
@@ -291,6 +228,11 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
 
     Returns:
         A tensor; with ``dim`` (values, indices).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.median(nbdl.tensor([3.0, 1.0, 2.0]))
+        tensor(2.)
     """
     return _median("median", input, dim, keepdim, axis, False)
 
@@ -309,10 +251,16 @@ def nanmedian(
 
 @numpy_keywords
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | None = None) -> ValuesIndices:
-    """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last."""
-    position = _pick("mode", input, dim, axis)
+    """The most frequent element along ``dim`` (the smallest one at a tie), and where it occurs last.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.mode(nbdl.tensor([3, 1, 3, 2])).values
+        tensor(3)
+    """
+    position = pick_axis("mode", input, dim, axis)
     if input.array.ndim == 0:
-        return _only_element(input)
+        return only_element(input)
     values, order = sort(input.detach(), position)
     n = input.array.shape[position]
     places = input.new_tensor(
@@ -320,7 +268,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | Non
     )
     starts = _differs(values, position).to(np.int64) * places
     lengths = places - starts.cummax(position).values
-    return _chosen(input, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)
+    return values_at(input, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)
 
 
 def _differs(x: Tensor, axis: int) -> Tensor:
@@ -349,6 +297,11 @@ def unique(
 
     Returns:
         The elements, or a tuple of what was asked for.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unique(nbdl.tensor([3, 1, 3, 2]), return_counts=True)
+        (tensor([1, 2, 3]), tensor([1, 1, 2]))
     """
     axis = None if dim is None else normalize_axis("unique", dim, input.array.ndim)
     values, inverse, counts = apply(Unique.of(axis), input)
@@ -369,6 +322,11 @@ def unique_consecutive(
 
     Returns:
         The elements, or a tuple of what was asked for.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.unique_consecutive(nbdl.tensor([3, 3, 1, 3]))
+        tensor([3, 1, 3])
     """
     source = input.detach().reshape(-1) if dim is None else movedim(input.detach(), dim, 0)
     n = source.array.shape[0]
@@ -418,6 +376,11 @@ def searchsorted(
 
     Raises:
         RuntimeError: shapes do not fit, or ``side`` is neither.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.searchsorted(nbdl.tensor([1, 3, 5]), nbdl.tensor([2, 3, 6]))
+        tensor([1, 1, 3])
     """
     if side not in (None, "left", "right") or (side == "left" and right):
         raise RuntimeError(
@@ -447,6 +410,11 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 
     Raises:
         RuntimeError: ``boundaries`` is no vector.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.bucketize(nbdl.tensor([2, 3, 6]), nbdl.tensor([1, 3, 5]))
+        tensor([1, 1, 3])
     """
     if boundaries.array.ndim != 1:
         raise RuntimeError(

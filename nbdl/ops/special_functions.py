@@ -16,11 +16,11 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import lgamma, mul, negative
 from nbdl.ops.batching import over_broadcast_axes
-from nbdl.ops.creation import result_type
 from nbdl.ops.gamma import gammainc_slope
 from nbdl.ops.pointwise import call, operand
 from nbdl.ops.primitive import Primitive, check_broadcast
 from nbdl.ops.reduction import sum_to
+from nbdl.ops.type_rules import result_type
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node

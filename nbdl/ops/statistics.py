@@ -11,6 +11,8 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import abs as absolute
 from nbdl.formula.functions import equal, exp, isfinite, isnan, log, pow, sqrt, square, where
+from nbdl.ops.complex_numbers import complex, imag, real
+from nbdl.ops.drawing import is_everywhere
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axes
@@ -68,10 +70,19 @@ def _dropped(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 def logsumexp(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
-    """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf."""
+    """log(sum(exp(x))) over ``dim`` without overflow; -inf, with a gradient of 0, where all are -inf.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1000.0, 1000.0]).logsumexp(0)
+        tensor(1000.6932)
+    """
+    axes, keep = _axes_of("logsumexp", input, dim, axis), keepdim if keepdims is None else keepdims
+    if input.is_complex():
+        shift = call(_FINITE_OR_ZERO, amax(real(input.detach()), axes, keepdim=True))
+        return _dropped((input - shift).exp().sum(axes, True).log() + shift, axes, keep)
     if not input.is_floating_point():
         input = input.to(dtypes.get_default_dtype())
-    axes, keep = _axes_of("logsumexp", input, dim, axis), keepdim if keepdims is None else keepdims
     if builtins.any(input.array.shape[k] == 0 for k in axes):  # no largest element to shift by
         return input.exp().sum(axes, keep).log()
     top = amax(input.detach(), axes, keepdim=True)
@@ -98,6 +109,12 @@ def var_mean(
     """Variance and mean over ``dim``, see :func:`var`."""
     if isinstance(dim, bool):  # var(x, unbiased)
         dim, unbiased = None, dim
+    if isinstance(input, Tensor) and input.is_complex():  # the mean square of the distances from the mean
+        (a, mean_a), (b, mean_b) = (
+            var_mean(part, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
+            for part in (real(input), imag(input))
+        )
+        return a + b, complex(mean_a, mean_b)
     _require_floats("var", input)
     axes, keep = _axes_of("var", input, dim, axis), keepdim if keepdims is None else keepdims
     mean = input.mean(axes, keepdim=True) if axes else input
@@ -130,6 +147,11 @@ def var(
 
     Raises:
         RuntimeError: the elements are not floats.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, 2.0, 3.0]).var(correction=0)
+        tensor(0.6667)
     """
     return var_mean(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)[0]
 
@@ -144,7 +166,13 @@ def std(
     axis: Any = None,
     keepdims: bool | None = None,
 ) -> Tensor:
-    """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0."""
+    """Standard deviation over ``dim``, see :func:`var`; its gradient is 0 where it is 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([1.0, 2.0, 3.0]).std()
+        tensor(1.)
+    """
     return call(
         _ROOT, var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims)
     )
@@ -192,16 +220,21 @@ def norm(
     Raises:
         RuntimeError: the elements are not floats.
         ValueError: ``p`` is no number and not ``fro``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.tensor([3.0, 4.0]).norm()
+        tensor(5.)
     """
     if dtype is not None:
         input = input.to(dtype)
-    if isinstance(input, Tensor) and input.is_complex():
-        input = input.abs()
-    _require_floats("norm", input)
     if p == "nuc":
         from nbdl.ops.matrix_aliases import nuclear_norm  # which stands above
 
         return nuclear_norm(input, axis if dim is None else dim, keepdim if keepdims is None else keepdims)
+    if isinstance(input, Tensor) and input.is_complex():
+        input = input.abs()
+    _require_floats("norm", input)
     if isinstance(p, str) and p != "fro":
         raise ValueError(f"norm: p must be a number, 'fro' or 'nuc', got {p!r}")
     order = 2.0 if p == "fro" else float(p)
@@ -230,6 +263,12 @@ def cov(
 
     Raises:
         RuntimeError: more than 2 axes, bools, or weights that do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.cov(nbdl.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]))
+        tensor([[ 1., -1.],
+                [-1.,  1.]])
     """
     if input.array.ndim > 2:
         raise RuntimeError(f"cov: expected input to have two or fewer dimensions but got {input.array.ndim}")
@@ -247,6 +286,8 @@ def cov(
                     f"cov: {label} must be {'integers' if kinds == 'iu' else 'floats'} of shape ({count},), "
                     f"got {given.dtype} of shape {tuple(given.array.shape)}"
                 )
+            if not is_everywhere(given >= 0):
+                raise RuntimeError(f"cov: {label} cannot be negative")
             weights = given if weights is None else weights * given
     if weights is None:
         total: Any = count

@@ -16,7 +16,7 @@ from nbdl.formula.functions import where
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import normalize_axis
-from nbdl.ops.shape import Diagonal
+from nbdl.ops.views import Diagonal
 
 __all__ = [
     "diag", "diag_embed", "diagflat", "one_hot", "tril", "tril_", "tril_indices", "triu", "triu_",
@@ -40,6 +40,12 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has fewer than 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, 3).tril()
+        tensor([[1., 0., 0.],
+                [1., 1., 0.]])
     """
     return apply(_KEEP, input, _below("tril", input, diagonal))
 
@@ -49,6 +55,12 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has fewer than 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.ones(2, 3).triu()
+        tensor([[1., 1., 1.],
+                [0., 1., 1.]])
     """
     return apply(_DROP, input, _below("triu", input, diagonal - 1))
 
@@ -63,20 +75,20 @@ def triu_(input: Tensor, diagonal: int = 0) -> Tensor:
     return apply_in_place(_DROP, input, _below("triu_", input, diagonal - 1))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Rows and columns of the elements on and below a diagonal, (2, count) in row-major order."""
-    return _indices(np.tri(row, col, offset, dtype=bool), device)
+    return _indices(np.tri(row, col, offset, dtype=bool), dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Rows and columns of the elements on and above a diagonal, (2, count) in row-major order."""
-    return _indices(~np.tri(row, col, offset - 1, dtype=bool), device)
+    return _indices(~np.tri(row, col, offset - 1, dtype=bool), dtype, device)
 
 
-def _indices(mask: np.ndarray, device: Any) -> Tensor:
+def _indices(mask: np.ndarray, dtype: Any, device: Any) -> Tensor:
     from nbdl.ops.creation import tensor
 
-    return tensor(np.stack(mask.nonzero()), device=device)
+    return tensor(np.stack(mask.nonzero()), dtype=dtype, device=device)
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
@@ -108,6 +120,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
     Raises:
         RuntimeError: ``input`` has neither 1 nor 2 axes.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.diag(nbdl.tensor([1, 2]))
+        tensor([[1, 0],
+                [0, 2]])
     """
     if input.array.ndim == 1:
         return diag_embed(input, diagonal)
@@ -133,6 +151,12 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
 
     Raises:
         RuntimeError: the index is not of integers, or out of range.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.one_hot(nbdl.tensor([0, 2]), 3)
+        tensor([[1, 0, 0],
+                [0, 0, 1]])
     """
     if index.array.dtype.kind not in "iu":
         raise RuntimeError(f"one_hot: only applicable to integer index tensors, got {index.dtype}")

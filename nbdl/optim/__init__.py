@@ -13,6 +13,7 @@ from nbdl.optim.hessian_free import HessianFree
 from nbdl.optim.kfac import KFAC
 from nbdl.optim.layerwise import LAMB, LARS
 from nbdl.optim.lbfgs import LBFGS
+from nbdl.optim.lbfgsb import LBFGSB
 from nbdl.optim.least_squares import least_squares
 from nbdl.optim.minimize import minimize
 from nbdl.optim.momentum import Momentum, Nesterov
@@ -31,7 +32,7 @@ from nbdl.optim.shampoo import Shampoo
 from nbdl.optim.soap import SOAP
 
 __all__ = [
-    "ARC", "ASGD", "BFGS", "KFAC", "LAMB", "LARS", "LBFGS", "SAM", "SGD", "SOAP", "AdaBelief",
+    "ARC", "ASGD", "BFGS", "KFAC", "LAMB", "LARS", "LBFGS", "LBFGSB", "SAM", "SGD", "SOAP", "AdaBelief",
     "AdaHessian", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "AdamWScheduleFree", "Adamax",
     "Adan", "GaussNewton", "HessianFree", "LevenbergMarquardt", "Lion", "Momentum", "Muon", "NAdam",
     "NaturalGradient", "Nesterov", "Newton", "NewtonCG", "NonlinearCG", "Optimizer", "Prodigy", "RAdam",

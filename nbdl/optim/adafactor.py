@@ -10,8 +10,8 @@ import numpy as np
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, maximum, minimum, pow, rsqrt, sqrt
-from nbdl.ops.creation import finfo
 from nbdl.ops.reduction import Reduce
+from nbdl.ops.type_rules import finfo
 from nbdl.optim.elementwise import ParameterwiseOptimizer, compute, overwrite, sign_of, zeros_state
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, abs, maximum, pow, sqrt, where
-from nbdl.optim.elementwise import ElementwiseOptimizer, TwoMeans, count, decays, overwrite, sign_of
+from nbdl.optim.elementwise import ElementwiseOptimizer, TwoMeans, count, decays, overwrite, rates, sign_of
 from nbdl.optim.optimizer import COUNT
 
 Rule = tuple[Expr, ...]
@@ -75,10 +75,8 @@ class Adamax(ElementwiseOptimizer):
         return ("exp_avg", "exp_inf")
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "penalty": group["weight_decay"], "sign": sign_of(group),
+            **rates(group), "penalty": group["weight_decay"], "sign": sign_of(group),
         }  # fmt: skip
 
     def rule(self, group: dict[str, Any]) -> Formula:
@@ -172,10 +170,8 @@ class NAdam(ElementwiseOptimizer):
         return ("exp_avg", "exp_avg_sq")
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "momentum_decay": group["momentum_decay"], "sign": sign_of(group),
+            **rates(group), "momentum_decay": group["momentum_decay"], "sign": sign_of(group),
             **decays(group, group["decoupled_weight_decay"]),
         }  # fmt: skip
 
@@ -306,9 +302,8 @@ class SparseAdam(ElementwiseOptimizer):
         return ("exp_avg", "exp_avg_sq")
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "sign": sign_of(group),
+            **rates(group), "sign": sign_of(group),
         }  # fmt: skip
 
     def update_group(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,29 +78,33 @@ class BoundedLBFGS(Method):
                 return point, status or Status.SEARCH_FAILED
             return found.point, status
 
+    def save(self, state: dict[str, Any]) -> None:
+        self._memory.save(state)
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._memory.load(state)
+
     def _searched(self, objective: Objective, point: Point) -> tuple[Sample | None, Status | None]:
         """The end of a search towards the minimizer of the model; what it tells of curvature is learned."""
         direction = self._minimizer(point) - point.x
-        limit = self._longest(point.x, direction)
-        line = Line(objective, point, direction, limit, self._box)
+        line = Line(objective, point, direction, self._longest(point.x, direction), self._box)
         first = 1.0
-        if not self._memory.count:
+        if not self._memory.count and not self._box.is_bounded:
             (size,) = fetch(norm(direction))
             first = min(1.0, 1 / size) if size > 0 else 1.0
         try:
-            sample, status = self._search(line, min(first, limit))
+            sample, status = self._search(line, first)
         except NotADescentDirectionError:
             return None, None
         if sample is not None and (sample.slope - line.slope) > -_LEAST_CURVATURE * line.slope:
             self._memory.push(point, sample.point)
         return sample, None if status is Status.SEARCH_FAILED else status
 
-    def _longest(self, x: Tensor, direction: Tensor) -> float:
-        """How far a direction can be followed; 1 at least, since its end is within the bounds."""
+    def _longest(self, x: Tensor, direction: Tensor) -> Tensor:
+        """How far a direction can be followed, 0-d; 1 at least, since its end is within the bounds."""
         bound = where(direction > 0, self._box.upper, self._box.lower)
         steps = where(direction == 0, math.inf, (bound - x) / direction)
-        (limit,) = fetch(steps.amin())
-        return min(max(limit, 1.0), MAX_STEP)
+        return steps.amin().clamp(1.0, MAX_STEP)
 
     def _minimizer(self, point: Point) -> Tensor:
         x, g = point.x, point.gradient

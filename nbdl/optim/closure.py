@@ -12,6 +12,7 @@ from nbdl.autograd.modes import enable_grad, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import full
 from nbdl.ops.joining import cat
+from nbdl.optim.bounds import Box
 from nbdl.optim.function import check_loss
 from nbdl.optim.objective import Objective, Point, RecordedHessian
 from nbdl.optim.operators import LinearOperator
@@ -24,6 +25,24 @@ def place(params: Sequence[Tensor], layout: Layout, x: Tensor) -> None:
     assign(params, layout.split(x))
 
 
+def relative_units(groups: Sequence[dict[str, Any]]) -> list[float] | None:
+    """The units in which a quasi-Newton method counts parameters of groups that have learning rates.
+
+    Counted in units of sqrt(lr), the gradient is shorter by that factor, and so is the step that it leads to:
+    the matrix that the method begins with has the rates on its diagonal. The largest rate counts as 1, since
+    the length of a step is the search's; a rate of 0 freezes a group.
+
+    Args:
+        groups: with ``lr`` each.
+
+    Returns:
+        The units; None where all groups have one rate.
+    """
+    rates = [float(group["lr"]) for group in groups for _ in group["params"]]
+    largest = max(rates)
+    return None if min(rates) == largest else [(rate / largest) ** 0.5 for rate in rates]
+
+
 class ClosureObjective(Objective):
     """``closure()`` as a function of the parameters, which get other values before each call.
 
@@ -34,9 +53,11 @@ class ClosureObjective(Objective):
         records: whether products with the Hessian are wanted; the closure then returns a loss that can be
             differentiated, and calls no ``backward``.
         scales: for each parameter the unit in which the flat vector counts it; None if all are 1.
+        box: bounds of the parameters, which every call of the closure finds kept; None if there are none.
 
     Attributes:
         first_loss: what the first call returned.
+        box: the bounds of the flat vector, in its units.
     """
 
     def __init__(
@@ -46,6 +67,7 @@ class ClosureObjective(Objective):
         closure: Callable[[], Any],
         records: bool = False,
         scales: Sequence[float] | None = None,
+        box: Box | None = None,
     ):
         super().__init__()
         self._caller, self._params, self._closure, self._records = caller, list(params), closure, records
@@ -53,10 +75,13 @@ class ClosureObjective(Objective):
         self._here: Point | None = None  # whose x the parameters have
         self.first_loss: Any = None
         self._anchor: Tensor | None = None
+        self.box = self._within = box
         with no_grad():
             x = self.layout.flat([p.detach() for p in self._params]).clone()
+            x = x if box is None else box.project(x)
             if scales is not None:
                 self._anchor, self._scale = x, self._units(x, scales)
+                self.box = None if box is None else box.seen_from(x, self._scale)
                 x = x.zeros_like()
         self.start = x
 
@@ -71,11 +96,13 @@ class ClosureObjective(Objective):
         """Give the parameters the values of a flat vector."""
         if self._anchor is not None:
             x = self._anchor + self._scale * x
+        if self._within is not None:  # in other units the bounds are rounded
+            x = self._within.project(x)
         place(self._params, self.layout, x)
         self._here = None
 
     def loss(self, point: Point) -> Tensor:
-        if point.x is not self.start or self._here is not None:
+        if point.x is not self.start or self._here is not None or self._within is not None:
             self.place(point.x)
         with enable_grad():
             value = self._closure()
@@ -96,6 +123,11 @@ class ClosureObjective(Objective):
         else:
             flat = _left_gradient(self._caller, self._params, self.layout)
         return flat if self._anchor is None else flat * self._scale
+
+    def free_gradient(self, point: Point) -> Tensor:
+        if self.box is None:
+            return point.gradient
+        return self.box.projected_gradient(point.x, point.gradient)
 
     def evaluate_along(
         self, start: Tensor, step: float, along: Tensor, extra: Sequence[Tensor] = ()

@@ -16,6 +16,7 @@ from nbdl.optim.elementwise import (
     count,
     counter,
     overwrite,
+    rates,
     sign_of,
     zeros_state,
 )
@@ -138,10 +139,9 @@ class AdaHessian(CheckedOptimizer):
             raise ValueError(f"AdaHessian: n_samples must be at least 1, got {group['n_samples']}")
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "power": group["hessian_power"], "decay": group["weight_decay"], "sign": sign_of(group),
+            **rates(group), "power": group["hessian_power"], "decay": group["weight_decay"],
+            "sign": sign_of(group),
         }  # fmt: skip
 
     def update_group(

@@ -114,9 +114,8 @@ class TwoMeans(ElementwiseOptimizer):
         return ("exp_avg", "exp_avg_sq")
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"], "sign": sign_of(group),
+            **rates(group), "sign": sign_of(group),
             **decays(group, group["decoupled_weight_decay"]),
         }  # fmt: skip
 
@@ -129,6 +128,12 @@ def counter(value: float) -> Tensor:
 def sign_of(group: dict[str, Any]) -> float:
     """What gradients are multiplied by: -1 to climb."""
     return -1.0 if group["maximize"] else 1.0
+
+
+def rates(group: dict[str, Any]) -> dict[str, float]:
+    """What all relatives of Adam read: the learning rate, the decays of two means, and epsilon."""
+    beta1, beta2 = group["betas"]
+    return {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]}
 
 
 def decays(group: dict[str, Any], decoupled: bool) -> dict[str, float]:

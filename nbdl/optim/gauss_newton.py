@@ -31,7 +31,7 @@ class ResidualPoint:
         cost: half the sum of their squares, or of the robust loss.
         jacobian: J (m, n).
         gradient: of the cost (n,).
-        optimality: its largest magnitude; with bounds, that of the projected gradient.
+        optimality: its largest magnitude; with bounds, that of the gradient scaled by the way to them.
         weighted: residuals and Jacobian of the model, in which a robust loss counts.
     """
 
@@ -170,8 +170,8 @@ def limited(step: Tensor, x: Tensor, box: Box | None) -> Tensor:
 
 
 def stationarity(x: Tensor, gradient: Tensor, box: Box | None) -> Tensor:
-    """The largest magnitude in the gradient, or in the projected gradient, 0-d."""
-    return max_norm(gradient if box is None else box.projected_gradient(x, gradient))
+    """The largest magnitude in the gradient, with bounds in the scaled gradient, 0-d."""
+    return max_norm(gradient if box is None else box.scaled_gradient(x, gradient))
 
 
 class Trial(NamedTuple):

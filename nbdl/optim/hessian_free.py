@@ -12,17 +12,20 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
 from nbdl.optim.closure import place
-from nbdl.optim.curvature.matrices import CurvatureMatrix
+from nbdl.optim.curvature.matrices import GGN, squared_gradients
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.krylov import cg_iterates
+from nbdl.optim.operators import DiagonalOperator, LinearOperator
 from nbdl.optim.outputs import MATRICES, OutputsOptimizer
-from nbdl.optim.result import OptimizeResult
+from nbdl.optim.result import OptimizeResult, Status, ending
 from nbdl.optim.vectors import fetch, moved
+from nbdl.random import Generator
 
 _SPACING = 1.3  # of the iterates that are kept, section 4.6 of Martens (2010)
 _PROGRESS = 5e-4  # of the model in an iteration, below which CG stops, section 4.4
 _SHORTER, _SUFFICIENT = 0.8, 1e-2  # of the search along the step
 _SEARCHES = 60
+_SIGNS = 8  # random sums of gradients, from which the preconditioner is estimated
 
 
 class HessianFree(OutputsOptimizer):
@@ -34,7 +37,8 @@ class HessianFree(OutputsOptimizer):
     finds no decrease leaves the parameters as they are.
 
     The closure returns the outputs of the model and the targets; it is called several times a step, and must
-    compute the same then. Structural damping and preconditioners are not among the options.
+    compute the same then. With ``structural_damping`` it returns the hidden states, too, whose change is
+    damped then: a tensor (N, ...) with a row for each of the N examples.
 
     Args:
         params: parameters or groups; groups have no settings of their own.
@@ -45,15 +49,22 @@ class HessianFree(OutputsOptimizer):
         max_cg_iterations: products with the matrix a step.
         decay: what the last step counts as the start of the next.
         weight_decay: coefficient of a penalty |p|^2 / 2 that belongs to the loss.
+        preconditioner: alpha; conjugate gradients are preconditioned by (D + damping)^-alpha, where D
+            estimates the mean squares of the examples' gradients; 0: not at all. The paper has 3/4.
+        structural_damping: mu; damping mu / (2 N) |change of the states|^2 is added to the model.
 
     Attributes:
-        result: how the last step ended: fun, success, nfev, nhev, damping, ratio. None before.
+        result: how the last step ended: fun, status, message, success, nfev, nhev, damping, ratio. None
+            before.
 
     Raises:
         ValueError: a setting is out of its range.
         TypeError: ``loss`` is no function, or the closure returns no pair.
 
-    Source: Martens (2010), Deep learning via Hessian-free optimization, algorithm 2 and section 4.
+    Source: Martens (2010), Deep learning via Hessian-free optimization, algorithm 2 and section 4; Martens,
+        Sutskever (2011), Learning recurrent neural networks with Hessian-free optimization, section 3.1;
+        Chapelle, Erhan (2011), Improved preconditioner for Hessian free optimization, for the random signs
+        that estimate D.
 
     Example:
         >>> import nbdl
@@ -66,7 +77,8 @@ class HessianFree(OutputsOptimizer):
         True
     """
 
-    not_negative = ("lr", "damping", "decay", "weight_decay")
+    not_negative = ("lr", "damping", "decay", "weight_decay", "preconditioner", "structural_damping")
+    chooses_matrix = "matrix"
 
     def __init__(
         self,
@@ -78,33 +90,56 @@ class HessianFree(OutputsOptimizer):
         max_cg_iterations: int = 250,
         decay: float = 0.95,
         weight_decay: float = 0.0,
+        preconditioner: float = 0.0,
+        structural_damping: float = 0.0,
     ):
         self.result: OptimizeResult | None = None
         super().__init__(params, loss, {
             "lr": lr, "damping": damping, "matrix": matrix, "max_cg_iterations": max_cg_iterations,
-            "decay": decay, "weight_decay": weight_decay,
+            "decay": decay, "weight_decay": weight_decay, "preconditioner": preconditioner,
+            "structural_damping": structural_damping,
         })  # fmt: skip
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["matrix"] not in MATRICES:
-            raise ValueError(
-                f"HessianFree: matrix must be one of {', '.join(MATRICES)}, got {group['matrix']!r}"
-            )
-        if group["max_cg_iterations"] < 1:
-            raise ValueError(
-                f"HessianFree: max_cg_iterations must be at least 1, got {group['max_cg_iterations']}"
-            )
+        for name in ("preconditioner", "structural_damping"):
+            if group[name] and group["damping"] == 0:
+                raise ValueError(f"HessianFree: {name} needs a damping above 0, got {group['damping']}")
 
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
-        source = self.evaluated(closure)
-        return _Step(self, source, closure).take()  # type: ignore[arg-type]
+        if closure is None or not self.param_groups[0]["structural_damping"]:
+            return _Step(self, self.evaluated(closure), closure).take()
+        closure = _WithStates(closure)
+        return _Step(self, self.evaluated(closure), closure).take()
+
+
+class _WithStates:
+    """A closure that returns outputs, targets and hidden states; the states of the first call are kept.
+
+    Attributes:
+        states: the hidden states, recorded.
+    """
+
+    def __init__(self, closure: Callable[[], Any]):
+        self._closure = closure
+        self.states: Tensor | None = None
+
+    def __call__(self) -> tuple[Any, Any]:
+        found = self._closure()
+        if not (isinstance(found, (tuple, list)) and len(found) == 3 and isinstance(found[2], Tensor)):
+            raise TypeError(
+                "HessianFree: with structural_damping the closure must return (outputs, targets, states), "
+                f"the states as one tensor; got {type(found).__name__}"
+            )
+        if self.states is None:
+            self.states = found[2]
+        return found[0], found[1]
 
 
 class _Step:
     """One step from where the parameters are; all losses contain the penalty."""
 
-    def __init__(self, optimizer: HessianFree, source: Source, closure: Callable[[], Any]):
+    def __init__(self, optimizer: HessianFree, source: Source, closure: Any):
         self.optimizer, self.source, self._closure = optimizer, source, closure
         self.group = optimizer.param_groups[0]
         self.state = optimizer.state[source.params[0]]
@@ -120,12 +155,12 @@ class _Step:
             gradient = moved(self.source.layout.flat(gradients), self._penalty, self.x)
         value = self._penalized(loss, self.x)
         self.state["updates"] = self.state.get("updates", 0) + 1
-        matrix = MATRICES[self.group["matrix"]](self.source, self.state["updates"])
-        candidates = self._candidates(matrix, gradient)
+        seed = self.state["updates"]
+        matrix: LinearOperator = MATRICES[self.group["matrix"]](self.source, seed)
+        candidates = self._candidates(matrix, gradient, self._preconditioner(seed))
         (best, promised), new_value = self._lowest(candidates)
         with no_grad():
-            slope, squared = fetch(dot(gradient, best), dot(best, best))
-        promised -= self.damping * squared / 2  # the model without damping
+            (slope,) = fetch(dot(gradient, best))
         ratio = self._ratio(value, new_value, promised)
         length, new_value = self._search(best, value, new_value, slope)
         if not ratio >= 0.25:
@@ -137,9 +172,11 @@ class _Step:
         else:
             place(self.source.params, self.source.layout, self.x)
         self.state["damping"], self.state["last_step"] = self.damping, best
+        status = Status.STEPPED if length else Status.SEARCH_FAILED
+        status = status if math.isfinite(value) else Status.NON_FINITE
         self.optimizer.result = OptimizeResult(
-            fun=new_value if length else value, success=length > 0, nfev=self.nfev, nhev=self._products,
-            damping=self.damping, ratio=ratio,
+            fun=new_value if length else value, **ending(status), nfev=self.nfev,
+            nhev=self._products, damping=self.damping, ratio=ratio,
         )  # fmt: skip
         return loss
 
@@ -150,27 +187,60 @@ class _Step:
             return 1.0
         return (new_value - value) / promised if promised < 0 else -math.inf
 
-    def _candidates(self, matrix: CurvatureMatrix, gradient: Tensor) -> list[tuple[Tensor, float]]:
-        """Iterates of conjugate gradients, ever farther apart, and the last, with the damped model there."""
+    def _structure(self) -> LinearOperator | None:
+        """mu J^T J / N of the hidden states; None without structural damping."""
+        mu = self.group["structural_damping"]
+        if not mu:
+            return None
+        states = self._closure.states
+        return mu * GGN(
+            Source("HessianFree", self.source.params, lambda: [(states, None)], _half_squares, "mean", True)
+        )
+
+    def _preconditioner(self, seed: int) -> LinearOperator | None:
+        """An approximation of the inverse of the damped matrix; None if there is to be none."""
+        alpha = self.group["preconditioner"]
+        if not alpha:
+            return None
+        squares = squared_gradients(self.source, _SIGNS, Generator(self.x.device).manual_seed(seed))
+        with no_grad():
+            return DiagonalOperator((squares + self.damping + self._penalty) ** -alpha)
+
+    def _candidates(
+        self, matrix: LinearOperator, gradient: Tensor, inverse: LinearOperator | None
+    ) -> list[tuple[Tensor, float]]:
+        """Iterates of conjugate gradients, ever farther apart, and the last, with the undamped model."""
+        structure = self._structure()
+        if structure is not None:
+            matrix = matrix + self.damping * structure
         start = self.state.get("last_step")
         with no_grad():
             start = None if start is None else start * self.group["decay"]
             initial = self._model_value(matrix, gradient, start)
         kept: list[tuple[Tensor, float]] = []
         values: list[float] = []
-        following, damping = 1.0, self.damping + self._penalty
-        for count, iterate in enumerate(cg_iterates(matrix, -gradient, start, None, damping)):
+        following, stays, damping = 1.0, True, self.damping + self._penalty
+        for count, iterate in enumerate(cg_iterates(matrix, -gradient, start, inverse, damping)):
             values.append(initial - iterate.decrease)
-            last = iterate.x, values[-1]
-            if count >= following:
-                kept.append(last)
+            if not stays:  # the last one is kept until there is another
+                kept.pop()
+            kept.append((iterate.x, values[-1]))
+            stays = count >= following
+            while following <= count:
                 following *= _SPACING
             if count >= self.group["max_cg_iterations"] or _is_slow(values):
                 break
         self._products = len(values) - 1 + 2 * (start is not None)
-        return kept if kept and kept[-1] is last else [*kept, last]
+        return [(x, value - self._damped_part(structure, x)) for x, value in kept]
 
-    def _model_value(self, matrix: CurvatureMatrix, gradient: Tensor, start: Tensor | None) -> float:
+    def _damped_part(self, structure: LinearOperator | None, step: Tensor) -> float:
+        """What the damping adds to the model at a step."""
+        bent = step if structure is None else moved(step, 1.0, structure @ step)
+        with no_grad():
+            (squared,) = fetch(dot(step, bent))
+        return self.damping * squared / 2
+
+    def _model_value(self, matrix: LinearOperator, gradient: Tensor, start: Tensor | None) -> float:
         """The damped model at the start of conjugate gradients."""
         if start is None:
             return 0.0
@@ -213,6 +283,10 @@ class _Step:
     def _move(self, step: Tensor, length: float) -> None:
         with no_grad():
             place(self.source.params, self.source.layout, moved(self.x, length, step))
+
+
+def _half_squares(states: Tensor, targets: None) -> Tensor:
+    return states.square().sum() / (2 * states.shape[0])
 
 
 def _is_slow(values: list[float]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.optim.directions import Direction
 from nbdl.optim.objective import NonFiniteError, Objective, Point
-from nbdl.optim.result import MESSAGES, Status
+from nbdl.optim.result import Status, ending
 from nbdl.optim.search import FixedStep, Search
 from nbdl.optim.search.line import Line, NotADescentDirectionError
 from nbdl.optim.stationarity import negative_curvature
@@ -22,6 +22,7 @@ from nbdl.optim.vectors import fetch, max_norm, moved
 
 _BOTTOM = 1e20  # a function that falls below is taken to be unbounded
 _MAX_ESCAPES = 20  # from saddle points
+_HEAVIER = 10  # the cubic penalty after a step that failed; 3 makes many steps into narrow valleys too short
 
 
 class Method:
@@ -167,8 +168,7 @@ class CubicRegularization(Method):
     """A quadratic model with a cubic penalty of the step that adapts.
 
     Source: Cartis, Gould, Toint (2011), Adaptive cubic regularisation methods for unconstrained optimization,
-        part
-    I, algorithm 2.1, with the exact minimizer of the model.
+        part I, algorithm 2.1, with the exact minimizer of the model.
 
     Args:
         weight: the first weight sigma.
@@ -201,7 +201,7 @@ class CubicRegularization(Method):
         if ratio > 0.9:
             self.weight = max(min(0.25 * self.weight, point.gradient_norm), 1e-16)
         elif ratio < 0.1:
-            self.weight *= 3
+            self.weight *= _HEAVIER
         if ratio > 0.1:
             return trial, None
         return point, Status.SEARCH_FAILED if is_lost(point, model) else None
@@ -274,8 +274,7 @@ class Outcome:
     def report(self, objective: Objective) -> dict[str, Any]:
         """Status, message and counts, as an :class:`~nbdl.optim.result.OptimizeResult` has them."""
         return {
-            "success": self.status.success, "status": self.status,
-            "message": " ".join(filter(None, (MESSAGES[self.status], self.note))), "nit": self.iterations,
+            **ending(self.status, self.note), "nit": self.iterations,
             "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
         }  # fmt: skip
 

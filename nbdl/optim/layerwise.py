@@ -9,7 +9,7 @@ import numpy as np
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, logical_and, pow, sqrt, where
-from nbdl.optim.elementwise import ParameterwiseOptimizer, compute, overwrite, sign_of, zeros_state
+from nbdl.optim.elementwise import ParameterwiseOptimizer, compute, overwrite, rates, sign_of, zeros_state
 
 
 def _lars(
@@ -154,10 +154,8 @@ class LAMB(ParameterwiseOptimizer):
         super().__init__(params, defaults)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "weight_decay": group["weight_decay"], "sign": sign_of(group),
+            **rates(group), "weight_decay": group["weight_decay"], "sign": sign_of(group),
             "corrected": float(group["bias_correction"]),
         }  # fmt: skip
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
-from nbdl.optim.closure import ClosureObjective
+from nbdl.optim.closure import ClosureObjective, relative_units
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
+from nbdl.optim.result import OptimizeResult, Status, ending
 from nbdl.optim.search.line import Line, NotADescentDirectionError, Sample
 from nbdl.optim.search.wolfe import StrongWolfe
 from nbdl.optim.vectors import fetch, max_norm, moved
@@ -41,6 +43,9 @@ class LBFGS(Optimizer):
         tolerance_change: stop when neither a parameter nor the loss changes by more.
         history_size: number of pairs.
         line_search_fn: "strong_wolfe" or None.
+
+    Attributes:
+        result: how the last step ended: fun, status, message, success, nit, nfev, njev. None before.
 
     Raises:
         ValueError: a number is negative, ``history_size`` is not positive, or the search is unknown.
@@ -82,6 +87,7 @@ class LBFGS(Optimizer):
             "line_search_fn": line_search_fn,
         }  # fmt: skip
         super().__init__(params, defaults)
+        self.result: OptimizeResult | None = None
 
     def check_group(self, group: dict[str, Any]) -> None:
         if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
@@ -100,23 +106,15 @@ class LBFGS(Optimizer):
         if closure is None:
             raise TypeError("LBFGS: step needs a closure that computes the loss and its gradients")
         params = [p for group in self.param_groups for p in group["params"]]
-        objective = ClosureObjective("LBFGS", params, closure, scales=self._scales())
+        objective = ClosureObjective("LBFGS", params, closure, scales=relative_units(self.param_groups))
         with no_grad():
-            _Run(self, objective, self.state[params[0]]).iterate()
+            self.result = _Run(self, objective, self.state[params[0]]).iterate()
         return objective.first_loss
 
     @property
     def rate(self) -> float:
         """The largest learning rate of the groups."""
         return max(float(group["lr"]) for group in self.param_groups)
-
-    def _scales(self) -> list[float] | None:
-        """The unit of each parameter; None where all groups have one learning rate."""
-        largest = self.rate
-        rates = [float(group["lr"]) for group in self.param_groups for _ in group["params"]]
-        if all(rate == largest for rate in rates):
-            return None
-        return [(rate / largest) ** 0.5 for rate in rates]
 
 
 class _Run:
@@ -130,13 +128,16 @@ class _Run:
         self.memory = LimitedMemory(self.group["history_size"])
         self.memory.load(state)
 
-    def iterate(self) -> None:
+    def iterate(self) -> OptimizeResult:
         """Up to ``max_iter`` iterations from where the parameters are."""
         objective, state = self.objective, self.state
         point = objective.evaluate(objective.start)
+        value, first = point.value, state["n_iter"]
         previous, curvature = self._previous(point)
-        for iteration in range(self.group["max_iter"]):
+        status = Status.MAX_ITERATIONS if point.is_finite else Status.NON_FINITE
+        for iteration in range(self.group["max_iter"] if point.is_finite else 0):
             if point.gradient_norm <= self.group["tolerance_grad"]:
+                status = Status.CONVERGED
                 break
             state["n_iter"] += 1
             if previous is not None:
@@ -145,15 +146,23 @@ class _Run:
             is_last = iteration == self.group["max_iter"] - 1
             new, curvature = self._advance(line, self._first_step(point, previous), is_last)
             if new is None:
+                status = self._stuck(line, point)
                 break
             previous, point = point, new
-            if is_last or self._is_done(line, previous, point):
+            if not math.isnan(point.value):  # the end of a last step without a search is not evaluated
+                value = point.value
+                status = self._end(previous, point)
+            if is_last or status is not Status.MAX_ITERATIONS:
                 break
         objective.place(point.x)
         state["func_evals"] += objective.nfev
         self.memory.save(state)
         if previous is not None:
             state["prev_step"], state["prev_flat_grad"] = point.x - previous.x, previous.gradient
+        count = state["n_iter"] - first
+        return OptimizeResult(
+            fun=value, **ending(status), nit=count, nfev=objective.nfev, njev=objective.njev
+        )
 
     def _previous(self, point: Point) -> tuple[Point | None, float | None]:
         """The point before ``point``, of the step before this one."""
@@ -197,10 +206,20 @@ class _Run:
         search = StrongWolfe(max_evaluations=evaluations, tolerance_change=_SEARCH_TOLERANCE)
         return search(line, step).sample
 
-    def _is_done(self, line: Line, old: Point, new: Point) -> bool:
-        if self.objective.nfev >= self.group["max_eval"] or new.gradient_norm <= self.group["tolerance_grad"]:
-            return True
+    def _stuck(self, line: Line, point: Point) -> Status:
+        """Why there is no next point: the line is flat, or the search failed."""
+        is_flat = -self.group["tolerance_change"] < line.slope < 0 if "slope" in vars(line) else False
+        return Status.SMALL_CHANGE if is_flat else Status.SEARCH_FAILED
+
+    def _end(self, old: Point, new: Point) -> Status:
+        """Why a step is over after an iteration; ``MAX_ITERATIONS`` where it may go on."""
         tolerance = self.group["tolerance_change"]
+        if new.gradient_norm <= self.group["tolerance_grad"]:
+            return Status.CONVERGED
+        if self.objective.nfev >= self.group["max_eval"]:
+            return Status.MAX_EVALUATIONS
         if abs(new.value - old.value) < tolerance:
-            return True
-        return tolerance > 0 and fetch(max_norm(new.x - old.x))[0] <= tolerance
+            return Status.SMALL_CHANGE
+        if tolerance > 0 and fetch(max_norm(new.x - old.x))[0] <= tolerance:
+            return Status.SMALL_STEP
+        return Status.MAX_ITERATIONS

@@ -67,7 +67,8 @@ def least_squares(
         method: "trf", "dogbox", "lm" or "gauss-newton".
         ftol: relative reduction of the cost at which to stop; None: not tested.
         xtol: length of the step, relative to x, at which to stop; None: not tested.
-        gtol: largest magnitude in the gradient at which to stop; None: not tested.
+        gtol: largest magnitude in the gradient at which to stop, with bounds in the gradient times the way to
+            the bound ahead; None: not tested.
         x_scale: the typical size of each variable, which measures the trust region; "jac": from the Jacobian.
         loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
         f_scale: the residual from which a robust loss counts it less.
@@ -101,7 +102,7 @@ def least_squares(
     x, n = variables.start, variables.layout.size
     if n == 0:
         raise RuntimeError("least_squares: x0 has no elements")
-    box = Box.of("least_squares", bounds, x)
+    box = Box.of("least_squares", bounds, x, by_side=True)
     if box is not None and bool((box.project(x) != x).any()):
         raise ValueError("least_squares: x0 must lie within the bounds")
     scale = _scale(x_scale, x)

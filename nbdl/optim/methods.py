@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -114,3 +115,18 @@ METHODS: dict[str, Callable[..., Method]] = {
     "arc": _arc,
 }
 ALIASES = {"lbfgs": "l-bfgs", "trust-dogleg": "dogleg", "gd": "gradient-descent", "sfn": "saddle-free-newton"}
+
+
+def options_of(caller: str, method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """All options of a method: those that are given, and the defaults of the others.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    try:
+        bound = inspect.signature(METHODS[method]).bind(**given)
+    except TypeError as error:
+        raise TypeError(f"{caller}: wrong options of method {method}: {error}") from None
+    bound.apply_defaults()
+    of_search = bound.arguments.pop("settings", {})
+    return {**bound.arguments, **of_search}

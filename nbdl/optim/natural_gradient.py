@@ -58,6 +58,7 @@ class NaturalGradient(OutputsOptimizer):
     """
 
     not_negative = ("lr", "momentum", "damping", "weight_decay", "tolerance")
+    chooses_matrix = "fisher"
 
     def __init__(
         self,
@@ -81,14 +82,6 @@ class NaturalGradient(OutputsOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["fisher"] not in MATRICES:
-            raise ValueError(
-                f"NaturalGradient: fisher must be one of {', '.join(MATRICES)}, got {group['fisher']!r}"
-            )
-        if group["max_cg_iterations"] < 1:
-            raise ValueError(
-                f"NaturalGradient: max_cg_iterations must be at least 1, got {group['max_cg_iterations']}"
-            )
         if group["max_kl"] is not None:
             check_at_least_zero("NaturalGradient", "max_kl", group["max_kl"])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import eye
@@ -72,27 +74,26 @@ class SaddleFree(Direction):
     """-|B|^{-1} g: the eigenvalues of the Hessian by magnitude, so that saddles repel.
 
     Source: Dauphin, Pascanu, Gulcehre, Cho, Ganguli, Bengio (2014), Identifying and attacking the saddle
-        point
-    problem in high-dimensional non-convex optimization, algorithm 1.
+        point problem in high-dimensional non-convex optimization, algorithm 1.
 
     Args:
         subspace: None for the whole Hessian; or the size of the Krylov subspace of the gradient in which the
             step is taken, which needs so many products with it.
-        damping: the least magnitude of an eigenvalue, relative to the largest.
     """
 
     needs_hessian = True
     scales_itself = True
 
-    def __init__(self, subspace: int | None = None, damping: float = 1e-8):
-        self._subspace, self._damping = subspace, damping
+    def __init__(self, subspace: int | None = None):
+        self._subspace = subspace
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         g = point.gradient
+        rounding = float(np.finfo(g.dtype).eps)  # relative to the largest, less is noise
         if self._subspace is None:
             values, vectors = linalg.eigh(objective.hessian(point))
             magnitude = values.abs()
-            floor = (self._damping * magnitude.amax()).clamp(min=1e-300 if g.itemsize > 4 else 1e-30)
+            floor = (rounding * magnitude.amax()).clamp(min=float(np.finfo(g.dtype).tiny))
             return -(vectors @ ((vectors.T @ g) / magnitude.maximum(floor)))
         lanczos = Lanczos(objective.hessian_operator(point), g)
         for size in lanczos:
@@ -100,5 +101,5 @@ class SaddleFree(Direction):
                 break
         ritz_values, ritz_vectors = lanczos.eigen()
         sizes = abs(ritz_values)
-        sizes = sizes.clip(min=max(self._damping * sizes.max(), 1e-30))
+        sizes = sizes.clip(min=max(rounding * sizes.max(), float(np.finfo(g.dtype).tiny)))
         return lanczos.combine(-ritz_vectors @ (lanczos.start_norm * ritz_vectors[0] / sizes))

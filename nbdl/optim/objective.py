@@ -162,9 +162,9 @@ class Objective:
 class RecordedHessian(LinearOperator):
     """The Hessian by gradients that are on the tape: a product is one more pass backward.
 
-    That pass costs one to three gradients. Forward over reverse evaluates the function, its gradient and the
-    tangents of both for every product, which costs four to seven:
-    ``examples/benchmarks/curvature_products.py`` measures it.
+    That pass has at most twice the operations of a gradient. Forward over reverse evaluates the function, its
+    gradient and the tangents of both for every product, which is three times as many:
+    ``examples/benchmarks/curvature_products.py`` measures both.
 
     Args:
         objective: counts the products.

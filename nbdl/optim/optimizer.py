@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbdl.autograd.engine import reset_gradient
+from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import enable_grad, mode
 from nbdl.autograd.tape import mark_changed
-from nbdl.autograd.tensor import Handle, Hooks, Tensor
+from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import Formula
 from nbdl.formula.dtypes import is_floating

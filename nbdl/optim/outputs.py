@@ -45,6 +45,7 @@ class OutputsOptimizer(Optimizer):
     """
 
     not_negative: tuple[str, ...] = ("lr", "damping")
+    chooses_matrix: str | None = None  # the setting that names one of MATRICES
 
     def __init__(
         self, params: Iterable[Any], loss: Callable[[Tensor, Any], Tensor], defaults: dict[str, Any]
@@ -60,6 +61,12 @@ class OutputsOptimizer(Optimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         for name in self.not_negative:
             check_at_least_zero(type(self).__name__, name, group[name])
+        label, choice = type(self).__name__, self.chooses_matrix
+        if choice is not None and group[choice] not in MATRICES:
+            raise ValueError(f"{label}: {choice} must be one of {', '.join(MATRICES)}, got {group[choice]!r}")
+        products = group.get("max_cg_iterations", 1)
+        if products < 1:
+            raise ValueError(f"{label}: max_cg_iterations must be at least 1, got {products}")
 
     @property
     def trained(self) -> list[Tensor]:

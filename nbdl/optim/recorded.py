@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from nbdl.autograd import engine
+from nbdl.autograd import engine, forward_ad
 from nbdl.autograd.modes import enable_grad
+from nbdl.autograd.tape import Dual
 from nbdl.autograd.tensor import Tensor
 
 
@@ -45,6 +47,22 @@ def gradients_of(
         value, leaves, retain_graph=retain_graph, create_graph=create_graph, materialize_grads=True
     )
     return [gradient for gradient in found if gradient is not None]
+
+
+@contextmanager
+def along(leaves: Sequence[Tensor], tangents: Sequence[Tensor]) -> Iterator[int]:
+    """Let leaves move along tangents: what is computed of them carries its derivative; gives the level.
+
+    The leaves carry the tangents themselves, since whoever computes with them knows only these tensors.
+    """
+    with forward_ad.dual_level() as level:
+        for leaf, tangent in zip(leaves, tangents, strict=True):
+            leaf.dual = Dual(level, leaf.detach(), tangent)
+        try:
+            yield level
+        finally:
+            for leaf in leaves:
+                leaf.dual = None
 
 
 class Linearized:

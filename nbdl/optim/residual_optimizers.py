@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ from nbdl.optim.gauss_newton import GaussNewtonIteration, LevenbergMarquardtIter
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import check_at_least_zero
 from nbdl.optim.residuals import LOSSES
-from nbdl.optim.result import OptimizeResult
+from nbdl.optim.result import OptimizeResult, Status, ending
 from nbdl.optim.second_order import ClosureOptimizer, limits
 from nbdl.optim.vectors import Layout, fetch, moved
 
@@ -81,20 +82,27 @@ class LevenbergMarquardt(ClosureOptimizer):
         objective = ResidualObjective(label, layout, function, group["loss"], group["f_scale"], bends)
         x = layout.flat([p.detach() for p in params]).clone()
         point = start = objective.differentiate(objective.evaluate(x))
-        count = 0
-        while count < group["max_iter"] and point.optimality > group["tolerance_grad"]:
+        count, status = 0, Status.MAX_ITERATIONS
+        if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
+            status = Status.NON_FINITE
+        while status is Status.MAX_ITERATIONS and count < group["max_iter"]:
+            if point.optimality <= group["tolerance_grad"]:
+                break
             new, length, _ = iteration.iterate(objective, point)
             count += 1
             if new is not point:
                 point = objective.differentiate(new)
+            elif not bends:
+                status = Status.SEARCH_FAILED
             if length <= group["tolerance_change"]:
-                break
+                status = Status.SMALL_STEP
+        if point.optimality <= group["tolerance_grad"]:
+            status = Status.CONVERGED
         place(params, layout, point.x)
         iteration.save(state)
         self.result = OptimizeResult(
-            fun=point.cost, optimality=point.optimality,
-            success=point.optimality <= group["tolerance_grad"],
-            nit=count, nfev=objective.nfev, njev=objective.njev,
+            fun=point.cost, optimality=point.optimality, **ending(status), nit=count, nfev=objective.nfev,
+            njev=objective.njev,
         )  # fmt: skip
         return start.cost
 
@@ -147,6 +155,7 @@ class StochasticLBFGS(ClosureOptimizer):
         memory.load(state)
         old = objective.evaluate(objective.start)
         if not old.is_finite:
+            self.result = OptimizeResult(fun=old.value, **ending(Status.NON_FINITE), nfev=1, njev=1)
             return objective.first_loss
         new = objective.evaluate(moved(old.x, -group["lr"], memory.multiply(old.gradient)))
         if new.is_finite:
@@ -156,6 +165,8 @@ class StochasticLBFGS(ClosureOptimizer):
             curvature, length = fetch(dot(s, y), dot(s, s))
             if curvature > 1e-10 * length:
                 memory.push(old, damped)
-        objective.place(new.x if new.is_finite else old.x)
+        status, end = (Status.STEPPED, new) if new.is_finite else (Status.SEARCH_FAILED, old)
+        objective.place(end.x)
         memory.save(state)
+        self.result = OptimizeResult(fun=end.value, **ending(status), nfev=2, njev=2)
         return objective.first_loss

@@ -9,7 +9,10 @@ from typing import Any
 
 
 class Status(enum.IntEnum):
-    """Why a method stopped. Where SciPy's ``minimize`` has a number for it, it is that number."""
+    """Why a method stopped. Where SciPy's ``minimize`` has a number for it, it is that number.
+
+    Methods for mini-batches take one step at a time, and look for no end: ``STEPPED``.
+    """
 
     CONVERGED = 0
     MAX_ITERATIONS = 1
@@ -19,12 +22,13 @@ class Status(enum.IntEnum):
     UNBOUNDED = 5
     SMALL_CHANGE = 6
     SMALL_STEP = 7
+    STEPPED = 8
     STOPPED = 99
 
     @property
     def success(self) -> bool:
-        """Whether a stationary point was found as exactly as it was asked for."""
-        return self in (Status.CONVERGED, Status.SMALL_CHANGE, Status.SMALL_STEP)
+        """Whether a stationary point was found as exactly as it was asked for, or the one step was taken."""
+        return self in (Status.CONVERGED, Status.SMALL_CHANGE, Status.SMALL_STEP, Status.STEPPED)
 
 
 MESSAGES = {
@@ -37,8 +41,15 @@ MESSAGES = {
     Status.UNBOUNDED: "The function seems to be unbounded from below.",
     Status.SMALL_CHANGE: "The relative reduction of the function is as small as asked for.",
     Status.SMALL_STEP: "The step is as small as asked for.",
+    Status.STEPPED: "A step was taken.",
     Status.STOPPED: "The callback stopped the iteration.",
 }
+
+
+def ending(status: Status, note: str = "") -> dict[str, Any]:
+    """Status, message and success as entries of an :class:`OptimizeResult`."""
+    message = " ".join(filter(None, (MESSAGES[status], note)))
+    return {"success": status.success, "status": status, "message": message}
 
 
 class OptimizeResult(dict):

@@ -15,7 +15,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.optim.closure import ClosureObjective
 from nbdl.optim.iteration import Limits, Method, run
-from nbdl.optim.methods import METHODS
+from nbdl.optim.methods import METHODS, options_of
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
 from nbdl.optim.result import OptimizeResult
 from nbdl.optim.vectors import Layout
@@ -64,6 +64,18 @@ class ClosureOptimizer(Optimizer):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no run")
 
+    def iterate(
+        self, method: Method, objective: ClosureObjective, group: dict[str, Any], state: dict[str, Any]
+    ) -> Any:
+        """Iterate a method; the parameters get the best point, and ``result`` tells how it ended."""
+        method.load(state)
+        ends = Limits(group["tolerance_grad"], 0.0, group["tolerance_change"], group["max_iter"])
+        outcome = run(method, objective, objective.evaluate(objective.start), ends)
+        objective.place(outcome.point.x)
+        method.save(state)
+        self.result = OptimizeResult(fun=outcome.point.value, **outcome.report(objective))
+        return objective.first_loss
+
 
 def limits(max_iter: int, tolerance_grad: float, tolerance_change: float) -> dict[str, float]:
     """The settings that say when a step is over."""
@@ -73,39 +85,40 @@ def limits(max_iter: int, tolerance_grad: float, tolerance_change: float) -> dic
 
 
 class _Iterated(ClosureOptimizer):
-    """An optimizer over a method of :mod:`nbdl.optim.methods`.
+    """An optimizer over a method of :mod:`nbdl.optim.methods`, whose options are its settings, too.
 
     Args:
         params: parameters.
-        method: its name.
-        max_iter: iterations a step.
+        max_iter: iterations a step; default: ``iterations``.
         tolerance_grad: stop when no element of the gradient is larger.
         tolerance_change: stop when no parameter changes by more; 0: not tested.
         options: of the method.
+
+    Attributes:
+        method: its name.
+        iterations: the default of ``max_iter``.
     """
+
+    method: str
+    iterations = 1
 
     def __init__(
         self,
         params: Iterable[Any],
-        method: str,
-        max_iter: int,
-        tolerance_grad: float,
-        tolerance_change: float,
+        max_iter: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 0.0,
         **options: Any,
     ):
-        self._method: Method = METHODS[method](**options)
-        super().__init__(params, {**options, **limits(max_iter, tolerance_grad, tolerance_change)})
+        settings = options_of(type(self).__name__, self.method, options)
+        self._method: Method = METHODS[self.method](**settings)
+        ends = limits(self.iterations if max_iter is None else max_iter, tolerance_grad, tolerance_change)
+        super().__init__(params, {**settings, **ends})
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
-        method = self._method
-        method.load(state)
-        objective = ClosureObjective(type(self).__name__, self.parameters, closure, method.needs_hessian)
-        ends = Limits(group["tolerance_grad"], 0.0, group["tolerance_change"], group["max_iter"])
-        outcome = run(method, objective, objective.evaluate(objective.start), ends)
-        objective.place(outcome.point.x)
-        method.save(state)
-        self.result = OptimizeResult(fun=outcome.point.value, **outcome.report(objective))
-        return objective.first_loss
+        label, records = type(self).__name__, self._method.needs_hessian
+        objective = ClosureObjective(label, self.parameters, closure, records)
+        return self.iterate(self._method, objective, group, state)
 
 
 class BFGS(_Iterated):
@@ -136,18 +149,14 @@ class BFGS(_Iterated):
         True
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 20,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        line_search: Any = "more-thuente",
-        formula: str = "bfgs",
-    ):
+    method = "bfgs"
+    iterations = 20
+
+    def __init__(self, params: Iterable[Any], *ends: Any, formula: str = "bfgs", **options: Any):
         if formula not in ("bfgs", "dfp"):
             raise ValueError(f"BFGS: formula must be 'bfgs' or 'dfp', got {formula!r}")
-        super().__init__(params, formula, max_iter, tolerance_grad, tolerance_change, line_search=line_search)
+        self.method = formula
+        super().__init__(params, *ends, **options)
 
 
 class NonlinearCG(_Iterated):
@@ -164,18 +173,8 @@ class NonlinearCG(_Iterated):
         line_search: as for :class:`BFGS`.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 20,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        beta: str = "pr+",
-        line_search: Any = "more-thuente",
-    ):
-        super().__init__(
-            params, "cg", max_iter, tolerance_grad, tolerance_change, beta=beta, line_search=line_search
-        )
+    method = "cg"
+    iterations = 20
 
 
 class Newton(_Iterated):
@@ -202,17 +201,7 @@ class Newton(_Iterated):
         True
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 1,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        line_search: Any = "more-thuente",
-    ):
-        super().__init__(
-            params, "newton", max_iter, tolerance_grad, tolerance_change, line_search=line_search
-        )
+    method = "newton"
 
 
 class NewtonCG(_Iterated):
@@ -229,19 +218,7 @@ class NewtonCG(_Iterated):
         line_search: as for :class:`BFGS`.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 1,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        max_cg_iterations: int | None = None,
-        line_search: Any = "more-thuente",
-    ):
-        super().__init__(
-            params, "newton-cg", max_iter, tolerance_grad, tolerance_change,
-            max_cg_iterations=max_cg_iterations, line_search=line_search,
-        )  # fmt: skip
+    method = "newton-cg"
 
 
 class SaddleFreeNewton(_Iterated):
@@ -261,19 +238,7 @@ class SaddleFreeNewton(_Iterated):
         non-convex optimization, algorithm 1.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 1,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        subspace: int | None = None,
-        line_search: Any = "more-thuente",
-    ):
-        super().__init__(
-            params, "saddle-free-newton", max_iter, tolerance_grad, tolerance_change,
-            subspace=subspace, line_search=line_search,
-        )  # fmt: skip
+    method = "saddle-free-newton"
 
 
 class TrustRegion(_Iterated):
@@ -300,25 +265,13 @@ class TrustRegion(_Iterated):
         "cauchy": "trust-cauchy",
     }  # fmt: skip
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 1,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        subproblem: str = "steihaug",
-        initial_trust_radius: float = 1.0,
-        max_trust_radius: float = 1e10,
-        eta: float = 0.15,
-    ):
+    def __init__(self, params: Iterable[Any], *ends: Any, subproblem: str = "steihaug", **options: Any):
         if subproblem not in self._METHODS:
             raise ValueError(
                 f"TrustRegion: subproblem must be one of {', '.join(self._METHODS)}, got {subproblem!r}"
             )
-        super().__init__(
-            params, self._METHODS[subproblem], max_iter, tolerance_grad, tolerance_change,
-            initial_trust_radius=initial_trust_radius, max_trust_radius=max_trust_radius, eta=eta,
-        )  # fmt: skip
+        self.method = self._METHODS[subproblem]
+        super().__init__(params, *ends, **options)
 
 
 class ARC(_Iterated):
@@ -337,14 +290,4 @@ class ARC(_Iterated):
         part I, algorithm 2.1.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        max_iter: int = 1,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 0.0,
-        initial_weight: float = 1.0,
-    ):
-        super().__init__(
-            params, "arc", max_iter, tolerance_grad, tolerance_change, initial_weight=initial_weight
-        )
+    method = "arc"

@@ -10,7 +10,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, pow, sqrt
 from nbdl.linalg import eigh, qr
-from nbdl.optim.elementwise import ParameterwiseOptimizer, compute, overwrite, sign_of, zeros_state
+from nbdl.optim.elementwise import ParameterwiseOptimizer, compute, overwrite, rates, sign_of, zeros_state
 from nbdl.optim.shampoo import check_frequency, gram, multiply_along, shape_with_axes
 
 
@@ -86,11 +86,10 @@ class SOAP(ParameterwiseOptimizer):
         check_frequency("SOAP", "precondition_frequency", group["precondition_frequency"])
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
-        beta1, beta2 = group["betas"]
-        shampoo_beta = group["shampoo_beta"] if group["shampoo_beta"] >= 0 else beta2
+        shampoo_beta = group["shampoo_beta"] if group["shampoo_beta"] >= 0 else group["betas"][1]
         return {
-            "lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"],
-            "decay": group["weight_decay"], "sign": sign_of(group), "shampoo_beta": shampoo_beta, "plus": 1.0,
+            **rates(group), "decay": group["weight_decay"], "sign": sign_of(group),
+            "shampoo_beta": shampoo_beta, "plus": 1.0,
         }  # fmt: skip
 
     def update_parameter(

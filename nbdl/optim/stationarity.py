@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import arange
@@ -10,7 +12,6 @@ from nbdl.optim.objective import Objective, Point
 from nbdl.optim.vectors import fetch
 
 SINGULAR = "The Hessian is singular: this need not be a minimum."
-_ROUNDING = 1e-8  # of the largest eigenvalue
 _LANCZOS_STEPS = 30
 
 
@@ -27,9 +28,10 @@ def negative_curvature(objective: Objective, point: Point, dense: bool) -> tuple
         The pair; else what is to be said of the Hessian, which may be nothing.
     """
     least, largest, vector = _dense(objective, point) if dense else _estimated(objective, point)
-    if least < -_ROUNDING * largest:
+    noise = float(np.finfo(point.x.dtype).eps) ** 0.5 * largest
+    if least < -noise:
         return least, vector
-    return SINGULAR if dense and least <= _ROUNDING * largest else ""
+    return SINGULAR if least <= noise else ""  # an estimate is never below the least eigenvalue
 
 
 def _dense(objective: Objective, point: Point) -> tuple[float, float, Tensor]:

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from nbdl.utils.loop import Callback, Run, fit
     from nbdl.utils.model_summary import summary
     from nbdl.utils.timing import bench, compare
+    from nbdl.utils.warming import warmup
 
 __all__ = [
     "Callback", "Run", "bench", "callbacks", "checkpoint", "compare", "convexity", "data", "fit", "metrics",
     "summary",
     "tensorboard",
+    "warmup",
 ]  # fmt: skip
 
 # Everything is loaded when it is first used: workers of data loaders start often, and need little of it.
@@ -23,6 +25,7 @@ _HOMES = {
     "Callback": "loop", "Run": "loop", "fit": "loop",
     "summary": "model_summary",
     "bench": "timing", "compare": "timing",
+    "warmup": "warming",
 }  # fmt: skip
 
 

@@ -74,6 +74,7 @@ def fit(
 
     Raises:
         TypeError: ``batches`` is an iterator, which would be empty from the second epoch on.
+        ValueError: ``epochs`` or ``start`` is negative.
 
     Example:
         >>> import nbdl
@@ -91,6 +92,9 @@ def fit(
     """
     if iter(batches) is batches and epochs - start > 1:
         raise TypeError(f"fit: batches must be iterable more than once, got {type(batches).__name__}")
+    for name, value in (("epochs", epochs), ("start", start)):
+        if value < 0:
+            raise ValueError(f"fit: {name} must be 0 or more, got {value}")
     run = Run(start, epochs, len(batches) if isinstance(batches, Sized) else None)
     try:
         _call(callbacks, "on_start", run)

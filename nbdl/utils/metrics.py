@@ -10,7 +10,8 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula.dtypes import FLOAT64, INT64, get_default_dtype
-from nbdl.ops.creation import as_tensor, ones_like, zeros
+from nbdl.ops.creation import as_tensor, zeros
+from nbdl.ops.new_like import ones_like
 
 
 def accuracy(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:

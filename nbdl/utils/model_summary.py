@@ -10,6 +10,7 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.func.tree import flatten
+from nbdl.nn.module import Module
 from nbdl.utils.flops import flops
 from nbdl.utils.observer import Call, observing
 from nbdl.utils.text import as_table, with_unit
@@ -23,7 +24,7 @@ class LayerSummary:
         name: dotted name in the model; empty for the model itself.
         kind: its class.
         depth: how many modules it is inside of.
-        parameters: elements of its own parameters, without those of modules inside.
+        parameters: elements of its parameters, without those of modules inside that were called, too.
         output_shapes: of the tensors that it returned.
         output_bytes: of them together.
         flops: multiplications and additions of products in it and in modules inside (see
@@ -49,7 +50,7 @@ class ModelSummary:
         trainable: those of them that require gradients.
         parameter_bytes: of parameters and buffers.
         input_bytes: of the input.
-        output_bytes: of the results of all modules without modules inside, which a backward pass may need.
+        output_bytes: of the results of all modules that called no module, which a backward pass may need.
         flops: multiplications and additions of products in one forward pass.
     """
 
@@ -80,7 +81,7 @@ class ModelSummary:
         )
 
 
-def summary(model: Any, *inputs: Any, **kwargs: Any) -> ModelSummary:
+def summary(model: Module, *inputs: Any, **kwargs: Any) -> ModelSummary:
     """Run a model once, without gradients and in eval mode, and describe it.
 
     Args:
@@ -91,6 +92,9 @@ def summary(model: Any, *inputs: Any, **kwargs: Any) -> ModelSummary:
     Returns:
         Figures for each layer and the whole; ``str()`` of it is a table.
 
+    Raises:
+        TypeError: ``model`` is no module.
+
     Example:
         >>> import nbdl
         >>> from nbdl.utils import summary
@@ -98,6 +102,8 @@ def summary(model: Any, *inputs: Any, **kwargs: Any) -> ModelSummary:
         >>> found.parameters, found.flops, found.layers[0].output_shapes
         (15, 48, [(2, 3)])
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"summary: model must be a module, got {type(model).__name__}")
     layers: list[LayerSummary] = []
     running: list[LayerSummary] = []
 
@@ -107,8 +113,7 @@ def summary(model: Any, *inputs: Any, **kwargs: Any) -> ModelSummary:
             layer.flops += amount
 
     def enter(module: Any, name: str) -> None:
-        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-        layer = LayerSummary(name, type(module).__name__, len(running), own)
+        layer = LayerSummary(name, type(module).__name__, len(running), 0)
         layers.append(layer)
         running.append(layer)
 
@@ -130,17 +135,30 @@ def summary(model: Any, *inputs: Any, **kwargs: Any) -> ModelSummary:
         stack.enter_context(observing(count))
         model.eval()
         model(*inputs, **kwargs)
+    _count_parameters(model, layers)
     parameters = list(model.parameters())
-    innermost = {name for name, module in model.named_modules() if not any(True for _ in module.children())}
+    depths = [*(layer.depth for layer in layers), 0]
     return ModelSummary(
         layers,
         sum(parameter.numel() for parameter in parameters),
         sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         sum(tensor.nbytes for tensor in (*parameters, *model.buffers())),
         sum(tensor.nbytes for tensor in _tensors((inputs, kwargs))),
-        sum(layer.output_bytes for layer in layers if layer.name in innermost),
+        sum(layer.output_bytes for k, layer in enumerate(layers) if depths[k + 1] <= layer.depth),
         layers[0].flops,
     )
+
+
+def _count_parameters(model: Module, layers: list[LayerSummary]) -> None:
+    """Count the parameters of each module where it was called, else where the module that holds it was."""
+    own: dict[str, int] = {layer.name: 0 for layer in layers}
+    for name, module in model.named_modules():
+        home = name
+        while home not in own:
+            home = home.rpartition(".")[0]
+        own[home] += sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    for layer in layers:
+        layer.parameters = own[layer.name]
 
 
 def _restore(training: dict[Any, bool]) -> None:

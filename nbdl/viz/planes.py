@@ -158,4 +158,7 @@ def draw_surface(xs: np.ndarray, ys: np.ndarray, values: np.ndarray, ax: Any, cm
     if ax is None:
         ax = pyplot().figure(layout="constrained").add_subplot(projection="3d")
     ax.plot_surface(xs, ys, values, cmap=cmap, rcount=len(xs), ccount=len(xs), linewidth=0)
+    ax.set_box_aspect(None, zoom=0.85)  # layouts leave no room for the labels of three axes
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.labelpad = 8
     return ax

@@ -9,6 +9,7 @@ import pytest
 
 import nbdl
 from nbdl.autograd import forward_ad as fwd
+from nbdl.utils.observer import observing
 
 
 def vector(*values):
@@ -25,6 +26,24 @@ def test_tangents_follow_the_computation():
         assert fwd.unpack_dual(dual.detach()).tangent is None
     np.testing.assert_allclose(primal.numpy(), np.exp([1, 2]) * [1, 2])
     np.testing.assert_allclose(tangent.numpy(), np.exp([1, 2]) * [1, 2] * [1, 10])
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_rules_that_read_outputs_find_them_with_their_tangents(changes):
+    # (tanh x)'' = -2 t (1 - t^2): the derivative reads t, which is at hand unless it was changed in place.
+    x, v, calls = vector(0.3, -1.0), vector(1.0, 1.0), []
+    with observing(lambda call: calls.append(call.primitive.label)), fwd.dual_level():
+        leaf = fwd.make_dual(x.clone().requires_grad_(), v)
+        y = leaf.tanh()
+        z = y.sum()
+        if changes:
+            with nbdl.no_grad():
+                y.zero_()
+        (slope,) = nbdl.autograd.grad(z, leaf, create_graph=True)
+        bend = fwd.unpack_dual(slope).tangent
+    t = np.tanh([0.3, -1.0])
+    np.testing.assert_allclose(bend.detach().numpy(), -2 * t * (1 - t * t), rtol=1e-12)
+    assert calls.count("tanh") == (2 if changes else 1)
 
 
 def test_tangents_end_with_their_level():

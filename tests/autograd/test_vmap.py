@@ -150,6 +150,9 @@ def transforms(lib: Any) -> dict[str, Callable[..., Any]]:
             {"x": x, "y": [w[:, 0]]}
         )["a"],
         "in place": lambda x, w: v(lambda x: x.clone().mul_(2).add_(w[:, 0]))(x),
+        "in place in a window": lambda x, w: v(
+            lambda x: (y := x * 1, y.as_strided((2,), (2,), 0).mul_(w[0]))[0]
+        )(x),
         "in place in grad": lambda x, w: v(func.grad(lambda x: (x * 1).mul_(x).sum()))(x),
     }
 
@@ -289,6 +292,11 @@ ERRORS: dict[str, tuple[Callable[..., Any], type[Exception], str]] = {
     "item": (lambda: vmap(lambda x: x * x.sum().item())(X), RuntimeError, "vmap"),
     "bool": (lambda: vmap(lambda x: x if x.sum() > 0 else -x)(X), RuntimeError, "vmap"),
     "numpy": (lambda: vmap(lambda x: nbdl.tensor(x.numpy()))(X), RuntimeError, "vmap"),
+    "window on a copy": (
+        lambda: vmap(lambda x: x.as_strided((2,), (1,)))(X[:, :2]),
+        RuntimeError,
+        "as_strided: the tensor must be contiguous, .* with all examples",
+    ),
     "in place": (lambda: vmap(lambda x: nbdl.zeros(3).add_(x))(X), RuntimeError, "inplace arithmetic"),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import numbers, seeded
+from compat.common import numbers, seeded
 
 
 def vae(torch: Any) -> list[float]:

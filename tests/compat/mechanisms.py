@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from common import integers, numbers, seeded
+from compat.common import integers, numbers, seeded
 
 
 def lbfgs_fit(torch: Any) -> list[float]:

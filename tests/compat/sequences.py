@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from common import integers, numbers, seeded
+from compat.common import integers, numbers, seeded
 
 
 def lstm_language_model(torch: Any) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import integers, numbers, seeded
+from compat.common import integers, numbers, seeded
 
 
 def mlp_with_scheduler(torch: Any) -> list[float]:

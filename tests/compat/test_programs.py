@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from compat import generative, mechanisms, sequences, supervised
 
 import nbdl
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import generative
-import mechanisms
-import sequences
-import supervised
 
 PROGRAMS = [p for module in (supervised, sequences, generative, mechanisms) for p in module.PROGRAMS]
 

@@ -106,7 +106,8 @@ def test_only_cheap_ones_run_inside_of_the_kernel() -> None:
 
 def test_parts_follow_when_operands_are_replaced() -> None:
     with nbdl.use_backend("numpy"), nbdl.no_grad():
-        report = nbdl.compile(lambda x: F.conv2d(x, tensor(4, 3, 3, 3)).relu()).program(tensor(2, 3, 6, 6))
+        weight = tensor(4, 3, 3, 3)
+        report = nbdl.compile(lambda x: F.conv2d(x, weight).relu()).program(tensor(2, 3, 6, 6))
     (operation,) = report.improved.operations
     assert isinstance(operation, Operation)
     old, new = operation.inputs[0].buffer, operation.inputs[1].buffer

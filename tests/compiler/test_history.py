@@ -12,12 +12,6 @@ from nbdl import nn
 from nbdl.compiler import RecordingError
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
-    with nbdl.use_backend(request.param):
-        yield request.param
-
-
 def values(*shape: int, seed: int = 0) -> nbdl.Tensor:
     return nbdl.tensor(np.random.default_rng(seed).normal(size=shape))
 

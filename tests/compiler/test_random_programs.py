@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
-
 import pytest
+from compiler.random_programs import compare, compare_backward_outside
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbdl
 from nbdl.compiler import PASSES
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from random_programs import compare, compare_backward_outside
 
 CODE = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
 MANY = settings(max_examples=450, deadline=None, derandomize=True)

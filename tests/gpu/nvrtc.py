@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from nbdl import config
 
 REMEDY = "pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12"
 
@@ -60,7 +65,7 @@ def _library(path: Path) -> ctypes.CDLL:
 
 
 def compile_source(toolkit: Toolkit, source: str, architecture: str) -> Compiled:
-    """Compile CUDA C.
+    """Compile CUDA C, or find what came of the same text before.
 
     Args:
         toolkit: the compiler.
@@ -70,6 +75,22 @@ def compile_source(toolkit: Toolkit, source: str, architecture: str) -> Compiled
     Raises:
         RuntimeError: the source is wrong; the message is the compiler's.
     """
+    size = toolkit.library.stat().st_size  # another release of the compiler
+    text = "\0".join([source, architecture, toolkit.library.name, str(size), Path(__file__).read_text()])
+    folder = config.cache_dir() / "nvrtc"
+    known = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if known.exists():
+        log, _, code = known.read_bytes().partition(b"\0")
+        return Compiled(code, log.decode())
+    made = _compile(toolkit, source, architecture)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        file.write(made.log.encode() + b"\0" + made.code)
+    os.replace(file.name, known)  # at once, whoever else makes it
+    return made
+
+
+def _compile(toolkit: Toolkit, source: str, architecture: str) -> Compiled:
     library = _library(toolkit.library)
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))

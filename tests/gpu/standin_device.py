@@ -1,12 +1,14 @@
-"""The device of the stand-in for CuPy: fenced memory, streams that work at once, and what is counted."""
+"""The device of the stand-in for CuPy: fenced memory, streams that work at once or are captured."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,14 @@ _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Counters:
-    """What happened since `reset`: kernels launched, and times that the host waited for the device."""
+    """What happened since `reset`: kernels and graphs launched, and how often the host waited."""
 
     launches = 0
+    graphs = 0
     synchronisations = 0
 
     def reset(self) -> None:
-        self.launches = self.synchronisations = 0
+        self.launches = self.graphs = self.synchronisations = 0
 
 
 counters = Counters()
@@ -38,7 +41,7 @@ class Memory:
     """Bytes that end at an unreadable page; what is between them and the pages is watched."""
 
     def __init__(self, size: int):
-        self.device = current_device()
+        self.device, self.pool = current_device(), pool
         span = -(-max(size, 1) // _PAGE) * _PAGE + 2 * _PAGE
         self._map = mmap.mmap(-1, span)
         everything = np.frombuffer(self._map, np.uint8)
@@ -55,15 +58,20 @@ class Memory:
         if not ((self._before == 0xFF).all() and (self._after == 0xFF).all()):
             raise emulator.KernelError(f"a kernel wrote outside its array of {self.bytes.size} bytes")
 
+    @property
+    def ptr(self) -> int:
+        """Address of the first byte."""
+        return self.bytes.ctypes.data
+
 
 class MemoryPointer:
-    """`ndarray.data`."""
+    """`cupy.cuda.MemoryPointer`."""
 
-    def __init__(self, ptr: int, mem: Memory):
-        self.ptr, self.mem = ptr, mem
+    def __init__(self, mem: Memory, offset: int):
+        self.ptr, self.mem = mem.ptr + offset, mem
 
     def __add__(self, offset: int) -> MemoryPointer:
-        return MemoryPointer(self.ptr + offset, self.mem)
+        return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
 
 
 class OutOfMemoryError(MemoryError):
@@ -75,14 +83,23 @@ class OutOfMemoryError(MemoryError):
 
 
 class MemoryPool:
-    """`cupy.get_default_memory_pool()`: counts blocks of 512 bytes by device, and keeps freed ones."""
+    """`cupy.cuda.MemoryPool`: counts blocks of 512 bytes by device, and keeps freed ones."""
 
     def __init__(self) -> None:
+        self.was_trimmed = False
         self._used = [0] * DEVICES
         self._kept = [0] * DEVICES
         self._limits = [0] * DEVICES
 
-    def allocate(self, memory: Memory) -> None:
+    def malloc(self, size: int) -> MemoryPointer:
+        if self is pool and is_capturing():
+            raise CUDARuntimeError("memory of the default pool is allocated while a stream is captured")
+        memory = Memory(size)
+        memory.pool = self
+        self._allocate(memory)
+        return MemoryPointer(memory, 0)
+
+    def _allocate(self, memory: Memory) -> None:
         device, size = current_device(), -(-memory.bytes.size // 512) * 512
         total = self.total_bytes()
         if self._kept[device] >= size:
@@ -112,6 +129,7 @@ class MemoryPool:
 
     def free_all_blocks(self, stream: Any = None) -> None:
         self._kept[current_device()] = 0
+        self.was_trimmed = True
 
     def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
         if fraction is not None:
@@ -131,6 +149,22 @@ def current_device() -> int:
 
 
 pool = MemoryPool()
+
+
+def allocate(size: int) -> Memory:
+    """Memory of the allocator in force."""
+    return getattr(_current, "allocator", pool.malloc)(size).mem
+
+
+@contextlib.contextmanager
+def using_allocator(allocator: Callable[[int], MemoryPointer] | None = None) -> Iterator[None]:
+    """`cupy.cuda.using_allocator`."""
+    outer = getattr(_current, "allocator", pool.malloc)
+    _current.allocator = pool.malloc if allocator is None else allocator
+    try:
+        yield
+    finally:
+        _current.allocator = outer
 
 
 class Device:
@@ -161,7 +195,7 @@ class Device:
         return self.id
 
     def synchronize(self) -> None:
-        counters.synchronisations += 1
+        wait("Device.synchronize()")
 
     @property
     def mem_info(self) -> tuple[int, int]:
@@ -188,7 +222,7 @@ class Event:
         return True
 
     def synchronize(self) -> None:
-        counters.synchronisations += 1
+        wait("Event.synchronize()")
 
 
 def get_elapsed_time(start: Event, end: Event) -> float:
@@ -197,8 +231,48 @@ def get_elapsed_time(start: Event, end: Event) -> float:
     return 1e3 * (end.time - start.time)
 
 
+# --------------------------------------------------------------------------------------------------- capture
+def is_capturing() -> bool:
+    """Whether what is issued now is captured."""
+    return get_current_stream().operations is not None
+
+
+def wait(what: str) -> None:
+    """The host waits for the device."""
+    if is_capturing():
+        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while the stream is captured", 900)
+    counters.synchronisations += 1
+
+
+def issue(run: Callable[[], None], memories: Iterable[Memory]) -> None:
+    """Do work now, or note it where the current stream is captured."""
+    operations = get_current_stream().operations
+    if operations is None:
+        run()
+    else:
+        operations.append((run, [(weakref.ref(memory), weakref.ref(memory.pool)) for memory in memories]))
+
+
+class Graph:
+    """`cupy.cuda.Graph`: owns no memory, so what it works on must be kept, or the pool that it came from."""
+
+    def __init__(self, operations: list[Any]):
+        self._operations = operations
+
+    def launch(self, stream: Stream | None = None) -> None:
+        counters.graphs += 1
+        for run, memories in self._operations:
+            for memory, owner in memories:
+                if memory() is None and (owner() in (None, pool) or owner().was_trimmed):
+                    raise CUDARuntimeError("a graph is launched whose memory was freed; keep arrays or pool")
+            run()
+
+    def upload(self, stream: Stream | None = None) -> None:
+        pass
+
+
 class Stream:
-    """`cupy.cuda.Stream`; work is done when it is issued."""
+    """`cupy.cuda.Stream`; work is done when it is issued, or noted while the stream is captured."""
 
     null: Stream
 
@@ -207,7 +281,24 @@ class Stream:
     ):
         self.is_null, self.device_id = null, -1 if null else current_device()
         self.ptr = 0 if null else id(self)
+        self.operations: list[Any] | None = None
         self._outer: list[Stream] = []
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self.is_null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.operations is not None:
+            raise CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed", 401)
+        self.operations = []
+
+    def end_capture(self) -> Graph:
+        operations, self.operations = self.operations, None
+        if operations is None:
+            raise CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed", 401)
+        return Graph(operations)
+
+    def is_capturing(self) -> bool:
+        return self.operations is not None
 
     def use(self) -> Stream:
         _streams()[current_device()] = self
@@ -221,7 +312,7 @@ class Stream:
         self._outer.pop().use()
 
     def synchronize(self) -> None:
-        counters.synchronisations += 1
+        wait("Stream.synchronize()")
 
     @property
     def done(self) -> bool:

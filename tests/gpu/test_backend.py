@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 import pytest
-from gpu import emulator, standin
+from gpu import emulator, standin, standin_names
 from gpu.samples import assert_same
 
 import nbdl
@@ -141,6 +141,13 @@ class TestDevices:
             nbdl.zeros(3).numpy()
 
 
+def test_a_program_is_warmed_up(gpu, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("import nbdl\nassert (nbdl.ones(3) * 7 + 5).device.type == 'cuda'\n")
+    (first,), (second,) = (nbdl.utils.warmup(program, backend="cupy") for _ in range(2))
+    assert (first.kernels > 0, second.kernels) == (True, 0)
+
+
 class TestStandIn:
     """What only the stand-in can see."""
 
@@ -175,6 +182,13 @@ class TestStandIn:
 
 def test_the_stand_in_has_only_names_of_cupy():
     cupy = pytest.importorskip("cupy", reason="compares the stand-in with CuPy, which is not installed")
-    assert not [name for name in standin.NAMES if not hasattr(cupy, name)]
+    assert not [name for name in standin_names.NAMES if not hasattr(cupy, name)]
     methods = [name for name in dir(standin.ndarray) if not name.startswith("_")]
     assert not [name for name in methods if not hasattr(cupy.ndarray, name)]
+    made = standin.make_module().cuda
+    assert not [name for name in vars(made) if name[0] != "_" and not hasattr(cupy.cuda, name)]
+    for kind in (made.Stream, made.Event, made.Graph, made.MemoryPool, made.MemoryPointer):
+        theirs, added = getattr(cupy.cuda, kind.__name__), ("allocate", "operations", "was_trimmed")
+        assert not [
+            name for name in vars(kind) if name[0] != "_" and name not in added and not hasattr(theirs, name)
+        ]

@@ -12,7 +12,7 @@ from nbdl.backend import registry
 from nbdl.backend.windows import window_counts
 from nbdl.ops.attention import Attention, AttentionInput
 from nbdl.ops.normalization import Normalize, NormalizeInput
-from nbdl.ops.pooling import AvgPool, AvgPoolInput, MaxPool, WindowScatter
+from nbdl.ops.pooling import AdaptiveMaxPool, AvgPool, AvgPoolInput, MaxPool, WindowGather, WindowScatter
 from nbdl.ops.scattering import Scatter
 from nbdl.ops.selecting import IndexPut
 from nbdl.ops.solving import LeastSquares
@@ -144,6 +144,25 @@ class TestPooling:
         for name, a in layouts((2, 3, 6), np.float32).items():
             assert_same(MaxPool.of((3,), (2,), (1,), (1,), (3,)), a, label=name)
             assert_same(AvgPool.of((6,), (3,), (2,), (1,), (3,), True, None), a, scale=4, label=name)
+
+    @pytest.mark.parametrize("dtype", [*KINDS, "int32"])
+    @pytest.mark.parametrize(
+        ("size", "counts"), [((7,), (3,)), ((5, 7), (2, 7)), ((3, 4, 5), (2, 1, 3)), ((2,), (5,))]
+    )
+    def test_adaptive_maxima(self, size, counts, dtype, order):
+        kind = dtype if dtype == "int32" else kind_of(dtype)
+        x = (np.random.default_rng(0).standard_normal((2, 3, *size)) * 9).astype(kind)
+        assert_same(AdaptiveMaxPool.of(counts), x)
+
+    def test_adaptive_maxima_of_special_values(self):
+        x = np.array([1, np.nan, np.nan, -np.inf, -np.inf, -np.inf, np.inf, 0, -0.0], np.float32)
+        assert_same(AdaptiveMaxPool.of((3,)), x.reshape(1, 1, 9))
+
+    @pytest.mark.parametrize("dtype", KINDS)
+    def test_elements_of_windows(self, dtype):
+        places = np.random.default_rng(0).integers(0, 20, (2, 3, 2, 4))
+        for x in layouts((2, 3, 4, 5), kind_of(dtype)).values():
+            assert_same(WindowGather.of(), x, places)
 
     def test_nothing(self):
         assert_same(MaxPool.of((2,), (2,), (0,), (1,), (2,)), np.zeros((0, 3, 4), np.float32))

@@ -9,10 +9,12 @@ import pytest
 from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
-from nbdl.backend.cupy import pointwise, reduction, scanning, scattering
+from nbdl.backend.cells import CELLS
+from nbdl.backend.cupy import pointwise, reduction, scanning, scattering, uploading
 from nbdl.backend.cupy.codegen import c_type, headers
 from nbdl.backend.cupy.files import source_of
 from nbdl.backend.cupy.launch import Spec, module_source
+from nbdl.backend.cupy.recurrent import source_of_cell
 from nbdl.backend.loops import row_major
 from nbdl.formula import FUNCTIONS, Formula, dtypes
 from nbdl.formula import functions as f
@@ -121,6 +123,9 @@ def file_sources() -> dict[str, str]:
         found[f"pooling.cu {dtype}"] = module_source(text, headers([kind]))
         text = source_of("random.cu", types | {"real_t": number, "probability_t": "const double*"})
         found[f"random.cu {dtype}"] = module_source(text, headers([kind]))
+        for cell in CELLS if dtype in ("float32", "float64") else ("lstm",):
+            found[f"recurrent.cu {cell} {dtype}"] = module_source(source_of_cell(cell, kind), headers([kind]))
+    found["numbers"] = module_source(uploading.source_of(64), ())
     places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
     for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
         for reduction_kind in ("add", "prod", "amax"):

@@ -75,3 +75,61 @@ def test_lbfgs(search: str | None) -> None:
             return x.detach().cpu().numpy()
 
     np.testing.assert_allclose(solution("cupy", "cuda"), solution("numpy", "cpu"), rtol=1e-8)
+
+
+LOSS = nbdl.nn.MSELoss()
+WHOLE: dict[str, Any] = {
+    "LBFGS": optim.LBFGS,
+    "LBFGSB": optim.LBFGSB,
+    "BFGS": optim.BFGS,
+    "NonlinearCG": optim.NonlinearCG,
+    "Newton": optim.Newton,
+    "NewtonCG": optim.NewtonCG,
+    "SaddleFreeNewton": optim.SaddleFreeNewton,
+    "TrustRegion": optim.TrustRegion,
+    "ARC": optim.ARC,
+    "LevenbergMarquardt": optim.LevenbergMarquardt,
+    "GaussNewton": optim.GaussNewton,
+    "StochasticLBFGS": optim.StochasticLBFGS,
+    "HessianFree": lambda params: optim.HessianFree(params, LOSS),
+    "NaturalGradient": lambda params: optim.NaturalGradient(params, LOSS),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_parameters_on_two_devices(name: str) -> None:
+    params = [nbdl.ones(2, device=device, requires_grad=True) for device in ("cpu", "cuda")]
+
+    def made_and_stepped() -> None:
+        optimizer = WHOLE[name](params)
+        optimizer.step(lambda: (params[0], params[0].detach()))
+
+    with pytest.raises(RuntimeError, match=f"{name}.*same device, but found cpu and cuda"):
+        made_and_stepped()
+
+
+def test_minimize_refuses_two_devices() -> None:
+    start = tuple(nbdl.ones(2, device=device) for device in ("cpu", "cuda"))
+    with pytest.raises(RuntimeError, match=r"minimize: .*same device, but found cpu and cuda"):
+        optim.minimize(lambda xs: (xs[0] * xs[0]).sum(), start)
+
+
+@pytest.mark.parametrize("bounds", [None, (-0.5, 0.25)])
+def test_lbfgsb(bounds: tuple[float, float] | None) -> None:
+    def solution(backend: str, device: str) -> np.ndarray:
+        with nbdl.use_backend(backend):
+            x, y = (nbdl.zeros(3, dtype=nbdl.float64, device=device, requires_grad=True) for _ in range(2))
+            optimizer = optim.LBFGSB([{"params": [x], "bounds": bounds}, {"params": [y], "lr": 0.1}])
+
+            def closure() -> nbdl.Tensor:
+                optimizer.zero_grad()
+                loss = ((x - 1) ** 2 + (y - x) ** 4 + x * y).sum()
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+            assert optimizer.result is not None
+            assert optimizer.result.success
+            return np.concatenate([p.detach().cpu().numpy() for p in (x, y)])
+
+    np.testing.assert_allclose(solution("cupy", "cuda"), solution("numpy", "cpu"), rtol=1e-7, atol=1e-9)

@@ -13,7 +13,8 @@ from nbdl.backend.cupy import reduction
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.reduction import IDENTITY, ArgReduce, Reduce
+from nbdl.ops.extrema import ArgReduce
+from nbdl.ops.reduction import IDENTITY, Reduce
 from nbdl.ops.scanning import Scan
 
 pytestmark = pytest.mark.usefixtures("gpu")

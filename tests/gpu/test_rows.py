@@ -10,8 +10,8 @@ from gpu.samples import SPECIAL, assert_same, layouts, on_device
 import nbdl
 from nbdl.backend import registry
 from nbdl.formula import dtypes
+from nbdl.ops.drawing import RandomBernoulli, RandomIntegers, RandomNormal, RandomUniform
 from nbdl.ops.dropout import Dropout
-from nbdl.ops.random import RandomBernoulli, RandomIntegers, RandomNormal, RandomUniform
 from nbdl.ops.softmax import (
     CrossEntropy,
     CrossEntropyInput,

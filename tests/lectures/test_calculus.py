@@ -100,6 +100,13 @@ def test_worked_graph():
     assert [trace.adjoint for trace in traces] == pytest.approx([5.5, 2 - cos5, 1, 1, -1, 1, 1])
 
 
+def test_operations_on_the_worked_graph():
+    alone, forward, reverse = autodiff.worked_counts().values()
+    assert alone == 5  # ln, times, sin, plus, minus
+    assert forward == 2 * 2 * alone  # a tangent beside each value, for each input
+    assert alone < reverse < forward
+
+
 def test_cheaper_mode():
     wide, square, tall = autodiff.cost(60, 1, 16), autodiff.cost(8, 8, 16), autodiff.cost(1, 60, 16)
     assert wide.reverse < wide.forward / 20
@@ -126,7 +133,10 @@ def test_differences_truncate_and_round():
 
 
 def test_worked_numerical_gradient():
-    assert [f"{slope:.1f}" for slope in gradient_checking.worked_differences()] == ["-2.5", "0.6", "0.0"]
+    W = nbdl.tensor(gradient_checking.WORKED_WEIGHTS)
+    found = gradient_checking.numerical_gradient(gradient_checking.worked_loss, W, h=1e-4)
+    assert (found[0, 0].item(), found[1, 1].item(), found[2, 0].item()) == pytest.approx((-2.5, 0.6, 0.0))
+    assert (found - nbdl.func.grad(gradient_checking.worked_loss)(W)).abs().max().item() < 1e-9
 
 
 def test_numerical_gradient_of_a_classifier():

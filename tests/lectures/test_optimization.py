@@ -30,6 +30,15 @@ def test_only_what_is_not_convex_is_refuted():
     assert [name for name, _, tangent in functions if tangent == "refuted"] == ["x_1 x_2", "sum sin x"]
 
 
+def test_a_minimum_in_a_box():
+    inside, corner = convexity.constrained(3.0, 500), convexity.constrained(1.0, 500)
+    assert inside.x.tolist() == pytest.approx([21 / 11, 2 / 11])  # where the gradient is 0
+    assert inside.slope < 1e-6
+    assert corner.x.tolist() == pytest.approx([1, 1 / 3])  # the bound of x_1, and 6 x_2 = 3 - x_1
+    assert corner.slope > 1
+    assert min(inside.least, corner.least) > -1e-6
+
+
 def test_the_function_falls_exactly_along_descent_directions():
     rows = convexity.slope_and_change()
     assert sum(product < 0 for _, product, _ in rows) == 3

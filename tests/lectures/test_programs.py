@@ -67,6 +67,25 @@ def test_what_a_lesson_prints(tmp_path, capsys, monkeypatch):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+def test_a_wrong_backend_in_the_environment_is_refused_in_one_line(capsys, monkeypatch):
+    """The backend of the process is chosen already, so its message is what is looked at."""
+
+    def get_backend():
+        raise ValueError("NBDL_BACKEND: unknown backend 'x'\nBackends here:")
+
+    monkeypatch.setattr(nbdl, "get_backend", get_backend)
+    with pytest.raises(SystemExit, match="2"):
+        lecture.run(show, "A test.", [])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("error: NBDL_BACKEND: unknown backend 'x'")
+
+
+def test_pictures_that_cannot_be_written_are_refused_in_one_line(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib draws: pip install matplotlib")
+    (tmp_path / "line.png").mkdir()
+    with pytest.raises(SystemExit, match=r"line\.png: Is a directory$"):
+        lecture.run(show, "A test.", ["--backend", "numpy", "--out", str(tmp_path)])
+
+
 REFUSALS = [
     (("--backend", "fortran"), "unknown backend 'fortran'; there are numpy, numba, cupy"),
     (("--out", "/nowhere/at/all"), "--out: there is no folder /nowhere/at"),

@@ -91,10 +91,11 @@ def test_information():
 
 
 def test_matching_pairs_have_the_gradient_output_minus_target():
-    rows = losses.matching_pairs()
-    for _, _, gradient, difference in rows[:3]:
+    squared, absolute, *others = losses.matching_pairs()
+    for _, _, gradient, difference in (squared, *others[:2]):
         assert gradient == pytest.approx(difference)
-    for _, _, gradient, difference in rows[3:]:
+    assert absolute[2:] == (-1, squared[3])  # the sign of output - target
+    for _, _, gradient, difference in others[2:]:
         assert abs(gradient) < 1e-3 * abs(difference)
 
 

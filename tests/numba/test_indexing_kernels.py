@@ -13,10 +13,11 @@ from nbdl.backend import registry
 from nbdl.backend.numba import indexing, joining, lines, threads
 from nbdl.backend.numba.backend import PLANNERS
 from nbdl.ops.copying import ViewScatter
-from nbdl.ops.joining import Concatenate, Pad
+from nbdl.ops.joining import Concatenate
+from nbdl.ops.padding import Pad
 from nbdl.ops.scattering import Gather, Scatter
 from nbdl.ops.selecting import Index, IndexPut, take_rows
-from nbdl.ops.shape import Diagonal, Slice
+from nbdl.ops.views import Diagonal, Slice
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
 ADD = IndexPut.of((0,), True)

@@ -12,7 +12,8 @@ pytest.importorskip("numba")
 from nbdl.backend import registry
 from nbdl.backend.numba import lines, reduction, sorting, threads
 from nbdl.backend.numba.backend import PLANNERS
-from nbdl.ops.reduction import IDENTITY, ArgReduce, Reduce
+from nbdl.ops.extrema import ArgReduce
+from nbdl.ops.reduction import IDENTITY, Reduce
 from nbdl.ops.scanning import ArgScan, LinearScan, Scan
 from nbdl.ops.sorting import Argsort, ArgTopK, SearchSorted
 

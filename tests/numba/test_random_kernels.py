@@ -17,8 +17,8 @@ from nbdl.backend.numba import random as planners
 from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu.random import CHUNK
 from nbdl.nn import functional as F
+from nbdl.ops.drawing import RandomBernoulli, RandomIntegers, RandomNormal, RandomUniform
 from nbdl.ops.dropout import Dropout
-from nbdl.ops.random import RandomBernoulli, RandomIntegers, RandomNormal, RandomUniform
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)

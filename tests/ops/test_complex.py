@@ -46,6 +46,25 @@ FUNCTIONS: dict[str, Any] = {
     "cat": lambda lib, z: lib.cat((z, z.flip(0))) * lib.stack((z, z)).reshape(-1),
     "real times complex": lambda lib, z: z.abs() * z,
     "cast": lambda lib, z: z.real.to(lib.complex128) * z,
+    "power of itself": lambda lib, z: z**z + 2**z + lib.pow(z.abs(), z) + lib.float_power(z, 2),
+    "sigmoid": lambda lib, z: z.sigmoid() + lib.nn.functional.softsign(z),
+    "logsumexp": lambda lib, z: z.reshape(2, 2).logsumexp(1) + z.logsumexp(0),
+    "variance": lambda lib, z: lib.complex(z.var(), z.reshape(2, 2).std(1)) * lib.var_mean(z)[1],
+    "norms": lambda lib, z: z.norm() + lib.norm(z.reshape(2, 2), "nuc") + z.norm(3),
+    "distances": lambda lib, z: (
+        lib.nn.functional.pairwise_distance(z.reshape(2, 2), z[:2]) + lib.nn.functional.l1_loss(z, z * 1j)
+    ),
+    "normalize": lambda lib, z: lib.nn.functional.normalize(z.reshape(2, 2)),
+    "rms_norm": lambda lib, z: lib.nn.functional.rms_norm(z, (4,), z.cos()),
+    "conv1d": lambda lib, z: lib.nn.functional.conv1d(z.reshape(1, 1, 4), z[:2].reshape(1, 1, 2), z[:1]),
+    "conv_transpose1d": lambda lib, z: lib.nn.functional.conv_transpose1d(
+        z.reshape(1, 2, 2), z.exp().reshape(2, 1, 2), z[:1], stride=2
+    ),
+    "istft": lambda lib, z: lib.istft(
+        z.expand(3, 4).T, 4, 2, window=z.abs(), onesided=False, return_complex=True
+    ),
+    "istft of real": lambda lib, z: lib.istft(z.expand(3, 4).T, 4, 2, window=z.abs(), onesided=False),
+    "isclose": lambda lib, z: lib.isclose(z, z + 1e-9j) | lib.isclose(z, z * 1.1),
     "isreal": lambda lib, z: lib.isreal(z),
     "equal": lambda lib, z: (z == z) & (z != 1),
 }
@@ -70,7 +89,7 @@ def test_values_and_gradients_are_those_of_torch(name: str, backend: str) -> Non
         np.testing.assert_allclose(mine.grad.numpy(), gradient, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("isreal", "equal")])
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("isclose", "isreal", "equal")])
 def test_derivatives_are_differences(name: str) -> None:
     def function(x: Any) -> Any:
         out = FUNCTIONS[name](nbdl, nbdl.view_as_complex(x))
@@ -79,6 +98,27 @@ def test_derivatives_are_differences(name: str) -> None:
     pairs = nbdl.tensor(np.stack([Z.real + 0.1, Z.imag], -1), requires_grad=True)
     gradcheck(function, pairs, check_forward_ad=True)
     gradgradcheck(function, pairs)
+
+
+def test_power_of_zero() -> None:
+    base = nbdl.tensor([0j, 0j, 2], requires_grad=True)
+    exponent = nbdl.tensor([1 + 0j, 2 - 1j, 0], requires_grad=True)
+    power = base**exponent
+    power.real.sum().backward()
+    assert power.tolist() == [0, 0, 1]
+    assert base.grad.tolist() == [1, 0, 0]
+    np.testing.assert_allclose(exponent.grad.numpy(), [0, 0, math.log(2)], rtol=1e-6)
+
+
+def test_random_numbers() -> None:
+    z = nbdl.randn(4000, dtype="complex64")
+    assert z.dtype == np.complex64
+    assert abs(z.var().item() - 1) < 0.1
+    assert abs(z.real.var().item() - 0.5) < 0.05
+    u = nbdl.rand_like(nbdl.zeros(2000, dtype="complex128"))
+    assert u.dtype == np.complex128
+    for part in (u.real, u.imag):
+        assert 0 <= part.min().item() < 0.1 < 0.9 < part.max().item() < 1
 
 
 def test_no_slope_at_the_origin() -> None:

@@ -89,6 +89,16 @@ def test_in_place(name: str) -> None:
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "complex64"])
+def test_float_power_is_double(dtype: str) -> None:
+    x = nbdl.tensor([1, 2, 3], dtype=dtype)
+    for power in (nbdl.float_power(x, 2), nbdl.float_power(x, x.abs()), nbdl.float_power(3, x)):
+        assert power.dtype == (np.complex128 if dtype == "complex64" else np.float64)
+    x = nbdl.tensor([1.0, 2.0], requires_grad=True)
+    x.float_power(2).sum().backward()
+    assert x.grad.dtype == np.float32 and x.grad.tolist() == [2, 4]
+
+
 def test_views_in_place_share_memory() -> None:
     base = nbdl.arange(6).reshape(2, 3).clone()
     row = base[0]
@@ -229,6 +239,29 @@ def test_windows_on_memory() -> None:
     assert x.data[3:].storage_offset() == 3 or x.data[3:].view_of is not None
 
 
+RANGES: dict[str, Any] = {
+    "arange": lambda lib: lib.arange(0.5, 4.5, 1.5, dtype=lib.int64),
+    "arange down": lambda lib: lib.arange(0.0, -8.001, -4, dtype=lib.int64),
+    "arange of tensors": lambda lib: lib.arange(lib.tensor(1), lib.tensor(4)),
+    "arange of floating tensors": lambda lib: lib.arange(lib.tensor(1.5), 4),
+    "linspace": lambda lib: lib.linspace(4.3, -3, 10, dtype=lib.int64),
+    "linspace of tensors": lambda lib: lib.linspace(lib.tensor(4.5), lib.tensor(-3), 4, dtype=lib.float64),
+    "logspace": lambda lib: lib.logspace(0, 1.2, 2, dtype=lib.int64),
+    "logspace of tensors": lambda lib: lib.logspace(4.3, lib.tensor(1.0), 3, 2.0, dtype=lib.float64),
+    "triu_indices": lambda lib: lib.triu_indices(2, 3, dtype=lib.int32),
+    "tril_indices": lambda lib: lib.tril_indices(2, 3, -1),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges(name: str, backend: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    found, expected = RANGES[name](nbdl).numpy(), RANGES[name](torch).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
 def test_making_and_asking() -> None:
     assert nbdl.range(1, 2, 0.5).tolist() == [1, 1.5, 2]
     assert nbdl.scalar_tensor(3).dtype == np.float32
@@ -316,6 +349,20 @@ ERRORS = {
     "gradient": (lambda x: nbdl.gradient(x[:1]), RuntimeError, "at least edge_order"),
     "hsplit": (lambda x: x.hsplit(3), RuntimeError, "not divisible by the split_size 3"),
     "dsplit": (lambda x: x.dsplit(1), RuntimeError, "requires a tensor with at least 3 dimension"),
+    "arange": (lambda x: nbdl.arange(0, math.inf), RuntimeError, "unsupported range"),
+    "cov, weights": (
+        lambda x: x.cov(aweights=-nbdl.ones(x.shape[1], dtype="float64")),
+        RuntimeError,
+        "cov: aweights cannot be negative",
+    ),
+    "gradient, twice": (lambda x: nbdl.gradient(x, dim=(0, 0)), RuntimeError, "appears multiple times"),
+    "hstack": (lambda x: nbdl.hstack([]), RuntimeError, "hstack: expected a non-empty sequence"),
+    "isclose": (lambda x: x.isclose(x, atol=-1), RuntimeError, "atol must be greater than or equal to zero"),
+    "masked_fill": (lambda x: x.masked_fill(x > 0, 1j), RuntimeError, "cannot be stored as float64"),
+    "narrow": (lambda x: x.narrow(0, 9, 0), IndexError, "narrow: start out of range"),
+    "narrow of a number": (lambda x: x[0, 0].narrow(0, 0, 1), RuntimeError, "narrow: .* 0-dim tensor"),
+    "rot90": (lambda x: x[0].rot90(), RuntimeError, "expected total dims >= 2"),
+    "unbind": (lambda x: x[0, 0].unbind(), IndexError, "unbind: .* tensor has no dimensions"),
     "as_strided": (lambda x: x.as_strided((3,), (6,)), RuntimeError, "reach element 12 of a tensor with 12"),
     "as_strided, view": (lambda x: x.T.as_strided((3,), (1,)), RuntimeError, "must be contiguous"),
     "unfold": (lambda x: x.unfold(0, 4, 1), RuntimeError, "maximum size for tensor at dimension 0 is 3"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nbdl
-from nbdl.ops.joining import pad, pad_constant
+from nbdl.ops.padding import pad, pad_constant
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 4))

@@ -177,6 +177,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "cross, axis": (lambda lib, a, b: lib.linalg.cross(a, b, dim=0), A, A[::-1]),
     "diagonal": (lambda lib, x: lib.linalg.diagonal(x, offset=1), BATCH),
     "vander": (lambda lib, x: lib.linalg.vander(x, N=4), BATCH[0]),
+    "vander of a number": (lambda lib, x: lib.linalg.vander(x[0, 0], N=3), PAIR[0]),
     "vecdot": (lambda lib, a, b: lib.linalg.vecdot(a, b, dim=0), A, A[::-1]),
     "cond": (lambda lib, x: lib.linalg.cond(x), BATCH),
     "cond, -2": (lambda lib, x: lib.linalg.cond(x, -2), MANY),
@@ -334,6 +335,34 @@ def test_least_squares_outputs() -> None:
     np.testing.assert_allclose(deficient.solution.numpy(), np.linalg.pinv(SINGULAR) @ B, atol=1e-13)
 
 
+# Results without elements, or without slope: a backward pass goes through them all the same.
+CONSTANTS: dict[str, Any] = {
+    "gather": lambda lib, x: x.gather(0, lib.zeros(0, 3, dtype=lib.int64)),
+    "gather, other rank": lambda lib, x: x.gather(0, lib.zeros(0, dtype=lib.int64)),
+    "sort": lambda lib, x: x[:0].sort().values,
+    "power": lambda lib, x: lib.linalg.matrix_power(x, 0),
+    "powers": lambda lib, x: lib.linalg.matrix_power(x.expand(2, 3, 3), 0),
+    "residuals": lambda lib, x: lib.linalg.lstsq(x, x).residuals,
+    "residuals, wide": lambda lib, x: lib.linalg.lstsq(x[:2], x[:2], driver="gelsd").residuals,
+    "lu_solve": lambda lib, x: lib.linalg.lu_solve(*lib.linalg.lu_factor(x), x[:0], left=False),
+    "pdist": lambda lib, x: lib.nn.functional.pdist(x, 0.0),
+    "norm": lambda lib, x: lib.linalg.vector_norm(x, 0),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_have_a_history(name: str, backend: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x, twin = nbdl.tensor(PAIR[0], requires_grad=True), torch.tensor(PAIR[0], requires_grad=True)
+    found, expected = CONSTANTS[name](nbdl, x), CONSTANTS[name](torch, twin)
+    assert tuple(found.shape) == tuple(expected.shape)
+    np.testing.assert_array_equal(found.detach().numpy(), expected.detach().numpy())
+    assert found.requires_grad and expected.requires_grad
+    found.sum().backward()
+    assert x.grad.tolist() == np.zeros((3, 3)).tolist()
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("is_hermitian", [False, True])
 def test_symmetric_factors(is_hermitian: bool) -> None:
@@ -412,6 +441,7 @@ ERRORS = {
     "cross": (lambda x: linalg.cross(x[:, :2], x[:, :2]), RuntimeError, "must have length 3"),
     "multi_dot": (lambda x: linalg.multi_dot([x]), RuntimeError, "expected at least 2 tensors"),
     "vander": (lambda x: linalg.vander(x, N=1), RuntimeError, "N must be greater than 1"),
+    "vander of one": (lambda x: linalg.vander(x[0, :1]), RuntimeError, "N must be greater than 1, got 1"),
     "complete": (
         lambda x: linalg.qr(x.requires_grad_()[:, :2], "complete").Q.sum().backward(),
         RuntimeError,

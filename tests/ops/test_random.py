@@ -254,7 +254,7 @@ def test_filling_cuts_off_the_history() -> None:
 
 
 ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "rand, size": (lambda: nbdl.rand(-1), RuntimeError, r"rand: sizes must not be negative, got \[-1\]"),
+    "rand, size": (lambda: nbdl.rand(-1), RuntimeError, r"rand: .* negative dimension -1"),
     "rand, float size": (lambda: nbdl.rand(1.5), TypeError, "rand: sizes must be integers"),
     "rand, dtype": (
         lambda: nbdl.rand(2, dtype="int64"),

@@ -20,6 +20,7 @@ LOSSES = {
 }
 MATRICES = {
     "Hessian": curvature.Hessian,
+    "Hessian, forward": lambda source: curvature.Hessian(source, 7, outer_strategy="forward-mode"),
     "GGN": curvature.GGN,
     "Fisher": curvature.Fisher,
     "MonteCarloFisher": lambda source: curvature.MonteCarloFisher(source, n_samples=3, seed=5),
@@ -59,7 +60,7 @@ def pieces(risk):
 def expected(kind, risk, x, y):
     """The matrix by whole Jacobians and Hessians of nbdl.func, which finite differences check elsewhere."""
     theta, outputs_at = pieces(risk)
-    if kind == "Hessian":
+    if kind.startswith("Hessian"):
         return nbdl.func.hessian(lambda t: risk.loss(outputs_at(t, x), y))(theta).numpy()
     jac = nbdl.func.jacrev(lambda t: outputs_at(t, x))(theta).numpy()  # (7, 3, n)
     outputs = outputs_at(theta, x).detach()
@@ -89,7 +90,7 @@ def loss_rows(risk, name):
 @pytest.mark.parametrize("loader", [False, True], ids=["pair", "loader"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("kind", ["Hessian", "GGN", "Fisher", "EmpiricalFisher"])
+@pytest.mark.parametrize("kind", ["Hessian", "Hessian, forward", "GGN", "Fisher", "EmpiricalFisher"])
 def test_against_whole_matrices(kind, name, reduction, loader):
     risk, x, y = risk_of(name, reduction, loader)
     risk.loss_rows = loss_rows(risk, name)
@@ -235,6 +236,22 @@ def test_a_product_costs_at_most_four_gradients():
         assert count(lambda matrix=matrix: matrix @ v) <= 2 * gradient
         matrix = kind(loader)
         assert count(lambda matrix=matrix: matrix @ v) <= 3 * gradient
+    for source in (single, loader):
+        forward = curvature.Hessian(source, outer_strategy="forward-mode")
+        assert count(lambda forward=forward: forward @ v) <= 4 * gradient
+
+
+def test_forward_mode_leaves_the_parameters_as_they_were():
+    risk, *_ = risk_of("cross-entropy")
+    v = nbdl.ones(risk.layout.size, dtype=nbdl.float64)
+    curvature.Hessian(risk, outer_strategy="forward-mode") @ v
+    assert all(p.dual is None and p.grad is None and p.is_leaf for p in risk.params)
+    risk.loss = lambda outputs, targets: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        curvature.Hessian(risk, outer_strategy="forward-mode") @ v
+    assert all(p.dual is None for p in risk.params)
+    with pytest.raises(ValueError, match="'reverse-mode' or 'forward-mode', got 'fwd'"):
+        curvature.Hessian(risk, outer_strategy="fwd")
 
 
 # --------------------------------------------------------------------------------------- blocks and memory

@@ -322,3 +322,24 @@ def test_bad_input(name):
     error, message, call = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("n", [9, 17, 40])
+def test_sums_do_not_depend_on_where_vectors_lie(n, backend):
+    # Loops over arrays that lie close behind each other may take another way through the same code.
+    random, found = np.random.default_rng(0), set()
+    values = [random.standard_normal(n) for _ in range(4)]
+    execute = registry.cpu or registry.select()
+    for _ in range(100):
+        memory, start, rows = np.empty(8 * (n + 40)), 0, {}
+        for k in random.permutation(6):
+            start += random.integers(0, 40)
+            rows[k] = memory[start : start + n]
+            start += n
+        for k, value in enumerate(values):
+            rows[k][:] = value
+        sums = np.zeros(()), np.zeros(())
+        operands = [rows[4], rows[5], *sums, *[rows[k] for k in range(4)]]
+        execute.overwrite(RememberPair.of(), [operands], (0, 1, 2, 3))
+        found.add(tuple(x.tobytes() for x in (*sums, execute.execute(SlopeAndSize.of(), [rows[0], rows[1]]))))
+    assert len(found) == 1

@@ -10,6 +10,8 @@ import pytest
 import nbdl
 from nbdl import nn, optim
 from nbdl.optim import curvature
+from nbdl.optim.curvature.matrices import squared_gradients
+from nbdl.optim.hessian_free import _is_slow, _Step
 
 
 def problem(dtype=nbdl.float64, layers=None):
@@ -30,6 +32,9 @@ MAKE = {
     ),
     "HessianFree": lambda model, **kw: optim.HessianFree(
         kw.pop("params", model.parameters()), nn.CrossEntropyLoss(), weight_decay=1e-3, **kw
+    ),
+    "HessianFree preconditioned": lambda model, **kw: optim.HessianFree(
+        kw.pop("params", model.parameters()), nn.CrossEntropyLoss(), preconditioner=0.75, **kw
     ),
     "KFAC": lambda model, **kw: optim.KFAC(model, nn.CrossEntropyLoss(), fisher="exact", **kw),
     "KFAC sparing": lambda model, **kw: optim.KFAC(
@@ -197,6 +202,103 @@ def test_hessian_free_keeps_the_parameters_where_no_step_helps():
     assert optimizer.result.damping > 0.1
 
 
+def test_hessian_free_models_what_the_paper_says():
+    # The damped matrix by hand: B + damping I + damping mu J^T J / N of the hidden states.
+    nbdl.manual_seed(0)
+    first, second = nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
+    params = [*first.parameters(), *second.parameters()]
+    x, y = nbdl.randn(9, 3, dtype=nbdl.float64), nbdl.randn(9, 2, dtype=nbdl.float64)
+    damping, mu = 0.3, 2.0
+    optimizer = optim.HessianFree(
+        params, nn.MSELoss(), damping=damping, preconditioner=0.75, structural_damping=mu
+    )
+
+    def closure():
+        hidden = first(x).tanh()
+        return second(hidden), y, hidden
+
+    risk = curvature.Risk(lambda x: second(first(x).tanh()), nn.MSELoss(), (x, y), params)
+    matrix, gradient = curvature.GGN(risk).to_dense().numpy(), risk.gradient().numpy()
+    source = curvature.Risk(lambda x: first(x).tanh(), nn.MSELoss(), (x, y), params)
+    jacobian = curvature.Jacobian(source).to_dense().numpy()
+    damped = matrix + damping * (np.eye(len(matrix)) + mu * jacobian.T @ jacobian / 9)
+    before = risk.value().item()
+    optimizer.step(closure)
+    step = optimizer.state[params[0]]["last_step"].numpy()
+
+    def model(p, b):
+        return gradient @ p + p @ b @ p / 2
+
+    best = model(-np.linalg.solve(damped, gradient), damped)
+    assert best <= model(step, damped) <= 0.99 * best
+    with nbdl.no_grad():
+        after = risk.value().item()
+    assert optimizer.result.ratio == pytest.approx((after - before) / model(step, matrix), rel=1e-9)
+
+
+def test_the_estimate_of_the_preconditioner():
+    model, x, y = problem()
+    for rows, count, tolerance in ((1, 1, 1e-12), (12, 3000, 0.2)):  # one example: exact
+        risk = curvature.Risk(model, nn.CrossEntropyLoss(), (x[:rows], y[:rows]))
+        expected = curvature.EmpiricalFisher(risk).diagonal().numpy()
+        found = squared_gradients(risk, count, nbdl.Generator().manual_seed(0)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-15)
+
+
+def test_a_preconditioner_saves_products():
+    r = np.random.default_rng(0)
+    features = r.standard_normal((60, 12)) * 10.0 ** np.linspace(-2, 1, 12)
+    x, y = nbdl.tensor(features), nbdl.tensor((r.random(60) < 0.5).astype(float)).unsqueeze(1)
+
+    def products(alpha):
+        model = nn.Linear(12, 1, bias=False).double()
+        with nbdl.no_grad():
+            model.weight.zero_()
+        optimizer = optim.HessianFree(
+            model.parameters(), nn.BCEWithLogitsLoss(), damping=1e-4, preconditioner=alpha
+        )
+        count = 0
+        for _ in range(6):
+            optimizer.step(lambda: (model(x), y))
+            count += optimizer.result.nhev
+        return count
+
+    assert products(0.75) < 0.8 * products(0.0)
+
+
+def test_conjugate_gradients_stop_and_go_back_as_the_paper_says():
+    # Section 4.4: less than 10 * 5e-4 of the value was gained in the last 10 iterations (a tenth, later).
+    steady = [-float(k) for k in range(40)]
+    assert not any(_is_slow(steady[:k]) for k in range(1, 40))
+    stuck = [*steady, *[-39.0 - 1e-3 * k for k in range(12)]]
+    assert next(k for k in range(1, 52) if _is_slow(stuck[:k])) == 50
+    long = [-float(min(k, 300)) for k in range(340)]
+    assert next(k for k in range(1, 340) if _is_slow(long[:k])) > 325
+    # Section 4.6: back from the last candidate while the loss falls.
+    losses = {0: 1.0, 1: 5.0, 2: 2.0, 3: 3.0, 4: 4.0}
+    step = object.__new__(_Step)
+    step._value = lambda candidate, length: losses[candidate]
+    assert step._lowest([(k, -float(k)) for k in losses]) == ((2, -2.0), 2.0)
+
+
+def test_structural_damping_keeps_the_states_of_a_recurrent_network():
+    nbdl.manual_seed(1)
+    network, out = nn.RNN(2, 6), nn.Linear(6, 1)
+    params = [*network.parameters(), *out.parameters()]
+    x = nbdl.randn(5, 16, 2)
+    y = x[0, :, :1]  # the first input, after five steps
+
+    def closure():
+        states, _ = network(x)
+        return out(states[-1]), y, states.transpose(0, 1)
+
+    optimizer = optim.HessianFree(
+        params, nn.MSELoss(), structural_damping=0.1, preconditioner=0.75, max_cg_iterations=30
+    )
+    losses = [optimizer.step(closure).item() for _ in range(12)]
+    assert losses[-1] < 0.1 * losses[0]
+
+
 MODEL = nn.Linear(2, 2)
 LOSS = nn.MSELoss()
 
@@ -222,6 +324,24 @@ WRONG = {
     "no closure": (lambda: optim.HessianFree(MODEL.parameters(), LOSS).step(), TypeError, "needs a closure"),
     "no pair": (
         lambda: optim.HessianFree(MODEL.parameters(), LOSS).step(lambda: nbdl.ones(2)), TypeError, "a pair",
+    ),
+    "no states": (
+        lambda: optim.HessianFree(MODEL.parameters(), LOSS, structural_damping=1.0).step(
+            lambda: (nbdl.ones(2), nbdl.ones(2))
+        ),
+        TypeError, r"\(outputs, targets, states\)",
+    ),
+    "structural": (
+        lambda: optim.HessianFree(MODEL.parameters(), LOSS, damping=0.0, structural_damping=1.0), ValueError,
+        "structural_damping needs a damping above 0",
+    ),
+    "undamped": (
+        lambda: optim.HessianFree(MODEL.parameters(), LOSS, damping=0.0, preconditioner=0.75), ValueError,
+        "preconditioner needs a damping above 0",
+    ),
+    "preconditioner": (
+        lambda: optim.HessianFree(MODEL.parameters(), LOSS, preconditioner=-1.0),
+        ValueError, "preconditioner",
     ),
     "model": (lambda: optim.KFAC([nbdl.ones(2)], LOSS), TypeError, "model must be a module"),
     "layers": (lambda: optim.KFAC(nn.Bilinear(2, 2, 2), LOSS), ValueError, "no layer"),

@@ -11,21 +11,29 @@ from pathlib import Path
 import pytest
 
 import nbdl
-from nbdl import nn, optim
+from nbdl import config, nn, optim
+from nbdl.optim.methods import METHODS as METHOD_NAMES
 
-METHODS = ["SGD", "Adam", "LAMB", "Adafactor", "Muon"]
+METHODS = ["SGD", "Adam", "LAMB", "Adafactor", "Muon", "Shampoo"]
 LOSS = nn.CrossEntropyLoss()
 # Second order: what makes the optimizer, and what its closure does.
 SECOND_ORDER = {
     "LBFGS": (lambda model: optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe"), "backward"),
     "BFGS": (lambda model: optim.BFGS(model.parameters()), "backward"),
+    "LBFGSB": (
+        lambda model: optim.LBFGSB([{"params": [p], "bounds": (-0.3, 0.4)} for p in model.parameters()]),
+        "backward",
+    ),
     "NewtonCG": (lambda model: optim.NewtonCG(model.parameters(), max_iter=2), "loss"),
     "TrustRegion": (lambda model: optim.TrustRegion(model.parameters(), max_iter=2), "loss"),
     "NaturalGradient": (
         lambda model: optim.NaturalGradient(model.parameters(), LOSS, fisher="mc"),
         "outputs",
     ),
-    "HessianFree": (lambda model: optim.HessianFree(model.parameters(), LOSS), "outputs"),
+    "HessianFree": (
+        lambda model: optim.HessianFree(model.parameters(), LOSS, preconditioner=0.75),
+        "outputs",
+    ),
     "KFAC": (lambda model: optim.KFAC(model, LOSS, fisher="mc"), "outputs"),
 }
 
@@ -78,14 +86,39 @@ def trained_in_second_order(name: str) -> str:
     return digest.hexdigest()
 
 
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def threads(request):
+    before = nbdl.get_num_threads()
+    nbdl.set_num_threads(request.param)
+    yield request.param
+    nbdl.set_num_threads(before)
+    config.NUM_THREADS.set(None)  # back to what the environment says
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_reruns_are_bit_equal(name, backend):
+def test_reruns_are_bit_equal(name, backend, threads):
     assert trained(name) == trained(name)
 
 
 @pytest.mark.parametrize("name", SECOND_ORDER)
-def test_second_order_reruns_are_bit_equal(name, backend):
+def test_second_order_reruns_are_bit_equal(name, backend, threads):
     assert trained_in_second_order(name) == trained_in_second_order(name)
+
+
+@pytest.mark.parametrize("method", [*METHOD_NAMES, "l-bfgs-b"])
+def test_minimize_gives_the_same_bits(method, backend, threads):
+    # 70 variables: work that is shared among threads has blocks that do not depend on their number.
+    def rosenbrock(x):
+        return (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+
+    def run():
+        bounds = [(-1.5, 0.9)] * 70 if method == "l-bfgs-b" else None
+        found = optim.minimize(
+            rosenbrock, [-1.2, 1.0] * 35, method=method, bounds=bounds, options={"maxiter": 8}
+        )
+        return found.x.tobytes(), found.nfev, found.nhev
+
+    assert run() == run()
 
 
 def test_random_estimates_follow_the_seed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -19,18 +20,45 @@ def test_it_writes_its_report(tmp_path):
         sys.executable,
         str(PROGRAM),
         "--methods",
-        "bfgs,levenberg-marquardt",
+        "bfgs,levenberg-marquardt,l-bfgs-b,levenberg-marquardt-b",
         "--problems",
-        "Beale,Wood",
+        "Beale,Wood,HS 2,HS 110",
+        "--plot",
+        str(tmp_path / "plot.png"),
     ]
+    pytest.importorskip("matplotlib")
     done = subprocess.run(
         [*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "second_order.json").read_text())["results"]
-    assert set(results) == {"bfgs", "levenberg-marquardt"}
-    assert set(results["bfgs"]) == {"Beale", "Wood"}
-    assert "| bfgs" in (tmp_path / "second_order.md").read_text()
+    assert {method: set(found) for method, found in results.items()} == {
+        "bfgs": {"Beale", "Wood"},
+        "levenberg-marquardt": {"Beale", "Wood"},
+        "l-bfgs-b": {"HS 2", "HS 110"},
+        "levenberg-marquardt-b": {"HS 2"},
+    }
+    text = (tmp_path / "second_order.md").read_text()
+    assert "| bfgs" in text
+    assert "| monkey saddle at 0 " in text
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_claims_that_do_not_hold_are_told(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("scipy.optimize")
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    module = importlib.import_module("second_order")
+    arguments = ["--methods", "bfgs", "--problems", "Beale,Wood", "--out", str(tmp_path)]
+    for name, value, said in (
+        ("MEDIAN_RATIO", 0.1, "bfgs: median ratio"),
+        ("LARGEST_RATIO", 0.1, "bfgs: largest ratio"),
+        ("run_nbdl", lambda *_: module.Run(1.0, 1, ""), "bfgs: did not reach the minimum of Beale, Wood"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            assert module.main(arguments) == 1
+        assert said in capsys.readouterr().err
+    assert module.main(arguments) == 0
 
 
 def test_unknown_names_are_told():
@@ -59,7 +87,7 @@ def test_unknown_names_are_told():
             "curvature_products",
             ["--models", "small mlp", "--repeats", "1"],
             {"small mlp"},
-            "| forward over reverse ",
+            "| Hessian, forward over reverse ",
         ),
     ],
     ids=["digits", "products"],

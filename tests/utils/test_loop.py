@@ -182,6 +182,8 @@ BAD = [
     lambda: callbacks.EarlyStopping(min_delta=-1),
     lambda: callbacks.Checkpoint("file", {}, every=0),
     lambda: callbacks.TensorBoard("folder", every=-1),
+    lambda: fit(len, [[]], epochs=-1),
+    lambda: fit(len, [[]], epochs=1, start=-1),
 ]
 
 

@@ -67,6 +67,25 @@ def test_summary_of_what_is_used_twice_and_frozen():
     assert model.training
 
 
+def test_summary_of_modules_whose_parts_are_not_called():
+    x = nbdl.ones(2, 5, 8)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)  # reads the parameters of its out_proj
+    found = summary(attention, x, x, x)
+    assert [layer.name for layer in found.layers] == [""]
+    assert found.layers[0].parameters == found.parameters == 4 * (8 * 8 + 8)
+    assert found.output_bytes == 4 * (2 * 5 * 8 + 2 * 5 * 5)
+    projections, scores = (
+        4 * 2 * 10 * 8 * 8,
+        2 * 2 * 2 * 2 * 5 * 5 * 4,
+    )  # by two heads
+    assert found.flops == projections + scores
+
+
+def test_only_modules_have_a_summary():
+    with pytest.raises(TypeError, match="summary: model must be a module, got function"):
+        summary(lambda x: x, nbdl.ones(2))
+
+
 def counted(function):
     total = 0
 

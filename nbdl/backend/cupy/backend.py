@@ -1,6 +1,6 @@
 """CupyBackend: the primitives on CuPy arrays.
 
-Formulas, casts, reductions and scans are kernels of this package; matrix products are cuBLAS's; the rest is
+Formulas, casts, reductions and scans are kernels of this package, products NVIDIA's libraries; the rest is
 inherited from the NumPy backend, whose methods are written for any array module.
 """
 
@@ -13,25 +13,28 @@ import numpy as np
 
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.convolution import CupyConvolution
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
-from nbdl.backend.cupy.placing import out_of_memory
+from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
 from nbdl.backend.cupy.pooling import CupyPooling
+from nbdl.backend.cupy.products import CupyProducts
 from nbdl.backend.cupy.random import CupyRandom
+from nbdl.backend.cupy.recurrent import CupyRecurrent
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
 from nbdl.backend.cupy.scanning import plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
 from nbdl.backend.cupy.softmax import CupySoftmax
+from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
-from nbdl.formula import Formula, dtypes
+from nbdl.formula import Formula
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
 
-_ADD = Formula("add", lambda x, y: x + y, 2)
 # Primitives whose kernels take numbers on the host as they are.
 _TAKE_NUMBERS = frozenset((
     "attention", "attention_input", "dropout", "pointwise", "random_bernoulli", "random_integers",
@@ -42,9 +45,12 @@ MAX_PLANS = 4096
 
 class CupyBackend(
     CupyAttention,
+    CupyConvolution,
     CupyNormalization,
     CupyPooling,
+    CupyProducts,
     CupyRandom,
+    CupyRecurrent,
     CupyScattering,
     CupySoftmax,
     NumpyBackend,
@@ -76,12 +82,25 @@ class CupyBackend(
             device = array.device
         if device is None:
             return self._elsewhere(primitive, arrays, out)
-        if primitive.name not in _TAKE_NUMBERS:
+        if not self.takes_numbers(primitive):
             arrays = [self.xp.asarray(array) if type(array) is np.ndarray else array for array in arrays]
         if device.id == self.xp.cuda.runtime.getDevice():
             return self._run(primitive, arrays, out)
         with device:
             return self._run(primitive, arrays, out)
+
+    @property
+    def kernel_count(self) -> int:
+        """How many kernels this process has compiled, or found in CuPy's cache."""
+        return self._kernels.count
+
+    def takes_numbers(self, primitive: Primitive) -> bool:
+        """Whether 0-d NumPy arrays among the operands are handed to kernels by value."""
+        return primitive.name in _TAKE_NUMBERS
+
+    def numbers(self, count: int) -> Numbers:
+        """Places on the device for numbers of the host."""
+        return Numbers(self._kernels, self.xp, count)
 
     def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         if not primitive.has_static_shape:
@@ -139,7 +158,7 @@ class CupyBackend(
     ) -> Any:
         """A formula on broadcast operands, reduced; see :meth:`~nbdl.backend.numpy.NumpyBackend.reduce`."""
         if out is not None:
-            inputs = tuple([x.copy() if _overlap(x, out) else x for x in inputs])
+            inputs = tuple([x.copy() if overlap(x, out) else x for x in inputs])
         specs = tuple([spec_of(x) for x in inputs])
         out_spec = None if out is None else spec_of(out)
         key = (formula, weak, kind, axes, keepdims, specs, out_spec)
@@ -201,29 +220,6 @@ class CupyBackend(
         out[...] = result
         return out
 
-    def matmul(
-        self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
-    ) -> Any:
-        """``a @ b`` by cuBLAS, bfloat16 in float32; see :meth:`~nbdl.backend.numpy.NumpyBackend.matmul`."""
-        if transpose_a:
-            a = a.swapaxes(-1, -2)
-        if transpose_b:
-            b = b.swapaxes(-1, -2)
-        if dtypes.is_bfloat16(a.dtype):
-            product = self.xp.matmul(self.cast(a, dtype=dtypes.FLOAT32), self.cast(b, dtype=dtypes.FLOAT32))
-            return self.cast(product, dtype=dtypes.bfloat16(), out=out)
-        if out is None:
-            return self.xp.matmul(a, b)
-        if out.flags.c_contiguous and not _overlap(a, out) and not _overlap(b, out):
-            return self.xp.matmul(a, b, out=out)
-        out[...] = self.xp.matmul(a, b)
-        return out
-
-    def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
-        """``x @ weight.T + bias``; see :meth:`~nbdl.backend.numpy.NumpyBackend.linear`."""
-        result = self.matmul(x, weight.T, out=out)
-        return self.pointwise(result, bias[0], formula=_ADD, out=result) if bias else result
-
 
 def _separated(inputs: Sequence[Any], outs: Sequence[Any]) -> tuple[tuple[Any, ...], list[bool]]:
     """Operands that are safe while outputs are written, and which of them share memory with an output.
@@ -233,7 +229,7 @@ def _separated(inputs: Sequence[Any], outs: Sequence[Any]) -> tuple[tuple[Any, .
     """
     separate, is_shared = [], []
     for x in inputs:
-        overlapping = [array for array in outs if _overlap(x, array)]
+        overlapping = [array for array in outs if overlap(x, array)]
         same = all(_window(x) == _window(array) for array in overlapping)
         separate.append(x if same else x.copy())
         is_shared.append(bool(overlapping) and same)
@@ -242,20 +238,3 @@ def _separated(inputs: Sequence[Any], outs: Sequence[Any]) -> tuple[tuple[Any, .
 
 def _window(array: Any) -> tuple[Any, ...]:
     return array.data.ptr, array.shape, array.strides, array.dtype
-
-
-def _overlap(x: Any, y: Any) -> bool:
-    """Whether the ranges of memory that two arrays lie in overlap; a number on the host overlaps nothing."""
-    if isinstance(x, np.ndarray) or not x.size or not y.size:
-        return False
-    (first, end), (other_first, other_end) = _byte_bounds(x), _byte_bounds(y)
-    return first < other_end and other_first < end
-
-
-def _byte_bounds(array: Any) -> tuple[int, int]:
-    """Addresses of the first byte and of the one after the last."""
-    first = last = array.data.ptr
-    for n, stride in zip(array.shape, array.strides, strict=True):
-        first += min(0, (n - 1) * stride)
-        last += max(0, (n - 1) * stride)
-    return first, last + array.itemsize

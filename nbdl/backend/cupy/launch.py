@@ -46,6 +46,11 @@ class Kernels:
         self._xp = xp
         self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._functions)
+
     def get(self, name: str, source: str, headers: tuple[str, ...]) -> Any:
         """The kernel called ``name`` in ``source``, which uses ``headers`` of kernels/cuda."""
         key = (name, source, headers)

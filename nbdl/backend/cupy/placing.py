@@ -6,6 +6,8 @@ import functools
 import re
 from typing import Any
 
+import numpy as np
+
 
 class OutOfMemoryError(RuntimeError):
     """There was no memory left on the GPU; what was computed before is there, and the program may go on."""
@@ -53,10 +55,13 @@ class Placed:
     Args:
         cupy: the module.
         index: number of the device; None for the current one.
+
+    Attributes:
+        index: the same.
     """
 
     def __init__(self, cupy: Any, index: int | None):
-        self._cupy, self._index = cupy, index
+        self._cupy, self.index = cupy, index
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._cupy, name)
@@ -65,9 +70,26 @@ class Placed:
         return functools.partial(self._call, name, value)
 
     def _call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._cupy.cuda.Device(self._index):
+        with self._cupy.cuda.Device(self.index):
             try:
                 return function(*args, **kwargs)
             except MemoryError as error:
                 text = str(error)
             raise out_of_memory(self._cupy, name, text)
+
+
+def overlap(x: Any, y: Any) -> bool:
+    """Whether the ranges of memory that two arrays lie in overlap; a number on the host overlaps nothing."""
+    if isinstance(x, np.ndarray) or not x.size or not y.size:
+        return False
+    (first, end), (other_first, other_end) = _byte_bounds(x), _byte_bounds(y)
+    return first < other_end and other_first < end
+
+
+def _byte_bounds(array: Any) -> tuple[int, int]:
+    """Addresses of the first byte and of the one after the last."""
+    first = last = array.data.ptr
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        first += min(0, (n - 1) * stride)
+        last += max(0, (n - 1) * stride)
+    return first, last + array.itemsize

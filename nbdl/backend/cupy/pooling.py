@@ -41,6 +41,25 @@ class CupyPooling:
         self._pool("max_pool", x.dtype, (self.xp.ascontiguousarray(x), values, places), values.size, axes)
         return delivered((values, places), out)
 
+    def adaptive_max_pool(self, x: Any, *, counts: Sizes, out: Any = None) -> tuple[Any, Any]:
+        """The maxima of windows that cover the input evenly, and where they are."""
+        shape = (*x.shape[:2], *counts)
+        values, places = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
+        ones = (1,) * len(counts)
+        sizes = _axes(x.shape[2:], counts, ones, ones, ones, ones)
+        sizes = tuple([value for k in range(0, len(sizes), 6) for value in sizes[k : k + 2]])
+        operands = self.xp.ascontiguousarray(x), values, places
+        self._pool("adaptive_max_pool", x.dtype, operands, values.size, sizes)
+        return delivered((values, places), out)
+
+    def window_gather(self, x: Any, indices: Any, *, out: Any = None) -> Any:
+        """The elements at flat positions of every plane."""
+        result = self.xp.empty(indices.shape, x.dtype)
+        planes = np.int64(math.prod(x.shape[2:])), np.int64(math.prod(indices.shape[2:]))
+        operands = *map(self.xp.ascontiguousarray, (x, indices)), result
+        self._pool("window_gather", x.dtype, operands, result.size, planes)
+        return delivered(result, out)
+
     def avg_pool(
         self,
         x: Any,

@@ -66,6 +66,7 @@ def _rule(kind: str, dtype: np.dtype[Any]) -> _Rule:
 
 # Columns that are accumulated together when rows are summed: their float64 sums stay in the L1 cache.
 TILE = 256
+_FOLDS = 2  # so many times as many rows as are folded, at least
 
 
 def plan_reduce(
@@ -136,21 +137,27 @@ def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
         for name, dtype, strides in zip(names, types, nest.strides, strict=True)
     )
     rule = _rule(kind, spec.dtype)
-    source = (columns_source if by_columns else rows_source)(
-        formula, rule, operands, len(kept), len(reduced), computed
-    )
+    fold = _fold(nest, operands) if list(groups) == [REDUCED, KEPT] else 1
+    if fold > 1:
+        source = columns_source(formula, rule, operands, 0, 1, computed, folded=True)
+    else:
+        source = (columns_source if by_columns else rows_source)(
+            formula, rule, operands, len(kept), len(reduced), computed
+        )
     name = f"{'sum' if kind == 'mean' else kind}_{formula.name}"
     address = _kernel(name, source, computed, rule.accumulator or spec.dtype)
-    n = nest.dims[last]
+    n = nest.dims[last] * fold
     tiles = -(-n // TILE) if by_columns else 1
     rows = math.prod(nest.dims[loop] for loop in kept) * tiles
     arguments = [n, *[strides[last] for strides in nest.strides]]
-    arguments += [math.prod(nest.dims[loop] for loop in reduced), _bits(scale), tiles]
+    arguments += [-(-math.prod(nest.dims[loop] for loop in reduced) // fold), _bits(scale), tiles]
     for loops in (kept, reduced):
         if len(loops) > 1:
             arguments += [nest.dims[loop] for loop in loops]
         for strides in nest.strides:
-            arguments += [strides[loop] for loop in loops]
+            arguments += [strides[loop] * fold for loop in loops]
+    if fold > 1:
+        arguments += [nest.dims[last], math.prod(nest.dims)]
     work = math.prod(nest.dims) * cost(formula)
     return Plan(
         address,
@@ -160,6 +167,16 @@ def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
         rows=rows,
         tasks=tasks_for(work, rows),
     )
+
+
+def _fold(nest: Any, operands: Sequence[Operand]) -> int:
+    """How many short rows, one behind the other in memory, are added up as if they were one row."""
+    reduced, n = nest.dims
+    for op, strides in zip(operands[:-1], nest.strides, strict=False):
+        if op.pattern != SCALAR and tuple(strides) != (n, 1):
+            return 1
+    fold = max(1, TILE // n)
+    return fold if reduced >= _FOLDS * fold else 1
 
 
 def _bits(value: float) -> int:
@@ -265,9 +282,18 @@ def rows_source(
 
 
 def columns_source(
-    formula: Formula, rule: _Rule, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+    formula: Formula,
+    rule: _Rule,
+    operands: Sequence[Operand],
+    kept: int,
+    reduced: int,
+    computed: np.dtype,
+    folded: bool = False,
 ) -> str:
-    """A kernel whose innermost loop is kept: rows are added up, a tile of columns at a time."""
+    """A kernel whose innermost loop is kept: rows are added up, a tile of columns at a time.
+
+    If ``folded``, a row stands for several short ones, whose totals are combined in the end.
+    """
     count, inputs, output = len(operands), operands[:-1], operands[-1]
     facts, kept_dims, kept_strides, reduced_dims, reduced_strides = _layout(count, kept, reduced)
     names = [op.name for op in operands]
@@ -287,10 +313,17 @@ def columns_source(
     writer.add(2, "for j in range(width):", f"    totals[j] = accumulate({rule.start})")
     writer.add(2, "for step in range(reduced):")
     _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
+    if folded:
+        words = reduced_strides + reduced * count
+        writer.add(3, f"width = min(n, load_int64(args, {words + 1}) - step * n)")  # the last one is shorter
     _open_row(writer, 3, inputs, "first", "width")
     writer.add(3, "for j in range(width):")
     _read_strided(writer, 4, inputs)
     writer.add(4, *body.inside, f"totals[j] = {rule.step.format(total='totals[j]', value=body.results[0])}")
+    if folded:
+        again = rule.step.format(total="totals[j]", value="totals[k + j]")
+        writer.add(2, f"width = load_int64(args, {words})", "for k in range(width, n, width):")
+        writer.add(3, "for j in range(width):", f"    totals[j] = {again}")
     size = output.dtype.itemsize
     if output.pattern == CONTIGUOUS:
         writer.add(2, f"y0 = {accessor(output.dtype)}(y0_address + (y0_outer + first) * {size}, width)")

@@ -91,14 +91,19 @@ def _swapped(
     value, gradient = pool.outputs[0], scatter.inputs[0]
     swapped = []
     if gradient.place[2:] != value.place[2:]:  # a loop over two layouts is slower than a copy
-        gradient = value.on(Buffer(TEMPORARY, value.buffer.nbytes, next(numbers)))
+        gradient = value.on(_like(value.buffer, next(numbers)))
         swapped.append(Operation(COPY, scatter.inputs[:1], [gradient]))
-    small = value.on(Buffer(TEMPORARY, value.buffer.nbytes, next(numbers)))
+    small = value.on(_like(value.buffer, next(numbers)))
     replaced = {pool.inputs[0]: value, scatter.outputs[0]: gradient}
     inputs = [replaced.get(window, window) for window in operation.inputs]
     swapped.append(Operation(operation.primitive, inputs, [small]))
     swapped.append(Operation(scatter.primitive, [small, scatter.inputs[1]], operation.outputs))
     return swapped
+
+
+def _like(buffer: Buffer, number: int) -> Buffer:
+    """A temporary as large as another buffer, in the same memory."""
+    return Buffer(TEMPORARY, buffer.nbytes, number, on_host=buffer.on_host)
 
 
 def _is_zero(value: Expr, zeros: set[Expr]) -> bool:

@@ -68,7 +68,13 @@ sigmoid, tanh = arithmetic.sigmoid, arithmetic.tanh
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0); slope 0 at 0."""
+    """max(x, 0); slope 0 at 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.relu(nbdl.tensor([-1.0, 2.0]))
+        tensor([0., 2.])
+    """
     return call_in_place(_RELU, input) if inplace else arithmetic.relu(input)
 
 
@@ -89,7 +95,13 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x above 0, negative_slope * x below."""
+    """x above 0, negative_slope * x below.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.leaky_relu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.0100,  2.0000])
+    """
     return _apply(LEAKY_RELU, inplace, input, negative_slope)
 
 
@@ -99,10 +111,10 @@ def rrelu(
     """x above 0, slope * x below, with random slopes from [lower, upper] in training, else their mean.
 
     Raises:
-        ValueError: ``lower`` is above ``upper``.
+        RuntimeError: ``lower`` is above ``upper``.
     """
     if lower > upper:
-        raise ValueError(
+        raise RuntimeError(
             f"rrelu: lower bound should be less than or equal to the upper bound, got {lower} and {upper}"
         )
     if not training:
@@ -111,7 +123,13 @@ def rrelu(
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x above 0, alpha * (exp(x) - 1) below."""
+    """x above 0, alpha * (exp(x) - 1) below.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.elu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.6321,  2.0000])
+    """
     return _apply(_ELU, inplace, input, alpha)
 
 
@@ -139,15 +157,26 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         approximate: ``none``, or ``tanh`` for their approximation.
 
     Raises:
-        ValueError: another approximation.
+        RuntimeError: another approximation.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.gelu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.1587,  1.9545])
     """
     if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
+        raise RuntimeError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
     return call(_GELU if approximate == "none" else _GELU_TANH, input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.silu(nbdl.tensor([-1.0, 2.0]))
+        tensor([-0.2689,  1.7616])
+    """
     return _apply(_SILU, inplace, input)
 
 
@@ -157,7 +186,13 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.softplus(nbdl.tensor([-1.0, 2.0]))
+        tensor([0.3133, 2.1269])
+    """
     return call(_SOFTPLUS, input, beta, threshold)
 
 
@@ -168,7 +203,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + abs(x))."""
-    return call(_SOFTSIGN, input)
+    return input / (1 + input.abs()) if input.is_complex() else call(_SOFTSIGN, input)
 
 
 def tanhshrink(input: Tensor) -> Tensor:
@@ -208,6 +243,11 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
     Raises:
         RuntimeError: the axis has an odd length.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.glu(nbdl.tensor([4.0, 0.0]))
+        tensor([2.])
     """
     axis = normalize_axis("glu", dim, input.array.ndim)
     n = input.array.shape[axis] if input.array.ndim else 1
@@ -228,7 +268,13 @@ def _softmax_axis(label: str, dim: int | None) -> int:
 
 @numpy_keywords
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`."""
+    """exp(x) / sum(exp(x)) along ``dim``, see :func:`nbdl.softmax`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.softmax(nbdl.tensor([0.0, 0.0]), dim=0)
+        tensor([0.5000, 0.5000])
+    """
     return softmax_along(input, _softmax_axis("softmax", dim), dtype)
 
 
@@ -240,7 +286,13 @@ def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 
 @numpy_keywords
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
-    """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`."""
+    """log(softmax(x)) along ``dim``, see :func:`nbdl.log_softmax`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.log_softmax(nbdl.tensor([0.0, 0.0]), dim=0)
+        tensor([-0.6931, -0.6931])
+    """
     return log_softmax_along(input, _softmax_axis("log_softmax", dim), dtype)
 
 

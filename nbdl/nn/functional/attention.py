@@ -12,7 +12,8 @@ from nbdl.nn.functional.dropout import dropout
 from nbdl.nn.functional.linear import linear
 from nbdl.ops.arithmetic import where
 from nbdl.ops.attention import attention
-from nbdl.ops.joining import cat, pad_constant
+from nbdl.ops.joining import cat
+from nbdl.ops.padding import pad_constant
 
 _LABEL = "scaled_dot_product_attention"
 

@@ -100,6 +100,12 @@ def nll_loss(
         weight: (C,), of every class.
         ignore_index: a target class whose rows do not count.
         reduction: ``none``, ``mean`` or ``sum``.
+
+    Example:
+        >>> import nbdl
+        >>> scores = nbdl.tensor([[0.25, 0.75]]).log()
+        >>> nbdl.nn.functional.nll_loss(scores, nbdl.tensor([1]))
+        tensor(0.2877)
     """
     check_reduction("nll_loss", reduction)
     x, classes = one_class_a_row("nll_loss", input, target)

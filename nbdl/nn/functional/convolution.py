@@ -70,7 +70,13 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlation over one spatial axis, see :func:`conv2d`."""
+    """Cross-correlation over one spatial axis, see :func:`conv2d`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.conv1d(nbdl.tensor([[1.0, 2.0, 4.0]]), nbdl.tensor([[[-1.0, 1.0]]]))
+        tensor([[1., 2.]])
+    """
     return _convolution("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -100,6 +106,11 @@ def conv2d(
     Raises:
         RuntimeError: the shapes do not fit, or the dtypes differ.
         ValueError: an unknown padding.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.conv2d(nbdl.ones(1, 3, 8, 8), nbdl.ones(4, 3, 3, 3), padding=1).shape
+        nbdl.Size([1, 4, 8, 8])
     """
     return _convolution("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
@@ -205,6 +216,11 @@ def conv_transpose2d(
 
     Raises:
         RuntimeError: the shapes do not fit, or the dtypes differ.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.conv_transpose2d(nbdl.ones(1, 4, 8, 8), nbdl.ones(4, 3, 2, 2), stride=2).shape
+        nbdl.Size([1, 3, 16, 16])
     """
     return _transposed(
         "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
@@ -258,6 +274,11 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
 
     Returns:
         (N, C * taps, windows) or (C * taps, windows)
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.unfold(nbdl.ones(1, 3, 4, 4), 2).shape
+        nbdl.Size([1, 12, 9])
     """
     x, unbatch = batched("unfold", input, 2)
     geometry = _window_geometry("unfold", x.array.shape[2:], kernel_size, dilation, padding, stride)

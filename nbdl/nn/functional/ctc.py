@@ -16,7 +16,8 @@ from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import arange, as_tensor
-from nbdl.ops.joining import cat, pad_constant, stack
+from nbdl.ops.joining import cat, stack
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import gather
 

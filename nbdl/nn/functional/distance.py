@@ -17,6 +17,7 @@ from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import check_broadcast, normalize_axis
 from nbdl.ops.reduction import Reduce
 from nbdl.ops.selecting import index_select
+from nbdl.ops.statistics import norm
 
 _PRODUCT = formula_of("multiply")
 _SQUARE = formula_of("square")
@@ -31,11 +32,13 @@ _AT_LEAST = Formula("at_least", lambda x, low: f.where(x > low, x, low), 2)
 
 def vector_norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
     """(sum of abs(x)^p)^(1/p) along an axis; p may be infinite or 0; slope 0 at 0."""
+    if x.is_complex():
+        x = x.abs()
     if math.isinf(p):
         magnitudes = x.abs()
         return magnitudes.amax(dim, keepdim=keepdim) if p > 0 else magnitudes.amin(dim, keepdim=keepdim)
     if p == 0:
-        return (x != 0).to(x.dtype).sum(dim, keepdim=keepdim)
+        return norm(x, 0, dim, keepdim)
     if p == 1:
         return x.abs().sum(dim, keepdim=keepdim)
     axis = normalize_axis("vector_norm", dim, x.array.ndim)
@@ -46,7 +49,13 @@ def vector_norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
 
 @numpy_keywords
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(norm(x), eps), the p-norm being taken along ``dim``."""
+    """x / max(norm(x), eps), the p-norm being taken along ``dim``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.normalize(nbdl.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
+    """
     return input / call(_AT_LEAST, vector_norm(input, p, dim, True), eps)
 
 
@@ -65,6 +74,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
     Raises:
         RuntimeError: the shapes do not broadcast.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.cosine_similarity(nbdl.tensor([[1.0, 0.0]]), nbdl.tensor([[1.0, 1.0]]))
+        tensor([0.7071])
     """
     shape = check_broadcast("cosine_similarity", (x1.array, x2.array))
     if not shape:

@@ -10,9 +10,9 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.nn.functional.activation import SELU_ALPHA, SELU_SCALE
 from nbdl.ops import dropout as ops
+from nbdl.ops.drawing import RandomBernoulli
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.pointwise import call, scalar
-from nbdl.ops.random import RandomBernoulli
 from nbdl.random import default_generator
 
 _ALPHA_DROP = Formula(
@@ -53,6 +53,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     Raises:
         ValueError: p is not a probability.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.dropout(nbdl.ones(3), 0.5, training=False)
+        tensor([1., 1., 1.])
     """
     return _drop("dropout", input, p, training, inplace, input.array.ndim)
 

@@ -50,6 +50,12 @@ def embedding(
         IndexError: an index is out of range.
         RuntimeError: ``padding_idx`` is out of range, or the table has not two axes.
         ValueError: sparse gradients are asked for.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.embedding(nbdl.tensor([1, 0]), nbdl.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        tensor([[3., 4.],
+                [1., 2.]])
     """
     if weight.array.ndim != 2:
         raise RuntimeError(f"embedding: 'weight' must be 2-D, got shape {tuple(weight.shape)}")

@@ -96,6 +96,11 @@ def mse_loss(
 
     Raises:
         ValueError: the reduction is unknown.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.mse_loss(nbdl.tensor([1.0, 2.0]), nbdl.tensor([1.0, 4.0]))
+        tensor(2.)
     """
     _warn_if_broadcast("mse_loss", input, target)
     if weight is not None:
@@ -121,8 +126,17 @@ def _weighted_mean(label: str, losses: Tensor, weight: Tensor, reduction: str) -
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
-    """abs(x - y), see :func:`mse_loss`."""
+    """abs(x - y), see :func:`mse_loss`.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.l1_loss(nbdl.tensor([1.0, 2.0]), nbdl.tensor([1.0, 4.0]))
+        tensor(1.)
+    """
     _warn_if_broadcast("l1_loss", input, target)
+    if input.is_complex() or target.is_complex():  # the modulus has a rule of its own
+        distance = (input - target).abs()
+        input, target = distance, distance.zeros_like()
     if weight is not None:
         return _weighted_mean(
             "l1_loss", reduced("l1_loss", _ABSOLUTE, "none", input, target), weight, reduction
@@ -136,6 +150,11 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
 
     Raises:
         RuntimeError: beta is negative.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.smooth_l1_loss(nbdl.tensor([0.5, 3.0]), nbdl.zeros(2))
+        tensor(1.3125)
     """
     if beta < 0:
         raise RuntimeError(f"smooth_l1_loss: does not support negative values for beta, got {beta}")
@@ -153,6 +172,11 @@ def huber_loss(
 
     Raises:
         RuntimeError: delta is not positive.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.huber_loss(nbdl.tensor([0.5, 3.0]), nbdl.zeros(2))
+        tensor(1.3125)
     """
     if delta <= 0:
         raise RuntimeError(f"huber_loss: does not support non-positive values for delta, got {delta}")
@@ -254,6 +278,11 @@ def binary_cross_entropy(
     Raises:
         RuntimeError: a probability is not in [0, 1].
         ValueError: the shapes differ, or the reduction is unknown.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.binary_cross_entropy(nbdl.tensor([0.5]), nbdl.tensor([1.0]))
+        tensor(0.6931)
     """
     _require_same_shape("binary_cross_entropy", input, target)
     label = "binary_cross_entropy"
@@ -284,6 +313,11 @@ def binary_cross_entropy_with_logits(
 
     Raises:
         ValueError: the shapes differ, or the reduction is unknown.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.binary_cross_entropy_with_logits(nbdl.zeros(1), nbdl.ones(1))
+        tensor(0.6931)
     """
     label = "binary_cross_entropy_with_logits"
     _require_same_shape(label, input, target)

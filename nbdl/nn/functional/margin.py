@@ -191,27 +191,34 @@ def multi_margin_loss(
     """The mean over all classes j except the target y of max(0, margin - x_y + x_j)^p.
 
     Args:
-        input: scores (N, C) or (C,).
-        target: integer classes (N,) or ().
+        input: scores (N, C) or (C,), or one as ().
+        target: integer classes (N,), or one as () or (1,).
         p: 1 or 2.
         margin: how far the target's score shall be above the others.
         weight: (C,), of every target class.
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
-        ValueError: p is neither 1 nor 2, or the batches differ.
+        ValueError: p is neither 1 nor 2, the batches differ, or there is not one weight a class.
     """
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: only p == 1 and p == 2 supported, got {p}")
-    x, classes = one_class_a_row("multi_margin_loss", input, target)
+    x, classes = input, target
+    if input.array.ndim < 2 and target.array.size == 1:
+        x, classes = input.reshape(1, -1), target.reshape(1)
+    x, classes = one_class_a_row("multi_margin_loss", x, classes)
     if weight is None and reduction != "none":
         return margin_losses.multi_margin_loss(x, classes, p, float(margin), reduction == "mean")
     losses = margin_losses.multi_margin_rows(x, classes, p, margin)
     if weight is not None:
+        if weight.array.shape != x.array.shape[1:]:
+            raise ValueError(
+                f"multi_margin_loss: weight must have shape {list(x.shape[1:])}, got {list(weight.shape)}"
+            )
         losses = losses * gather(weight, 0, classes)
-    if reduction == "none" and input.array.ndim == 1:
-        return losses.squeeze(0)
+    if reduction == "none":
+        return losses.reshape(target.array.shape)
     return reduce_losses(losses, reduction)
 
 
@@ -220,7 +227,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
     """The sum over all targets y and other classes j of max(0, 1 - (x_y - x_j)), over the number of classes.
 
     Args:
-        input: scores (N, C) or (C,).
+        input: scores (N, C) or (C,), or one as ().
         target: integers of the same shape: the target classes, then -1.
         reduction: ``none``, ``mean`` or ``sum``.
 
@@ -228,13 +235,13 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
         RuntimeError: the shapes differ.
     """
     check_reduction("multilabel_margin_loss", reduction)
-    if target.array.shape != input.array.shape or input.array.ndim not in (1, 2):
+    if target.array.shape != input.array.shape or input.array.ndim > 2:
         raise RuntimeError(
             f"multilabel_margin_loss: inconsistent target size {list(target.shape)} for input of size "
-            f"{list(input.shape)}; expected (N, C) or (C,) for both"
+            f"{list(input.shape)}; expected (N, C), (C,) or () for both"
         )
-    single = input.array.ndim == 1
-    x, classes = (input.unsqueeze(0), target.unsqueeze(0)) if single else (input, target)
+    single = input.array.ndim < 2
+    x, classes = (input.reshape(1, -1), target.reshape(1, -1)) if single else (input, target)
     if reduction != "none":
         return margin_losses.multilabel_margin_loss(x, classes, reduction == "mean")
     losses = margin_losses.multilabel_margin_rows(x, classes)

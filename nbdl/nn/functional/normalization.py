@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from nbdl.autograd.modes import mode, no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
-from nbdl.ops.creation import finfo, promote_types
 from nbdl.ops.inplace import call_in_place
-from nbdl.ops.joining import pad_constant
 from nbdl.ops.normalization import move_statistics, normalize, normalize_with
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.pooling import avg_pool
+from nbdl.ops.type_rules import finfo, promote_types
 
 _RUNNING = Formula("running_mean", lambda old, new, momentum: (1 - momentum) * old + momentum * new, 3)
 # The running variance is unbiased, the one that normalises is not.
@@ -103,6 +103,13 @@ def batch_norm(
     Raises:
         ValueError: there is only one value a channel in training.
         RuntimeError: the shapes do not fit, or evaluation lacks statistics.
+
+    Example:
+        >>> import nbdl
+        >>> x = nbdl.tensor([[1.0], [3.0]])
+        >>> nbdl.nn.functional.batch_norm(x, None, None, training=True)
+        tensor([[-1.0000],
+                [ 1.0000]])
     """
     ndim = input.array.ndim
     if ndim < 2:
@@ -224,6 +231,11 @@ def layer_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.layer_norm(nbdl.tensor([[1.0, 3.0]]), (2,))
+        tensor([[-1.0000,  1.0000]])
     """
     axes = _trailing("layer_norm", input, normalized_shape, weight, bias)
     return normalize(input, weight, bias, axes, eps)[0]
@@ -247,7 +259,7 @@ def rms_norm(
         RuntimeError: the shapes do not fit.
     """
     axes = _trailing("rms_norm", input, normalized_shape, weight)
-    least = finfo(input.dtype).eps if eps is None else eps
+    least = finfo(dtypes.real_of(input.dtype)).eps if eps is None else eps
     return normalize(input, weight, None, axes, least, centred=False)[0]
 
 
@@ -269,6 +281,11 @@ def group_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.group_norm(nbdl.randn(2, 6, 5), 3).shape
+        nbdl.Size([2, 6, 5])
     """
     shape = input.array.shape
     if len(shape) < 2:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops import joining
+from nbdl.ops import padding
 from nbdl.ops.copying import Rearrange
 
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
@@ -17,6 +17,12 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 
     Raises:
         RuntimeError: there are fewer than 3 axes, or the channels are not divisible by r^2.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.pixel_shuffle(nbdl.arange(4.0).reshape(4, 1, 1), 2)
+        tensor([[[0., 1.],
+                 [2., 3.]]])
     """
     r = upscale_factor
     *batch, channels, height, width = _image("pixel_shuffle", input)
@@ -89,6 +95,11 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         RuntimeError: the widths do not fit the tensor.
         NotImplementedError: the mode is unknown.
         ValueError: a value is given under another mode than ``constant``.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.pad(nbdl.tensor([1.0, 2.0]), (1, 2))
+        tensor([0., 1., 2., 0., 0.])
     """
     if mode not in PAD_MODES:
         raise NotImplementedError(
@@ -106,6 +117,6 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     untouched = [(0, 0)] * (input.array.ndim - len(pairs))
     widths_of = [*untouched, *reversed(pairs)]
     if mode == "circular":  # what is cut off does not come back on the other side
-        input = joining.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
+        input = padding.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
         widths_of = [(max(a, 0), max(b, 0)) for a, b in widths_of]
-    return joining.pad(input, widths_of, mode, 0 if value is None else value)
+    return padding.pad(input, widths_of, mode, 0 if value is None else value)

@@ -105,6 +105,12 @@ def max_pool2d(
 
     Raises:
         RuntimeError: no window fits, or the padding is too large.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.max_pool2d(nbdl.arange(16.0).reshape(1, 4, 4), 2)
+        tensor([[[ 5.,  7.],
+                 [13., 15.]]])
     """
     return _max_pool(
         "max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices
@@ -181,6 +187,12 @@ def avg_pool2d(
 
     Raises:
         RuntimeError: no window fits, the padding is too large, or the divisor is 0.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.avg_pool2d(nbdl.arange(16.0).reshape(1, 4, 4), 2)
+        tensor([[[ 2.5000,  4.5000],
+                 [10.5000, 12.5000]]])
     """
     return _avg_pool(
         "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
@@ -266,6 +278,11 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     Args:
         input: (N, C, H, W) or (C, H, W).
         output_size: number of windows, one an axis or one for both; None keeps an axis.
+
+    Example:
+        >>> import nbdl
+        >>> nbdl.nn.functional.adaptive_avg_pool2d(nbdl.arange(16.0).reshape(1, 4, 4), 1)
+        tensor([[[7.5000]]])
     """
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 

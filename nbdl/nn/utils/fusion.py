@@ -8,7 +8,7 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.parameter import Parameter
-from nbdl.ops.creation import ones_like, zeros_like
+from nbdl.ops.new_like import ones_like, zeros_like
 
 Fused = tuple[Parameter, Parameter]
 

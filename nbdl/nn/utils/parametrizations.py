@@ -20,10 +20,11 @@ from nbdl.nn.utils.normalized_weights import (
 )
 from nbdl.nn.utils.parametrize import register_parametrization
 from nbdl.nn.utils.weight_hooks import spectral_axis
-from nbdl.ops.creation import eye, zeros_like
+from nbdl.ops.creation import eye
 from nbdl.ops.factorizations import geqrf
 from nbdl.ops.joining import cat
 from nbdl.ops.matrix_functions import matrix_exp
+from nbdl.ops.new_like import zeros_like
 from nbdl.ops.random import randn
 
 _MAPS = ("matrix_exp", "cayley", "householder")

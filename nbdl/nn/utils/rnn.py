@@ -15,7 +15,8 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import Device
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import as_tensor
-from nbdl.ops.joining import pad_constant, stack
+from nbdl.ops.joining import stack
+from nbdl.ops.padding import pad_constant
 from nbdl.ops.selecting import index_select, take_rows
 from nbdl.ops.shape import flatten, narrow, transpose
 from nbdl.ops.sorting import argsort

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from nbdl.autograd import forward_ad
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
+from nbdl.func.vectorize import vmap
 from nbdl.ops.joining import cat
+from nbdl.ops.random import bernoulli
 from nbdl.optim.curvature.likelihood import draws, likelihood_of
 from nbdl.optim.curvature.source import Source, Term, Total
 from nbdl.optim.operators import LinearOperator
-from nbdl.optim.recorded import Linearized, gradients_of, pulled_back
+from nbdl.optim.recorded import Linearized, along, gradients_of, pulled_back
 from nbdl.random import Generator
 
 Recorded = Callable[[list[Tensor], bool], list[Tensor]]
@@ -95,12 +98,19 @@ class CurvatureMatrix(LinearOperator):
 class Hessian(CurvatureMatrix):
     """The Hessian of the loss.
 
-    The gradient is recorded, and a product is one pass backward through it, which needs at most twice the
-    operations of a gradient; three times as many with the recording.
+    By default a product is one pass backward through the recorded gradient, which needs at most twice the
+    operations of a gradient; three times as many with the recording. In forward mode the loss and its
+    gradient are computed together with their tangents: three times the operations of a gradient for every
+    product, and nothing is kept between products. ``examples/benchmarks/curvature_products.py`` measures
+    both.
 
     Args:
         source: the loss.
         chunk_size: how many columns to multiply at a time.
+        outer_strategy: "reverse-mode" or "forward-mode", how the gradient is differentiated.
+
+    Raises:
+        ValueError: the strategy is unknown.
 
     Source: Pearlmutter (1994), Fast exact multiplication by the Hessian.
 
@@ -113,10 +123,47 @@ class Hessian(CurvatureMatrix):
                 [1., 0.]])
     """
 
+    def __init__(self, source: Source, chunk_size: int = 64, outer_strategy: str = "reverse-mode"):
+        super().__init__(source, chunk_size)
+        if outer_strategy not in ("reverse-mode", "forward-mode"):
+            raise ValueError(
+                f"Hessian: outer_strategy must be 'reverse-mode' or 'forward-mode', got {outer_strategy!r}"
+            )
+        self._is_forward = outer_strategy == "forward-mode"
+
     def record(self, term: Term) -> Recorded:
         params = self.source.params
         gradients = gradients_of(self.source.loss_of(term), params, create_graph=True)
         return lambda parts, batched: pulled_back(gradients, params, parts, batched)
+
+    def matvec(self, v: Tensor) -> Tensor:
+        if not self._is_forward:
+            return super().matvec(v)
+        layout = self.source.layout
+        products = self._pushed(*layout.split(v))
+        with no_grad():
+            return layout.flat(products)
+
+    def _columns(self, matrix: Tensor) -> Tensor:
+        if not self._is_forward:
+            return super()._columns(matrix)
+        layout = self.source.layout
+        products = vmap(self._pushed)(*layout.split_columns(matrix))
+        with no_grad():
+            return layout.columns(products)
+
+    def _pushed(self, *parts: Tensor) -> list[Tensor]:
+        """The tangents of the gradients where the parameters move along ``parts``."""
+        params, totals = self.source.params, [Total(self.source.reduction) for _ in parts]
+        with along(params, parts) as level:
+            for term in self.source.terms():
+                gradients = gradients_of(
+                    self.source.loss_of(term), params, create_graph=False, retain_graph=True
+                )
+                for total, gradient in zip(totals, gradients, strict=True):
+                    tangent = forward_ad.split_tangent(gradient, level).tangent
+                    total.add(gradient.zeros_like() if tangent is None else tangent, term.weight)
+        return [total.value() for total in totals]
 
 
 class _ThroughOutputs(CurvatureMatrix):
@@ -268,6 +315,32 @@ class EmpiricalFisher(_OfGradients):
         )
         with no_grad():
             return (gradient * self.source.scale(outputs)).unsqueeze(0)
+
+
+def squared_gradients(source: Source, n_signs: int, generator: Generator) -> Tensor:
+    """An unbiased estimate of the diagonal of :class:`EmpiricalFisher` (n,), by ``n_signs`` passes backward.
+
+    The square of a sum of the rows' gradients with random signs has the sum of their squares as its mean.
+
+    Args:
+        source: the loss.
+        n_signs: how many such sums are averaged.
+        generator: where the signs come from.
+
+    Source: Chapelle, Erhan (2011), Improved preconditioner for Hessian free optimization, section 3.
+    """
+    fisher, total = EmpiricalFisher(source), Total(source.reduction)
+    for term in source.terms():
+        gradients = fisher.gradients(term)  # (1, N, ...)
+        with no_grad():
+            rows = [n_signs, *gradients.shape[1:2], *[1] * (gradients.ndim - 2)]
+            signs = 2 * bernoulli(gradients.new_full(rows, 0.5), generator=generator) - 1
+            cotangents = signs * gradients
+        pulled = pulled_back([term.outputs], source.params, [cotangents], True)
+        with no_grad():
+            sums = source.layout.columns(pulled)
+            total.add((sums * sums).mean(1) / source.scale(term.outputs), term.weight)
+    return total.value()
 
 
 class Jacobian(LinearOperator):

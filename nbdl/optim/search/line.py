@@ -61,7 +61,7 @@ class Line:
         objective: the function f.
         start: x, differentiated.
         direction: d (n,).
-        limit: the longest step; ``MAX_STEP`` where there is no limit.
+        limit: the longest step, 0-d, which is read with the first evaluation; None where there is no limit.
         box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
     """
 
@@ -70,11 +70,11 @@ class Line:
         objective: Objective,
         start: Point,
         direction: Tensor,
-        limit: float = MAX_STEP,
+        limit: Tensor | None = None,
         box: Box | None = None,
     ):
         self.objective, self.start, self.direction = objective, start, direction
-        self.limit, self._box = limit, box
+        self._limit, self._box = limit, box
         self.evaluations = 0
         self.lowest: Sample | None = None
         self.is_unbounded = False
@@ -83,11 +83,13 @@ class Line:
         """What has to be known of the direction. It is read with the first evaluation, to wait once only."""
         if "slope" in self.__dict__:
             return []
-        return [slope_and_size(self.direction, self.start.gradient)]
+        limit = [] if self._limit is None else [self._limit]
+        return [slope_and_size(self.direction, self.start.gradient), *limit]
 
     def _know(self, values: list[float]) -> None:
         if values:
-            self.__dict__["slope"], self.__dict__["direction_norm"] = values
+            self.__dict__["slope"], self.__dict__["direction_norm"], *limit = values
+            self.__dict__["limit"] = limit[0] if limit else MAX_STEP
         if not self.slope < 0:
             raise NotADescentDirectionError
 
@@ -106,6 +108,12 @@ class Line:
         """The largest magnitude in d."""
         self._know(fetch(*self._unknown()))
         return self.direction_norm
+
+    @cached_property
+    def limit(self) -> float:
+        """The longest step; ``MAX_STEP`` where there is no limit."""
+        self._know(fetch(*self._unknown()))
+        return self.limit
 
     @property
     def origin(self) -> Sample:

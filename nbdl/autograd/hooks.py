@@ -1,0 +1,38 @@
+"""Hooks by number, and the handles that remove them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+
+class Hooks(dict):
+    """Hooks by number; a dict that can be referred to weakly."""
+
+    __slots__ = ("__weakref__", "_next")
+
+    def add(self, hook: Any) -> Handle:
+        """Append a hook."""
+        number = getattr(self, "_next", 0)
+        self._next = number + 1
+        self[number] = hook
+        return Handle(self, number)
+
+
+class Handle:
+    """Removes a hook."""
+
+    def __init__(self, hooks: Hooks, key: int):
+        self._hooks, self._key = weakref.ref(hooks), key
+
+    def remove(self) -> None:
+        """Take the hook away; a second call does nothing."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self._key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.remove()

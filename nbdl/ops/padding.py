@@ -1,0 +1,141 @@
+"""Frames around tensors: of one value, mirrored, repeated, periodic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbdl.autograd.tape import apply
+from nbdl.autograd.tensor import Tensor
+from nbdl.backend.resampling import Taps
+from nbdl.formula import dtypes
+from nbdl.ops.primitive import LinearMap
+from nbdl.ops.resampling import resample
+from nbdl.ops.shape import narrow
+from nbdl.ops.views import Slice
+
+if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
+    from nbdl.autograd.tape import Node
+
+
+class Pad(LinearMap):
+    """A frame of one value around the operand.
+
+    Args:
+        widths: (before, after) for every axis, not negative.
+        value: what the frame is filled with.
+    """
+
+    name = "pad"
+
+    def __init__(self, widths: tuple[tuple[int, int], ...], value: bool | int | float):
+        super().__init__(widths=widths, value=value)
+        self.widths = widths
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """A frame around every example."""
+        return Pad.of(((0, 0), *self.widths), self.params["value"])(*values)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient inside the frame."""
+        window = tuple((before, before + n, None) for n, (before, _) in zip(node.shape(0), self.widths))
+        return (Slice.of(window)(gradients[0]),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The tangent in a frame of zeros."""
+        return (Pad.of(self.widths, 0)(tangents[0]),)
+
+
+def pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: bool | int | float = 0) -> Tensor:
+    """``x`` in a frame of ``value``.
+
+    Args:
+        x: the tensor.
+        widths: (before, after) for every axis; a negative width cuts off.
+        value: what the frame is filled with.
+
+    Raises:
+        RuntimeError: there is not one pair an axis, or more is cut off than there is.
+    """
+    pairs = _widths(x, widths)
+    for axis, (before, after) in enumerate(pairs):
+        n = x.array.shape[axis]
+        if before + n + after < 0 or min(before, 0) + n + min(after, 0) < 0:
+            raise RuntimeError(f"pad: widths ({before}, {after}) cut more off dim {axis} than its size {n}")
+        if before < 0 or after < 0:
+            x = narrow(x, axis, max(0, -before), n + min(before, 0) + min(after, 0))
+    positive = tuple([(max(before, 0), max(after, 0)) for before, after in pairs])
+    return apply(Pad.of(positive, value), x)
+
+
+def _widths(x: Tensor, widths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    pairs = [(int(before), int(after)) for before, after in widths]
+    if len(pairs) != x.array.ndim:
+        raise RuntimeError(
+            f"pad: expected one (before, after) pair for each of {x.array.ndim} axes, got {pairs}"
+        )
+    return pairs
+
+
+# Mode: the same mode of numpy.pad, and how far beyond the axis of length n it may go.
+_PAD_MODES = {
+    "reflect": ("reflect", -1),
+    "replicate": ("edge", None),
+    "circular": ("wrap", 0),
+    "symmetric": ("symmetric", 0),
+}
+
+
+def pad(
+    x: Tensor, widths: Sequence[tuple[int, int]], mode: str = "constant", value: bool | int | float = 0
+) -> Tensor:
+    """``x`` in a frame that continues it.
+
+    Args:
+        x: the tensor.
+        widths: (before, after) for every axis.
+        mode: ``constant``; ``reflect`` (mirrored at the outermost element); ``symmetric`` (mirrored at the
+            edge); ``replicate`` (the outermost element); ``circular`` (periodic).
+        value: the value of mode ``constant``.
+
+    Raises:
+        ValueError: there is no such mode.
+        RuntimeError: the frame is wider than the mode can fill.
+    """
+    if mode == "constant":
+        return pad_constant(x, widths, value)
+    if mode not in _PAD_MODES:
+        raise ValueError(f"pad: mode must be constant, {', '.join(_PAD_MODES)}, got {mode!r}")
+    numpy_mode, slack = _PAD_MODES[mode]
+    for axis, (before, after) in enumerate(_widths(x, widths)):
+        if before == after == 0:
+            continue
+        n = x.array.shape[axis]
+        if (
+            n == 0
+            or (slack is not None and max(before, after) > n + slack)
+            or n + min(before, 0) + min(after, 0) < 0
+        ):
+            raise RuntimeError(
+                f"pad: widths ({before}, {after}) of mode {mode!r} must stay within dim {axis} of size {n}"
+            )
+        taps = _frame_taps(n, before, after, numpy_mode)
+        if dtypes.is_floating(x.dtype) or x.is_complex():
+            x = resample(x, axis, taps)
+        else:
+            x = x.index_select(axis, x.new_tensor(taps.places, dtype=np.int64))
+    return x
+
+
+@lru_cache(256)
+def _frame_taps(n: int, before: int, after: int, numpy_mode: Any) -> Taps:
+    """For every element of a widened axis the one that it repeats."""
+    places = np.pad(np.arange(n), (max(before, 0), max(after, 0)), mode=numpy_mode)
+    places = places[max(0, -before) : len(places) - max(0, -after)]
+    return Taps.of_rows(places[:, None], np.ones((len(places), 1)), n)

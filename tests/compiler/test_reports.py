@@ -1,0 +1,115 @@
+"""nbdl.compile: what a program says about itself, and the memory that it needs."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import nbdl
+
+
+def test_programs_do_not_keep_arguments_alive(backend):
+    double = nbdl.compile(lambda x: x * 2)
+    x = nbdl.ones(1000)
+    watched = weakref.ref(x.array)
+    double(x)
+    double(x)
+    del x
+    gc.collect()
+    assert watched() is None
+
+
+def test_report(backend):
+    @nbdl.compile
+    def function(x):
+        return ((x * 2 + 1).tanh() * x).sum()
+
+    text = str(function.program(nbdl.ones(100, 100)))
+    assert "recorded: " in text and "improved on " + backend in text
+    report = function.program(nbdl.ones(100, 100))
+    assert len(report.improved.operations) == 1 < len(report.recorded.operations)
+    assert report.planned_bytes == 0 < report.recorded_bytes
+    assert report.flops >= 5 * 100 * 100
+
+
+def test_profile(backend):
+    weight = nbdl.full((50, 50), 100.0, requires_grad=True)
+    optimizer = nbdl.optim.SGD([weight], lr=0.1, momentum=0.9)
+
+    @nbdl.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = (x @ weight).relu().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = nbdl.ones(30, 50)
+    for _ in range(2):
+        step(x)
+    expected = weight.detach().numpy() - 0.1 * (30 + 0.9 * (0.9 * 30 + 30))  # of the one run of the function
+    profile = step.profile(x, runs=3)
+    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
+    assert [row.flops for row in profile.rows if row.name == "matmul"] == [2 * 30 * 50 * 50] * 2
+    assert len(profile.rows) == len(step.program(x).improved.operations)
+    for row in profile.rows:
+        bounds = row.flops / profile.peak_flops, row.nbytes / profile.peak_bytes
+        assert row.roofline == pytest.approx(max(bounds) / row.seconds)
+    assert profile.seconds == sum(row.seconds for row in profile.rows) > 0
+    table = str(profile).splitlines()
+    assert len(table) == len(profile.rows) + 3
+    assert "of roofline" in table[0] and any(line.startswith("matmul") for line in table)
+    with pytest.raises(ValueError, match="runs must be 1 or more, got 0"):
+        step.profile(x, runs=0)
+
+
+def test_memory_is_shared_by_temporaries(backend):
+    def chain(x):
+        for _ in range(10):
+            x = (x @ x).tanh()
+        return x
+
+    report = nbdl.compile(chain).program(nbdl.ones(64, 64))
+    one = 64 * 64 * 4
+    assert report.recorded_bytes >= 19 * one
+    assert report.planned_bytes <= 3 * one
+
+
+def test_a_recording_keeps_no_array_alive(backend: str) -> None:
+    alive: list[weakref.ref] = []
+
+    @nbdl.compile
+    def function(x):
+        for _ in range(5):
+            x = x + 1
+            alive.append(weakref.ref(x.array))
+            assert sum(ref() is not None for ref in alive) <= 2
+        return x
+
+    with nbdl.no_grad():
+        for _ in range(2):
+            np.testing.assert_array_equal(function(nbdl.zeros(3)).numpy(), 5)
+
+
+def test_what_a_recording_saw_is_freed_without_the_garbage_collector(backend: str) -> None:
+    weight = nbdl.ones(3, requires_grad=True)
+    optimizer = nbdl.optim.SGD([weight], lr=0.1, momentum=0.9)
+
+    @nbdl.compile
+    def step(x):
+        optimizer.zero_grad()
+        (weight * x).sum().backward()
+        optimizer.step()
+
+    gc.collect()
+    gc.disable()
+    try:
+        step(nbdl.ones(3))  # records, and once more below, since the optimizer has made its state
+        first = weakref.ref(weight.grad.array)
+        step(nbdl.ones(3))
+        assert first() is None
+    finally:
+        gc.enable()

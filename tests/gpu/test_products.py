@@ -1,0 +1,181 @@
+"""Matrix products: through cuBLASLt, for which a library stands that computes with NumPy, and without it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from gpu import fake_lt
+from gpu.samples import assert_same, layouts
+from gpu.test_rows import KINDS, random
+
+import nbdl
+from nbdl import nn, optim
+from nbdl.backend import registry
+from nbdl.backend.cupy import libraries
+from nbdl.nn import functional as F
+from nbdl.ops.activated_linear import ActivatedLinear
+from nbdl.ops.arithmetic import formula_of
+from nbdl.ops.matmul import LINEAR, MatMul
+
+pytestmark = pytest.mark.usefixtures("gpu")
+
+
+@pytest.fixture
+def lt(gpu: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
+    """cuBLASLt is there; gives the list of its calls."""
+    if gpu == "standin":
+        for name, module in fake_lt.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    libraries.cublaslt.cache_clear()
+    registry.load("cupy")._plans.clear()
+    if libraries.cublaslt() is None:
+        pytest.skip("nvmath-python is not installed")
+    fake_lt.calls.clear()
+    yield fake_lt.calls
+    libraries.cublaslt.cache_clear()
+    registry.load("cupy")._plans.clear()
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_linear(lt: list, gpu: str, dtype: str, has_bias: bool) -> None:
+    bias = [random(4, dtype=dtype, seed=2)] if has_bias else []
+    assert_same(LINEAR, random(3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias, scale=8)
+    assert_same(LINEAR, random(2, 3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias, scale=8)
+    if gpu == "standin":
+        assert [call["EPILOGUE"] for call in lt] == [4 if has_bias else 1] * 2
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_activated_linear(lt: list, gpu: str, dtype: str, has_bias: bool) -> None:
+    bias = [random(4, dtype=dtype, seed=2)] if has_bias else []
+    operands = random(3, 5, dtype=dtype), random(4, 5, dtype=dtype, seed=1), *bias
+    for name, expected in (("relu", 6 if has_bias else 2), ("tanh", 4 if has_bias else 1)):
+        assert_same(ActivatedLinear.of(formula_of(name)), *operands, scale=8)
+        if gpu == "standin":
+            assert lt[-1]["EPILOGUE"] == expected
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)], ids=str)
+def test_transposes_and_stacks(lt: list, batch: tuple, transpose_a: bool, transpose_b: bool) -> None:
+    a, b = random(*batch, *(4, 3)[:: 1 - 2 * transpose_a]), random(*(3, 5)[:: 1 - 2 * transpose_b], seed=1)
+    primitive = MatMul.of(transpose_a, transpose_b)
+    assert_same(primitive, a, b, scale=4)
+    assert_same(primitive, a, np.broadcast_to(b, (*batch, *b.shape)), scale=4)
+    assert_same(
+        primitive, a, np.stack([b, 2 * b]).reshape(2, *(1,) * max(0, len(batch) - 1), *b.shape), scale=4
+    )
+
+
+def test_layouts(lt: list) -> None:
+    for name, a in layouts((4, 3), np.float32).items():
+        for b in layouts((3, 5), np.float32, seed=1).values():
+            assert_same(MatMul.of(False, False), a, b, scale=8, label=name)
+    for name, a in layouts((2, 4, 3), np.float32).items():
+        assert_same(MatMul.of(False, False), a, random(2, 3, 5), scale=8, label=name)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((1, 3), (3, 1)), ((4, 1), (1, 5)), ((1, 1), (1, 1)), ((2, 1, 3), (3, 4))], ids=str
+)
+def test_single_rows_and_columns(lt: list, shapes: tuple) -> None:
+    assert_same(MatMul.of(False, False), random(*shapes[0]), random(*shapes[1], seed=1))
+
+
+def test_what_the_library_does_not_compute(lt: list) -> None:
+    product = MatMul.of(False, False)
+    assert_same(product, random(3), random(3, 4))
+    assert_same(product, random(0, 3), random(3, 4))
+    assert_same(product, np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2))
+    assert lt == []
+
+
+def test_what_there_is_no_epilogue_for(lt: list, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu == "real":
+        pytest.skip("the stand-in refuses")
+    monkeypatch.setattr(fake_lt, "refused", {2, 4, 6})
+    operands = random(3, 5), random(4, 5, seed=1), random(4, seed=2)
+    assert_same(ActivatedLinear.of(formula_of("relu")), *operands, scale=8)
+    assert [call["EPILOGUE"] for call in lt] == [1]
+
+
+def test_results_at_a_given_place(lt: list) -> None:
+    x = nbdl.tensor(random(3, 3))
+    for out in (nbdl.zeros(3, 3), nbdl.zeros(3, 3).t(), x):
+        expected = x.cpu().numpy() @ x.cpu().numpy()
+        registry.load("cupy").matmul(x.array, x.array, out=out.array)
+        np.testing.assert_allclose(out.cpu().numpy(), expected, rtol=1e-5)
+        x = nbdl.tensor(random(3, 3))
+
+
+def test_tf32_is_asked_for(lt: list, gpu: str) -> None:
+    if gpu == "real":
+        pytest.skip("the stand-in notes what it was asked")
+    x = nbdl.ones(2, 2)
+    for precision, expected in (("highest", "COMPUTE_32F"), ("high", "COMPUTE_32F_FAST_TF32")):
+        nbdl.set_float32_matmul_precision(precision)
+        x @ x
+        assert lt[-1]["compute"].name == expected
+    nbdl.set_float32_matmul_precision("highest")
+
+
+def test_a_whole_step_is_one_graph(lt: list) -> None:
+    def train(is_compiled: bool) -> tuple[list[float], nbdl.compiler.Compiled]:
+        nbdl.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).to("cuda")
+        optimizer = optim.SGD(model.parameters(), lr=0.5)
+
+        def step(x: nbdl.Tensor, y: nbdl.Tensor) -> nbdl.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = nbdl.compile(step) if is_compiled else step
+        y = nbdl.tensor(np.arange(5) % 2)
+        return [float(run(nbdl.tensor(random(5, 3, seed=k)), y)) for k in range(5)], run
+
+    losses, run = train(True)
+    np.testing.assert_allclose(losses, train(False)[0], rtol=1e-5)
+    ((variant,),) = run._variants.values()
+    (steps,) = variant.replay.steps
+    assert (steps.graphs, steps.eager) == (1, [])
+    assert "linear_relu" in [call.primitive.label for call in steps.calls]
+
+
+def test_what_is_missing_is_told_once(
+    gpu: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+    libraries.cublaslt.cache_clear()
+    with caplog.at_level(logging.INFO, "nbdl"):
+        for _ in range(2):
+            nbdl.ones(2, 3) @ nbdl.ones(3, 2)
+    libraries.cublaslt.cache_clear()
+    (message,) = caplog.messages
+    assert "nvmath-python cannot be used: " in message
+    assert "pip install 'nbdl[cuda12]'" in message
+
+
+def test_the_library_has_only_names_of_nvmath() -> None:
+    real = pytest.importorskip("nvmath.bindings.cublasLt", reason="nvmath-python is not installed")
+    cublas = pytest.importorskip("nvmath.bindings.cublas")
+    assert not [name for name in fake_lt.NAMES if not hasattr(real, name)]
+    for kind in (fake_lt.Epilogue, fake_lt.MatmulDescAttribute, fake_lt.MatrixLayoutAttribute,
+                 fake_lt.MatmulPreferenceAttribute):  # fmt: skip
+        assert {entry.name: int(entry) for entry in kind}.items() <= {
+            entry.name: int(entry) for entry in getattr(real, kind.__name__)
+        }.items()
+    for kind in (fake_lt.ComputeType, fake_lt.Operation):
+        assert {entry.name: int(entry) for entry in kind}.items() <= {
+            entry.name: int(entry) for entry in getattr(cublas, kind.__name__)
+        }.items()
+    assert real.matmul_heuristic_result_dtype == fake_lt.matmul_heuristic_result_dtype
