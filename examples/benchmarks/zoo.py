@@ -25,7 +25,7 @@ from zoo_cases import CASES, GROUPS, SIZES
 
 OWN, PEER = contenders.NBDL, contenders.TORCH
 TABLE = (OWN, PEER)
-DEFAULTS = Defaults(rounds=7, block=0.05, quick_rounds=2, quick_block=0.001)
+DEFAULTS = Defaults(rounds=5, block=0.02, quick_rounds=2, quick_block=0.001)
 
 
 def names_of(group: str) -> list[str]:

@@ -308,6 +308,26 @@ def make_avg_pool_input(dtype):
                             view(y + lane * y_step * size, 1)[0] / divisor
                         )
 
+    @subroutine
+    def spread_line(args, y, d, h, divisors, x):
+        """The windows of a line whose elements are neighbours, one channel of them."""
+        widths, width = load_int64(args, COUNT_WIDTH), load_int64(args, SIZE_WIDTH)
+        depth_taps, height_taps = (
+            load_int64(args, TAPS_DEPTH) + d * 16,
+            load_int64(args, TAPS_HEIGHT) + h * 16,
+        )
+        first = load_int64(depth_taps, 0), load_int64(height_taps, 0), 0
+        taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), 1
+        source, divisor = view(y, widths), view(divisors, widths)
+        width_taps = int64_at(load_int64(args, TAPS_WIDTH), 2 * widths)
+        for line in range(taps[0] * taps[1]):
+            down, across = _line_of_taps(args, first, taps, line)
+            target = view(x + _offset(args, down, across, 0) * size, width)
+            for w in range(widths):
+                value, place = source[w] / divisor[w], width_taps[2 * w]
+                for k in range(width_taps[2 * w + 1]):
+                    target[place + k] += value
+
     def avg_pool_input(args, lo, hi, task):
         heights, widths = load_int64(args, COUNT_HEIGHT), load_int64(args, COUNT_WIDTH)
         chunk = load_int64(args, CHUNK)
@@ -323,6 +343,12 @@ def make_avg_pool_input(dtype):
                 + (image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)) * size
             )
             clear(args, x)
+            if chunk == 1 and load_int64(args, X_WIDTH) == 1 and load_int64(args, Y_WIDTH) == 1:
+                for line in range(load_int64(args, COUNT_DEPTH) * heights):
+                    d, h = line // heights, line % heights
+                    source = y + (d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)) * size
+                    spread_line(args, source, d, h, load_int64(args, DIVISORS) + line * widths * size, x)
+                continue
             for window in range(load_int64(args, COUNT_DEPTH) * heights * widths):
                 w, h, d = window % widths, window // widths % heights, window // (widths * heights)
                 depth_taps, height_taps = (

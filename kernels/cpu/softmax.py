@@ -59,6 +59,15 @@ def _row_addresses(args, operand, size, first, count, addresses):
             target[k] = start + _row_offset(args, first + k, strides) * size
 
 
+@subroutine(inlined=False)
+def _are_adjacent(args, operand, first, count):
+    """Whether `LANES` rows of an operand are neighbours in memory, element by element."""
+    strides, innermost = args + 8 * (ROW_STRIDES + operand * MAX_LOOPS), load_int64(args, LOOPS) - 1
+    if count < LANES or load_int64(strides, innermost) != 1:
+        return False
+    return _row_offset(args, first + LANES - 1, strides) - _row_offset(args, first, strides) == LANES - 1
+
+
 def make_softmax(dtype, logarithm, with_losses, across_rows):
     """The kernel of softmax, of its logarithm, or of the cross-entropy.
 
@@ -160,6 +169,13 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 for lane in range(0, LANES, square):
                     transpose(even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES)
             return
+        if _are_adjacent(args, 0, first, count):
+            start = load_int64(args, 0) + _row_offset(args, first, args + _STRIDES[0]) * size
+            for c in range(n):
+                source, lanes = view(start + c * step * size, LANES), view(target + c * LANES * size, LANES)
+                for lane in range(LANES):
+                    lanes[lane] = source[lane]
+            return
         elements, addresses = view(target, n * LANES), stack_int64(LANES)
         _row_addresses(args, 0, size, first, count, addresses)
         for lane in range(LANES):
@@ -177,6 +193,13 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
                 c = min(k, n - square)
                 for lane in range(0, LANES, square):
                     transpose(source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row)
+            return
+        if _are_adjacent(args, result_operand, first, count):
+            start = load_int64(args, result_operand) + _row_offset(args, first, args + result_strides) * size
+            for c in range(n):
+                lanes, result = view(source + c * LANES * size, LANES), view(start + c * step * size, LANES)
+                for lane in range(LANES):
+                    result[lane] = lanes[lane]
             return
         elements, addresses = view(source, n * LANES), stack_int64(LANES)
         _row_addresses(args, result_operand, size, first, count, addresses)
@@ -276,15 +299,43 @@ def make_softmax_input(dtype, logarithm):
             result = gradient - m.exp(value) * total if logarithm else value * (gradient - total)
             view(x + j * x_step * size, 1)[0] = result
 
+    @subroutine(fastmath=FASTMATH_REASSOC)
+    def adjacent_rows(y, g, x, y_step, g_step, x_step, n):
+        """`LANES` rows side by side."""
+        totals = view(stack_int64(LANES), LANES)
+        for lane in range(LANES):
+            totals[lane] = zero
+        for j in range(n):
+            values, gradients = view(y + j * y_step * size, LANES), view(g + j * g_step * size, LANES)
+            for lane in range(LANES):
+                totals[lane] += gradients[lane] if logarithm else gradients[lane] * values[lane]
+        for j in range(n):
+            values, gradients = view(y + j * y_step * size, LANES), view(g + j * g_step * size, LANES)
+            target = view(x + j * x_step * size, LANES)
+            for lane in range(LANES):
+                if logarithm:
+                    target[lane] = gradients[lane] - m.exp(values[lane]) * totals[lane]
+                else:
+                    target[lane] = values[lane] * (gradients[lane] - totals[lane])
+
     def softmax_input(args, lo, hi, task):
         n = load_int64(args, CLASSES)
         y_step, g_step = load_int64(args, CLASS_STRIDES), load_int64(args, CLASS_STRIDES + 1)
-        x_step = load_int64(args, CLASS_STRIDES + 2)
+        x_step, behind = load_int64(args, CLASS_STRIDES + 2), lo
         for row in range(lo, hi):
+            if row < behind:
+                continue
             y = load_int64(args, 0) + _row_offset(args, row, args + _STRIDES[0]) * size
             g = load_int64(args, 1) + _row_offset(args, row, args + _STRIDES[1]) * size
             x = load_int64(args, 2) + _row_offset(args, row, args + _STRIDES[2]) * size
-            if y_step == 1 and g_step == 1 and x_step == 1:
+            adjacent = y_step != 1 and _are_adjacent(args, 0, row, hi - row)
+            adjacent = (
+                adjacent and _are_adjacent(args, 1, row, hi - row) and _are_adjacent(args, 2, row, hi - row)
+            )
+            if adjacent:
+                adjacent_rows(y, g, x, y_step, g_step, x_step, n)
+                behind = row + LANES
+            elif y_step == 1 and g_step == 1 and x_step == 1:
                 contiguous_row(y, g, x, n)
             else:
                 strided_row(y, g, x, y_step, g_step, x_step, n)

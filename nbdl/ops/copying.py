@@ -17,7 +17,7 @@ from nbdl.formula.functions import where
 from nbdl.ops.batching import one_by_one, over_leading_axes
 from nbdl.ops.memory_format import arranged
 from nbdl.ops.pointwise import call
-from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View
+from nbdl.ops.primitive import NOTHING, LinearMap, Primitive, View, inverse_permutation
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
@@ -48,6 +48,33 @@ class Copy(LinearMap):
 
 
 COPY = Copy.of("C")
+
+
+class Rearrange(LinearMap):
+    """A copy with axes split, permuted and merged again, in one pass.
+
+    Args:
+        split: the shape with more axes.
+        axes: their new order.
+        shape: of the result.
+    """
+
+    name = "rearrange"
+
+    def __init__(self, split: tuple[int, ...], axes: tuple[int, ...], shape: tuple[int, ...]):
+        super().__init__(split=split, axes=axes, shape=shape)
+        self.split, self.axes, self.shape = split, axes, shape
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """The same behind one more axis."""
+        n, axes = level.size, tuple([axis + 1 for axis in self.axes])
+        return Rearrange.of((n, *self.split), (0, *axes), (n, *self.shape))(*values)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The reverse."""
+        (g,), split = gradients, tuple([self.split[axis] for axis in self.axes])
+        assert g is not None
+        return (Rearrange.of(split, inverse_permutation(self.axes), node.shape(0))(g),)
 
 
 class Cast(LinearMap):

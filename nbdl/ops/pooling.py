@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -179,6 +180,7 @@ class AvgPoolInput(LinearMap):
 
 
 # ----------------------------------------------------------------------------------------- public functions
+@functools.lru_cache(maxsize=1024)
 def pool_counts(
     label: str, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
 ) -> Sizes:

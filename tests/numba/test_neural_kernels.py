@@ -281,6 +281,29 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
     check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((4, 6), 1), ((2, 6, 5), 1), ((8,), 0), ((900, 60), 0)], ids=str)
+def test_gated_linear_unit(shape, axis, dtype, thread_count):
+    x = normal(shape, dtype) * 4
+    check("glu", x, axis=axis)
+    check("glu_input", SPECIFICATION.glu(x, axis=axis), x, axis=axis)
+
+
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(4, 3), (7, 20), (3000, 60)], ids=str)
+def test_margin_losses(shape, mean, dtype, thread_count):
+    rng, scores, g = np.random.default_rng(1), normal(shape, dtype), np.asarray(dtype.type(1.7))
+    classes = rng.integers(0, shape[1], shape[:1])
+    for p in (1, 2):
+        options = {"p": p, "margin": 0.7, "mean": mean}
+        check("multi_margin_loss", scores, classes, terms=scores.size, **options)
+        check("multi_margin_loss_input", g, scores, classes, terms=shape[1], **options)
+    several = rng.integers(0, shape[1], shape)
+    several[:, 2:] = -1
+    several[0] = -1
+    check("multilabel_margin_loss", scores, several, terms=scores.size, mean=mean)
+    check("multilabel_margin_loss_input", g, scores, several, terms=shape[1], mean=mean)
+
+
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize(("count", "columns"), [(1, 3), (30, 16), (4000, 70)], ids=str)
 @pytest.mark.parametrize("bags", ["of one length", "of one", "of starts"])
@@ -301,6 +324,33 @@ def test_bags(bags, count, columns, mean, dtype, thread_count):
 def test_a_class_that_does_not_exist_has_no_loss(dtype):
     losses, _ = run("cross_entropy", np.zeros((3, 4), dtype), np.array([1, 4, -1]), ignore_index=-100)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, True])
+
+
+# ---- Windows as columns ----
+
+WINDOWS = {  # size, kernel, stride, padding, dilation
+    "plain": ((9, 8), (3, 2), (1, 1), (0, 0), (1, 1)),
+    "padded": ((5, 6), (3, 3), (1, 1), (2, 1), (1, 1)),
+    "strided": ((11, 9), (2, 3), (3, 2), (1, 0), (1, 1)),
+    "dilated": ((10, 12), (2, 3), (2, 1), (1, 2), (3, 2)),
+    "more padding than image": ((2, 2), (4, 3), (2, 3), (3, 3), (1, 1)),
+    "large": ((90, 80), (3, 3), (1, 1), (1, 1), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_as_columns(case, dtype, thread_count):
+    size, kernel, stride, padding, dilation = WINDOWS[case]
+    counts = tuple(
+        (n + 2 * pad - gap * (k - 1) - 1) // step + 1
+        for n, k, step, pad, gap in zip(size, kernel, stride, padding, dilation)
+    )
+    options = {"size": size, "kernel": kernel, "stride": stride, "padding": padding}
+    options |= {"dilation": dilation, "counts": counts}
+    x = normal((2, 3, *size), dtype)
+    check("columns_of_windows", x, **options)
+    columns = normal(SPECIFICATION.columns_of_windows(x, **options).shape, dtype, seed=1)
+    check("windows_of_columns", columns, terms=20, **options)
 
 
 # ---- Normalisation ----
@@ -379,6 +429,14 @@ def test_normalization_of_nonfinite_values(dtype):
 
 
 # ---- Copies ----
+
+
+@pytest.mark.parametrize("order", [(0, 1, 4, 2, 5, 3), (0, 2, 1, 3, 4, 5), (5, 4, 3, 2, 1, 0)], ids=str)
+def test_rearranging(order, dtype, layout, thread_count):
+    x = layout(normal((2, 12, 40, 50), dtype))
+    shape = (2 * 12, 40 * 50)
+    check("rearrange", x, split=(2, 3, 2, 2, 40, 50), axes=order, shape=shape)
+
 
 PERMUTATIONS = [(0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2)]
 

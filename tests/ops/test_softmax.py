@@ -11,6 +11,12 @@ import nbdl
 import nbdl.nn.functional as F
 from nbdl.autograd import gradcheck, gradgradcheck
 from nbdl.ops.class_losses import CrossEntropyLoss, CrossEntropyLossInput, NllLoss, NllLossInput
+from nbdl.ops.margin_losses import (
+    MultilabelMarginLoss,
+    MultilabelMarginLossInput,
+    MultiMarginLoss,
+    MultiMarginLossInput,
+)
 from nbdl.ops.softmax import (
     CrossEntropy,
     CrossEntropyInput,
@@ -76,6 +82,7 @@ def real(*shape: int) -> nbdl.Tensor:
 
 
 TARGET = nbdl.tensor([[0, 2], [1, -100], [2, 2]])
+CLASS, CLASSES = nbdl.tensor([0, 3, 1]), nbdl.tensor([[2, 0, -1, -1], [-1, 1, 0, 2], [3, -1, 0, -1]])
 SHARE = nbdl.tensor(0.3, dtype="float64")
 FUNCTIONS = {
     "softmax": (lambda x: nbdl.softmax(x, 1), [(3, 4)]),
@@ -91,6 +98,16 @@ FUNCTIONS = {
     ),
     "nll_loss": (lambda x: NllLoss.of(-100, True)(x, TARGET)[0] ** 2, [(3, 3, 2)]),
     "nll_loss_input": (lambda g: NllLossInput.of(-100, (3, 3, 2))(g, TARGET, SHARE), [()]),
+    "multi_margin_loss": (lambda x: MultiMarginLoss.of(2, 0.7, True)(x, CLASS)[0], [(3, 4)]),
+    "multi_margin_loss_input": (
+        lambda g, x: MultiMarginLossInput.of(2, 0.7, False)(g, x, CLASS)[0],
+        [(), (3, 4)],
+    ),
+    "multilabel_margin_loss": (lambda x: MultilabelMarginLoss.of(True)(x, CLASSES)[0] ** 2, [(3, 4)]),
+    "multilabel_margin_loss_input": (
+        lambda g, x: MultilabelMarginLossInput.of(False)(g, x, CLASSES)[0],
+        [(), (3, 4)],
+    ),
     "cross_entropy_input": (lambda p, g: CrossEntropyInput.of(-100)(p, TARGET, g), [(3, 3, 2), (3, 2)]),
 }
 

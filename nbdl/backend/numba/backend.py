@@ -25,11 +25,18 @@ from nbdl.backend.numba.convolution import (
     plan_ending_convolution,
     plan_ending_convolution_input,
 )
-from nbdl.backend.numba.copying import plan_copy
+from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
+from nbdl.backend.numba.gating import plan_glu, plan_glu_input
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
 from nbdl.backend.numba.launch import Plan, PlanTable, launch
+from nbdl.backend.numba.margin_losses import (
+    plan_multi_margin_loss,
+    plan_multi_margin_loss_input,
+    plan_multilabel_margin_loss,
+    plan_multilabel_margin_loss_input,
+)
 from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_matmul
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
@@ -58,6 +65,7 @@ from nbdl.backend.numba.softmax import (
     plan_softmax_input,
 )
 from nbdl.backend.numba.sorting import plan_argsort, plan_argtopk, plan_searchsorted
+from nbdl.backend.numba.unfolding import plan_columns_of_windows, plan_windows_of_columns
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
@@ -100,6 +108,9 @@ PLANNERS: dict[str, Planner] = {
     "avg_pool": plan_avg_pool,
     "avg_pool_input": plan_avg_pool_input,
     "window_scatter": plan_window_scatter,
+    "columns_of_windows": plan_columns_of_windows,
+    "windows_of_columns": plan_windows_of_columns,
+    "rearrange": plan_rearrange,
     "softmax": plan_softmax,
     "softmax_input": plan_softmax_input,
     "log_softmax": plan_log_softmax,
@@ -110,6 +121,12 @@ PLANNERS: dict[str, Planner] = {
     "cross_entropy_loss_input": plan_cross_entropy_loss_input,
     "nll_loss": plan_nll_loss,
     "nll_loss_input": plan_nll_loss_input,
+    "multi_margin_loss": plan_multi_margin_loss,
+    "multi_margin_loss_input": plan_multi_margin_loss_input,
+    "multilabel_margin_loss": plan_multilabel_margin_loss,
+    "multilabel_margin_loss_input": plan_multilabel_margin_loss_input,
+    "glu": plan_glu,
+    "glu_input": plan_glu_input,
     "attention": plan_attention,
     "attention_input": plan_attention_input,
     "normalize": plan_normalize,

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from nbdl.backend.numba import pool
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.loops import element_strides, memory_order, merge, row_major, tasks_for
@@ -73,6 +74,25 @@ def plan_copy(inputs: Sequence[Array], outputs: Sequence[Array] | None, *, order
         rows=units,
         tasks=tasks_for(x.size, units),
     )
+
+
+def plan_rearrange(
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] | None,
+    *,
+    split: tuple[int, ...],
+    axes: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> Plan | None:
+    """Plans the copy of (x,) with its axes rearranged, or returns None where NumPy has to do it."""
+    (x,) = inputs
+    if outputs is not None:
+        return None
+    plan = plan_copy((x.reshape(split).transpose(axes),), None, order="C")  # splitting axes never copies
+    if plan is not None:
+        plan.outputs = (OutputSpec(shape, x.dtype),)
+        plan.allocate_by(pool.allocator(shape, x.dtype))
+    return plan
 
 
 @cache

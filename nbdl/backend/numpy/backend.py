@@ -22,9 +22,11 @@ from nbdl.backend.numpy.custom import Custom
 from nbdl.backend.numpy.decompositions import Decompositions
 from nbdl.backend.numpy.elementwise import Elementwise
 from nbdl.backend.numpy.fourier import Fourier
+from nbdl.backend.numpy.gating import Gating
 from nbdl.backend.numpy.indexing import Indexing
 from nbdl.backend.numpy.joining import Joining
 from nbdl.backend.numpy.linalg import LinearAlgebra
+from nbdl.backend.numpy.margin_losses import MarginLosses
 from nbdl.backend.numpy.normalization import Normalization
 from nbdl.backend.numpy.pooling import Pooling
 from nbdl.backend.numpy.quasi_newton import QuasiNewton
@@ -38,6 +40,7 @@ from nbdl.backend.numpy.scanning import Scanning
 from nbdl.backend.numpy.softmax import Softmax
 from nbdl.backend.numpy.sorting import Sorting
 from nbdl.backend.numpy.special import Special
+from nbdl.backend.numpy.unfolding import Unfolding
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -53,8 +56,11 @@ class NumpyBackend(
     Special,
     Convolution,
     Pooling,
+    Unfolding,
     Softmax,
+    Gating,
     ClassLosses,
+    MarginLosses,
     Attention,
     Normalization,
     Recurrent,

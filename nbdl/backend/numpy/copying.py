@@ -20,6 +20,22 @@ class Copying:
             return out
         return x.copy(order)
 
+    def rearrange(
+        self,
+        x: Any,
+        *,
+        split: tuple[int, ...],
+        axes: tuple[int, ...],
+        shape: tuple[int, ...],
+        out: Any = None,
+    ) -> Any:
+        """Fresh memory of ``shape`` with the elements of x, split into more axes, in the order ``axes``."""
+        moved = x.reshape(split).transpose(axes)
+        if out is not None:
+            out[...] = moved.reshape(shape)
+            return out
+        return moved.copy("C").reshape(shape)
+
     def view_scatter(
         self, x: Any, *, views: tuple[View, ...], shape: tuple[int, ...], out: Any = None
     ) -> Any:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
+from nbdl.ops.gating import Glu
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
@@ -31,6 +35,7 @@ def _formula(name: str, definition: Callable[..., Any]) -> Formula:
 
 _RELU = arithmetic.formula_of("relu")
 _HARDTANH = _formula("hardtanh", lambda x, low, high: f.where(x <= low, low, f.where(x >= high, high, x)))
+_RANDOM_RELU = _formula("rrelu", lambda x, u, width, low: f.where(x > 0, x, (u * width + low) * x))
 _ELU = _formula("elu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x)))
 _CELU = _formula("celu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x / alpha)))
 _SELU = _formula("selu", lambda x: SELU_SCALE * f.where(x > 0, x, SELU_ALPHA * f.expm1(x)))
@@ -53,10 +58,9 @@ _SOFTSHRINK = _formula(
 _HARDSIGMOID = _formula("hardsigmoid", lambda x: f.where(x <= -3, 0, f.where(x >= 3, 1, x / 6 + 0.5)))
 _HARDSWISH = _formula("hardswish", lambda x: f.where(x <= -3, 0, f.where(x >= 3, x, x * (x + 3) / 6)))
 _THRESHOLD = _formula("threshold", lambda x, threshold, value: f.where(x <= threshold, value, x))
-_GLU = _formula("glu", lambda a, b: a * f.expit(b))
 
 
-def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: float) -> Tensor:
+def _apply(formula: Formula, inplace: bool, x: Tensor, *parameters: Any) -> Tensor:
     return call_in_place(formula, x, *parameters) if inplace else call(formula, x, *parameters)
 
 
@@ -115,8 +119,7 @@ def rrelu(
         )
     if not training:
         return _apply(LEAKY_RELU, inplace, input, (lower + upper) / 2)
-    slope = rand_like(input) * (upper - lower) + lower
-    return call_in_place(LEAKY_RELU, input, slope) if inplace else call(LEAKY_RELU, input, slope)
+    return _apply(_RANDOM_RELU, inplace, input, rand_like(input), upper - lower, lower)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -250,7 +253,10 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     n = input.array.shape[axis] if input.array.ndim else 1
     if n % 2:
         raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {n}")
-    return call(_GLU, input.narrow(axis, 0, n // 2), input.narrow(axis, n // 2, n // 2))
+    primitive = Glu.of(axis)
+    if isinstance(input.array, np.ndarray) and input.array.dtype.kind == "f":
+        return apply(primitive, input.contiguous())
+    return primitive.compose(input)[0]
 
 
 # ------------------------------------------------------------------------------------ normalised exponentials

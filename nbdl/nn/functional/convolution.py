@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from nbdl.autograd.autocast import lowered
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.windows import window_count
 from nbdl.nn.functional.sizes import batched, sizes
 from nbdl.ops.convolution import convolution, per_channel, transposed_convolution
-from nbdl.ops.creation import eye
+from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
 
 
 def _padding(
@@ -243,22 +244,22 @@ def conv_transpose3d(
 
 
 # ---------------------------------------------------------------------------------------------------- windows
-def _window_kernel(x: Tensor, channels: int, kernel: tuple[int, ...]) -> Tensor:
-    """The weight (C * taps, 1, *kernel), a group a channel, that gives every tap a channel of its own."""
-    taps = math.prod(kernel)
-    one_hot = eye(taps, dtype=x.dtype, device=x.device).reshape((1, taps, 1, *kernel))
-    return one_hot.expand((channels, taps, 1, *kernel)).reshape((channels * taps, 1, *kernel))
-
-
-def _window_geometry(label: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple:
-    kernel = sizes(label, "kernel_size", kernel_size, 2, least=1)
-    pairs = tuple((p, p) for p in sizes(label, "padding", padding, 2))
-    return (
-        kernel,
-        sizes(label, "stride", stride, 2, least=1),
-        pairs,
-        sizes(label, "dilation", dilation, 2, least=1),
+def _window_geometry(
+    label: str,
+    size: tuple[int, ...],
+    kernel_size: Any,
+    dilation: Any,
+    padding: Any,
+    stride: Any,
+) -> tuple[tuple[int, ...], ...]:
+    """Sizes of image and window, stride, padding, dilation, and the numbers of windows."""
+    kernel, pads = sizes(label, "kernel_size", kernel_size, 2, least=1), sizes(label, "padding", padding, 2)
+    steps, gaps = sizes(label, "stride", stride, 2, least=1), sizes(label, "dilation", dilation, 2, least=1)
+    counts = tuple(
+        window_count(n, k, step, (pad, pad), gap)
+        for n, k, step, pad, gap in zip(size, kernel, steps, pads, gaps, strict=True)
     )
+    return size, kernel, steps, pads, gaps, counts
 
 
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
@@ -280,10 +281,14 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
         nbdl.Size([1, 12, 9])
     """
     x, unbatch = batched("unfold", input, 2)
-    kernel, stride, pairs, dilation = _window_geometry("unfold", kernel_size, dilation, padding, stride)
-    batch, channels = x.array.shape[:2]
-    columns = convolution(x, _window_kernel(x, channels, kernel), None, stride, pairs, dilation, channels)
-    return unbatch(columns.reshape((batch, columns.array.shape[1], math.prod(columns.array.shape[2:]))))
+    geometry = _window_geometry("unfold", x.array.shape[2:], kernel_size, dilation, padding, stride)
+    if min(geometry[-1]) < 1:
+        raise RuntimeError(
+            f"unfold: no window of {geometry[1]} fits: expected positive numbers of windows for an input "
+            f"{list(input.shape)}, padding={padding}, dilation={dilation} and stride={stride}, got "
+            f"{geometry[-1]}"
+        )
+    return unbatch(apply(ColumnsOfWindows.of(*geometry), x.contiguous()))
 
 
 def fold(
@@ -307,20 +312,14 @@ def fold(
     """
     y, unbatch = batched("fold", input, 1)
     size = sizes("fold", "output_size", output_size, 2, least=1)
-    kernel, stride, pairs, dilation = _window_geometry("fold", kernel_size, dilation, padding, stride)
-    batch, rows, columns = y.array.shape
+    geometry = _window_geometry("fold", size, kernel_size, dilation, padding, stride)
+    kernel, counts = geometry[1], geometry[-1]
+    rows, columns = y.array.shape[1:]
     taps = math.prod(kernel)
-    counts = tuple(map(window_count, size, kernel, stride, pairs, dilation))
     if rows % taps or min(counts) < 1 or math.prod(counts) != columns:
         raise RuntimeError(
             f"fold: output_size={size}, kernel_size={kernel}, dilation={dilation}, padding={padding} and "
             f"stride={stride} need an input (N, multiple of {taps}, {math.prod(counts)}), got "
             f"{list(input.shape)}"
         )
-    channels = rows // taps
-    weight = _window_kernel(y, channels, kernel)
-    return unbatch(
-        transposed_convolution(
-            y.reshape((batch, rows, *counts)), weight, size, stride, pairs, dilation, channels
-        )
-    )
+    return unbatch(apply(WindowsOfColumns.of(*geometry), y.contiguous()))

@@ -13,7 +13,7 @@ from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.creation import tensor
 from nbdl.ops.keywords import numpy_keywords
-from nbdl.ops.pointwise import call
+from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import check_broadcast, normalize_axis
 from nbdl.ops.reduction import Reduce
 from nbdl.ops.selecting import index_select
@@ -21,6 +21,7 @@ from nbdl.ops.statistics import norm
 
 _PRODUCT = formula_of("multiply")
 _SQUARE = formula_of("square")
+_SQUARED_DISTANCE = Formula("squared_distance", lambda x, y, eps: f.square(x - y + eps), 3)
 _POWER = Formula("absolute_power", lambda x, p: f.pow(f.abs(x), p), 2)
 # A norm of 0 has slope 0, not the infinite one of the root.
 _ROOT = Formula("norm_root", lambda x: f.where(x > 0, f.sqrt(f.where(x > 0, x, 1)), 0 * x), 1)
@@ -90,6 +91,10 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last axis."""
+    rank = max(x1.array.ndim, x2.array.ndim)
+    if p == 2 and rank:
+        reduce = Reduce.of(_SQUARED_DISTANCE, "sum", (rank - 1,), keepdim, 0b100)
+        return call(_ROOT, apply(reduce, x1, x2, scalar(float(eps))))
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
 
 

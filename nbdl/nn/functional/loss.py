@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from nbdl.autograd.autocast import in_float32
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
@@ -26,6 +27,7 @@ def _huber_of(difference: Any, delta: Any) -> Any:
 
 _SMOOTH_L1 = Formula("smooth_l1", lambda x, y, beta: _smooth_l1_of(f.abs(x - y), beta), 3)
 _HUBER = Formula("huber", lambda x, y, delta: _huber_of(f.abs(x - y), delta), 3)
+_OUTSIDE = Formula("outside", lambda p: f.where(f.logical_or(p < 0, p > 1), 1, 0), 1)
 # Logarithms are not allowed below -100, so that a certain wrong answer keeps a finite loss, as in PyTorch.
 _BCE = Formula(
     "binary_cross_entropy",
@@ -67,6 +69,11 @@ def _require_same_shape(label: str, input: Tensor, target: Tensor) -> None:
             f"{label}: Using a target size ({tuple(target.shape)}) that is different to the input size "
             f"({tuple(input.shape)}) is not allowed; they must be the same"
         )
+
+
+def _can_look(x: Tensor) -> bool:
+    """Whether elements can be checked: they belong to one example, and no program is being recorded."""
+    return x.batch is None and mode.recorder is None
 
 
 def _weighted(label: str, losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
@@ -204,12 +211,12 @@ def poisson_nll_loss(
         eps: keeps the logarithm finite.
         reduction: ``none``, ``mean`` or ``sum``.
     """
-    if log_input:
-        losses = reduced("poisson_nll_loss", _POISSON_LOG, "none", input, target)
-    else:
-        losses = reduced("poisson_nll_loss", _POISSON, "none", input, target, eps)
-    if full:
-        losses = losses + reduced("poisson_nll_loss", _STIRLING, "none", target)
+    formula = _POISSON_LOG if log_input else _POISSON
+    operands = (input, target) if log_input else (input, target, eps)
+    if not full:
+        return reduced("poisson_nll_loss", formula, reduction, *operands)
+    losses = reduced("poisson_nll_loss", formula, "none", *operands)
+    losses = losses + reduced("poisson_nll_loss", _STIRLING, "none", target)
     return _weighted("poisson_nll_loss", losses, None, reduction)
 
 
@@ -237,7 +244,7 @@ def gaussian_nll_loss(
     """
     if not isinstance(var, Tensor):
         var = input.new_full((), float(var))
-    if var.batch is None and bool((var.detach() < 0).any()):
+    if _can_look(var) and bool((var.detach() < 0).any()):
         raise ValueError("gaussian_nll_loss: var has negative entry/entries")
     shape = input.array.shape
     if var.array.ndim and var.array.shape != shape:
@@ -278,15 +285,12 @@ def binary_cross_entropy(
         tensor(0.6931)
     """
     _require_same_shape("binary_cross_entropy", input, target)
-    p = input.detach()
-    if p.batch is None and bool(((p < 0) | (p > 1)).any()):
-        raise RuntimeError("binary_cross_entropy: all elements of input should be between 0 and 1")
-    return _weighted(
-        "binary_cross_entropy",
-        reduced("binary_cross_entropy", _BCE, "none", input, target),
-        weight,
-        reduction,
-    )
+    label = "binary_cross_entropy"
+    if _can_look(input) and reduced(label, _OUTSIDE, "sum", input.detach()).item() > 0:
+        raise RuntimeError(f"{label}: all elements of input should be between 0 and 1")
+    if weight is None:
+        return reduced(label, _BCE, reduction, input, target)
+    return _weighted(label, reduced(label, _BCE, "none", input, target), weight, reduction)
 
 
 @in_float32

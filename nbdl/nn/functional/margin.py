@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.autograd.autocast import in_float32
-from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
@@ -13,10 +12,9 @@ from nbdl.nn.functional.classification import one_class_a_row
 from nbdl.nn.functional.distance import cosine, pairwise_distance
 from nbdl.nn.functional.loss import LOGISTIC
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
+from nbdl.ops import margin_losses
 from nbdl.ops.arithmetic import where
-from nbdl.ops.creation import arange
 from nbdl.ops.pointwise import call
-from nbdl.ops.reduction import Reduce
 from nbdl.ops.scattering import gather
 
 _HINGE_EMBEDDING = Formula(
@@ -37,18 +35,6 @@ _MARGIN_RANKING = Formula("margin_ranking", lambda a, b, y, margin: f.relu(margi
 _SOFT_MARGIN = Formula("soft_margin", lambda x, y: f.softplus(-y * x), 2)
 _TRIPLET = Formula(
     "triplet_margin", lambda positive, negative, margin: f.relu(margin + positive - negative), 3
-)
-_OTHERS_MARGIN = Formula(
-    "others_margin",
-    lambda x, chosen, target, c, margin: f.where(f.equal(c, target), 0, f.relu(margin - chosen + x)),
-    5,
-)
-_SHORTFALL = Formula(
-    "shortfall",
-    lambda chosen, x, counts, is_target: f.where(
-        f.logical_and(counts, f.logical_not(is_target)), f.relu(1 - chosen + x), 0
-    ),
-    4,
 )
 
 
@@ -222,10 +208,9 @@ def multi_margin_loss(
     if input.array.ndim < 2 and target.array.size == 1:
         x, classes = input.reshape(1, -1), target.reshape(1)
     x, classes = one_class_a_row("multi_margin_loss", x, classes)
-    column = classes.unsqueeze(1)
-    every = arange(x.array.shape[1], device=x.device)
-    margins = call(_OTHERS_MARGIN, x, gather(x, 1, column), column, every, float(margin))
-    losses = (margins if p == 1 else margins.square()).mean(1)
+    if weight is None and reduction != "none":
+        return margin_losses.multi_margin_loss(x, classes, p, float(margin), reduction == "mean")
+    losses = margin_losses.multi_margin_rows(x, classes, p, margin)
     if weight is not None:
         if weight.array.shape != x.array.shape[1:]:
             raise ValueError(
@@ -257,10 +242,7 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
         )
     single = input.array.ndim < 2
     x, classes = (input.reshape(1, -1), target.reshape(1, -1)) if single else (input, target)
-    counts = (classes < 0).cumsum(1) == 0  # before the first -1
-    safe = classes * counts
-    every = arange(x.array.shape[1], device=x.device)
-    is_target = ((safe.unsqueeze(2) == every) & counts.unsqueeze(2)).any(1)
-    operands = (gather(x, 1, safe).unsqueeze(2), x.unsqueeze(1), counts.unsqueeze(2), is_target.unsqueeze(1))
-    losses = apply(Reduce.of(_SHORTFALL, "sum", (1, 2), False, 0), *operands) / x.array.shape[1]
-    return losses.squeeze(0) if single and reduction == "none" else reduce_losses(losses, reduction)
+    if reduction != "none":
+        return margin_losses.multilabel_margin_loss(x, classes, reduction == "mean")
+    losses = margin_losses.multilabel_margin_rows(x, classes)
+    return losses.squeeze(0) if single else losses

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops import padding
+from nbdl.ops.copying import Rearrange
 
 PAD_MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -30,9 +32,9 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
             f"upscale_factor, but input.size(-3)={channels} is not divisible by {r * r}"
         )
     c, n = channels // (r * r), len(batch)
-    split = input.reshape((*batch, c, r, r, height, width))
-    moved = split.permute((*range(n), n, n + 3, n + 1, n + 4, n + 2))
-    return moved.reshape((*batch, c, height * r, width * r))
+    order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    shape = (*batch, c, height * r, width * r)
+    return apply(Rearrange.of((*batch, c, r, r, height, width), order, shape), input)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -49,9 +51,10 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
             f"{height} x {width} and downscale_factor={r}"
         )
     n = len(batch)
-    split = input.reshape((*batch, channels, height // r, r, width // r, r))
-    moved = split.permute((*range(n), n, n + 2, n + 4, n + 1, n + 3))
-    return moved.reshape((*batch, channels * r * r, height // r, width // r))
+    split = (*batch, channels, height // r, r, width // r, r)
+    order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    shape = (*batch, channels * r * r, height // r, width // r)
+    return apply(Rearrange.of(split, order, shape), input)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -66,8 +69,8 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
             f"channel_shuffle: expects an input (N, C, ...) with C divisible by groups={groups}, got "
             f"{list(shape)}"
         )
-    split = input.reshape((shape[0], groups, shape[1] // groups, *shape[2:]))
-    return split.transpose(1, 2).reshape(shape)
+    split = (shape[0], groups, shape[1] // groups, *shape[2:])
+    return apply(Rearrange.of(split, (0, 2, 1, *range(3, len(split))), shape), input)
 
 
 def _image(label: str, input: Tensor) -> tuple[int, ...]:

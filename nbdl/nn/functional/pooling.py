@@ -28,7 +28,13 @@ _SIGNED_ROOT = Formula(
     ),
     3,
 )
+_SQUARE_ROOT = Formula(
+    "root_of_squares",
+    lambda mean, taps: f.where(f.equal(mean, 0), 0 * mean, f.sqrt(f.where(f.equal(mean, 0), 1, mean) * taps)),
+    2,
+)
 _POWER = Formula("power", lambda x, p: f.pow(x, p), 2)
+_SQUARE = Formula("square", lambda x: f.square(x), 1)
 
 
 def _windows(label: str, kernel_size: Any, stride: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -215,16 +221,17 @@ def _adaptive(label: str, rank: int, input: Tensor, output_size: Any) -> tuple[T
     if len(wanted) != rank:
         raise RuntimeError(f"{label}: output_size must be one integer or {rank}, got {output_size!r}")
     spatial = x.array.shape[2:]
-    counts = sizes(
-        label, "output_size", tuple(n if w is None else w for n, w in zip(spatial, wanted, strict=True)), rank
-    )
     if min(spatial) < 1:
         raise RuntimeError(
             f"{label}: Expected input to have non-zero size for non-batch dimensions, got {list(input.shape)}"
         )
-    return x, unbatch, counts
+    if output_size.__class__ is int and output_size >= 0:
+        return x, unbatch, wanted
+    counts = tuple(n if w is None else w for n, w in zip(spatial, wanted, strict=True))
+    return x, unbatch, sizes(label, "output_size", counts, rank)
 
 
+@lru_cache(maxsize=1024)
 def _equal_windows(spatial: tuple[int, ...], counts: tuple[int, ...]) -> tuple[int, ...] | None:
     """The windows if they are equal and do not overlap, else None."""
     if 0 in counts or any(n % count for n, count in zip(spatial, counts, strict=True)):
@@ -322,7 +329,10 @@ def _lp_pool(
 ) -> Tensor:
     p = float(norm_type)
     kernel, _ = _windows(label, kernel_size, stride, rank)
-    mean = _avg_pool(label, rank, call(_POWER, input, p), kernel_size, stride, 0, ceil_mode, True)
+    powers = call(_SQUARE, input) if p == 2 else call(_POWER, input, p)
+    mean = _avg_pool(label, rank, powers, kernel_size, stride, 0, ceil_mode, True)
+    if p == 2:  # the sum of squares has no sign
+        return call(_SQUARE_ROOT, mean, math.prod(kernel))
     return call(_SIGNED_ROOT, mean, math.prod(kernel), p)
 
 
