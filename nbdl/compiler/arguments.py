@@ -65,7 +65,10 @@ class Arguments:
 
         Leaves stand for tensors with a history. A leaf that requires gradients is itself, as it keeps them.
         """
-        alone = {id(array): apart(array) for array in self.arrays}
+        alone = {
+            id(array): array if tensor.requires_grad and tensor.is_leaf else apart(array)
+            for array, tensor in zip(self.arrays, self.tensors, strict=True)
+        }
         self._twins = [_twin(tensor, alone).requires_grad_() for tensor in self.connected]
         leaves, tree = flatten((self.args, self.kwargs))
         given: list[Any] = []

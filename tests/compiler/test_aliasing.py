@@ -113,6 +113,23 @@ def test_an_argument_that_an_optimizer_changes():
     assert step(weight.detach()).tolist() == [2, 2, 2, 2]  # read after the update, as in eager mode
 
 
+def test_a_leaf_that_is_an_argument_and_changed_is_replayed():
+    calls = 0
+
+    def step(weight, x):
+        nonlocal calls
+        calls += 1
+        (gradient,) = nbdl.autograd.grad((weight * x).sum(), weight)
+        with nbdl.no_grad():
+            weight -= 0.5 * gradient
+
+    weight, compiled = nbdl.zeros(3, requires_grad=True), nbdl.compile(step)
+    for _ in range(6):
+        compiled(weight, nbdl.ones(3))
+    assert weight.tolist() == [-3, -3, -3]
+    assert calls <= 2
+
+
 def test_a_replay_tells_that_its_argument_was_changed():
     f = nbdl.compile(lambda x: x.mul_(2))
     twice(f, lambda: (nbdl.ones(3),))
