@@ -91,7 +91,7 @@ def run_nbdl(method: str, problem: Problem) -> Run:
         found = nbdl.optim.least_squares(
             problem.residuals,
             problem.start,
-            bounds=problem.bounds or (-np.inf, np.inf),
+            bounds=sides(problem),
             max_nfev=MAX_ITERATIONS,
         )
         return Run(2 * found.cost, found.nfev, str(found.status))

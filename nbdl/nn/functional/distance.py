@@ -92,7 +92,7 @@ def pairwise_distance(
 ) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last axis."""
     rank = max(x1.array.ndim, x2.array.ndim)
-    if p == 2 and rank:
+    if p == 2 and rank and not (x1.is_complex() or x2.is_complex()):
         reduce = Reduce.of(_SQUARED_DISTANCE, "sum", (rank - 1,), keepdim, 0b100)
         return call(_ROOT, apply(reduce, x1, x2, scalar(float(eps))))
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
