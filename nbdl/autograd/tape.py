@@ -212,7 +212,12 @@ def apply(primitive: Primitive, *inputs: Tensor) -> Any:
             if tensor.requires_grad:
                 return _record(primitive, inputs, result)
     if type(result) is tuple:
-        return tuple(map(Tensor, result))
+        several = []
+        for array in result:
+            out = _new(Tensor)  # cheaper than its constructor
+            out.array = array
+            several.append(out)
+        return tuple(several)
     out = _new(Tensor)
     out.array = result
     return out

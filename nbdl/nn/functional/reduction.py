@@ -40,10 +40,10 @@ def reduced(label: str, formula: Formula, reduction: str, *values: Tensor | floa
     check_reduction(label, reduction)
     if reduction == "none":
         return call(formula, *values)
-    operands, weak = [], 0
+    operands, weak, rank = [], 0, 0
     for k, value in enumerate(values):
         tensor, is_number = operand(label, k + 1, value)
         operands.append(tensor)
         weak |= is_number << k
-    rank = max(tensor.array.ndim for tensor in operands)
+        rank = max(rank, tensor.array.ndim)
     return apply(Reduce.of(formula, reduction, tuple(range(rank)), False, weak), *operands)
