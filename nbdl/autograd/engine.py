@@ -388,7 +388,7 @@ def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) 
             continue
         if not create:
             array = gradient.array
-            if id(array) in taken or _is_view(array):
+            if id(array) in taken or (array.base is not None and _is_view(array)):
                 gradient = gradient.detach().clone()
             elif gradient.requires_grad:
                 gradient = gradient.detach()

@@ -38,6 +38,8 @@ class _Loss(Module):
         self._options += tuple(weights)
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        if not self._options:
+            return type(self)._function(*inputs, reduction=self.reduction)
         options = {name: getattr(self, name) for name in self._options}
         return type(self)._function(*inputs, reduction=self.reduction, **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -121,13 +122,13 @@ class Adam(CheckedOptimizer):
         self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], scalars: dict[str, np.ndarray]
     ) -> None:
         rule, names = _RULES[bool(group["amsgrad"])]
-        steps, states = [], []
+        steps, states, of_rule = [], [], itemgetter(*names)
         for param in params:
             state = self.state[param]
             if len(state) <= len(names):
                 _start(state, names, param)
             steps.append(state["step"])
-            states.append([state[name] for name in names])
+            states.append(of_rule(state))
         update(rule, params, grads, states, list(scalars.values()), steps)
 
 
