@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
 MAX_PROGRAMS = 64
+_KEEPS = (
+    "compile: the function keeps a tensor that it computed, beyond the call: {}. A program would leave it as "
+    "it is now; return the tensor, or write into a tensor from outside with copy_()."
+)
+_ASSIGNS = (
+    "compile: each call of the function gives {} another value, and a program would leave it as it is now. "
+    "Keep what changes in a tensor and change that in place (add_(), copy_()), or assign it outside of the "
+    "compiled function."
+)
 
 
 def compile(
@@ -270,14 +279,13 @@ class Compiled:
         _free_idle_memory()
         recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
-        if recording.escaped:
-            # The first call of an optimizer makes its state; a tensor that is kept each time is an error.
+        problem = recording.escaped and _KEEPS.format(recording.escaped)
+        if not problem and (changed := self._captured.changed_since(key[0])):
+            problem = _ASSIGNS.format(" and ".join(changed))
+        if problem:
+            # At first that is usual: optimizers make their state, lazy modules their parameters.
             if failures:
-                raise RecordingError(
-                    "compile: the function keeps a tensor that it computed, beyond the call: "
-                    f"{recording.escaped}. A program would leave it as it is now; return the tensor, or "
-                    "write into a tensor from outside with copy_()."
-                )
+                raise RecordingError(problem)
             self._failures[arguments.key] = failures + 1
             return recording.result
         self._failures.pop(arguments.key, None)
@@ -286,7 +294,6 @@ class Compiled:
         if recording.backend.name == "numba":
             _forget_when_threads_change()
         _free_idle_memory()
-        key = self._key_now(key)
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
@@ -302,10 +309,6 @@ class Compiled:
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
-
-    def _key_now(self, key: Any) -> Any:
-        """The key with the captured values of now: the function may have found them only by running."""
-        return (self._captured.token(), *key[1:])
 
 
 _all: WeakSet[Compiled] = WeakSet()

@@ -110,10 +110,9 @@ def test_memory_is_shared_by_temporaries(backend):
 
 
 def test_a_recording_keeps_no_array_alive(backend: str) -> None:
-    alive: list[weakref.ref] = []
-
     @nbdl.compile
     def function(x):
+        alive: list[weakref.ref] = []
         for _ in range(5):
             x = x + 1
             alive.append(weakref.ref(x.array))
