@@ -17,7 +17,7 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -75,7 +75,8 @@ class Captured:
         self._tokens: dict[Any, int] = {}
         self._values: list[Any] = []
         self._tensors: list[tuple[Tensor, Any]] = []
-        self._mutable: list[tuple[Any, Any]] = []
+        self._containers: list[tuple[Any, Any]] = []
+        self._optimizers: list[_Settings] = []
         self._bindings_at = -1
         self._token = -1
 
@@ -89,11 +90,12 @@ class Captured:
                 self._follow_modules(module)  # there may be new ones below it
         self._values = [variable.read() for variable in self.variables]
         self._tensors = [(value, value.array) for value in self._values if isinstance(value, Tensor)]
-        self._mutable = [
+        self._containers = [
             (value, _state_of(value, quick=True))
             for value in self._values
-            if isinstance(value, (Optimizer, list, dict, set))
+            if isinstance(value, (list, dict, set))
         ]
+        self._optimizers = [_Settings(x) for x in self._found(Optimizer)]
         state = tuple([_state_of(value) for value in self._values])
         self._token = self._tokens.setdefault(state, len(self._tokens))
         return self._token
@@ -127,7 +129,10 @@ class Captured:
         for tensor, array in self._tensors:
             if tensor.array is not array:
                 return False
-        return all(_state_of(value, quick=True) == state for value, state in self._mutable)
+        for value, state in self._containers:
+            if _state_of(value, quick=True) != state:
+                return False
+        return all(map(_Settings.are_unchanged, self._optimizers))
 
     # ----------------------------------------------------------------------------------------------- finding
     def _follow(self, function: Any) -> None:
@@ -185,10 +190,12 @@ class Captured:
         for count in range(len(attributes) + 1):
             chain = attributes[:count]
             known = (key if isinstance(key, tuple) else id(key), chain)
+            value = _attribute(read, chain)
+            if isinstance(value, Tensor) and known in self._seen:
+                return
             if known in self._seen:
                 continue
             self._seen.add(known)
-            value = _attribute(read, chain)
             if count:
                 owner = _attribute(read, chain[:-1])
                 if value is MISSING:
@@ -323,9 +330,9 @@ def _state_of(value: Any, depth: int = 0, quick: bool = False) -> Any:
         quick: leave out what cannot change without being counted as a rebinding.
     """
     if isinstance(value, Tensor):
-        return id(value.array)
+        return _place(value)
     if isinstance(value, Optimizer):
-        return id(value), tuple([_group_settings(group, quick) for group in value.param_groups])
+        return id(value) if quick else _optimizer_state(value)
     if isinstance(value, Module):
         return id(value) if quick else _settings(value)
     if isinstance(value, _SCALARS):
@@ -354,11 +361,61 @@ def _inside(value: Any, depth: int = 0) -> Iterator[Any]:
             yield from _inside(entry, depth + 1)
 
 
-def _group_settings(group: dict[str, Any], quick: bool) -> tuple[Any, ...]:
-    """How many parameters a group has, where they are unless it is to be quick, and its switches."""
-    places = () if quick else tuple([id(parameter.array) for parameter in group["params"]])
-    switches = [value for value in group.values() if value is True or value is False]
-    return len(group["params"]), places, *switches
+def _place(tensor: Tensor) -> Any:
+    """Where a tensor is; its hooks, if it has some."""
+    if tensor.hooks or tensor.post_accumulate_hooks:
+        kinds = (tensor.hooks, tensor.post_accumulate_hooks)
+        return id(tensor.array), tuple([tuple(hooks.values()) for hooks in kinds if hooks])
+    return id(tensor.array)
+
+
+class _Settings:
+    """The settings of an optimizer as they were; looking whether they still are is cheap."""
+
+    def __init__(self, optimizer: Optimizer):
+        self._optimizer = optimizer
+        self._state, self._count = optimizer.state, len(optimizer.state)
+        self._groups = [(group, tuple(group.values())) for group in optimizer.param_groups]
+
+    def are_unchanged(self) -> bool:
+        """Whether a step consists of the same operations; a number may have another value."""
+        optimizer = self._optimizer
+        if optimizer.state is not self._state or len(optimizer.state) != self._count:
+            return False
+        if len(optimizer.param_groups) != len(self._groups):
+            return False
+        for k, (group, values) in enumerate(self._groups):
+            now = tuple(group.values())
+            if now != values:
+                if _switches(now) != _switches(values):
+                    return False
+                self._groups[k] = group, now
+        return True
+
+
+def _switches(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Of the settings of a group: switches, names, how many parameters, and which numbers are zero."""
+    return tuple(map(_switch, values))
+
+
+def _switch(value: Any) -> Any:
+    if value is True or value is False or isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)):
+        return not value
+    if isinstance(value, tuple):
+        return _switches(value)
+    return type(value), isinstance(value, list) and len(value)
+
+
+def _optimizer_state(optimizer: Optimizer) -> tuple[Any, ...]:
+    """The settings of an optimizer, where its parameters and state are, and its hooks."""
+    groups = optimizer.param_groups
+    params = [tensor for group in groups for tensor in group["params"]]
+    entries = [entry for tensor in params for entry in optimizer.state.get(tensor, {}).values()]
+    places = tuple([_place(x) for x in (*params, *entries) if isinstance(x, Tensor)])
+    switches = tuple([_switches(group.values()) for group in groups])
+    return id(optimizer), switches, places, optimizer.hook_functions()
 
 
 def _settings(root: Module) -> tuple[Any, ...]:
@@ -368,7 +425,7 @@ def _settings(root: Module) -> tuple[Any, ...]:
         found.append(id(module))
         for name, value in module.__dict__.items():
             if isinstance(value, Tensor):
-                found.append((name, id(value.array)))
+                found.append((name, _place(value)))
             elif isinstance(value, _SCALARS):
                 found.append((name, type(value), repr(value)))
             elif isinstance(value, _FUNCTIONS):
