@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -22,6 +23,7 @@ from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.formula.dtypes import when_default_changes
 from nbdl.func.tree import LEAF, Tree, flatten, unflatten
+from nbdl.nn.module import Module
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
@@ -39,8 +41,16 @@ _ASSIGNS = (
 
 
 def compile(
-    function: Callable[..., Any] | None = None, *, without: Sequence[str] = ()
-) -> Compiled | Callable[[Callable[..., Any]], Compiled]:
+    function: Callable[..., Any] | None = None,
+    *,
+    without: Sequence[str] = (),
+    fullgraph: bool = True,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    disable: bool = False,
+) -> Any:
     """Make a function that runs as a recorded program.
 
     The first call with arguments of some shapes and dtypes runs the function as it is and writes down the
@@ -64,10 +74,19 @@ def compile(
         function: takes and returns tensors in nested tuples, lists and dicts; or a module. Without it, a
             decorator is returned.
         without: names of passes to leave out, see :data:`PASSES`.
+        fullgraph: of PyTorch; a program is always whole.
+        dynamic: of PyTorch; there is a program for each shape.
+        backend: of PyTorch; arrays are computed by the backend that is chosen when the function is called.
+        mode: of PyTorch; there is one.
+        options: of PyTorch; there are none.
+        disable: return ``function`` as it is.
+
+    Returns:
+        A :class:`Compiled` function, or a :class:`CompiledModule`.
 
     Raises:
         TypeError: ``function`` cannot be called.
-        ValueError: there is no such pass.
+        ValueError: there is no such pass, or options are given.
 
     Example:
         >>> import nbdl
@@ -83,9 +102,18 @@ def compile(
         >>> [round(float(step(nbdl.ones(3))), 4) for _ in range(3)]
         [3.0, 1.92, 1.2288]
     """
+    if options:
+        raise ValueError(f"compile: options: there are none for programs, got {dict(options)}")
     if function is None:
-        return functools.partial(compile, without=without)  # type: ignore[return-value]
-    return Compiled(function, without)
+        return functools.partial(compile, without=without, disable=disable)
+    if disable:
+        return function
+    compiled = Compiled(function, without)
+    if isinstance(function, Module):
+        from nbdl.compiler.module import CompiledModule
+
+        return CompiledModule(function, compiled)
+    return compiled
 
 
 class Variant(NamedTuple):
@@ -275,6 +303,16 @@ class Compiled:
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
         return Profile(replay.operations, seconds, replay.backend)
+
+    def of(self, function: Callable[..., Any]) -> Compiled:
+        """Another function, compiled with the same passes."""
+        return Compiled(function, self._without)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return self.of(copy.deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.function, self._without)
 
     def clear(self) -> None:
         """Forget all programs."""
