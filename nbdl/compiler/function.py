@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -267,8 +268,8 @@ class Compiled:
     def _record(self, key: Any, arguments: Arguments) -> Any:
         """Run the function, and keep its program."""
         failures = self._failures.get(arguments.key, 0)
-        _free_idle_memory()
-        recording = _Recording(self, arguments, failures > 0)
+        with _without_idle_memory():
+            recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         if recording.escaped:
             # The first call of an optimizer makes its state; a tensor that is kept each time is an error.
@@ -285,7 +286,6 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-        _free_idle_memory()
         key = self._key_now(key)
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
@@ -327,11 +327,20 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
-def _free_idle_memory() -> None:
-    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+@contextlib.contextmanager
+def _without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
     pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is not None:
-        pool.clear()
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.limited(0):
+        yield
+    pool.clear()
 
 
 class _Recording:

@@ -53,6 +53,7 @@ from nbdl.backend.numba.random import (
 )
 from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.requirements import plan_requirement
 from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
 from nbdl.backend.numba.softmax import (
@@ -149,6 +150,7 @@ PLANNERS: dict[str, Planner] = {
     "two_loop": plan_two_loop,
     "remember_pair": plan_remember_pair,
     "slope_and_size": plan_slope_and_size,
+    "requirement": plan_requirement,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
     "resample": plan_resample,

@@ -85,6 +85,7 @@ def plan_with_epilogue(
         outputs=product.outputs,
         arguments=block_words(dict(enumerate(table, kernel.STATE)), count + 1),
         rows=1,
+        regions=product.regions,
         keep=(state(), product, step),
     )
 
