@@ -51,6 +51,10 @@ def bind(table: int, args: int) -> int:
     return word
 
 
+def nothing(args: int, lo: int, hi: int, task: int) -> None:
+    """The kernel of an empty parallel region."""
+
+
 def replay(self: int, args: int, nargs: int) -> int:
     """`replay(*arrays) -> None`: binds the arrays and runs all plans; `self` is the array with the table."""
     table = load_int64(self, ARRAY_DATA)

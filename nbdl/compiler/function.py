@@ -251,7 +251,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, replay.backend)
+        return Profile(replay.operations, seconds, replay.backend, replay.regions)
 
     def clear(self) -> None:
         """Forget all programs."""

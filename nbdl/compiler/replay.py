@@ -95,6 +95,11 @@ class Replay:
             if failed in checks:
                 checks[failed](*arrays)
 
+    @property
+    def regions(self) -> int:
+        """How many parallel regions a run opens."""
+        return sum(sequel.regions for sequel, _ in self._sequels)
+
     def step_seconds(self, inputs: Sequence[Any], runs: int) -> list[float]:
         """Run on these arrays so many times; the median time of each step."""
         arrays = [*inputs, *[allocate() for allocate in self._allocators]]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl.backend.numba import native
+from nbdl.backend.numba import native, threads
 from nbdl.backend.numba.adaptive import AdaptiveRun
-from nbdl.backend.numba.launch import Plan
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu import launcher
 from nbdl.kernels.cpu import replay as kernel
+
+_REGION_ROUNDS, _REGIONS_A_ROUND = 10, 100
 
 
 class Place(NamedTuple):
@@ -88,6 +92,24 @@ class Sequel:
                     native.raise_failure()
         finally:
             state[launcher.STATE_THREADS] = self._threads
+
+
+def region_seconds() -> float:
+    """The least time that a parallel region takes on all threads, to begin and to end."""
+    count = threads.get_num_threads()
+    plan = Plan(_nothing(), inputs=0, rows=count, tasks=count)
+    times = []
+    for _ in range(_REGION_ROUNDS):
+        start = perf_counter()
+        for _ in range(_REGIONS_A_ROUND):
+            launch(plan.block)
+        times.append((perf_counter() - start) / _REGIONS_A_ROUND)
+    return min(times)
+
+
+@cache
+def _nothing() -> int:
+    return compile_kernel("nothing", lambda: kernel.nothing, "an empty region")
 
 
 @cache
