@@ -9,6 +9,7 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
+from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
@@ -37,10 +38,13 @@ class Direction:
     Attributes:
         needs_hessian: whether :meth:`Objective.hessian_operator` is called.
         scales_itself: whether the direction has a natural length, so that the first trial step is 1.
+        wrong: None, or a 0-d tensor that is not 0 where the last direction is none; it is read together with
+            the function at the end of the first trial.
     """
 
     needs_hessian = False
     scales_itself = False
+    wrong: Tensor | None = None
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         """The direction at a point (n,)."""
@@ -59,6 +63,13 @@ class Direction:
     def forget(self) -> bool:
         """Drop what was learned; False if there was nothing to drop."""
         return False
+
+    def doubt(self) -> None:
+        """The last direction was :attr:`wrong`: compute the next one from less.
+
+        Raises:
+            NonFiniteError: there is none.
+        """
 
     def save(self, state: dict[str, Any]) -> None:
         """Put what was learned into the state of an optimizer."""
@@ -133,7 +144,9 @@ class ConjugateGradient(Direction):
             self._direction = -g
         else:
             old, d = self._previous
-            self._direction = _combined(g, self._beta(g, g - old, old, d), d)
+            beta = self._beta(g, g - old, old, d)
+            descends = beta * dot(g, d) < dot(g, g)  # otherwise the steepest descent takes over
+            self._direction = _combined(g, where(descends, beta, 0.0), d)
         return self._direction
 
     def learn(self, old: Point, new: Point, curvature: float) -> None:

@@ -16,7 +16,7 @@ from nbdl.optim.optimizer import Optimizer, check_at_least_zero
 from nbdl.optim.result import OptimizeResult, Status, ending
 from nbdl.optim.search.line import Line, NotADescentDirectionError, Sample
 from nbdl.optim.search.wolfe import StrongWolfe
-from nbdl.optim.vectors import fetch, max_norm, moved
+from nbdl.optim.vectors import fetch, moved
 
 _LEAST_CURVATURE = 1e-10  # of a pair that is remembered, s^T y
 _SEARCH_TOLERANCE = 1e-9  # of a bracket, as a change of any parameter
@@ -220,6 +220,6 @@ class _Run:
             return Status.MAX_EVALUATIONS
         if abs(new.value - old.value) < tolerance:
             return Status.SMALL_CHANGE
-        if tolerance > 0 and fetch(max_norm(new.x - old.x))[0] <= tolerance:
+        if tolerance > 0 and new.change <= tolerance:
             return Status.SMALL_STEP
         return Status.MAX_ITERATIONS

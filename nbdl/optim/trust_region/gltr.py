@@ -27,9 +27,9 @@ class GLTR(Subproblem):
 
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:
         lanczos = Lanczos(objective.hessian_operator(point), point.gradient)
-        size = lanczos.start_norm
-        tolerance = min(0.1, size**0.5) * size
         for k in lanczos:
+            size = lanczos.start_norm
+            tolerance = min(0.1, size**0.5) * size
             values, vectors = lanczos.eigen()
             c = size * vectors[0]
             step, multiplier = trust_region_step(values, c, radius)

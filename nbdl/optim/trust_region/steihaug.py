@@ -27,18 +27,17 @@ class Steihaug(Subproblem):
         operator, g = objective.hessian_operator(point), point.gradient
         z, r, d = g.zeros_like(), g, -g
         rr = dot(r, r)
-        (squared,) = fetch(rr)
-        tolerance = min(0.5, squared**0.25) ** 2 * squared
-        zz = zd = decrease = 0.0  # |z|^2, z^T d, -m(z)
-        dd = squared
-        for _ in range(self._max_iterations or 2 * g.numel()):
+        zz = zd = dd = decrease = tolerance = 0.0  # |z|^2, z^T d, |d|^2, -m(z)
+        for count in range(self._max_iterations or 2 * g.numel()):
             product = operator @ d
             with no_grad():
                 curvature = dot(d, product)
                 step = rr / curvature
                 new_r = moved(r, step, product)
                 new_rr = dot(new_r, new_r)
-                bend, new_squared = fetch(curvature, new_rr)
+                bend, squared, new_squared = fetch(curvature, rr, new_rr)
+                if count == 0:
+                    dd, tolerance = squared, min(0.5, squared**0.25) ** 2 * squared
                 alpha = squared / bend if bend > 0 else math.inf
                 new_zz = zz + 2 * alpha * zd + alpha * alpha * dd if bend > 0 else math.inf
                 if new_zz >= radius * radius:
@@ -52,5 +51,5 @@ class Steihaug(Subproblem):
                 beta = new_squared / squared
                 d = moved(-new_r, new_rr / rr, d)
                 zz, zd, dd = new_zz, beta * (zd + alpha * dd), new_squared + beta * beta * dd
-                r, rr, squared = new_r, new_rr, new_squared
+                r, rr = new_r, new_rr
         return ModelStep(z, math.sqrt(zz), decrease, False)
