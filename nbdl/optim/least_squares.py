@@ -21,7 +21,6 @@ from nbdl.optim.gauss_newton import (
 )
 from nbdl.optim.residuals import LOSSES
 from nbdl.optim.result import OptimizeResult, caller_of
-from nbdl.optim.vectors import fetch, norm
 
 _MESSAGES = {
     -2: "The residuals or their Jacobian are not finite.",
@@ -174,7 +173,7 @@ def _iterate(
     report: Callable[[ResidualPoint], bool],
 ) -> tuple[ResidualPoint, int, int]:
     """Iterate; the last point, the status and the number of iterations."""
-    point = objective.differentiate(objective.evaluate(x))
+    point = objective.differentiate(objective.evaluate(x), solver)
     if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
         return point, -2, 0
     iterations = 0
@@ -185,13 +184,12 @@ def _iterate(
             return point, 0, iterations
         new, length, ratio = solver.iterate(objective, point)
         iterations += 1
-        (size,) = fetch(norm(point.x))
-        is_short = length <= tolerances.xtol * (tolerances.xtol + size)
+        is_short = length <= tolerances.xtol * (tolerances.xtol + point.size)
         if new is point:
-            if is_short or length <= 1e-16 * size or isinstance(solver, GaussNewtonIteration):
+            if is_short or length <= 1e-16 * point.size or isinstance(solver, GaussNewtonIteration):
                 return point, 3 if is_short else -1, iterations
             continue
-        if not math.isfinite(objective.differentiate(new).optimality):
+        if not math.isfinite(objective.differentiate(new, solver).optimality):
             return point, -2, iterations
         reduction, point = point.cost - new.cost, new
         if report(point):

@@ -81,7 +81,7 @@ class LevenbergMarquardt(ClosureOptimizer):
         bends = isinstance(iteration, LevenbergMarquardtIteration)
         objective = ResidualObjective(label, layout, function, group["loss"], group["f_scale"], bends)
         x = layout.flat([p.detach() for p in params]).clone()
-        point = start = objective.differentiate(objective.evaluate(x))
+        point = start = objective.differentiate(objective.evaluate(x), iteration)
         count, status = 0, Status.MAX_ITERATIONS
         if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
             status = Status.NON_FINITE
@@ -91,7 +91,7 @@ class LevenbergMarquardt(ClosureOptimizer):
             new, length, _ = iteration.iterate(objective, point)
             count += 1
             if new is not point:
-                point = objective.differentiate(new)
+                point = objective.differentiate(new, iteration)
             elif not bends:
                 status = Status.SEARCH_FAILED
             if length <= group["tolerance_change"]:
