@@ -93,9 +93,7 @@ class BoundedLBFGS(Method):
         direction = end - point.x
         if not self._memory.count and not self._box.is_bounded:
             direction = direction / norm(direction).clamp(min=1)
-        line = Line(
-            objective, point, direction, self._longest(point.x, direction), self._box, wrong=singular
-        )
+        line = Line(objective, point, direction, self._longest(point.x, direction), self._box, wrong=singular)
         try:
             sample, status = self._search(line, 1.0)
         except NotADescentDirectionError:

@@ -20,7 +20,6 @@ from nbdl.optim.search.interpolation import backtracked
 from nbdl.optim.trust_region.secular import trust_region_step
 from nbdl.optim.vectors import Layout, fetch, max_norm, moved, norm
 
-
 _RANK = 1e-14  # singular values below, relative to the largest, count as 0
 
 

@@ -14,7 +14,7 @@ from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
 from nbdl.optim.directions import Direction
 from nbdl.optim.objective import NonFiniteError, Objective, Point
-from nbdl.optim.result import Status, ending
+from nbdl.optim.result import Status
 from nbdl.optim.search import FixedStep, Search
 from nbdl.optim.search.line import Line, NotADescentDirectionError, WrongDirectionError
 from nbdl.optim.stationarity import negative_curvature
@@ -294,11 +294,10 @@ class Outcome:
     iterations: int
     note: str = ""
 
-    def report(self, objective: Objective) -> dict[str, Any]:
-        """Status, message and counts, as an :class:`~nbdl.optim.result.OptimizeResult` has them."""
+    def counts(self, objective: Objective) -> dict[str, int]:
+        """Iterations and evaluations, as an :class:`~nbdl.optim.result.OptimizeResult` names them."""
         return {
-            **ending(self.status, self.note), "nit": self.iterations,
-            "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
+            "nit": self.iterations, "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
         }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from nbdl.optim.closure import ClosureObjective, relative_units
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
-from nbdl.optim.result import OptimizeResult, Status, ending
+from nbdl.optim.result import OptimizeResult, Status, reported
 from nbdl.optim.search.line import Line, NotADescentDirectionError, Sample
 from nbdl.optim.search.wolfe import StrongWolfe
 from nbdl.optim.vectors import fetch, moved
@@ -45,7 +45,7 @@ class LBFGS(Optimizer):
         line_search_fn: "strong_wolfe" or None.
 
     Attributes:
-        result: how the last step ended: fun, status, message, success, nit, nfev, njev. None before.
+        result: how the last step ended: fun, status, message, success, nit, nfev, njev, nhev. None before.
 
     Raises:
         ValueError: a number is negative, ``history_size`` is not positive, or the search is unknown.
@@ -160,9 +160,7 @@ class _Run:
         if previous is not None:
             state["prev_step"], state["prev_flat_grad"] = point.x - previous.x, previous.gradient
         count = state["n_iter"] - first
-        return OptimizeResult(
-            fun=value, **ending(status), nit=count, nfev=objective.nfev, njev=objective.njev
-        )
+        return reported(status, value, nit=count, nfev=objective.nfev, njev=objective.njev)
 
     def _previous(self, point: Point) -> tuple[Point | None, float | None]:
         """The point before ``point``, of the step before this one."""

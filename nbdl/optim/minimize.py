@@ -12,7 +12,7 @@ from nbdl.optim.function import FunctionObjective, Variables
 from nbdl.optim.iteration import Limits, Method, Outcome, run
 from nbdl.optim.methods import ALIASES, METHODS
 from nbdl.optim.objective import Objective, Point
-from nbdl.optim.result import OptimizeResult, caller_of
+from nbdl.optim.result import OptimizeResult, caller_of, ending
 
 _LIMITS = {
     "gtol": "gtol", "ftol": "ftol", "xtol": "xtol", "maxiter": "max_iterations", "maxfun": "max_evaluations",
@@ -186,5 +186,5 @@ def _result(variables: Variables, objective: Objective, outcome: Outcome) -> Opt
     found = OptimizeResult(
         x=variables.returned(point.x), fun=point.value, jac=variables.returned(point.gradient)
     )
-    found.update(outcome.report(objective))
+    found.update({**ending(outcome.status, outcome.note), **outcome.counts(objective)})
     return found

@@ -14,7 +14,7 @@ from nbdl.optim.gauss_newton import GaussNewtonIteration, LevenbergMarquardtIter
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import check_at_least_zero
 from nbdl.optim.residuals import LOSSES
-from nbdl.optim.result import OptimizeResult, Status, ending
+from nbdl.optim.result import Status, reported
 from nbdl.optim.second_order import ClosureOptimizer, limits
 from nbdl.optim.vectors import Layout, fetch, moved
 
@@ -100,9 +100,9 @@ class LevenbergMarquardt(ClosureOptimizer):
             status = Status.CONVERGED
         place(params, layout, point.x)
         iteration.save(state)
-        self.result = OptimizeResult(
-            fun=point.cost, optimality=point.optimality, **ending(status), nit=count, nfev=objective.nfev,
-            njev=objective.njev,
+        self.result = reported(
+            status, point.cost, nit=count, nfev=objective.nfev, njev=objective.njev,
+            optimality=point.optimality,
         )  # fmt: skip
         return start.cost
 
@@ -155,7 +155,10 @@ class StochasticLBFGS(ClosureOptimizer):
         memory.load(state)
         old = objective.evaluate(objective.start)
         if not old.is_finite:
-            self.result = OptimizeResult(fun=old.value, **ending(Status.NON_FINITE), nfev=1, njev=1)
+            self.result = reported(Status.NON_FINITE, old.value, nfev=1, njev=1, nit=0)
+            return objective.first_loss
+        if old.gradient_norm == 0:
+            self.result = reported(Status.CONVERGED, old.value, nfev=1, njev=1, nit=0)
             return objective.first_loss
         new = objective.evaluate(moved(old.x, -group["lr"], memory.multiply(old.gradient)))
         if new.is_finite:
@@ -168,5 +171,5 @@ class StochasticLBFGS(ClosureOptimizer):
         status, end = (Status.STEPPED, new) if new.is_finite else (Status.SEARCH_FAILED, old)
         objective.place(end.x)
         memory.save(state)
-        self.result = OptimizeResult(fun=end.value, **ending(status), nfev=2, njev=2)
+        self.result = reported(status, end.value, nfev=2, njev=2)
         return objective.first_loss

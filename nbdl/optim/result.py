@@ -85,6 +85,21 @@ class OptimizeResult(dict):
         return "\n".join(f"{name:>{width}}: {value!r}" for name, value in self.items())
 
 
+def reported(
+    status: Status,
+    fun: float,
+    *,
+    nfev: int,
+    njev: int,
+    nit: int = 1,
+    nhev: int = 0,
+    note: str = "",
+    **more: Any,
+) -> OptimizeResult:
+    """How a step of an optimizer ended: value, status, message, all counts, and what a method adds."""
+    return OptimizeResult(fun=fun, **ending(status, note), nit=nit, nfev=nfev, njev=njev, nhev=nhev, **more)
+
+
 def caller_of(callback: Callable[..., Any]) -> Callable[[Any, float], bool]:
     """A function of x and the value that calls a user's callback, and tells whether it wants to stop.
 

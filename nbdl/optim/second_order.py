@@ -17,7 +17,7 @@ from nbdl.optim.closure import ClosureObjective
 from nbdl.optim.iteration import Limits, Method, run
 from nbdl.optim.methods import METHODS, options_of
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
-from nbdl.optim.result import OptimizeResult
+from nbdl.optim.result import OptimizeResult, reported
 from nbdl.optim.vectors import Layout
 
 
@@ -73,7 +73,9 @@ class ClosureOptimizer(Optimizer):
         outcome = run(method, objective, objective.evaluate(objective.start), ends)
         objective.place(outcome.point.x)
         method.save(state)
-        self.result = OptimizeResult(fun=outcome.point.value, **outcome.report(objective))
+        self.result = reported(
+            outcome.status, outcome.point.value, note=outcome.note, **outcome.counts(objective)
+        )
         return objective.first_loss
 
 
