@@ -9,7 +9,7 @@ from typing import Any
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import maximum, sqrt
+from nbdl.formula import maximum, sqrt, where
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
 from nbdl.optim.directions import Direction
@@ -26,10 +26,12 @@ from nbdl.optim.vectors import fetch, max_norm, moved
 
 _unit_step = pointwise("unit_step", lambda slope: 1 / sqrt(maximum(-slope, 1)))
 _same_decrease = pointwise(
-    "same_decrease", lambda slope, decrease: 2.02 * decrease / maximum(-slope, 2.02 * decrease)
+    "same_decrease",
+    lambda slope, decrease: where(slope < 0, 2.02 * decrease / where(slope < 0, -slope, 1), 1),
 )
 _BOTTOM = 1e20  # a function that falls below is taken to be unbounded
 _MAX_ESCAPES = 20  # from saddle points
+_LIGHTEST = 1e-60  # cubic penalty: a step that it allows finds out that a function is unbounded
 _HEAVIER = 10  # the cubic penalty after a step that failed; 3 makes many steps into narrow valleys too short
 
 
@@ -150,7 +152,7 @@ class TrustRegionMethod(Method):
     needs_hessian = True
 
     def __init__(
-        self, subproblem: Subproblem, radius: float = 1.0, max_radius: float = 1e10, eta: float = 0.15
+        self, subproblem: Subproblem, radius: float = 1.0, max_radius: float = math.inf, eta: float = 0.15
     ):
         if not 0 < radius < max_radius:
             raise ValueError(
@@ -220,7 +222,7 @@ class CubicRegularization(Method):
         if trial.value == -math.inf:
             return point, Status.UNBOUNDED
         if ratio > 0.9:
-            self.weight = max(min(0.25 * self.weight, point.gradient_norm), 1e-16)
+            self.weight = max(min(0.25 * self.weight, point.gradient_norm), _LIGHTEST)
         elif ratio < 0.1:
             self.weight *= _HEAVIER
         if ratio > 0.1:

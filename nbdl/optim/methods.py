@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -88,7 +89,9 @@ def _saddle_free(subspace: int | None = None, line_search: Any = "more-thuente",
 
 
 def _trust(subproblem: Callable[[], Subproblem]) -> Callable[..., Method]:
-    def make(initial_trust_radius: float = 1.0, max_trust_radius: float = 1e10, eta: float = 0.15) -> Method:
+    def make(
+        initial_trust_radius: float = 1.0, max_trust_radius: float = math.inf, eta: float = 0.15
+    ) -> Method:
         return TrustRegionMethod(subproblem(), initial_trust_radius, max_trust_radius, eta)
 
     return make

@@ -51,7 +51,7 @@ def minimize(
     newton                       line_search; Cholesky with added multiple of the identity
     newton-cg                    line_search, max_cg_iterations
     saddle-free-newton           line_search, subspace (None: the whole Hessian; else a Krylov space's size)
-    dogleg, trust-ncg,           initial_trust_radius (1), max_trust_radius (1e10), eta (0.15)
+    dogleg, trust-ncg,           initial_trust_radius (1), max_trust_radius (inf), eta (0.15)
     trust-krylov, trust-exact
     arc                          initial_weight (1); adaptive cubic regularisation
     ===========================  ===========================================================================

@@ -48,8 +48,8 @@ class Point:
     @property
     def is_finite(self) -> bool:
         """Whether the value, and the gradient as far as it is known, are finite."""
-        known = self.value if math.isnan(self.gradient_norm) else self.gradient_norm
-        return math.isfinite(self.value) and math.isfinite(known)
+        is_known = hasattr(self, "gradient")
+        return math.isfinite(self.value) and (not is_known or math.isfinite(self.gradient_norm))
 
 
 class Objective:

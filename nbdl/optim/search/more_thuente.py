@@ -172,10 +172,12 @@ def _cubic_beyond(best: _End, new: _End, interval: _Interval) -> float:
 
 
 def _parabola_of_values(a: _End, b: _End) -> float:
-    """The minimizer of the parabola with both values and the slope at a."""
-    return a.step + a.slope / ((a.value - b.value) / (b.step - a.step) + a.slope) / 2 * (b.step - a.step)
+    """The minimizer of the parabola with both values and the slope at a; the middle where it is flat."""
+    bend = (a.value - b.value) / (b.step - a.step) + a.slope
+    return a.step + (a.slope / bend / 2 if bend else 0.5) * (b.step - a.step)
 
 
 def _secant(a: _End, b: _End) -> float:
-    """Where the slope, taken to be linear, is zero."""
-    return b.step + b.slope / (b.slope - a.slope) * (a.step - b.step)
+    """Where the slope, taken to be linear, is zero; the middle where it is constant."""
+    change = b.slope - a.slope
+    return b.step + (b.slope / change if change else 0.5) * (a.step - b.step)
