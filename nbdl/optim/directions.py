@@ -14,6 +14,7 @@ from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
 from nbdl.ops.quasi_newton import RememberPair, TwoLoop
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.vectors import overwrite
 
@@ -130,10 +131,7 @@ class ConjugateGradient(Direction):
     """
 
     def __init__(self, rule: str = "pr+"):
-        if rule not in CONJUGATE_RULES:
-            raise ValueError(
-                f"ConjugateGradient: rule must be one of {', '.join(CONJUGATE_RULES)}, got {rule!r}"
-            )
+        one_of("ConjugateGradient", "the rule of beta", rule, CONJUGATE_RULES)
         self._beta = CONJUGATE_RULES[rule]
         self._previous: tuple[Tensor, Tensor] | None = None  # gradient and direction
         self._direction: Tensor | None = None
@@ -234,13 +232,12 @@ class LimitedMemory(Direction):
         history_size: number of pairs m.
 
     Raises:
+        TypeError: it is no integer.
         ValueError: it is not positive.
     """
 
     def __init__(self, history_size: int = 10):
-        if history_size < 1:
-            raise ValueError(f"LimitedMemory: history_size must be at least 1, got {history_size}")
-        self.history_size = history_size
+        self.history_size = count("LimitedMemory", "history_size", history_size, 1)
         self.oldest = self.count = 0
         self._slots: list[list[Tensor]] = []
         self._rows: list[Tensor] = []  # s and y (m, n), s^T y and y^T y (m,)

@@ -104,6 +104,8 @@ class ResidualObjective:
                 raise TypeError(
                     f"{self._caller}: the residuals must be a tensor, got {type(residuals).__name__}"
                 )
+            if residuals.is_complex():
+                raise TypeError(f"{self._caller}: the residuals must be real, got dtype {residuals.dtype}")
             residuals = residuals.reshape(-1)
         self.nfev += 1
         with no_grad():

@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import maximum, sqrt, where
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
+from nbdl.optim.checks import number
 from nbdl.optim.directions import Direction
 from nbdl.optim.objective import NonFiniteError, Objective, Point
 from nbdl.optim.result import Status
@@ -117,6 +118,8 @@ class LineSearchMethod(Method):
         if found.sample is None:
             return point, found.status
         sample = found.sample
+        if sample.value == point.value and sample.slope == line.slope:  # a step that is lost in rounding
+            return point, Status.SEARCH_FAILED
         self._decrease = point.value - sample.value
         self.direction.learn(point, sample.point, (sample.slope - line.slope) / -line.slope)
         return sample.point, found.status
@@ -154,13 +157,14 @@ class TrustRegionMethod(Method):
     def __init__(
         self, subproblem: Subproblem, radius: float = 1.0, max_radius: float = math.inf, eta: float = 0.15
     ):
-        if not 0 < radius < max_radius:
+        number("trust region", "initial_trust_radius", radius, above=0)
+        number("trust region", "max_trust_radius", max_radius, above=0)
+        number("trust region", "eta", eta, least=0, below=0.25)
+        if not radius < max_radius:
             raise ValueError(
-                "trust region: expected 0 < initial_trust_radius < max_trust_radius, got "
+                "trust region: initial_trust_radius must be less than max_trust_radius, got "
                 f"{radius} and {max_radius}"
             )
-        if not 0 <= eta < 0.25:
-            raise ValueError(f"trust region: eta must be in [0, 1/4), got {eta}")
         self._subproblem, self.radius, self._max_radius, self._eta = subproblem, radius, max_radius, eta
         self.dense = subproblem.dense
 
@@ -200,7 +204,7 @@ class CubicRegularization(Method):
     needs_hessian = dense = True
 
     def __init__(self, weight: float = 1.0):
-        self.weight = weight
+        self.weight = number("ARC", "initial_weight", weight, above=0)
         self._spectrum: Spectrum | None = None
 
     def save(self, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.solving import cholesky_solve
+from nbdl.optim.checks import count
 from nbdl.optim.directions import Direction
 from nbdl.optim.krylov import Lanczos, truncated_cg
 from nbdl.optim.objective import NonFiniteError, Objective, Point, checked
@@ -88,6 +89,8 @@ class NewtonCG(Direction):
     scales_itself = True
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("NewtonCG", "max_cg_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
@@ -114,6 +117,8 @@ class SaddleFree(Direction):
     scales_itself = True
 
     def __init__(self, subspace: int | None = None):
+        if subspace is not None:
+            count("SaddleFree", "subspace", subspace, 1)
         self._subspace = subspace
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:

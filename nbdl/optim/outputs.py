@@ -9,6 +9,7 @@ from nbdl.autograd.modes import enable_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, sqrt, where
 from nbdl.ops.pointwise import pointwise
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.curvature.matrices import GGN, CurvatureMatrix, EmpiricalFisher, Fisher, MonteCarloFisher
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
@@ -75,11 +76,9 @@ class OutputsOptimizer(Optimizer):
         for name in self.not_negative:
             check_at_least_zero(type(self).__name__, name, group[name])
         label, choice = type(self).__name__, self.chooses_matrix
-        if choice is not None and group[choice] not in MATRICES:
-            raise ValueError(f"{label}: {choice} must be one of {', '.join(MATRICES)}, got {group[choice]!r}")
-        products = group.get("max_cg_iterations", 1)
-        if products < 1:
-            raise ValueError(f"{label}: max_cg_iterations must be at least 1, got {products}")
+        if choice is not None:
+            one_of(label, choice, group[choice], MATRICES)
+        count(label, "max_cg_iterations", group.get("max_cg_iterations", 1), 1)
 
     @property
     def trained(self) -> list[Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
+from nbdl.optim.checks import count, number, one_of
 from nbdl.optim.closure import ClosureObjective, place
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.gauss_newton import GaussNewtonIteration, LevenbergMarquardtIteration, ResidualObjective
@@ -63,10 +64,8 @@ class LevenbergMarquardt(ClosureOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["loss"] not in LOSSES:
-            raise ValueError(
-                f"{type(self).__name__}: loss must be one of {', '.join(LOSSES)}, got {group['loss']!r}"
-            )
+        one_of(type(self).__name__, "loss", group["loss"], LOSSES)
+        number(type(self).__name__, "f_scale", group["f_scale"], above=0)
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         params, label = self.parameters, type(self).__name__
@@ -82,14 +81,14 @@ class LevenbergMarquardt(ClosureOptimizer):
         objective = ResidualObjective(label, layout, function, group["loss"], group["f_scale"], bends)
         x = layout.flat([p.detach() for p in params]).clone()
         point = start = objective.differentiate(objective.evaluate(x), iteration)
-        count, status = 0, Status.MAX_ITERATIONS
+        iterations, status = 0, Status.MAX_ITERATIONS
         if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
             status = Status.NON_FINITE
-        while status is Status.MAX_ITERATIONS and count < group["max_iter"]:
+        while status is Status.MAX_ITERATIONS and iterations < group["max_iter"]:
             if point.optimality <= group["tolerance_grad"]:
                 break
             new, length, _ = iteration.iterate(objective, point)
-            count += 1
+            iterations += 1
             if new is not point:
                 point = objective.differentiate(new, iteration)
             elif not bends:
@@ -101,7 +100,7 @@ class LevenbergMarquardt(ClosureOptimizer):
         place(params, layout, point.x)
         iteration.save(state)
         self.result = reported(
-            status, point.cost, nit=count, nfev=objective.nfev, njev=objective.njev,
+            status, point.cost, nit=iterations, nfev=objective.nfev, njev=objective.njev,
             optimality=point.optimality,
         )  # fmt: skip
         return start.cost
@@ -144,10 +143,7 @@ class StochasticLBFGS(ClosureOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         for name in ("lr", "damping"):
             check_at_least_zero("StochasticLBFGS", name, group[name])
-        if group["history_size"] < 1:
-            raise ValueError(
-                f"StochasticLBFGS: Invalid history_size: {group['history_size']} (must be 1 or more)"
-            )
+        count("StochasticLBFGS", "history_size", group["history_size"], 1)
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         objective = ClosureObjective("StochasticLBFGS", self.parameters, closure)

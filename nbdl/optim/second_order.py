@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.closure import ClosureObjective
 from nbdl.optim.iteration import Limits, Method, run
 from nbdl.optim.methods import METHODS, options_of
@@ -45,7 +46,8 @@ class ClosureOptimizer(Optimizer):
         return [tensor for group in self.param_groups for tensor in group["params"]]
 
     def check_group(self, group: dict[str, Any]) -> None:
-        for name in ("max_iter", "tolerance_grad", "tolerance_change"):
+        count(type(self).__name__, "max_iter", group["max_iter"])
+        for name in ("tolerance_grad", "tolerance_change"):
             check_at_least_zero(type(self).__name__, name, group[name])
 
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -155,8 +157,7 @@ class BFGS(_Iterated):
     iterations = 20
 
     def __init__(self, params: Iterable[Any], *ends: Any, formula: str = "bfgs", **options: Any):
-        if formula not in ("bfgs", "dfp"):
-            raise ValueError(f"BFGS: formula must be 'bfgs' or 'dfp', got {formula!r}")
+        one_of("BFGS", "formula", formula, ("bfgs", "dfp"))
         self.method = formula
         super().__init__(params, *ends, **options)
 
@@ -268,10 +269,7 @@ class TrustRegion(_Iterated):
     }  # fmt: skip
 
     def __init__(self, params: Iterable[Any], *ends: Any, subproblem: str = "steihaug", **options: Any):
-        if subproblem not in self._METHODS:
-            raise ValueError(
-                f"TrustRegion: subproblem must be one of {', '.join(self._METHODS)}, got {subproblem!r}"
-            )
+        one_of("TrustRegion", "subproblem", subproblem, self._METHODS)
         self.method = self._METHODS[subproblem]
         super().__init__(params, *ends, **options)
 

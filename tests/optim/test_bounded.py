@@ -231,7 +231,10 @@ BAD = {
     "nan": (lambda: LBFGSB([leaf(1.0)], bounds=(float("nan"), 2)), "must not be NaN"),
     "shape": (lambda: LBFGSB([leaf(1.0, 2.0)], bounds=([0, 0, 0], None)), r"shape \(2,\), got \(3,\)"),
     "pair": (lambda: LBFGSB([leaf(1.0)], bounds=1.0), "None or a pair"),
-    "history": (lambda: LBFGSB([leaf(1.0)], history_size=0), "history_size: 0"),
+    "history": (
+        lambda: LBFGSB([leaf(1.0)], history_size=0),
+        "history_size must be an integer of at least 1, got 0",
+    ),
     "rate": (lambda: LBFGSB([leaf(1.0)], lr=-1.0), "learning rate: -1.0"),
     "tolerance": (lambda: LBFGSB([leaf(1.0)], tolerance_grad=-1e-3), "tolerance_grad"),
     "empty": (lambda: LBFGSB([]), "empty parameter list"),

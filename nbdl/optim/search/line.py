@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.optim.bounds import Box
+from nbdl.optim.checks import count, number
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
 from nbdl.optim.vectors import fetch, moved, slope_and_size
@@ -176,6 +177,20 @@ class Line:
         """The lowest sample if it is below the start, with the reason why nothing better was found."""
         status = Status.UNBOUNDED if self.is_unbounded else Status.SEARCH_FAILED
         return Found(self.lowest, status)
+
+
+def check_wolfe(caller: str, c1: float, c2: float, max_evaluations: int) -> None:
+    """Check the numbers of a search for the Wolfe conditions.
+
+    Raises:
+        TypeError: one is no number.
+        ValueError: not 0 < c1 < c2 < 1.
+    """
+    number(caller, "c1", c1, above=0, below=1)
+    number(caller, "c2", c2, above=0, below=1)
+    count(caller, "max_evaluations", max_evaluations)
+    if not c1 < c2:
+        raise ValueError(f"{caller}: expected 0 < c1 < c2 < 1, got c1={c1}, c2={c2}")
 
 
 class Search:

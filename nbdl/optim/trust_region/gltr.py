@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbdl.optim.checks import count
 from nbdl.optim.krylov import Lanczos
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.trust_region.secular import model_decrease, trust_region_step
@@ -23,6 +24,8 @@ class GLTR(Subproblem):
     """
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("GLTR", "max_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:

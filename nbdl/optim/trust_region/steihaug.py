@@ -6,6 +6,7 @@ import math
 
 from nbdl.autograd.modes import no_grad
 from nbdl.ops.matmul import dot
+from nbdl.optim.checks import count
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.trust_region.subproblem import ModelStep, Subproblem, boundary_factor
 from nbdl.optim.vectors import fetch, moved
@@ -21,6 +22,8 @@ class Steihaug(Subproblem):
     """
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("Steihaug", "max_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:
@@ -28,7 +31,7 @@ class Steihaug(Subproblem):
         z, r, d = g.zeros_like(), g, -g
         rr = dot(r, r)
         zz = zd = dd = decrease = tolerance = 0.0  # |z|^2, z^T d, |d|^2, -m(z)
-        for count in range(self._max_iterations or 2 * g.numel()):
+        for index in range(self._max_iterations or 2 * g.numel()):
             product = operator @ d
             with no_grad():
                 curvature = dot(d, product)
@@ -36,7 +39,7 @@ class Steihaug(Subproblem):
                 new_r = moved(r, step, product)
                 new_rr = dot(new_r, new_r)
                 bend, squared, new_squared = fetch(curvature, rr, new_rr)
-                if count == 0:
+                if index == 0:
                     dd, tolerance = squared, min(0.5, squared**0.25) ** 2 * squared
                 alpha = squared / bend if bend > 0 else math.inf
                 new_zz = zz + 2 * alpha * zd + alpha * alpha * dd if bend > 0 else math.inf

@@ -36,7 +36,7 @@ class ModelStep(NamedTuple):
     def read(self, values: Sequence[float]) -> ModelStep:
         """The same with the values of :attr:`unread`."""
         known = iter(values)
-        return self._make([self.step, *[next(known) if isinstance(x, Tensor) else x for x in self[1:]]])
+        return ModelStep(self.step, *[next(known) if isinstance(x, Tensor) else x for x in self[1:]])
 
 
 class Subproblem:
