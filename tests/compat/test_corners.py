@@ -44,6 +44,17 @@ def printed(torch: Any) -> list[str]:
     return [*texts, f"{values[0]} {torch.tensor(3)} {values[0]:.3f} {values[1]}"]
 
 
+def without_count(torch: Any) -> list[Any]:
+    """Statistics of batches that were saved before they were counted."""
+    layer = torch.nn.BatchNorm1d(2)
+    state = {name: value + 1 for name, value in layer.state_dict().items()}
+    count = state.pop("num_batches_tracked")
+    counted = torch.nn.BatchNorm1d(2).state_dict()
+    del counted["num_batches_tracked"]
+    keys = torch.nn.BatchNorm1d(2).load_state_dict(counted, strict=False)
+    return [count, repr(layer.load_state_dict(state)), *layer.state_dict().values(), repr(keys)]
+
+
 CORNERS: dict[str, Callable[[Any], Any]] = {
     "hooks": hooked,
     "print": printed,
@@ -84,6 +95,11 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     "adaptive pool of a matrix": lambda torch: torch.nn.functional.adaptive_max_pool2d(
         torch.ones(2, 2), (2, 2)
     ),
+    "batches without count": without_count,
+    "order of parameters": lambda torch: list(
+        torch.nn.ParameterDict({"b": torch.ones(1), "a": torch.ones(1)}).state_dict()
+    ),
+    "tensors of several sizes": lambda torch: torch.utils.data.TensorDataset(torch.ones(2), torch.ones(3)),
     "is_inference": lambda torch: torch.ones(1).is_inference(),
     "keys": lambda torch: repr(
         torch.nn.Linear(1, 1).load_state_dict({"weight": torch.ones(1, 1), "x": torch.ones(1)}, strict=False)
