@@ -4,10 +4,8 @@ Found are the closure variables, the globals that the code names, the instance o
 attributes as far as the code spells them out (``config.scale``); functions, methods and modules of the user
 are followed. What the code only counts up or appends to has no influence on it, and is left out.
 
-Of numbers, strings and small containers of them the value counts, of tensors the memory, of modules all that
-is set on them and on their submodules, of optimizers those settings of their groups that are no numbers,
-which are read at every call. Not noticed are other values in NumPy arrays, in the environment of the process,
-and in attributes of objects in containers.
+What of them is compared says :mod:`nbdl.compiler.states`. Not noticed are other values in NumPy arrays, in
+the environment of the process, and in attributes of objects in containers.
 """
 
 from __future__ import annotations
@@ -17,22 +15,15 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
 
 from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
-from nbdl.nn.hooks import ModuleHooks
+from nbdl.compiler.states import SCALARS, SETTINGS, Attribute, OptimizerSettings, inside, state_of
 from nbdl.nn.module import Module
 from nbdl.optim.optimizer import Optimizer
 
-_SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
-_SETTINGS = (*_SCALARS, Tensor, Module)
-_MAX_ENTRIES = 64
-_MAX_DEPTH = 4
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _STACK_MOVES = ("COPY", "SWAP", "DUP_TOP", "DUP_TOP_TWO", "ROT_TWO", "ROT_THREE", "ROT_FOUR")
@@ -51,22 +42,6 @@ class Variable(NamedTuple):
 
     name: str
     read: Callable[[], Any]
-
-
-class Attribute(NamedTuple):
-    """An attribute of a module."""
-
-    module: Module
-    name: str
-
-    @property
-    def value(self) -> Any:
-        """What is set."""
-        return vars(self.module).get(self.name)
-
-    def set(self, value: Tensor) -> None:
-        """Set it, uncounted: programs that assign it do not depend on it."""
-        vars(self.module)[self.name] = value
 
 
 class _Missing:
@@ -98,7 +73,7 @@ class Captured:
         self._values: list[Any] = []
         self._tensors: list[tuple[Tensor, Any]] = []
         self._containers: list[tuple[Any, Any]] = []
-        self._optimizers: list[_Settings] = []
+        self._optimizers: list[OptimizerSettings] = []
         self._bindings_at = -1
         self._token = -1
 
@@ -113,12 +88,12 @@ class Captured:
         self._values = [variable.read() for variable in self.variables]
         self._tensors = [(value, value.array) for value in self._values if isinstance(value, Tensor)]
         self._containers = [
-            (value, _state_of(value, quick=True))
+            (value, state_of(value, quick=True))
             for value in self._values
             if isinstance(value, (list, dict, set))
         ]
-        self._optimizers = [_Settings(x) for x in self._found(Optimizer)]
-        state = tuple([_state_of(value, skip=self.assigned) for value in self._values])
+        self._optimizers = [OptimizerSettings(x) for x in self._found(Optimizer)]
+        state = tuple([state_of(value, skip=self.assigned) for value in self._values])
         self._token = self._tokens.setdefault(state, len(self._tokens))
         return self._token
 
@@ -169,7 +144,7 @@ class Captured:
     def _found(self, kind: type[_T]) -> list[_T]:
         """What there is of a kind among the values, and in containers."""
         values = [variable.read() for variable in self.variables]
-        return [entry for value in values for entry in _inside(value) if isinstance(entry, kind)]
+        return [entry for value in values for entry in inside(value) if isinstance(entry, kind)]
 
     def _is_unchanged(self) -> bool:
         """Whether nothing was assigned since the last look; cheap."""
@@ -182,9 +157,9 @@ class Captured:
             if tensor.array is not array:
                 return False
         for value, state in self._containers:
-            if _state_of(value, quick=True) != state:
+            if state_of(value, quick=True) != state:
                 return False
-        return all(map(_Settings.are_unchanged, self._optimizers))
+        return all(map(OptimizerSettings.are_unchanged, self._optimizers))
 
     # ----------------------------------------------------------------------------------------------- finding
     def _follow(self, function: Any) -> None:
@@ -253,7 +228,7 @@ class Captured:
                 if value is MISSING:
                     self._follow_member(owner, chain[-1])
                     return
-                if id(owner) in self._modules and chain[-1] in vars(owner) and isinstance(value, _SETTINGS):
+                if id(owner) in self._modules and chain[-1] in vars(owner) and isinstance(value, SETTINGS):
                     continue  # among the settings of the module
             elif id(value) in self._modules:
                 continue
@@ -269,7 +244,7 @@ class Captured:
             self._follow(value)
         if not isinstance(value, types.ModuleType) and not _is_library(value):
             self.variables.append(Variable(name, read))
-        for entry in _inside(value):
+        for entry in inside(value):
             if isinstance(entry, Module):
                 self._follow_modules(entry)
 
@@ -301,7 +276,7 @@ def _class_attribute(value: Any, name: str) -> Any:
         if isinstance(found, types.MemberDescriptorType):
             return getattr(value, name, MISSING)
         if found is not MISSING:
-            return found if isinstance(found, _SCALARS) else MISSING
+            return found if isinstance(found, SCALARS) else MISSING
     return MISSING
 
 
@@ -370,128 +345,3 @@ def _adds(opname: str) -> bool:
 
 def _is_constant(opname: str) -> bool:
     return opname.startswith(("LOAD_CONST", "LOAD_SMALL_INT"))
-
-
-# ----------------------------------------------------------------------------------------------- their state
-def _state_of(
-    value: Any, depth: int = 0, quick: bool = False, skip: Collection[Attribute] = frozenset()
-) -> Any:
-    """What is compared of a captured value; hashable.
-
-    Args:
-        value: the value.
-        depth: in how many containers it is.
-        quick: leave out what cannot change without being counted as a rebinding.
-        skip: attributes of modules that do not count.
-    """
-    if isinstance(value, Tensor):
-        return _place(value)
-    if isinstance(value, Optimizer):
-        return id(value) if quick else _optimizer_state(value)
-    if isinstance(value, Module):
-        return id(value) if quick else _settings(value, skip)
-    if isinstance(value, _SCALARS):
-        return type(value), repr(value)
-    if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:
-        return type(value), frozenset(map(repr, value))
-    if _is_container(value) and depth < _MAX_DEPTH:
-        keys = tuple(map(repr, value)) if isinstance(value, dict) else ()
-        return (
-            type(value),
-            keys,
-            tuple([_state_of(entry, depth + 1, quick, skip) for entry in _entries(value)]),
-        )
-    return value if isinstance(value, _FUNCTIONS) else id(value)
-
-
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict)) and len(value) <= _MAX_ENTRIES
-
-
-def _entries(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value
-
-
-def _inside(value: Any, depth: int = 0) -> Iterator[Any]:
-    """The value, and what is in it if it is a container."""
-    yield value
-    if _is_container(value) and depth < _MAX_DEPTH:
-        for entry in _entries(value):
-            yield from _inside(entry, depth + 1)
-
-
-def _place(tensor: Tensor) -> Any:
-    """Where a tensor is; its hooks, if it has some."""
-    if tensor.hooks or tensor.post_accumulate_hooks:
-        kinds = (tensor.hooks, tensor.post_accumulate_hooks)
-        return id(tensor.array), tuple([tuple(hooks.in_order()) for hooks in kinds if hooks])
-    return id(tensor.array)
-
-
-class _Settings:
-    """The settings of an optimizer as they were; looking whether they still are is cheap."""
-
-    def __init__(self, optimizer: Optimizer):
-        self._optimizer = optimizer
-        self._state, self._count = optimizer.state, len(optimizer.state)
-        self._groups = [(group, tuple(group.values())) for group in optimizer.param_groups]
-
-    def are_unchanged(self) -> bool:
-        """Whether a step consists of the same operations; a number may have another value."""
-        optimizer = self._optimizer
-        if optimizer.state is not self._state or len(optimizer.state) != self._count:
-            return False
-        if len(optimizer.param_groups) != len(self._groups):
-            return False
-        for k, (group, values) in enumerate(self._groups):
-            now = tuple(group.values())
-            if now != values:
-                if _switches(now) != _switches(values):
-                    return False
-                self._groups[k] = group, now
-        return True
-
-
-def _switches(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Of the settings of a group: switches, names, how many parameters, and which numbers are zero."""
-    return tuple(map(_switch, values))
-
-
-def _switch(value: Any) -> Any:
-    if value is True or value is False or isinstance(value, str):
-        return value
-    if isinstance(value, (int, float)):
-        return not value
-    if isinstance(value, tuple):
-        return _switches(value)
-    return type(value), isinstance(value, list) and len(value)
-
-
-def _optimizer_state(optimizer: Optimizer) -> tuple[Any, ...]:
-    """The settings of an optimizer, where its parameters and state are, and its hooks."""
-    groups = optimizer.param_groups
-    params = [tensor for group in groups for tensor in group["params"]]
-    entries = [entry for tensor in params for entry in optimizer.state.get(tensor, {}).values()]
-    places = tuple([_place(x) for x in (*params, *entries) if isinstance(x, Tensor)])
-    switches = tuple([_switches(group.values()) for group in groups])
-    return id(optimizer), switches, places, optimizer.hook_functions()
-
-
-def _settings(root: Module, skip: Collection[Attribute]) -> tuple[Any, ...]:
-    """Everything that is set on a module and below it, with the hooks."""
-    found: list[Any] = []
-    for module in root.modules():
-        found.append(id(module))
-        for name, value in module.__dict__.items():
-            if isinstance(value, Tensor):
-                if not skip or Attribute(module, name) not in skip:
-                    found.append((name, _place(value)))
-            elif isinstance(value, _SCALARS):
-                found.append((name, type(value), repr(value)))
-            elif isinstance(value, _FUNCTIONS):
-                found.append((name, value))
-            elif isinstance(value, ModuleHooks):
-                found.append((name, value.functions()))
-            elif isinstance(value, (list, tuple)) and all(isinstance(entry, _SCALARS) for entry in value):
-                found.append((name, repr(value)))
-    return tuple(found)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -15,19 +13,21 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
-from nbdl.compiler.captured import Attribute, Captured
-from nbdl.compiler.history import BackwardProgram, record_backward
+from nbdl.compiler.captured import Captured
+from nbdl.compiler.history import BackwardProgram
 from nbdl.compiler.passes import PASSES, improve
-from nbdl.compiler.program import CAPTURED, INPUT, Program
-from nbdl.compiler.recorder import Leaf, Recorder, RecordingError, note_changes, owner_of
+from nbdl.compiler.program import CAPTURED, INPUT
+from nbdl.compiler.recorder import Leaf, RecordingError, note_changes
+from nbdl.compiler.recording import Recording, without_idle_memory
 from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
+from nbdl.compiler.states import Attribute
 from nbdl.formula.dtypes import when_default_changes
-from nbdl.func.tree import LEAF, Tree, flatten, unflatten
+from nbdl.func.tree import LEAF, Tree, unflatten
 from nbdl.nn.module import Module
 
 if TYPE_CHECKING:
-    from nbdl.backend.numpy import NumpyBackend
+    pass
 
 MAX_PROGRAMS = 64
 _KEEPS = (
@@ -183,12 +183,6 @@ def _memory_of(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.array
 
 
-class _Constant(NamedTuple):
-    """A result that is no tensor."""
-
-    value: Any
-
-
 class Compiled:
     """A function that is recorded and replayed; made by :func:`compile`.
 
@@ -254,7 +248,7 @@ class Compiled:
         Runs the function once.
         """
         arguments = Arguments(args, kwargs)
-        recording = _Recording(self, arguments, False)
+        recording = self._run(arguments)
         program = recording.program
         return Report(program, improve(program, self._without), recording.backend)
 
@@ -293,7 +287,7 @@ class Compiled:
         if runs < 1:
             raise ValueError(f"profile: runs must be 1 or more, got {runs}")
         arguments = Arguments(args, kwargs)
-        recording = _Recording(self, arguments, False)
+        recording = self._run(arguments)
         program = improve(recording.program, self._without)
         for refresh in recording.refreshers:
             refresh()
@@ -332,6 +326,11 @@ class Compiled:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
+    def _run(self, arguments: Arguments, with_lines: bool = False) -> Recording:
+        """Run the function under a recorder."""
+        leaves = self._known_leaves.values()
+        return Recording(self.function, arguments, self._captured, leaves, self._without, with_lines)
+
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
 
@@ -342,8 +341,8 @@ class Compiled:
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
         attributes = self._captured.attributes()
-        with _without_idle_memory():
-            recording = _Recording(self, arguments, failures > 0)
+        with without_idle_memory():
+            recording = self._run(arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
@@ -401,87 +400,3 @@ def _forget_when_threads_change() -> None:
     from nbdl.backend.numba import threads
 
     threads.on_change(forget_programs)
-
-
-@contextlib.contextmanager
-def _without_idle_memory() -> Iterator[None]:
-    """Give back what runs so far needed, and at once what is freed within the block.
-
-    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
-    """
-    pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is None:
-        yield
-        return
-    pool.clear()
-    with pool.limited(0):
-        yield
-    pool.clear()
-
-
-class _Recording:
-    """One run of a function under a recorder, and of the backward pass from its results if they need one."""
-
-    def __init__(self, compiled: Compiled, arguments: Arguments, with_lines: bool):
-        self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
-        leaves = compiled._known_leaves.values()
-        args, kwargs = arguments.for_recording()
-        recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
-        before = compiled._captured.attributes()
-        with recorder:
-            result = compiled.function(*args, **kwargs)
-        found, self.tree = flatten(result)
-        del result, args, kwargs
-        self.constants = [None if isinstance(leaf, Tensor) else _Constant(leaf) for leaf in found]
-        self.assigned = [
-            place for place in compiled._captured.assigned if place.value is not before.get(place)
-        ]
-        found += [place.value for place in self.assigned]
-        del before
-        tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
-        self.backward = record_backward(recorder, tensors, arguments, compiled._without)
-        found = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in found]
-        del tensors  # and with them their history
-        arrays = [leaf.array for leaf in found if isinstance(leaf, Tensor)]
-        if any(arguments.twin_number(leaf.tensor) is not None for leaf in recorder.leaves.values()):
-            raise RecordingError(
-                "compile: backward() inside the function reached an argument that has a history, which "
-                "cannot go on from there; pass its detach(), or call backward() on a result."
-            )
-        recorder.forget_local_leaves()
-        self.leaves = list(recorder.leaves.values())
-        for leaf in self.leaves:
-            if leaf.tensor.grad is not None and leaf.tensor.grad.edge is not None:
-                leaf.tensor.grad = leaf.tensor.grad.detach()
-        self.refreshers = recorder.refreshers
-        self.storages = list(recorder.storages.values())
-        if self.backward is not None:
-            self.backward.forget_the_run()
-            arrays += self.backward.residuals
-        self.program: Program = recorder.program(arrays)
-        if self.backward is not None:
-            self.backward.finish(self.program)
-            connected = iter(self.backward.connect(arguments, arrays))
-            found = [next(connected) if isinstance(leaf, Tensor) else leaf for leaf in found]
-        for attribute in reversed(self.assigned):
-            attribute.set(found.pop())
-        self.result = unflatten(found, self.tree)
-        del arrays, found
-        kept = recorder.escaped(self.program)
-        self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
-
-    def reads(self, tensor: Tensor) -> bool:
-        """Whether an operation reads the memory of a tensor from outside."""
-        owner = owner_of(tensor.array)
-        windows = [window for operation in self.program.operations for window in operation.inputs]
-        return any(window.buffer.kind == CAPTURED and window.buffer.array is owner for window in windows)
-
-
-def _describe(kept: Sequence[Any], program: Program, lines: Sequence[str | None]) -> str:
-    """What was kept, and where it was made."""
-    for k, operation in enumerate(program.operations):
-        if any(window.buffer in kept for window in operation.outputs):
-            where = f" at {lines[k]}" if k < len(lines) and len(lines) == len(program.operations) else ""
-            shape = list(operation.outputs[0].shape)
-            return f"the result of {operation.primitive.label}, of shape {shape}{where}"
-    return "a tensor"

@@ -30,8 +30,8 @@ __all__ = [
     "clear",
     "default_pool",
     "empty",
+    "keeping_nothing",
     "keeps",
-    "limited",
     "set_limit",
     "statistics",
 ]
@@ -77,6 +77,7 @@ class MemoryPool:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._holds = 0  # how many blocks of code want nothing to be kept
         self._lock = threading.Lock()
         self._idle: dict[int, deque[tuple[int, _Block]]] = {}
         self._idle_bytes = 0
@@ -133,14 +134,16 @@ class MemoryPool:
             self._sort_in_returned()
 
     @contextmanager
-    def limited(self, limit: int) -> Iterator[None]:
-        """Another limit within a `with` block, for all threads."""
-        before = self._limit
-        self.set_limit(limit)
+    def keeping_nothing(self) -> Iterator[None]:
+        """Frees what comes back within a `with` block, of all threads, at once."""
+        with self._lock:
+            self._holds += 1
+            self._sort_in_returned()
         try:
             yield
         finally:
-            self.set_limit(before)
+            with self._lock:
+                self._holds -= 1
 
     def statistics(self) -> PoolStatistics:
         """Returns the counts so far."""
@@ -175,7 +178,8 @@ class MemoryPool:
             block = self._returned.popleft()
             self._idle.setdefault(block.size, deque()).append((next(self._clock), block))
             self._idle_bytes += block.size
-        while self._idle_bytes > self._limit:
+        limit = 0 if self._holds else self._limit
+        while self._idle_bytes > limit:
             oldest = {queue[0][0]: size for size, queue in self._idle.items() if queue}
             size = oldest[min(oldest)]
             self._idle[size].popleft()
@@ -231,7 +235,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=default_pool.renew_lock)
 allocator = default_pool.allocator
 empty = default_pool.empty
-limited = default_pool.limited
+keeping_nothing = default_pool.keeping_nothing
 set_limit = default_pool.set_limit
 
 
