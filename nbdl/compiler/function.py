@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -17,6 +15,7 @@ from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import BackwardProgram, record_backward
+from nbdl.compiler.memory import without_idle_memory
 from nbdl.compiler.passes import PASSES, improve
 from nbdl.compiler.program import CAPTURED, INPUT, Program
 from nbdl.compiler.recorder import Leaf, Recorder, RecordingError, note_changes
@@ -337,7 +336,7 @@ class Compiled:
         """
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        with _without_idle_memory():
+        with without_idle_memory():
             recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
@@ -393,22 +392,6 @@ def _forget_when_threads_change() -> None:
     from nbdl.backend.numba import threads
 
     threads.on_change(forget_programs)
-
-
-@contextlib.contextmanager
-def _without_idle_memory() -> Iterator[None]:
-    """Give back what runs so far needed, and at once what is freed within the block.
-
-    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
-    """
-    pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is None:
-        yield
-        return
-    pool.clear()
-    with pool.limited(0):
-        yield
-    pool.clear()
 
 
 class _Recording:
