@@ -15,10 +15,11 @@ from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import BackwardProgram
+from nbdl.compiler.memory import without_idle_memory
 from nbdl.compiler.passes import PASSES, improve
 from nbdl.compiler.program import CAPTURED, INPUT
 from nbdl.compiler.recorder import Leaf, RecordingError, note_changes
-from nbdl.compiler.recording import Recording, without_idle_memory
+from nbdl.compiler.recording import Recording
 from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.compiler.states import Attribute

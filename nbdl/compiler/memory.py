@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -119,3 +122,19 @@ def _may_give_way(
 
 def _fills(window: Window) -> bool:
     return window.offset == 0 and window.nbytes == window.buffer.nbytes
+
+
+@contextlib.contextmanager
+def without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
+    pool = sys.modules.get("nbdl.backend.numba.pool")
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.keeping_nothing():
+        yield
+    pool.clear()

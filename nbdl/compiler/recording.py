@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbdl.autograd.modes import mode
@@ -19,22 +17,6 @@ from nbdl.func.tree import flatten, unflatten
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
-
-
-@contextlib.contextmanager
-def without_idle_memory() -> Iterator[None]:
-    """Give back what runs so far needed, and at once what is freed within the block.
-
-    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
-    """
-    pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is None:
-        yield
-        return
-    pool.clear()
-    with pool.keeping_nothing():
-        yield
-    pool.clear()
 
 
 class _Constant(NamedTuple):
