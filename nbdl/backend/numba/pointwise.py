@@ -31,19 +31,19 @@ from nbdl.kernels.cpu.gemm import COLUMN_BITS
 def plan_pointwise(
     inputs: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray] | None,
+    by_blocks: bool = False,
     *,
     formula: Formula,
     weak: int,
-    by_blocks: bool = False,
 ) -> Plan | None:
     """A plan for ``formula`` on operands like ``inputs``.
 
     Args:
         inputs: the operands.
         outputs: given outputs; one that is an input is overwritten element by element; None to allocate.
+        by_blocks: make the epilogue of a product, which is called on a range of rows and one of columns.
         formula: the formula.
         weak: bit k is set where operand k was a Python number.
-        by_blocks: make the epilogue of a product, which is called on a range of rows and one of columns.
 
     Returns:
         The plan, or None where NumPy has to do it (half precision, odd strides, functions without a kernel);
