@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,10 +21,6 @@ from nbdl.backend import registry
 from nbdl.compiler.arrays import view_at
 from nbdl.compiler.program import CAPTURED, INPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of
-from nbdl.ops.activated_linear import ActivatedLinear
-from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.matmul import LINEAR
-from nbdl.ops.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from nbdl.backend.cupy.backend import CupyBackend
@@ -89,7 +84,7 @@ class GraphSteps:
             if not buffer.on_host:
                 self._make_place(buffer, k)
         self._host: list[Callable[..., Any]] = []
-        self.calls = self._calls_of(_with_activations(replay.operations))
+        self.calls = self._calls_of(replay.operations)
         self._parts: list[Callable[[], Any]] = [functools.partial(self._run, self.calls)]
         self._count = 0
         self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
@@ -219,33 +214,6 @@ class GraphSteps:
 
     def _note(self, k: int, read: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
         return lambda *arrays: self._numbers.put(k, read(arrays))
-
-
-def _with_activations(operations: Sequence[Operation]) -> list[Operation]:
-    """Linear layers with the rectifier right behind them in one, where cuBLASLt computes both in one."""
-    from nbdl.backend.cupy.libraries import cublaslt
-
-    if cublaslt() is None:
-        return list(operations)
-    reads = Counter(window.buffer for operation in operations for window in operation.inputs)
-    merged: list[Operation] = []
-    for operation in operations:
-        before = merged[-1] if merged else None
-        if before is not None and before.primitive is LINEAR and _rectifies(operation, before, reads):
-            activated = ActivatedLinear.of(operation.primitive.params["formula"])
-            merged[-1] = Operation(activated, before.inputs, operation.outputs)
-        else:
-            merged.append(operation)
-    return merged
-
-
-def _rectifies(operation: Operation, layer: Operation, reads: Counter[Buffer]) -> bool:
-    """Whether ``operation`` is the rectifier of what ``layer`` computes, and nobody else looks at that."""
-    (result,) = layer.outputs
-    is_relu = isinstance(operation.primitive, Pointwise) and operation.primitive.formula is formula_of("relu")
-    return (
-        is_relu and operation.inputs == (result,) and result.buffer.is_private and reads[result.buffer] == 1
-    )
 
 
 def _is_constant(window: Window) -> bool:

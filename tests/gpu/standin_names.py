@@ -13,8 +13,8 @@ UFUNCS = [
 FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
     "cumsum", "einsum", "eye", "flip", "full", "linspace", "matmul", "max", "mean", "median", "min",
-    "moveaxis", "nonzero", "ones", "pad", "prod", "repeat", "roll", "searchsorted", "sort", "split",
-    "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose", "tri",
+    "moveaxis", "nonzero", "ones", "packbits", "pad", "prod", "repeat", "roll", "searchsorted", "sort",
+    "split", "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose", "tri",
     "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 CONSTANTS = [
