@@ -1,4 +1,4 @@
-"""Attention on the GPU: products by cuBLAS, and one launch each for scores, weights and slopes."""
+"""Attention on the GPU: by cuDNN, or products by cuBLAS and a launch each for scores, weights and slopes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy import dnn_attention as dnn
 from nbdl.backend.numpy.random import DROP
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -44,6 +45,12 @@ class CupyAttention:
         out: Any = None,
     ) -> tuple[Any, Any]:
         """softmax(query @ key^T * scale + mask) @ value, and the logarithms of the sums of exponentials."""
+        if not rest:
+            place = out[0] if out else None
+            found = dnn.attend(self, (query, key, value), scale, is_causal, place)
+            if found is not None:
+                result, log_sum = found
+                return delivered((result, self._stored_as(log_sum, query.dtype)), out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
         if mask is not None:
@@ -75,6 +82,11 @@ class CupyAttention:
         out: Any = None,
     ) -> tuple[Any, Any, Any]:
         """The gradients of :meth:`attention` by query, key and value."""
+        if not rest:
+            wide_sum = self._stored_as(log_sum, dtypes.FLOAT32)
+            found = dnn.attend_back(self, (query, key, value, y, g), wide_sum, scale, is_causal)
+            if found is not None:
+                return delivered(tuple(found), out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch, dtype = g.shape[:-2], query.dtype
         wide, q, k, v = (self._wide(x) for x in (g, query, key, value))

@@ -70,7 +70,7 @@ class CupyProducts(LinearAlgebra):
         """gradient^T @ x, and the sums of the gradient's columns; None where they are two steps."""
         vector = self._target(of_bias, gradient.shape[1:], gradient.dtype, gradient, x)
         product = self._product(gradient.T, x, of_weight, "BGRADB", vector)
-        return None if product is None else (product, vector if of_bias is None else _put(vector, of_bias))
+        return None if product is None else (product, delivered(vector, of_bias))
 
     def activated_linear(self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None) -> Any:
         """``activation(x @ weight.T + bias)``; a rectifier and GELU in the same call.
@@ -104,7 +104,7 @@ class CupyProducts(LinearAlgebra):
             y = self._product(x, weight.T, result, epilogue, bias[0] if bias else None, place)
         if y is None:
             return super().activated_linear_aux(x, weight, *bias, activation=activation, out=out)
-        return y, place if aux is None else _put(place, aux)
+        return y, delivered(place, aux)
 
     def sloped_product(
         self, g: Any, weight: Any, source: Any, *aux: Any, activation: Formula, has_sum: bool, out: Any = None
@@ -120,7 +120,7 @@ class CupyProducts(LinearAlgebra):
             if result is not None:
                 if not has_sum:
                     return result
-                return result, vector if total is None else _put(vector, total)
+                return result, delivered(vector, total)
         return super().sloped_product(
             g, weight, source, *aux, activation=activation, has_sum=has_sum, out=out
         )
@@ -182,7 +182,7 @@ class CupyProducts(LinearAlgebra):
         if plan.algorithm is None:
             return None
         plan(left, right, flat, stream, vector, aux)
-        return result if out is None or result is out else _put(result, out)
+        return delivered(result, out)
 
     def _matrices(self, x: Any) -> tuple[Any, Matrices]:
         """An array of matrices, copied if need be, and how cuBLASLt sees it."""
@@ -199,11 +199,6 @@ class CupyProducts(LinearAlgebra):
 
 def _alignment(x: Any) -> int:
     return min(_ALIGNMENT, x.data.ptr & -x.data.ptr or _ALIGNMENT)
-
-
-def _put(array: Any, out: Any) -> Any:
-    """``out``, holding the array."""
-    return out if array is out else delivered(array, out)
 
 
 def _activation(formula: Formula) -> str:
