@@ -131,6 +131,8 @@ matmul_desc_destroy = matrix_layout_destroy = matmul_preference_destroy = _destr
 
 
 def get_matmul_desc_attribute_dtype(attr: int) -> type:
+    if attr == MatmulDescAttribute.EPILOGUE:
+        return np.uint32
     return np.int64 if MatmulDescAttribute(attr).name.endswith(("_POINTER", "_LD")) else np.int32
 
 

@@ -1,17 +1,12 @@
-"""nbdl.cuda: devices, streams, events, memory, and what is said where something is missing."""
+"""nbdl.cuda: devices, streams, events and memory."""
 
 from __future__ import annotations
 
-import sys
-import types
-
 import numpy as np
 import pytest
-from gpu import standin, standin_device
 
 import nbdl
 from nbdl import config
-from nbdl.backend.cupy import availability
 
 
 @pytest.mark.usefixtures("gpu")
@@ -211,54 +206,3 @@ class TestWaiting:
         for mode in ("loud", 3):
             with pytest.raises(RuntimeError, match="expected one of default, warn, error"):
                 nbdl.cuda.set_sync_debug_mode(mode)
-
-
-class TestMissing:
-    """What is said of a machine on which something is missing."""
-
-    @staticmethod
-    def reason(monkeypatch, *, driver=12080, runtime=12090, status=None, count=0):
-        error = standin_device.CUDARuntimeError
-
-        def device_count():
-            if status is not None:
-                raise error("cudaErrorSomething: something", status)
-            return count
-
-        module = standin.make_module()
-        module.cuda.runtime = types.SimpleNamespace(
-            CUDARuntimeError=error,
-            getDeviceCount=device_count,
-            driverGetVersion=lambda: driver,
-            runtimeGetVersion=lambda: runtime,
-        )
-        monkeypatch.setitem(sys.modules, "cupy", module)
-        state = availability.cupy_status.__wrapped__()
-        assert not state.available
-        return f"{state.reason}. {state.remedy}"
-
-    @pytest.mark.parametrize(
-        ("settings", "expected"),
-        [
-            ({"status": 35, "driver": 0}, "no NVIDIA driver is installed. install the NVIDIA driver"),
-            (
-                {"status": 35, "driver": 12040, "runtime": 13000},
-                "too old: it knows CUDA 12.4, and cupy is made for CUDA 13. update the driver to 580 or "
-                "later, or pip uninstall cupy-cuda13x and pip install 'nbdl[cuda12]'",
-            ),
-            ({"status": 35, "driver": 11080}, "knows CUDA 11.8, and cupy is made for CUDA 12. update the"),
-            ({"status": 100}, "there is no CUDA device. run on a machine with an NVIDIA GPU"),
-            ({"count": 0}, "let CUDA_VISIBLE_DEVICES name it"),
-            ({"status": 999}, "no CUDA device answers: cudaErrorSomething"),
-        ],
-    )  # fmt: skip
-    def test_the_reason_and_the_remedy(self, monkeypatch, settings, expected):
-        assert expected in self.reason(monkeypatch, **settings)
-
-    def test_a_broken_installation(self, monkeypatch):
-        spec = types.SimpleNamespace(origin="somewhere")
-        monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: spec)
-        monkeypatch.setitem(sys.modules, "cupy", None)  # makes the import fail
-        state = availability.cupy_status.__wrapped__()
-        assert "cupy cannot be imported" in state.reason
-        assert "nbdl[cuda12]" in state.remedy

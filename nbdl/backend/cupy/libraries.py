@@ -7,6 +7,8 @@ import importlib
 import logging
 from typing import Any
 
+from nbdl.backend.cupy.availability import cuda_major
+
 _log = logging.getLogger("nbdl")
 
 
@@ -50,16 +52,33 @@ def cudnn() -> Any:
         module = importlib.import_module("cudnn")
         module.backend_version()
     except (ImportError, RuntimeError, OSError) as error:
-        _missing("convolutions are products of copied windows", "nvidia-cudnn-frontend", error)
+        consequence = "convolutions are products of copied windows, norms and attention own kernels"
+        _missing(consequence, "nvidia-cudnn-frontend", error)
         return None
     return module
 
 
+_problems: dict[str, str] = {}
+
+
 def _missing(consequence: str, package: str, error: Exception) -> None:
-    _log.info(
-        "%s cannot be used: %s. So %s; pip install 'nbdl[cuda12]' (or [cuda13]) brings it",
-        package, " ".join(str(error).split()), consequence,
-    )  # fmt: skip
+    """Note and log what is missing; the remedy names the CUDA version of the CuPy that is here."""
+    major = cuda_major(importlib.import_module("cupy").cuda.runtime)
+    text = (
+        f"{package} cannot be used: {' '.join(str(error).split())}. So {consequence}; pip install "
+        f"'nbdl[cuda{major}]' brings it"
+    )
+    _problems[package] = text
+    _log.info("%s", text)
+
+
+def report() -> list[str]:
+    """A line for each library: its version, or why it cannot be used, and the remedy."""
+    lt, dnn = cublaslt(), cudnn()
+    return [
+        f"cuBLASLt {lt.version}" if lt else _problems["nvmath-python"],
+        f"cuDNN {dnn.backend_version()}" if dnn else _problems["nvidia-cudnn-frontend"],
+    ]
 
 
 @functools.cache
