@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import logging
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu import fake_cudnn
-from gpu.samples import assert_same
+from gpu import fake_cudnn, frontend_checks
+from gpu.samples import assert_same, on_device
 from gpu.test_rows import random
 
 import nbdl
 from nbdl import nn
 from nbdl.backend import registry
 from nbdl.backend.cupy import libraries
+from nbdl.backend.cupy.dnn import image_order, lies, packed
 from nbdl.nn import functional as F
 from nbdl.ops.attention import Attention, AttentionInput
 from nbdl.ops.convolution import Convolution, ConvolutionInput
 from nbdl.ops.normalization import Normalize, NormalizeInput
+from nbdl.ops.pooling import AdaptiveMaxPool, AvgPool, AvgPoolInput, MaxPool, WindowGather, WindowScatter
 
 pytestmark = pytest.mark.usefixtures("gpu")
 HALVES = ("float16", "bfloat16")
@@ -225,7 +234,8 @@ def test_a_chain_keeps_channels_last(cudnn: list, gpu: str, monkeypatch: pytest.
             monkeypatch.setattr(standin_arrays.ndarray, name, counted)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2),
-        nn.BatchNorm2d(5), nn.SiLU(), nn.Conv2d(5, 4, 1, bias=False),
+        nn.BatchNorm2d(5), nn.SiLU(), nn.MaxPool2d(2, stride=1), nn.Conv2d(5, 4, 1, bias=False),
+        nn.AvgPool2d(2),
     ).to("cuda")  # fmt: skip
     x = nbdl.tensor(random(2, 3, 8, 8))
     seen = []
@@ -243,6 +253,38 @@ def test_a_chain_keeps_channels_last(cudnn: list, gpu: str, monkeypatch: pytest.
         assert {shape for shape in copied if len(shape) == 4} <= {*filters, (4, 5, 1, 1), (2, 3, 8, 8)}
         assert copied.count((2, 3, 8, 8)) == 1  # the image again, for the gradient of its filters
     assert all(parameter.grad.is_contiguous() for parameter in model.parameters())
+
+
+def test_a_compiled_step_is_one_graph(cudnn: list, gpu: str) -> None:
+    def train(is_compiled: bool) -> tuple[list[float], list[np.ndarray], nbdl.compiler.Compiled]:
+        nbdl.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3),
+            nn.AvgPool2d(2),
+        ).to("cuda")  # fmt: skip
+        optimizer = nbdl.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: nbdl.Tensor) -> nbdl.Tensor:
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = nbdl.compile(step) if is_compiled else step
+        losses = [float(run(nbdl.tensor(random(2, 3, 8, 8, seed=k)))) for k in range(4)]
+        return losses, [model[1].running_mean.cpu().numpy(), model[1].running_var.cpu().numpy()], run
+
+    losses, statistics, run = train(True)
+    expected, moved, _ = train(False)
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    for a, b in zip(statistics, moved, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    ((variant,),) = run._variants.values()
+    assert (variant.replay.steps[0].graphs, variant.replay.steps[0].eager) == (1, [])
+    if gpu == "standin":
+        kinds = {"conv_fprop", "conv_dgrad", "conv_wgrad", "batchnorm", "batchnorm_backward"}
+        assert {graph.kind for graph in cudnn} == kinds
 
 
 def test_where_channels_cannot_lie_last(cudnn: list, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,15 +306,63 @@ def test_where_channels_cannot_lie_last(cudnn: list, gpu: str, monkeypatch: pyte
     assert [graph.results[0].stride[1] for graph in cudnn] == [16, 16, 25]
 
 
+LINE = {"kernel": (3,), "stride": (2,), "padding": (1,), "counts": (3,)}
+PLANE = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 0), "counts": (3, 3)}
+SPACE = {"kernel": (2, 1, 2), "stride": (2, 1, 2), "padding": (0, 0, 0), "counts": (1, 4, 1)}
+POOLS = {"line": ((2, 4, 6), LINE), "plane": ((2, 3, 6, 4), PLANE), "space": ((2, 3, 2, 4, 3), SPACE)}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_keeps_channels_last(gpu: str, name: str, dtype: str) -> None:
+    shape, geometry = POOLS[name]
+    counts, size = geometry["counts"], shape[2:]
+    ones = (1,) * len(size)
+    x, y = last(random(*shape, dtype=dtype)), last(random(*shape[:2], *counts, dtype=dtype, seed=1))
+    maximum = MaxPool.of(**geometry, dilation=ones)
+    adaptive = AdaptiveMaxPool.of(counts)
+    mean = {**geometry, "size": size, "count_include_pad": False, "divisor": None}
+    places = last(registry.load("numpy").execute(maximum, (x,))[1])
+    calls = [
+        (maximum, x), (adaptive, x), (AvgPool.of(**mean), x), (AvgPoolInput.of(**mean), y),
+        (WindowGather.of(), x, places), (WindowScatter.of(size), y, places),
+    ]  # fmt: skip
+    for primitive, *operands in calls:
+        assert_same(primitive, *operands, scale=4, label=primitive.label)
+        found = registry.load("cupy").execute(primitive, [on_device(operand) for operand in operands])
+        for result in found if isinstance(found, tuple) else [found]:
+            steps = packed(result.shape, image_order(result.ndim, name != "space"))
+            assert lies(result, steps), primitive.label
+    assert_same(WindowScatter.of(size), y, np.ascontiguousarray(places), scale=4)
+
+
 # ------------------------------------------------------------------------------------------ the stand-in
 def test_the_library_has_only_arguments_of_cudnn() -> None:
     """The names of arguments, against those in the descriptions that the compiled module carries."""
     real = pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
-    import inspect
-    import re
-
     for name in ("batchnorm", "batchnorm_backward", "sdpa", "sdpa_backward", "conv_fprop"):
         signature = getattr(real.pygraph, name).__doc__.split(" -> ")[0]
         known = re.findall(r"(\w+): ", signature)
         own = list(inspect.signature(getattr(fake_cudnn.pygraph, name)).parameters)
         assert set(own) - {"windows"} <= set(known), name
+
+
+def test_the_frontend_finds_the_graphs_well_described(tmp_path: Path) -> None:
+    """By its own checks, which come before any planning and need no GPU."""
+    if importlib.util.find_spec("cudnn") is None or not shutil.which("g++"):
+        pytest.skip("nvidia-cudnn-frontend or g++ is not installed")
+    for name, source in frontend_checks.STUBS.items():
+        compiler = ["g++", "-shared", "-fPIC", "-x", "c++", "-", "-o", tmp_path / name]
+        subprocess.run(compiler, input=source, text=True, check=True)
+    tests = Path(__file__).resolve().parents[1]
+    paths = [tests, tests.parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    found = subprocess.run(
+        [sys.executable, frontend_checks.__file__, tmp_path],
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == list(frontend_checks.GRAPHS)

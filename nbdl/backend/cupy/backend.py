@@ -18,7 +18,7 @@ from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
-from nbdl.backend.cupy.pooling import CupyPooling
+from nbdl.backend.cupy.pooling_last import CupyLastPooling
 from nbdl.backend.cupy.products import CupyProducts
 from nbdl.backend.cupy.random import CupyRandom
 from nbdl.backend.cupy.recurrent import CupyRecurrent
@@ -46,8 +46,8 @@ MAX_PLANS = 4096
 class CupyBackend(
     CupyAttention,
     CupyConvolution,
+    CupyLastPooling,
     CupyNormalization,
-    CupyPooling,
     CupyProducts,
     CupyRandom,
     CupyRecurrent,
