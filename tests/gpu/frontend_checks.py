@@ -55,6 +55,7 @@ GRAPHS = {
 
 
 def main(folder: str) -> None:
+    sys.modules["torch"] = None  # type: ignore[assignment]  # of which only the frontend's conveniences know
     import cudnn
 
     library = ctypes.CDLL(str(Path(folder) / "libcudnn.so.9"))
