@@ -73,8 +73,12 @@ class GraphSteps:
     """
 
     def __init__(self, replay: Replay):
+        from nbdl.backend.cupy.libraries import plans_in
+
         self._replay = replay
         self._backend: Any = replay.backend
+        self._plans: dict[Any, Any] = {}  # of libraries, with workspaces that are the program's own
+        self._plans_in = plans_in
         self._cupy = self._backend.xp
         self._device = self._cupy.cuda.Device(replay.xp.index)
         self._places: dict[Buffer, Any] = {}
@@ -119,8 +123,9 @@ class GraphSteps:
         self._done.record(stream)
 
     def _run(self, calls: Sequence[Call]) -> None:
-        for primitive, inputs, out in calls:
-            self._backend.execute(primitive, inputs, out=out)
+        with self._plans_in(self._plans):
+            for primitive, inputs, out in calls:
+                self._backend.execute(primitive, inputs, out=out)
 
     # ------------------------------------------------------------------------------------------- capturing
     def _capture(self) -> None:

@@ -12,7 +12,7 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import issue
+from gpu.standin_device import is_capturing, issue
 
 from nbdl.backend import registry
 from nbdl.formula import dtypes
@@ -245,6 +245,7 @@ class pygraph:
             raise cudnnGraphNotSupportedError("No valid engine configs")
 
     def build_plans(self) -> None:
+        assert not is_capturing(), "a plan is made before"
         self._step("build_plans", "check_support")
         built.append(self)
 

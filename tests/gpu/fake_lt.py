@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import issue
+from gpu.standin_device import is_capturing, issue
 
 from nbdl.formula import dtypes
 
@@ -163,6 +163,7 @@ def matmul_algo_get_heuristic(
     requested_algo_count: int, heuristic_results_array: int, return_algo_count: int,
 ) -> None:  # fmt: skip
     assert _objects[light_handle]["kind"] == "handle"
+    assert not is_capturing(), "a plan is made before"
     wanted = _objects[preference]
     described, shape = _objects[operation_desc], _objects[ddesc]
     epilogue = Epilogue(described["EPILOGUE"]).name

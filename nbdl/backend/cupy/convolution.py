@@ -25,7 +25,7 @@ from nbdl.backend.cupy.dnn import (
     planar,
     steps_of,
 )
-from nbdl.backend.cupy.libraries import cudnn, state
+from nbdl.backend.cupy.libraries import cudnn, plan_of, state
 from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.results import delivered
@@ -54,8 +54,6 @@ class CupyConvolution(Convolution):
     """Convolutions; see :class:`~nbdl.backend.numpy.convolution.Convolution`."""
 
     xp: Any
-    _plans: dict[Any, Any]
-    _keep: Any
     pointwise: Any
 
     def convolution(
@@ -127,15 +125,14 @@ class CupyConvolution(Convolution):
             places = tuple((number, x.shape, _steps(x, is_last)) for number, x in operands.items())
             key = (
                 "convolution", wanted, kind, places, shape, is_last, geometry, state.tf32,
-                int(first.device.id), stream.ptr,
+                int(first.device.id),
             )  # fmt: skip
-            plan = self._plans.get(key)
-            if plan is None:
-                result = (wanted, shape, packed(shape, order))
-                describe = functools.partial(_describe, places, result, geometry)
-                label = f"a {_NAMES[wanted]} of {kind}, {shape}, channels {'last' if is_last else 'first'}"
-                is_exact = kind == "float32" and not state.tf32  # tensor cores would round the operands
-                plan = self._keep(key, Plan(library, self.xp, kind, label, describe, is_exact))
+            result = (wanted, shape, packed(shape, order))
+            label = f"a {_NAMES[wanted]} of {kind}, {shape}, channels {'last' if is_last else 'first'}"
+            describe = functools.partial(_describe, places, result, geometry)
+            is_exact = kind == "float32" and not state.tf32  # tensor cores would round the operands
+            make = functools.partial(Plan, library, self.xp, kind, label, describe, is_exact)
+            plan = plan_of(self, key, stream, make)
             if plan.graph is not None:
                 laid = {number: self._laid(operands[number], steps, order) for number, _, steps in places}
                 return self._filled(plan, laid, wanted, shape, order, out, stream)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy.dnn import Plan, Sketch, empty_in_order, is_aligned, is_upright, lies, packed, steps_of
-from nbdl.backend.cupy.libraries import cudnn, tell
+from nbdl.backend.cupy.libraries import cudnn, plan_of, tell
 from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.loops import memory_order
 from nbdl.backend.windows import Sizes
@@ -123,18 +123,16 @@ def _plan(
     xp, first = backend.xp, operands[0]
     kind = first.dtype.name
     places = tuple((x.shape, steps_of(x)) for x in operands)
-    key = (
-        name, kind, places, shapes, steps, scale, is_causal, int(first.device.id),
-        xp.cuda.get_current_stream().ptr,
-    )  # fmt: skip
-    plan = backend._plans.get(key)
-    if plan is None:
+    key = (name, kind, places, shapes, steps, scale, is_causal, int(first.device.id))
+
+    def make() -> Plan:
         describe = _describe if name == "attention" else _describe_back
+        results = tuple(zip(shapes, steps, strict=True))
         label = f"{name} of {kind}, {', '.join(str(x.shape) for x in operands[:3])}"
-        described = functools.partial(
-            describe, places, tuple(zip(shapes, steps, strict=True)), scale, is_causal
-        )
-        plan = backend._keep(key, Plan(cudnn(), xp, kind, label, described))
+        described = functools.partial(describe, places, results, scale, is_causal)
+        return Plan(cudnn(), xp, kind, label, described)
+
+    plan: Plan = plan_of(backend, key, xp.cuda.get_current_stream(), make)
     return plan
 
 

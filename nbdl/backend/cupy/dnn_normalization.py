@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy.dnn import Plan, Sketch, empty_in_order, image_order, is_aligned, lies, packed, planar
-from nbdl.backend.cupy.libraries import cudnn
+from nbdl.backend.cupy.libraries import cudnn, plan_of
 from nbdl.backend.windows import Sizes
 from nbdl.formula import Formula
 from nbdl.formula.dtypes import FLOAT32
@@ -114,12 +114,14 @@ def _wide(backend: Any, vector: Any) -> Any:
 
 def _plan(backend: Any, name: str, x: Any, order: tuple[int, ...], eps: float) -> Plan:
     kind, stream = x.dtype.name, backend.xp.cuda.get_current_stream()
-    key = (name, kind, x.shape, order, eps, int(x.device.id), stream.ptr)
-    plan = backend._plans.get(key)
-    if plan is None:
+    key = (name, kind, x.shape, order, eps, int(x.device.id))
+
+    def make() -> Plan:
         place = planar(x.shape, packed(x.shape, order))
         describe = functools.partial(_describe if name == "batch_norm" else _describe_back, place, eps)
-        plan = backend._keep(key, Plan(cudnn(), backend.xp, kind, f"{name} of {kind}, {x.shape}", describe))
+        return Plan(cudnn(), backend.xp, kind, f"{name} of {kind}, {x.shape}", describe)
+
+    plan: Plan = plan_of(backend, key, stream, make)
     return plan
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from nbdl.backend.cupy.availability import cuda_major
@@ -56,6 +59,42 @@ def cudnn() -> Any:
         _missing(consequence, "nvidia-cudnn-frontend", error)
         return None
     return module
+
+
+_of_program: ContextVar[dict[Any, Any] | None] = ContextVar("plans of a program", default=None)
+
+
+@contextmanager
+def plans_in(plans: dict[Any, Any]) -> Iterator[None]:
+    """Inside, plans of libraries are kept in ``plans``, which belongs to a program.
+
+    A plan has a workspace, so two streams cannot share it, but what a program does is done in order. Its
+    first run makes the plans; a capture then finds them, and neither searches nor allocates.
+    """
+    outer = _of_program.set(plans)
+    try:
+        yield
+    finally:
+        _of_program.reset(outer)
+
+
+def plan_of(backend: Any, key: tuple[Any, ...], stream: Any, make: Callable[[], Any]) -> Any:
+    """The plan for a key: that of the program that runs, or that of the stream.
+
+    Args:
+        backend: keeps those of streams.
+        key: what the plan depends on.
+        stream: the current one.
+        make: makes it.
+    """
+    plans = _of_program.get()
+    if plans is None:
+        key = (*key, stream.ptr)
+        plan = backend._plans.get(key)
+        return backend._keep(key, make()) if plan is None else plan
+    if key not in plans:
+        plans[key] = make()
+    return plans[key]
 
 
 _problems: dict[str, str] = {}

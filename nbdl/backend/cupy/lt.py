@@ -2,7 +2,7 @@
 
 cuBLASLt sees matrices by columns, so it is asked for the transpose: of ``y = a b``, with rows in memory, it
 computes ``y' = b' a'``, whose rows are the columns of ``y``. A plan has its workspace, so it may run while a
-stream is captured.
+stream is captured; it is made before that, in the first run of a program.
 
 =====================  ==============================================================================
 epilogue               what it adds, in terms of ``y = a b`` with rows in memory
@@ -78,7 +78,7 @@ class Plan:
     """
 
     def __init__(self, library: Lt, xp: Any, key: Sequence[Any], vector: Any = None, aux: Any = None):
-        _, kind, left, right, product, batch, epilogue, _, tf32, *_ = key
+        _, kind, left, right, product, batch, epilogue, _, tf32, _ = key
         self._api, self._handle = library.api, _handle(library, xp.cuda.runtime.getDevice())
         self._lock = threading.Lock()
         api, attributes, cublas = library.api, library.api.MatmulDescAttribute, library.cublas

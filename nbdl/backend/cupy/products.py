@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.cupy.libraries import cublaslt, state
+from nbdl.backend.cupy.libraries import cublaslt, plan_of, state
 from nbdl.backend.cupy.lt import KINDS, Matrices, Plan
 from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.numpy.linalg import LinearAlgebra, length_of_bits
@@ -31,8 +31,6 @@ class CupyProducts(LinearAlgebra):
     """Products; see :class:`~nbdl.backend.numpy.linalg.LinearAlgebra`."""
 
     xp: Any
-    _plans: dict[Any, Any]
-    _keep: Any
     cast: Any
 
     def matmul(
@@ -174,11 +172,9 @@ class CupyProducts(LinearAlgebra):
         alignments = tuple([x if x is None else _alignment(x) for x in (vector, aux)])
         key = (
             "product", kind, left_matrices, right_matrices, product, left.shape[:-2], epilogue, alignments,
-            state.tf32, int(a.device.id), stream.ptr,
+            state.tf32, int(a.device.id),
         )  # fmt: skip
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._keep(key, Plan(library, self.xp, key, vector, aux))
+        plan = plan_of(self, key, stream, lambda: Plan(library, self.xp, key, vector, aux))
         if plan.algorithm is None:
             return None
         plan(left, right, flat, stream, vector, aux)
