@@ -6,6 +6,7 @@ import logging
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +181,20 @@ def test_two_gpus(gpu: str) -> None:
     with pytest.raises(RuntimeError, match=f"there are {last + 1} CUDA devices, cuda:0 to cuda:{last}"):
         nbdl.ones(2, device="cuda:99")
     np.testing.assert_array_equal((first + second.to("cuda:0")).cpu().numpy(), [2, 2])
+
+
+@pytest.mark.parametrize("major", sorted(availability._FIRST_DRIVERS))
+def test_an_extra_is_of_one_cuda_version(major: int) -> None:
+    """What a remedy names exists, and brings packages of that version only."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 has it")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["project"]["optional-dependencies"][f"cuda{major}"]
+    assert any(package.startswith(f"cupy-cuda{major}x[ctk]") for package in packages)
+    assert any(package.startswith(f"nvidia-cudnn-cu{major}") for package in packages)
+    (bindings,) = [package for package in packages if package.startswith("cuda-bindings")]
+    assert bindings.startswith(f"cuda-bindings>={major}.")
+    assert bindings.endswith(f"<{major + 1}")
+    others = {str(other) for other in availability._FIRST_DRIVERS if other != major}
+    assert not [package for package in packages for other in others if f"cu{other}" in package]
+    names = [package.split("=")[0].rstrip(">") for package in packages]
+    assert set(LIBRARIES) <= set(names)
