@@ -49,8 +49,7 @@ class CupyAttention:
             place = out[0] if out else None
             found = dnn.attend(self, (query, key, value), scale, is_causal, place)
             if found is not None:
-                result, log_sum = found
-                return delivered((result, self._stored_as(log_sum, query.dtype)), out)
+                return delivered(found, out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
         if mask is not None:
@@ -64,7 +63,7 @@ class CupyAttention:
         self._launch_rows("attention_weights", scores.shape, scores.ndim - 1, scores.dtype, operands)
         weights = self._dropped_weights(weights, random, batch)
         result = self._stored_as(self.matmul(weights, self._wide(value)), query.dtype)
-        log_sum = self.xp.broadcast_to(self._stored_as(log_sum, query.dtype), result.shape[:-1])
+        log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
         return delivered((result, log_sum), out)
 
     def attention_input(
@@ -83,15 +82,14 @@ class CupyAttention:
     ) -> tuple[Any, Any, Any]:
         """The gradients of :meth:`attention` by query, key and value."""
         if not rest:
-            wide_sum = self._stored_as(log_sum, dtypes.FLOAT32)
-            found = dnn.attend_back(self, (query, key, value, y, g), wide_sum, scale, is_causal)
+            found = dnn.attend_back(self, (query, key, value, y, g), log_sum, scale, is_causal)
             if found is not None:
                 return delivered(tuple(found), out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch, dtype = g.shape[:-2], query.dtype
         wide, q, k, v = (self._wide(x) for x in (g, query, key, value))
         scores = self._attention_scores(query, key, mask, scale, is_causal)
-        weights = self.pointwise(scores, self._wide(log_sum)[..., None], formula=_WEIGHT)
+        weights = self.pointwise(scores, log_sum[..., None], formula=_WEIGHT)
         centre = self.reduce(
             wide, self._wide(y), formula=_PRODUCT, kind="sum", axes=(g.ndim - 1,), keepdims=True
         )
