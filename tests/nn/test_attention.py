@@ -142,7 +142,6 @@ def test_weights_of_the_backward_pass_sum_to_one(dtype):
     assert nbdl.autograd.grad(first.float().sum(), [query])[0].dtype == query.dtype
 
 
-
 def test_gradients_of_rows_that_are_no_neighbours(backend):
     x = nbdl.tensor(normal(2, 5, 4), requires_grad=True)
     columns = x.transpose(1, 2)

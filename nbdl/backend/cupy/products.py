@@ -6,6 +6,7 @@ A bias, an activation, its derivative and the gradient of a bias are epilogues o
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -87,22 +88,17 @@ class CupyProducts(LinearAlgebra):
     ) -> tuple[Any, Any]:
         """:meth:`activated_linear`, and what its derivative reads, in one call."""
         result, aux = out or (None, None)
-        kind = _activation(activation)
-        if kind == "RELU":
-            shape, dtype = (
-                (x.size // max(1, x.shape[-1]), length_of_bits(weight.shape[0])),
-                np.dtype(np.uint8),
-            )
-        else:
-            shape, dtype = (*x.shape[:-1], weight.shape[0]), x.dtype
-        place = self._target(aux, shape, dtype, x, weight, *bias)
-        y = None
+        kind, columns = _activation(activation), weight.shape[0]
         if kind:
+            shape, dtype = (*x.shape[:-1], columns), x.dtype
+            if kind == "RELU":
+                shape, dtype = (math.prod(x.shape[:-1]), length_of_bits(columns)), np.dtype(np.uint8)
+            place = self._target(aux, shape, dtype, x, weight, *bias)
             epilogue = _epilogue(f"{kind}_AUX", bias)
             y = self._product(x, weight.T, result, epilogue, bias[0] if bias else None, place)
-        if y is None:
-            return super().activated_linear_aux(x, weight, *bias, activation=activation, out=out)
-        return y, delivered(place, aux)
+            if y is not None:
+                return y, delivered(place, aux)
+        return super().activated_linear_aux(x, weight, *bias, activation=activation, out=out)
 
     def sloped_product(
         self, g: Any, weight: Any, source: Any, *aux: Any, activation: Formula, has_sum: bool, out: Any = None
@@ -110,7 +106,7 @@ class CupyProducts(LinearAlgebra):
         """``g @ weight`` times the derivative of an activation, and the sums of its columns, in one call."""
         kind = _activation(activation)
         shape = (*g.shape[:-1], weight.shape[-1])
-        if len(aux) or (kind == "GELU" and source.flags.c_contiguous and source.shape == shape):
+        if (kind and aux) or (kind == "GELU" and source.flags.c_contiguous and source.shape == shape):
             slope, total = (out if has_sum else (out, None)) if out is not None else (None, None)
             vector = self._target(total, shape[-1:], g.dtype, g, weight, source, *aux) if has_sum else None
             epilogue = f"D{kind}_BGRAD" if has_sum else f"D{kind}"

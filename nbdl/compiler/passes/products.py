@@ -75,7 +75,7 @@ class _Joining:
         """The layer before an activation with it; and the products that its derivative follows."""
         (layer_out,), (y,) = operation.inputs, operation.outputs
         layer = self._maker(operation, layer_out, LINEAR)
-        if layer is None or operation.into:
+        if layer is None or operation.into or y.dtype != layer_out.dtype:
             return
         is_only = self._reads[layer_out.buffer] == 1
         aux: Window | None = None
@@ -111,7 +111,7 @@ class _Joining:
             or operation.into
             or self._reads[g.buffer] != 1
             or len(product.inputs[1].shape) != 2
-            or not (source.shape == g.shape == operation.outputs[0].shape)
+            or any(x.shape != g.shape or x.dtype != g.dtype for x in (source, *operation.outputs))
             or (activation is GELU_TANH and g.shape[-1] % _GELU_ROWS)
         ):
             return False
