@@ -20,7 +20,7 @@ from nbdl.formula import dtypes
 data_type = enum.Enum("data_type", "NOT_SET HALF BFLOAT16 FLOAT DOUBLE")
 diagonal_alignment = enum.Enum("diagonal_alignment", "TOP_LEFT BOTTOM_RIGHT")
 heur_mode = enum.Enum("heur_mode", "A FALLBACK")
-numerical_note = enum.Enum("numerical_note", "TENSOR_CORE")
+numerical_note = enum.Enum("numerical_note", "TENSOR_CORE NONDETERMINISTIC")
 built: list[pygraph] = []
 """The graphs, in the order in which they were built."""
 refused: set[str] = set()
@@ -194,6 +194,7 @@ class pygraph:
     ) -> list[tensor]:  # fmt: skip
         operands = (q, k, v, o, dO)
         settings = self._check_attention(operands, attn_scale, diagonal_alignment, diagonal_band_right_bound)
+        self.is_ordered = use_deterministic_algorithm
         assert stats.kind is data_type.FLOAT
         assert q.dim is not None
         assert stats.dim == [*q.dim[:3], 1]

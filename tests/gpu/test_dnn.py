@@ -198,6 +198,16 @@ def test_attention_of_other_kinds_is_own_kernels(cudnn: list, gpu: str) -> None:
     built(cudnn, gpu, [])
 
 
+def test_gradients_of_attention_in_order(cudnn: list, gpu: str) -> None:
+    for mode in (False, True):
+        nbdl.use_deterministic_algorithms(mode)
+        _attend(4, 4, False, "float16")
+    nbdl.use_deterministic_algorithms(False)
+    if gpu == "standin":
+        backward = [graph for graph in cudnn if graph.kind == "sdpa_backward"]
+        assert [graph.is_ordered for graph in backward] == [False, True]
+
+
 def test_attention_is_captured(cudnn: list, gpu: str) -> None:
     def step(x: nbdl.Tensor) -> tuple[nbdl.Tensor, nbdl.Tensor]:
         x = x.detach().requires_grad_()

@@ -130,8 +130,10 @@ class CupyConvolution(Convolution):
             result = (wanted, shape, packed(shape, order))
             label = f"a {_NAMES[wanted]} of {kind}, {shape}, channels {'last' if is_last else 'first'}"
             describe = functools.partial(_describe, places, result, geometry)
-            is_exact = kind == "float32" and not state.tf32  # tensor cores would round the operands
-            make = functools.partial(Plan, library, self.xp, kind, label, describe, is_exact)
+            avoids = ["NONDETERMINISTIC"]
+            if kind == "float32" and not state.tf32:
+                avoids.append("TENSOR_CORE")  # they would round the operands
+            make = functools.partial(Plan, library, self.xp, kind, label, describe, avoids)
             plan = plan_of(self, key, stream, make)
             if plan.graph is not None:
                 laid = {number: self._laid(operands[number], steps, order) for number, _, steps in places}

@@ -82,7 +82,7 @@ class Plan:
         kind: name of the dtype of the arrays.
         label: what it computes, for people.
         describe: adds operands, operations and results to a sketch.
-        is_exact: leave out engines that round the operands.
+        avoids: notes of engines that are left out.
 
     Attributes:
         graph: of cuDNN; None where it has no engine for it, or does not know it.
@@ -95,7 +95,7 @@ class Plan:
         kind: str,
         label: str,
         describe: Callable[[Sketch], None],
-        is_exact: bool = False,
+        avoids: Sequence[str] = (),
     ):
         self._library, self._handle = library, _handle(library, xp.cuda.runtime.getDevice())
         self.graph: Any = None
@@ -106,8 +106,8 @@ class Plan:
             graph.validate()
             graph.build_operation_graph()
             graph.create_execution_plans([library.heur_mode.A, library.heur_mode.FALLBACK])
-            if is_exact:
-                graph.deselect_numeric_notes([library.numerical_note.TENSOR_CORE])
+            if avoids:
+                graph.deselect_numeric_notes([getattr(library.numerical_note, note) for note in avoids])
             graph.check_support()
             graph.build_plans()
         except (library.cudnnGraphNotSupportedError, RuntimeError, ValueError) as error:

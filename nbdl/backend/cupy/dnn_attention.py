@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy.dnn import Plan, Sketch, empty_in_order, is_aligned, is_upright, lies, packed, steps_of
-from nbdl.backend.cupy.libraries import cudnn, plan_of, tell
+from nbdl.backend.cupy.libraries import cudnn, plan_of, state, tell
 from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.loops import memory_order
 from nbdl.backend.windows import Sizes
@@ -123,10 +123,12 @@ def _plan(
     xp, first = backend.xp, operands[0]
     kind = first.dtype.name
     places = tuple((x.shape, steps_of(x)) for x in operands)
-    key = (name, kind, places, shapes, steps, scale, is_causal, int(first.device.id))
+    is_ordered = state.is_deterministic
+    key = (name, kind, places, shapes, steps, scale, is_causal, is_ordered, int(first.device.id))
 
     def make() -> Plan:
-        describe = _describe if name == "attention" else _describe_back
+        back = functools.partial(_describe_back, is_ordered=is_ordered)
+        describe = _describe if name == "attention" else back
         results = tuple(zip(shapes, steps, strict=True))
         label = f"{name} of {kind}, {', '.join(str(x.shape) for x in operands[:3])}"
         described = functools.partial(describe, places, results, scale, is_causal)
@@ -162,14 +164,17 @@ def _describe(places: Any, results: Any, scale: float, is_causal: bool, sketch: 
     sketch.result(statistics, _STATISTICS, *_statistics_of(places), "float32")
 
 
-def _describe_back(places: Any, results: Any, scale: float, is_causal: bool, sketch: Sketch) -> None:
+def _describe_back(
+    places: Any, results: Any, scale: float, is_causal: bool, sketch: Sketch, is_ordered: bool = False
+) -> None:
     q, k, v, o, g = (
         sketch.operand(number, *place)
         for number, place in zip((_QUERY, _KEY, _VALUE, _RESULT, _GRADIENT), places, strict=True)
     )
     statistics = sketch.operand(_STATISTICS, *_statistics_of(places), "float32")
     found = sketch.graph.sdpa_backward(
-        q=q, k=k, v=v, o=o, dO=g, stats=statistics, **_masking(sketch, scale, is_causal)
-    )
+        q=q, k=k, v=v, o=o, dO=g, stats=statistics, use_deterministic_algorithm=is_ordered,
+        **_masking(sketch, scale, is_causal),
+    )  # fmt: skip
     for made, number, place in zip(found, (_OF_QUERY, _OF_KEY, _OF_VALUE), results, strict=True):
         sketch.result(made, number, *place)

@@ -16,13 +16,15 @@ _log = logging.getLogger("nbdl")
 
 
 class _State:
-    """Settings of products.
+    """Settings of the libraries.
 
     Attributes:
         tf32: whether float32 products may be computed in TF32.
+        is_deterministic: whether attention must add up its gradients in the same order each time.
     """
 
     tf32 = False
+    is_deterministic = False
 
 
 state = _State()
