@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -22,6 +24,7 @@ from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.formula.dtypes import when_default_changes
 from nbdl.func.tree import LEAF, Tree, flatten, unflatten
+from nbdl.nn.module import Module
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
@@ -39,8 +42,16 @@ _ASSIGNS = (
 
 
 def compile(
-    function: Callable[..., Any] | None = None, *, without: Sequence[str] = ()
-) -> Compiled | Callable[[Callable[..., Any]], Compiled]:
+    function: Callable[..., Any] | None = None,
+    *,
+    without: Sequence[str] = (),
+    fullgraph: bool = True,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    disable: bool = False,
+) -> Any:
     """Make a function that runs as a recorded program.
 
     The first call with arguments of some shapes and dtypes runs the function as it is and writes down the
@@ -64,10 +75,19 @@ def compile(
         function: takes and returns tensors in nested tuples, lists and dicts; or a module. Without it, a
             decorator is returned.
         without: names of passes to leave out, see :data:`PASSES`.
+        fullgraph: of PyTorch; a program is always whole.
+        dynamic: of PyTorch; there is a program for each shape.
+        backend: of PyTorch; arrays are computed by the backend that is chosen when the function is called.
+        mode: of PyTorch; there is one.
+        options: of PyTorch; there are none.
+        disable: return ``function`` as it is.
+
+    Returns:
+        A :class:`Compiled` function, or a :class:`CompiledModule`.
 
     Raises:
         TypeError: ``function`` cannot be called.
-        ValueError: there is no such pass.
+        ValueError: there is no such pass, or options are given.
 
     Example:
         >>> import nbdl
@@ -83,9 +103,18 @@ def compile(
         >>> [round(float(step(nbdl.ones(3))), 4) for _ in range(3)]
         [3.0, 1.92, 1.2288]
     """
+    if options:
+        raise ValueError(f"compile: options: there are none for programs, got {dict(options)}")
     if function is None:
-        return functools.partial(compile, without=without)  # type: ignore[return-value]
-    return Compiled(function, without)
+        return functools.partial(compile, without=without, disable=disable)
+    if disable:
+        return function
+    compiled = Compiled(function, without)
+    if isinstance(function, Module):
+        from nbdl.compiler.module import CompiledModule
+
+        return CompiledModule(function, compiled)
+    return compiled
 
 
 class Variant(NamedTuple):
@@ -274,7 +303,17 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, replay.backend)
+        return Profile(replay.operations, seconds, replay.backend, replay.regions)
+
+    def of(self, function: Callable[..., Any]) -> Compiled:
+        """Another function, compiled with the same passes."""
+        return Compiled(function, self._without)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return self.of(copy.deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.function, self._without)
 
     def clear(self) -> None:
         """Forget all programs."""
@@ -298,8 +337,8 @@ class Compiled:
         """
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        _free_idle_memory()
-        recording = _Recording(self, arguments, failures > 0)
+        with _without_idle_memory():
+            recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
@@ -319,7 +358,6 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-        _free_idle_memory()
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
@@ -357,11 +395,20 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
-def _free_idle_memory() -> None:
-    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+@contextlib.contextmanager
+def _without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
     pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is not None:
-        pool.clear()
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.limited(0):
+        yield
+    pool.clear()
 
 
 class _Recording:

@@ -197,6 +197,23 @@ class Module(Hooked, Stateful, Movable):
             f"{type(self).__name__!r} object has no attribute {name!r}{there}", name=name, obj=self
         )
 
+    def compile(self, **options: Any) -> None:
+        """Have ``forward`` recorded and replayed from now on; hooks run around it.
+
+        Args:
+            options: of :func:`nbdl.compile`.
+
+        Example:
+            >>> import nbdl
+            >>> model = nbdl.nn.Linear(3, 1)
+            >>> model.compile()
+            >>> model(nbdl.ones(2, 3)).shape
+            nbdl.Size([2, 1])
+        """
+        from nbdl.compiler import compile
+
+        object.__setattr__(self, "forward", compile(self.forward, **options))
+
     # --------------------------------------------------------------------------------------------- members
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
