@@ -13,19 +13,25 @@ import numpy as np
 
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.bags import CupyBags
+from nbdl.backend.cupy.class_losses import CupyClassLosses
 from nbdl.backend.cupy.convolution import CupyConvolution
+from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
 from nbdl.backend.cupy.pooling import CupyPooling
 from nbdl.backend.cupy.products import CupyProducts
+from nbdl.backend.cupy.quasi_newton import CupyQuasiNewton
 from nbdl.backend.cupy.random import CupyRandom
 from nbdl.backend.cupy.recurrent import CupyRecurrent
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
-from nbdl.backend.cupy.scanning import plan_scan
+from nbdl.backend.cupy.rejection import CupyRejection
+from nbdl.backend.cupy.resampling import CupyResampling
+from nbdl.backend.cupy.scanning import CupyScanning, plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
-from nbdl.backend.cupy.softmax import CupySoftmax
+from nbdl.backend.cupy.unfolding import CupyUnfolding
 from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
@@ -45,14 +51,21 @@ MAX_PLANS = 4096
 
 class CupyBackend(
     CupyAttention,
+    CupyBags,
+    CupyClassLosses,
     CupyConvolution,
+    CupyGating,
     CupyNormalization,
     CupyPooling,
     CupyProducts,
+    CupyQuasiNewton,
     CupyRandom,
     CupyRecurrent,
+    CupyRejection,
+    CupyResampling,
+    CupyScanning,
     CupyScattering,
-    CupySoftmax,
+    CupyUnfolding,
     NumpyBackend,
 ):
     """Computes on CuPy arrays, on the device where they are."""

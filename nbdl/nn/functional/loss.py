@@ -7,11 +7,11 @@ import warnings
 from typing import Any
 
 from nbdl.autograd.autocast import in_float32
-from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
+from nbdl.ops.drawing import can_look
 from nbdl.ops.reduction import SQUARED_DIFFERENCE
 
 _ABSOLUTE = Formula("absolute_difference", lambda x, y: f.abs(x - y), 2)
@@ -69,11 +69,6 @@ def _require_same_shape(label: str, input: Tensor, target: Tensor) -> None:
             f"{label}: Using a target size ({tuple(target.shape)}) that is different to the input size "
             f"({tuple(input.shape)}) is not allowed; they must be the same"
         )
-
-
-def _can_look(x: Tensor) -> bool:
-    """Whether elements can be checked: they belong to one example, and no program is being recorded."""
-    return x.batch is None and mode.recorder is None
 
 
 def _weighted(label: str, losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
@@ -244,7 +239,7 @@ def gaussian_nll_loss(
     """
     if not isinstance(var, Tensor):
         var = input.new_full((), float(var))
-    if _can_look(var) and bool((var.detach() < 0).any()):
+    if can_look(var) and bool((var.detach() < 0).any()):
         raise ValueError("gaussian_nll_loss: var has negative entry/entries")
     shape = input.array.shape
     if var.array.ndim and var.array.shape != shape:
@@ -286,7 +281,7 @@ def binary_cross_entropy(
     """
     _require_same_shape("binary_cross_entropy", input, target)
     label = "binary_cross_entropy"
-    if _can_look(input) and reduced(label, _OUTSIDE, "sum", input.detach()).item() > 0:
+    if can_look(input) and reduced(label, _OUTSIDE, "sum", input.detach()).item() > 0:
         raise RuntimeError(f"{label}: all elements of input should be between 0 and 1")
     if weight is None:
         return reduced(label, _BCE, reduction, input, target)
