@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 
@@ -125,6 +126,17 @@ class TestStreams:
         assert end.elapsed_time(start) < 0
 
 
+# By the operation that is named: what fills the memory of rows and a column, and what it asks for.
+FULL = {
+    "multiply": (lambda a, b: a * b, "64.00 MiB"),
+    "matmul": (lambda a, b: b @ a, "64.00 MiB"),
+    "cumsum": (lambda a, b: a.expand(1 << 12, 1 << 12).cumsum(1), "64.00 MiB"),
+    "index": (lambda a, b: a[nbdl.zeros(1 << 12, dtype=nbdl.int64)], "64.00 MiB"),
+    "cat": (lambda a, b: nbdl.cat([a.expand(1 << 11, 1 << 12)] * 2), "64.00 MiB"),
+    "softmax": (lambda a, b: a.expand(1 << 12, 1 << 12).softmax(1), "64.00 MiB"),
+}
+
+
 @pytest.mark.usefixtures("gpu")
 class TestMemory:
     def test_what_tensors_take(self):
@@ -154,6 +166,58 @@ class TestMemory:
     def test_a_wrong_limit(self, fraction, error):
         with pytest.raises(error, match="set_per_process_memory_fraction: Invalid"):
             nbdl.cuda.set_per_process_memory_fraction(fraction)
+
+    def test_what_programs_take(self):
+        """The graphs of a program work in a pool of its own, which is counted until the program is gone."""
+        before = nbdl.cuda.memory_stats()["program_bytes"]
+        run, x = nbdl.compile(lambda x: x.t().cumsum(1).sort().values), nbdl.ones(64, 64)
+        for _ in range(3):
+            run(x)
+        stats = nbdl.cuda.memory_stats()
+        assert stats["program_bytes"] >= before + (1 << 14)
+        assert stats["allocated_bytes.all.current"] >= stats["program_bytes"]
+        nbdl.cuda.empty_cache()  # leaves what graphs need
+        np.testing.assert_array_equal(run(x)[:, 63].cpu().numpy(), 64)
+        del run
+        gc.collect()
+        assert nbdl.cuda.memory_stats()["program_bytes"] == before
+
+    @pytest.mark.parametrize("name", FULL)
+    def test_the_operation_is_named(self, name, gpu):
+        """Under a limit each operation says what it asked for; what is there stays, and work goes on."""
+        if gpu != "standin":
+            pytest.skip("fills the memory of a small device")
+        work, asked = FULL[name]
+        rows, column = nbdl.ones(1, 1 << 12), nbdl.ones(1 << 12, 1)
+        gc.collect()
+        nbdl.cuda.empty_cache()
+        nbdl.cuda.set_per_process_memory_fraction(0.25)
+        try:
+            before = nbdl.cuda.memory_allocated()
+            for _ in range(2):
+                full = pytest.raises(nbdl.cuda.OutOfMemoryError, match=rf"^{name}: CUDA out of memory")
+                with full as caught:
+                    work(rows, column)
+                text = str(caught.value)
+                assert f"Tried to allocate {asked} on cuda:0, which has 128.00 MiB" in text
+                assert "it may take 32.00 MiB (nbdl.cuda.set_per_process_memory_fraction)" in text
+                del caught, full
+                gc.collect()
+                assert nbdl.cuda.memory_allocated() == before
+            assert (rows + 1).sum().item() == 2 << 12
+        finally:
+            nbdl.cuda.set_per_process_memory_fraction(1.0)
+
+    def test_memory_that_is_full_while_a_program_is_captured(self, gpu):
+        """The operation runs outside of the graphs, and says what is missing; a smaller program works."""
+        if gpu != "standin":
+            pytest.skip("fills the memory of a small device")
+        run = nbdl.compile(lambda x: (x.reshape(-1, 1) @ x.reshape(1, -1)).sum())
+        x = nbdl.ones(1 << 13)
+        for _ in range(3):
+            with pytest.raises(nbdl.cuda.OutOfMemoryError, match="CUDA out of memory"):
+                run(x)
+        assert [run(nbdl.ones(4)).item() for _ in range(3)] == [16.0] * 3
 
     def test_full_memory(self):
         """The error names the operation and what was asked, used and free, and the program goes on."""
