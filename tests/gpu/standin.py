@@ -136,6 +136,11 @@ def copyto(target: ndarray, source: Any) -> None:
     target[...] = source
 
 
+def from_dlpack(source: Any) -> ndarray:
+    """Of another array of the device: the same memory."""
+    return source.__dlpack__(stream=None)
+
+
 def _moveaxis(data: ndarray, source: Any, destination: Any) -> ndarray:
     return data._view(np.moveaxis(data._host, source, destination))
 
@@ -193,6 +198,7 @@ def make_module() -> types.ModuleType:
     module.ascontiguousarray, module.broadcast_to = ascontiguousarray, broadcast_to
     module.empty = lambda shape, dtype=np.float64: empty(shape, dtype)
     module.empty_like = empty_like
+    module.from_dlpack = from_dlpack
     module.copyto, module.put_along_axis = copyto, put_along_axis
     module.moveaxis, module.flip = _moveaxis, _flip
     module.transpose = lambda data, axes=None: data.transpose(axes)

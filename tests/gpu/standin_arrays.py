@@ -209,6 +209,12 @@ class ndarray:
     def copy(self, order: str = "C") -> ndarray:
         return apply(lambda host: host.copy(order), self)
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._memory.device
+
+    def __dlpack__(self, stream: Any = None, **kwargs: Any) -> ndarray:
+        return self._view(self._host)  # in the place of the capsule
+
     def fill(self, value: Any) -> None:
         self[...] = value
 

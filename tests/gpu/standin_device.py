@@ -103,13 +103,14 @@ class MemoryPool:
     def malloc(self, size: int) -> MemoryPointer:
         if self is pool and is_capturing():
             raise CUDARuntimeError("memory of the default pool is allocated while a stream is captured")
+        device, rounded = current_device(), -(-size // 512) * 512
+        self._take(device, rounded)
         memory = Memory(size)
         memory.pool = self
-        self._allocate(memory)
+        weakref.finalize(memory, self._freed, device, rounded)
         return MemoryPointer(memory, 0)
 
-    def _allocate(self, memory: Memory) -> None:
-        device, size = current_device(), -(-memory.bytes.size // 512) * 512
+    def _take(self, device: int, size: int) -> None:
         total = self.total_bytes()
         if self._kept[device] >= size:
             self._kept[device] -= size
@@ -118,7 +119,6 @@ class MemoryPool:
         elif _taken() + size > MEMORY_OF_A_DEVICE:
             raise OutOfMemoryError(size, total)
         self._used[device] += size
-        weakref.finalize(memory, self._freed, device, size)
 
     def _freed(self, device: int, size: int) -> None:
         self._used[device] -= size

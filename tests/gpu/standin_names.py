@@ -24,6 +24,7 @@ CONSTANTS = [
 ]  # fmt: skip
 OWN = [
     "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
-    "empty", "empty_like", "get_default_memory_pool", "ndarray", "put_along_axis", "reshape", "ufunc",
+    "empty", "empty_like", "from_dlpack", "get_default_memory_pool", "ndarray", "put_along_axis",
+    "reshape", "ufunc",
 ]  # fmt: skip
 NAMES = frozenset((*UFUNCS, *FUNCTIONS, *CONSTANTS, *OWN))

@@ -66,6 +66,41 @@ class TestTwoDevices:
         assert y.device.index == x.grad.device.index == 1
         assert nbdl.cuda.current_device() == 0
 
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_a_network_on_two_devices(self, compiled):
+        """Gradients cross to where the operands are, and optimizers step on both."""
+        nbdl.manual_seed(0)
+        first, second = nbdl.nn.Linear(3, 4).to("cuda:0"), nbdl.nn.Linear(4, 1).to("cuda:1")
+        halves = [nbdl.compile(half) if compiled else half for half in (first, second)]
+        optimizer = nbdl.optim.Adam([*first.parameters(), *second.parameters()], lr=0.05)
+        x, losses = nbdl.ones(5, 3, device="cuda:0"), []
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = (halves[1](halves[0](x).tanh().to("cuda:1")) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert [p.grad.device.index for p in (first.weight, second.weight)] == [0, 1]
+        assert losses[-1] < losses[0]
+        assert nbdl.cuda.current_device() == 0
+
+    def test_memory_and_streams_are_counted_by_device(self):
+        before = [nbdl.cuda.memory_allocated(k) for k in (0, 1)]
+        x = nbdl.zeros(1 << 12, device="cuda:1")
+        assert [nbdl.cuda.memory_allocated(k) for k in (0, 1)] == [before[0], before[1] + x.nbytes]
+        side = nbdl.cuda.Stream("cuda:1")
+        with nbdl.cuda.stream(side):
+            assert nbdl.cuda.current_device() == 1
+            assert (nbdl.ones(3) + 1).device.index == 1
+        assert nbdl.cuda.current_device() == 0
+
+    def test_arrays_that_are_shared_stay_on_their_device(self):
+        x = nbdl.arange(3.0, device="cuda:1")
+        y = nbdl.from_dlpack(x)
+        y += 1
+        assert y.device.index == 1
+        assert x.tolist() == [1, 2, 3]
+
     def test_moves(self):
         x = nbdl.arange(3.0, device="cuda:0")
         y = x.to("cuda:1")
