@@ -161,6 +161,8 @@ class ndarray:
     def __getitem__(self, key: Any) -> ndarray:
         entries = key if isinstance(key, tuple) else (key,)
         if any(isinstance(entry, (ndarray, np.ndarray, list)) for entry in entries):
+            if any(isinstance(entry, ndarray) and entry.dtype == bool for entry in entries):
+                wait("indexing by a mask")
             return apply(operator.getitem, self, key)
         if not any(entry is Ellipsis for entry in entries):
             key = (*entries, Ellipsis)  # an array even where one element is left
