@@ -74,7 +74,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         )
     n = input.array.size
     refuse_read(input, "the extrema (bincount)")
-    low, high = (int(input.array.min()), int(input.array.max())) if n else (0, -1)
+    low, high = (input.amin().item(), input.amax().item()) if n else (0, -1)
     if low < 0:
         raise RuntimeError(f"bincount: only supports 1-d non-negative integral inputs, got {low}")
     if weights is None:

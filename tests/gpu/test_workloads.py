@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from gpu import fake_cudnn, fake_lt, standin
+from gpu import standin
 from gpu.test_compile import steps_of
 
 import nbdl
 from nbdl import config, nn, optim
-from nbdl.backend import registry
-from nbdl.backend.cupy import libraries
 from nbdl.nn import functional as F
 
 pytestmark = pytest.mark.usefixtures("gpu")
@@ -108,23 +105,6 @@ TRAININGS: dict[str, Training] = {
     "dropout, batch norm": (with_dropout, classes, (8, 6), adamw),
     "half precision": (perceptron(nn.ReLU, 6, 8, 3), in_half_precision, (5, 6), adam),
 }
-
-
-@pytest.fixture
-def products(gpu: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """cuBLASLt and cuDNN are there."""
-    if gpu == "standin":
-        for name, module in {**fake_lt.modules(), "cudnn": fake_cudnn.module()}.items():
-            monkeypatch.setitem(sys.modules, name, module)
-
-    def forget() -> None:
-        libraries.cublaslt.cache_clear()
-        libraries.cudnn.cache_clear()
-        registry.load("cupy")._plans.clear()
-
-    forget()
-    yield
-    forget()
 
 
 class Run:

@@ -46,6 +46,8 @@ _TAKE_NUMBERS = frozenset((
     "attention", "attention_input", "dropout", "pointwise", "random_bernoulli", "random_integers",
     "random_normal", "random_uniform", "reduce",
 ))  # fmt: skip
+# Primitives that wait for a value in between.
+_LOOK_AT_VALUES = frozenset(("cofactors", "matrix_exp"))
 MAX_PLANS = 4096
 
 
@@ -118,6 +120,8 @@ class CupyBackend(
     def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         if not primitive.has_static_shape:
             announce(f"{primitive.label}: the shape of the result depends on values")
+        elif primitive.name in _LOOK_AT_VALUES:
+            announce(f"{primitive.label}: what is computed depends on values")
         try:
             return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
         except (ValueError, IndexError, TypeError):

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import launch_each, of_real_numbers
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.device import device_of
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.resampling import Taps
 from nbdl.formula.dtypes import arithmetic_dtype
@@ -25,7 +26,7 @@ class CupyResampling:
         """Weighted sums of ``x`` along ``axis``."""
         shape = (*x.shape[:axis], taps.count, *x.shape[axis + 1 :])
         result = self.xp.empty(shape, x.dtype)
-        terms = taps.on(self.xp, x.device, arithmetic_dtype(x.dtype))
+        terms = taps.on(self.xp, device_of(x), arithmetic_dtype(x.dtype))
         operands = self.xp.ascontiguousarray(x), *terms, result
         sizes = map(np.int64, (taps.length, taps.count, math.prod(shape[axis + 1 :])))
         launch_each(self._kernels, "resample", "resampling.cu", x.dtype, operands, result.size, *sizes)
