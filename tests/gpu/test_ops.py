@@ -56,6 +56,10 @@ def test_an_operation(entry: Op, gpu: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * entry.scale * size)
 
 
+# Decompositions that raise an error for NaN, or spread it in another way.
+FINITE = frozenset(("svd", "triangular_solve", "nuclear_norm", "pinverse"))
+
+
 def special(entry: Op) -> list[Any]:
     """The operands with strides, and NaN and zeros among the floats."""
     values = []
@@ -64,7 +68,7 @@ def special(entry: Op) -> list[Any]:
             room = np.zeros([2 * n for n in value.shape], value.dtype)
             window = room[tuple(slice(None, None, 2) for _ in value.shape)].T[..., ::-1].T
             window[...] = value
-            if value.dtype == np.float32 and value.size > 2:
+            if value.dtype == np.float32 and value.size > 2 and entry.name not in FINITE:
                 window[(-1,) * value.ndim] = np.nan
                 window[(0,) * value.ndim] = 0
             value = window
