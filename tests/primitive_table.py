@@ -27,8 +27,7 @@ method for each, and is the specification; this table says what the two others d
 
 *Kernel* is one of nbdl's own: generated from formulas or taken from `kernels`. *CuPy* is the specification
 on CuPy's functions. *Host* copies operands to the CPU, where LAPACK computes, and results back; Python waits
-for the GPU. Complex numbers on a GPU are known to what is CuPy's, and to indexing, scatters and scans of
-linear recurrences.
+for the GPU. Kernels for a GPU know real numbers; complex ones are computed by CuPy's functions.
 
 | primitive | `numba` | `cupy` |
 |---|---|---|

@@ -159,6 +159,7 @@ def _properties(device: int) -> dict[str, Any]:
     }
 
 
+_FFT = ["fft", "ifft", "fftn", "ifftn", "rfft", "irfft"]
 _LINALG = ["cholesky", "det", "eigh", "eigvalsh", "inv", "qr", "slogdet", "solve", "svd"]
 
 
@@ -209,6 +210,9 @@ def make_module() -> types.ModuleType:
     )
     module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=strided))
     module.linalg = types.SimpleNamespace(**{name: _linalg(name) for name in _LINALG})
+    module.fft = types.SimpleNamespace(
+        **{name: functools.partial(apply, getattr(np.fft, name)) for name in _FFT}
+    )
     cuda: Any = types.ModuleType("cupy.cuda")
     runtime: Any = types.ModuleType("cupy.cuda.runtime")
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime

@@ -107,6 +107,8 @@ class ndarray:
     flags = property(lambda self: Flags(self._host.flags))
     device = property(lambda self: Device(self._memory.device))
     data = property(lambda self: MemoryPointer(self._memory, self._host.ctypes.data - self._memory.ptr))
+    real = property(lambda self: self._view(self._host.real))
+    imag = property(lambda self: self._view(self._host.imag))
     T = property(lambda self: self.transpose())
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:

@@ -204,6 +204,7 @@ class TestMemory:
 
     def test_what_programs_take(self):
         """The graphs of a program work in a pool of its own, which is counted until the program is gone."""
+        gc.collect()
         before = nbdl.cuda.memory_stats()["program_bytes"]
         run, x = nbdl.compile(lambda x: x.t().cumsum(1).sort().values), nbdl.ones(64, 64)
         for _ in range(3):

@@ -12,7 +12,7 @@ from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
 from nbdl.backend.cells import CELLS
-from nbdl.backend.cupy import pointwise, reduction, scanning, scattering, uploading
+from nbdl.backend.cupy import gating, pointwise, quasi_newton, reduction, scanning, scattering, uploading
 from nbdl.backend.cupy.codegen import headers
 from nbdl.backend.cupy.files import source_of, types_of
 from nbdl.backend.cupy.launch import Spec, module_source
@@ -99,6 +99,8 @@ def sources() -> dict[str, str]:
         found[f"sum {dtype}"], *_ = reduction_sources("sum", (1,), spec(9, 99, dtype=dtype))
     for name, shape in {"packs": (64, 64), "scalars": (63, 3)}.items():
         found[f"rows {name}"] = pointwise_source(FUSED, spec(*shape), spec(shape[1]), DEVICE_SCALAR)
+    for formula in (gating._GRADIENT, quasi_newton._MORE, quasi_newton._DIFFERENCES):
+        found[formula.name] = pointwise_source(formula, *[spec(999)] * formula.arity)
     found["strided"] = pointwise_source(formula_of("add"), spec(5, 6, 7), spec(5, 6, 7, order="F"))
     found["64-bit"] = pointwise_source(formula_of("add"), spec(1 << 20, 1 << 12), spec(1 << 12))
     for axis, shape in ((1, (9, 99)), (0, (99, 40)), (1, (5, 6, 7))):

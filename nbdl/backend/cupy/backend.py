@@ -15,6 +15,7 @@ from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.bags import CupyBags
 from nbdl.backend.cupy.class_losses import CupyClassLosses
+from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
 from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
@@ -36,6 +37,7 @@ from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula
 
 if TYPE_CHECKING:
@@ -158,7 +160,9 @@ class CupyBackend(
         return results[0] if len(results) == 1 else results
 
     def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
-        """``x`` in another dtype, always a copy."""
+        """``x`` in another dtype, always a copy; of complex numbers the real part if that is real."""
+        if x.dtype.kind == "c" and dtype.kind not in "cb":
+            x = x.real
         if out is None:
             out = self.xp.empty(x.shape, dtype)
         return self.pointwise(x, formula=IDENTITY, out=out)
@@ -200,6 +204,8 @@ class CupyBackend(
 
     def scan(self, x: Any, *, kind: str, axis: int, reverse: bool = False, out: Any = None) -> Any:
         """A running reduction along an axis; see :meth:`~nbdl.backend.numpy.NumpyBackend.scan`."""
+        if x.dtype.kind == "c":
+            return delivered(scanned(self.xp, x, kind, axis, reverse), out)
         result = self.xp.empty(x.shape, reduced_dtype(kind, x.dtype))
         if x.size:
             source = self.xp.ascontiguousarray(x).reshape(x.shape or (1,))
