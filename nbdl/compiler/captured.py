@@ -365,7 +365,7 @@ def _place(tensor: Tensor) -> Any:
     """Where a tensor is; its hooks, if it has some."""
     if tensor.hooks or tensor.post_accumulate_hooks:
         kinds = (tensor.hooks, tensor.post_accumulate_hooks)
-        return id(tensor.array), tuple([tuple(hooks.values()) for hooks in kinds if hooks])
+        return id(tensor.array), tuple([tuple(hooks.in_order()) for hooks in kinds if hooks])
     return id(tensor.array)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -302,7 +303,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, replay.backend)
+        return Profile(replay.operations, seconds, replay.backend, replay.regions)
 
     def of(self, function: Callable[..., Any]) -> Compiled:
         """Another function, compiled with the same passes."""
@@ -336,8 +337,8 @@ class Compiled:
         """
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        _free_idle_memory()
-        recording = _Recording(self, arguments, failures > 0)
+        with _without_idle_memory():
+            recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
@@ -357,7 +358,6 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-        _free_idle_memory()
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
@@ -395,11 +395,20 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
-def _free_idle_memory() -> None:
-    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+@contextlib.contextmanager
+def _without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
     pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is not None:
-        pool.clear()
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.limited(0):
+        yield
+    pool.clear()
 
 
 class _Recording:
