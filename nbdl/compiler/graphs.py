@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nbdl.backend import registry
+from nbdl.backend.cupy.placing import Placed, PrivatePool
 from nbdl.compiler.arrays import view_at
 from nbdl.compiler.program import CAPTURED, INPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of
@@ -41,8 +42,6 @@ def placed(program: Program) -> tuple[CupyBackend, Any]:
     Raises:
         RuntimeError: the program uses several devices.
     """
-    from nbdl.backend.cupy.placing import Placed
-
     backend: Any = registry.load("cupy")
     arrays = [buffer.array for buffer in program.buffers if isinstance(buffer.array, backend.array_type)]
     numbers = sorted({int(array.device.id) for array in arrays})
@@ -131,7 +130,7 @@ class GraphSteps:
     def _capture(self) -> None:
         """Make graphs of the calls, as long as possible."""
         cuda = self._cupy.cuda
-        self._pool = cuda.MemoryPool()  # a graph owns no memory: it is the pool that must live with it
+        self._pool = PrivatePool(self._cupy)  # a graph owns no memory: the pool must live with it
         stream = self._capturing = cuda.Stream(non_blocking=True)  # workspaces are kept by stream
         parts: list[Callable[[], Any]] = []
         with stream, cuda.using_allocator(self._pool.malloc):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 UFUNCS = [
-    "abs", "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "abs", "absolute", "add", "arccos", "arccosh", "arcsin",
+    "arcsinh", "arctan", "arctan2", "arctanh", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "conj", "conjugate",
     "cos", "cosh", "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal",
     "isfinite", "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "log2", "logaddexp",
     "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal",
@@ -24,6 +26,7 @@ CONSTANTS = [
 ]  # fmt: skip
 OWN = [
     "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
-    "empty", "empty_like", "get_default_memory_pool", "ndarray", "put_along_axis", "reshape", "ufunc",
+    "empty", "empty_like", "from_dlpack", "get_default_memory_pool", "ndarray", "put_along_axis",
+    "reshape", "ufunc",
 ]  # fmt: skip
 NAMES = frozenset((*UFUNCS, *FUNCTIONS, *CONSTANTS, *OWN))

@@ -155,7 +155,7 @@ class CupyNormalization:
             for formula, inputs in ((_slope_of_weight(centred), of_weight), (_MEAN, (g,))):
                 total = self.xp.empty(weight.shape, weight.dtype)
                 results.append(self._reduced("sum", formula, shared, total, *inputs).reshape(shape_of_weight))
-        return delivered(tuple(results), out)
+        return delivered(tuple(results), out if out is None or isinstance(out, tuple) else (out,))
 
     def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any) -> Any:
         """The mean of a formula over ``axes``, kept with length 1, in at least float32."""

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.formula.activations import GELU_TANH
 from nbdl.ops import arithmetic
@@ -254,7 +252,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if n % 2:
         raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {n}")
     primitive = Glu.of(axis)
-    if isinstance(input.array, np.ndarray) and input.array.dtype.kind == "f":
+    if dtypes.is_floating(input.array.dtype):
         return apply(primitive, input.contiguous())
     return primitive.compose(input)[0]
 
