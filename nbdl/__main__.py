@@ -44,6 +44,10 @@ def report() -> Iterator[str]:
 def _backend_lines(status: backend.BackendStatus) -> Iterator[str]:
     if status.available:
         yield f"  {status.name}: available, on {', '.join(status.devices)}"
+        if status.name == "cupy":
+            from nbdl.backend.cupy import libraries
+
+            yield from [f"    {line}" for line in libraries.report()]
         return
     yield f"  {status.name}: missing: {status.reason}"
     yield f"    remedy: {status.remedy}"

@@ -89,8 +89,12 @@ def get_float32_matmul_precision() -> str:
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
-    """Remembered; on the CPU a program gives the same numbers each time anyway, for a number of threads."""
-    _State.debug_mode = (1 if warn_only else 2) if mode else 0
+    """Make cuDNN add up the gradients of attention in the same order each time, which takes longer.
+
+    All else gives the same numbers each time anyway, for a number of threads, but for atomic additions on a
+    GPU (:doc:`numerics </numerics>`).
+    """
+    set_deterministic_debug_mode((1 if warn_only else 2) if mode else 0)
 
 
 def are_deterministic_algorithms_enabled() -> bool:
@@ -115,6 +119,7 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
             f"got {debug_mode!r}"
         )
     _State.debug_mode = _DEBUG_MODES.index(debug_mode) if isinstance(debug_mode, str) else int(debug_mode)
+    libraries.state.is_deterministic = _State.debug_mode > 0
 
 
 def get_deterministic_debug_mode() -> int:

@@ -1,26 +1,5 @@
-// Maxima and means over windows of (planes, *size), with three spatial axes; axes that are missing have length 1.
+// Maxima and means over windows (windows.cuh) of (planes, *size).
 // element_t is the type in memory, number that of the arithmetic, each defined in front of this text.
-
-struct Axis {
-    int size, count, kernel, stride, padding, dilation;
-
-    __device__ __forceinline__ int begin(int window) const { return window * stride - padding; }
-    // The divisor of a mean: taps inside the padded input, or inside the input.
-    __device__ __forceinline__ int taps(int window, bool include_padding) const {
-        int first = begin(window), last = first + kernel;
-        if (last > size + padding) last = size + padding;
-        if (!include_padding) {
-            if (first < 0) first = 0;
-            if (last > size) last = size;
-        }
-        return last - first;
-    }
-};
-
-#define NBDL_AXIS(name) int name##_size, int name##_count, int name##_kernel, int name##_stride, int name##_padding, int name##_dilation
-#define NBDL_AXIS_OF(name) const Axis name = {name##_size, name##_count, name##_kernel, name##_stride, name##_padding, name##_dilation}
-#define NBDL_EACH(i, count)                                                                                  \
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < (count); i += (long long)gridDim.x * blockDim.x)
 
 template <class T> NBDL_FUNCTION bool is_nan(T value) { return value != value; }
 // NaN is the best, and the later of two.

@@ -1,27 +1,5 @@
-// Random numbers by counter: Philox4x32-10 (Salmon et al. 2011, section 3.3 and table 2), the stream of the CPU.
-//
-// A draw is a sequence of 32-bit words; word i is word i % 4 of block i / 4. A thread makes the elements of a block.
-// Its key is the seed, its counter the block and the number of the draw: both are read on the device.
-// The types element_t (of the result) and real_t (in which it is computed) are defined in front of this text.
-
-struct Words {
-    unsigned word[4];
-};
-
-NBDL_FUNCTION Words philox(long long seed, long long draw, long long block) {
-    unsigned c0 = (unsigned)block, c1 = (unsigned)(block >> 32), c2 = (unsigned)draw, c3 = (unsigned)(draw >> 32);
-    unsigned k0 = (unsigned)seed, k1 = (unsigned)(seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-        const unsigned long long p0 = 0xD2511F53ULL * c0, p1 = 0xCD9E8D57ULL * c2;
-        c0 = (unsigned)(p1 >> 32) ^ c1 ^ k0;
-        c1 = (unsigned)p1;
-        c2 = (unsigned)(p0 >> 32) ^ c3 ^ k1;
-        c3 = (unsigned)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return {{c0, c1, c2, c3}};
-}
+// Random numbers from the words of philox.cuh; a thread makes the elements of a block. The types element_t (of the
+// result) and real_t (in which it is computed) are defined in front of this text.
 
 // The fraction of 53 bits in two words.
 NBDL_FUNCTION double fraction53(unsigned high, unsigned low) {

@@ -131,14 +131,15 @@ extern "C" __global__ void nbdl_cross_entropy(
     }
 }
 
-// g (p - 1) at the target, g p elsewhere, 0 in rows that are ignored.
+// g (p - 1) at the target, g p elsewhere, 0 in rows that are ignored. Rows have a g each, or share g times h.
 extern "C" __global__ void nbdl_cross_entropy_input(
     const element_t* __restrict__ p, const long long* __restrict__ target, const element_t* __restrict__ g,
-    element_t* __restrict__ gx, long long rows, long long n, long long inner, long long ignored) {
+    const element_t* __restrict__ h, element_t* __restrict__ gx, long long rows, long long n, long long inner,
+    long long ignored, int is_shared) {
     const Row row = this_row(rows, n, inner);
     if (!row.exists) return;
     const long long label = target[row.number];
-    const number scale = nbdl::cast<number>(g[row.number]);
+    const number scale = is_shared ? nbdl::cast<number>(*g) * nbdl::cast<number>(*h) : nbdl::cast<number>(g[row.number]);
     const bool exists = label >= 0 && label < n;
     for (long long k = row.lane; k < n; k += row.lanes) {
         const long long place = row.start + k * inner;

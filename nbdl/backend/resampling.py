@@ -29,6 +29,7 @@ class Taps:
         self.starts, self.places, self.weights, self.length = starts, places, weights, length
         self._cast: dict[np.dtype, NDArray] = {}
         self._columns: dict[tuple[Any, np.dtype], list[tuple[Any, Any, Any]]] = {}
+        self._on: dict[tuple[Any, np.dtype], tuple[Any, Any, Any]] = {}
 
     @classmethod
     def of_rows(cls, places: NDArray[np.int64], weights: NDArray[np.float64], length: int) -> Taps:
@@ -49,6 +50,14 @@ class Taps:
         found = self._cast.get(dtype)
         if found is None:
             found = self._cast[dtype] = self.weights.astype(dtype)
+        return found
+
+    def on(self, xp: Any, device: Any, dtype: np.dtype) -> tuple[Any, Any, Any]:
+        """(starts, places, weights) on a device, where they stay; see :meth:`columns`."""
+        found = self._on.get((device, dtype))
+        if found is None:
+            starts, places, weights = map(xp.asarray, (self.starts, self.places, self.weights_as(dtype)))
+            found = self._on[device, dtype] = starts, places, weights
         return found
 
     def columns(self, xp: Any, device: Any, dtype: np.dtype) -> list[tuple[Any, Any, Any]]:

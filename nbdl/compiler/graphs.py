@@ -12,20 +12,16 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nbdl.backend import registry
+from nbdl.backend.cupy.placing import Placed, PrivatePool
 from nbdl.compiler.arrays import view_at
 from nbdl.compiler.program import CAPTURED, INPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of
-from nbdl.ops.activated_linear import ActivatedLinear
-from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.matmul import LINEAR
-from nbdl.ops.pointwise import Pointwise
 
 if TYPE_CHECKING:
     from nbdl.backend.cupy.backend import CupyBackend
@@ -46,8 +42,6 @@ def placed(program: Program) -> tuple[CupyBackend, Any]:
     Raises:
         RuntimeError: the program uses several devices.
     """
-    from nbdl.backend.cupy.placing import Placed
-
     backend: Any = registry.load("cupy")
     arrays = [buffer.array for buffer in program.buffers if isinstance(buffer.array, backend.array_type)]
     numbers = sorted({int(array.device.id) for array in arrays})
@@ -78,8 +72,12 @@ class GraphSteps:
     """
 
     def __init__(self, replay: Replay):
+        from nbdl.backend.cupy.libraries import plans_in
+
         self._replay = replay
         self._backend: Any = replay.backend
+        self._plans: dict[Any, Any] = {}  # of libraries, with workspaces that are the program's own
+        self._plans_in = plans_in
         self._cupy = self._backend.xp
         self._device = self._cupy.cuda.Device(replay.xp.index)
         self._places: dict[Buffer, Any] = {}
@@ -89,7 +87,7 @@ class GraphSteps:
             if not buffer.on_host:
                 self._make_place(buffer, k)
         self._host: list[Callable[..., Any]] = []
-        self.calls = self._calls_of(_with_activations(replay.operations))
+        self.calls = self._calls_of(replay.operations)
         self._parts: list[Callable[[], Any]] = [functools.partial(self._run, self.calls)]
         self._count = 0
         self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
@@ -124,14 +122,15 @@ class GraphSteps:
         self._done.record(stream)
 
     def _run(self, calls: Sequence[Call]) -> None:
-        for primitive, inputs, out in calls:
-            self._backend.execute(primitive, inputs, out=out)
+        with self._plans_in(self._plans):
+            for primitive, inputs, out in calls:
+                self._backend.execute(primitive, inputs, out=out)
 
     # ------------------------------------------------------------------------------------------- capturing
     def _capture(self) -> None:
         """Make graphs of the calls, as long as possible."""
         cuda = self._cupy.cuda
-        self._pool = cuda.MemoryPool()  # a graph owns no memory: it is the pool that must live with it
+        self._pool = PrivatePool(self._cupy)  # a graph owns no memory: the pool must live with it
         stream = self._capturing = cuda.Stream(non_blocking=True)  # workspaces are kept by stream
         parts: list[Callable[[], Any]] = []
         with stream, cuda.using_allocator(self._pool.malloc):
@@ -219,33 +218,6 @@ class GraphSteps:
 
     def _note(self, k: int, read: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
         return lambda *arrays: self._numbers.put(k, read(arrays))
-
-
-def _with_activations(operations: Sequence[Operation]) -> list[Operation]:
-    """Linear layers with the rectifier right behind them in one, where cuBLASLt computes both in one."""
-    from nbdl.backend.cupy.libraries import cublaslt
-
-    if cublaslt() is None:
-        return list(operations)
-    reads = Counter(window.buffer for operation in operations for window in operation.inputs)
-    merged: list[Operation] = []
-    for operation in operations:
-        before = merged[-1] if merged else None
-        if before is not None and before.primitive is LINEAR and _rectifies(operation, before, reads):
-            activated = ActivatedLinear.of(operation.primitive.params["formula"])
-            merged[-1] = Operation(activated, before.inputs, operation.outputs)
-        else:
-            merged.append(operation)
-    return merged
-
-
-def _rectifies(operation: Operation, layer: Operation, reads: Counter[Buffer]) -> bool:
-    """Whether ``operation`` is the rectifier of what ``layer`` computes, and nobody else looks at that."""
-    (result,) = layer.outputs
-    is_relu = isinstance(operation.primitive, Pointwise) and operation.primitive.formula is formula_of("relu")
-    return (
-        is_relu and operation.inputs == (result,) and result.buffer.is_private and reads[result.buffer] == 1
-    )
 
 
 def _is_constant(window: Window) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.placing import private_bytes
 from nbdl.cuda.devices import device as device_block
 from nbdl.cuda.devices import is_available, number_of
 
@@ -19,12 +20,12 @@ def empty_cache() -> None:
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of the GPU that tensors occupy."""
+    """Bytes of the GPU that tensors and compiled programs occupy."""
     return memory_stats(device).get("allocated_bytes.all.current", 0)
 
 
 def memory_reserved(device: Any = None) -> int:
-    """Bytes of the GPU that tensors occupy, or that are kept for coming ones."""
+    """Bytes of the GPU that tensors and compiled programs occupy, or that are kept for coming ones."""
     return memory_stats(device).get("reserved_bytes.all.current", 0)
 
 
@@ -32,21 +33,24 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     """What the memory pool counts, by PyTorch's names; empty where there is no GPU.
 
     Returns:
-        ``allocated_bytes.all.current``: bytes of tensors. ``reserved_bytes.all.current``: these and what is
-        kept for coming ones. ``inactive_split_bytes.all.current``: what is kept.
-        ``inactive_split.all.current``: in how many blocks. ``limit_bytes``: how much may be taken, 0 for all
-        there is. ``free_bytes`` and ``total_bytes``: of the device.
+        ``allocated_bytes.all.current``: bytes of tensors and programs. ``reserved_bytes.all.current``: these
+        and what is kept for coming ones. ``inactive_split_bytes.all.current``: what is kept.
+        ``inactive_split.all.current``: in how many blocks. ``program_bytes``: of the pools in which the
+        graphs of compiled programs work. ``limit_bytes``: how much tensors may take, 0 for all there is.
+        ``free_bytes`` and ``total_bytes``: of the device.
     """
     if not is_available():
         return {}
     pool = require_device(number_of(device)).get_default_memory_pool()
     free, total = mem_get_info(device)
     with device_block(number_of(device)):
+        programs = private_bytes()
         return {
-            "allocated_bytes.all.current": pool.used_bytes(),
-            "reserved_bytes.all.current": pool.total_bytes(),
+            "allocated_bytes.all.current": pool.used_bytes() + programs,
+            "reserved_bytes.all.current": pool.total_bytes() + programs,
             "inactive_split_bytes.all.current": pool.free_bytes(),
             "inactive_split.all.current": pool.n_free_blocks(),
+            "program_bytes": programs,
             "limit_bytes": pool.get_limit(),
             "free_bytes": free,
             "total_bytes": total,

@@ -109,7 +109,8 @@ class Attention(_Attention):
         log_sum = logsumexp(scores, -1, keepdim=True)
         batch = np.broadcast_shapes(scores.array.shape[:-2], value.array.shape[:-2])
         result = _dropped(call(_WEIGHT, scores, log_sum, -math.inf), draw, batch) @ value
-        return result, log_sum.squeeze(-1).expand(result.array.shape[:-1])
+        kind = dtypes.arithmetic_dtype(log_sum.array.dtype)
+        return result, _cast(log_sum.squeeze(-1).expand(result.array.shape[:-1]), kind)
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The fused backward kernel; a backward pass through the composition for a mask with a gradient."""
@@ -137,7 +138,8 @@ class AttentionInput(_Attention):
         g, query, key, value, result, log_sum, *rest = inputs
         mask, draw = self.split(rest)
         batch = g.array.shape[:-2]
-        weights = call(_WEIGHT, self.scores(query, key, mask), log_sum.unsqueeze(-1), -math.inf)
+        log_sum = _cast(log_sum.unsqueeze(-1), query.array.dtype)
+        weights = call(_WEIGHT, self.scores(query, key, mask), log_sum, -math.inf)
         centre = (g * result).sum(-1, keepdim=True)
         slopes = call(_SLOPE, weights, _dropped(g @ value.transpose(-2, -1), draw, batch), centre, self.scale)
         weights = _dropped(weights, draw, batch)
@@ -165,6 +167,10 @@ def _broadcast(label: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]
         return np.broadcast_shapes(*shapes)
     except ValueError:
         raise broadcast_error(label, shapes) from None
+
+
+def _cast(x: Tensor, dtype: np.dtype) -> Tensor:
+    return x if x.array.dtype == dtype else x.to(dtype)
 
 
 def _adjacent(x: Tensor) -> Tensor:

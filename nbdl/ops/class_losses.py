@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nbdl.autograd.tape import apply
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, where
@@ -195,7 +193,7 @@ def nll_loss(scores: Tensor, target: Tensor, ignore_index: int, mean: bool) -> T
 
 
 def _reduced(primitive: _ClassLoss, scores: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-    """By one kernel where there is one: on the CPU."""
-    if isinstance(scores.array, np.ndarray) and dtypes.is_floating(scores.array.dtype):
+    """By one kernel, but for the dtypes that only formulas know."""
+    if dtypes.is_floating(scores.array.dtype):
         return apply(primitive, scores, target)
     return primitive.compose(scores, target)

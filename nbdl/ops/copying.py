@@ -10,8 +10,8 @@ import numpy as np
 from nbdl.autograd.batching import Batch, apply_batched, level_of, lifted
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply, wrap
-from nbdl.autograd.tensor import Tensor
-from nbdl.backend.device import Device, device_of, transfer
+from nbdl.autograd.tensor import Tensor, made
+from nbdl.backend.device import Device, current_device, device_of, transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import where
 from nbdl.ops.batching import one_by_one, over_leading_axes
@@ -225,6 +225,12 @@ def writable_copy(x: Tensor, *others: Any) -> Tensor:
     values = [lifted(other, level).batch.value for other in tensors]  # type: ignore[union-attr]
     copy = writable_copy(operand.batch.full(), *values)  # type: ignore[union-attr]
     return wrap(COPY, (operand,), Batch(level, copy, True))
+
+
+def constant(array: np.ndarray, device: Any, dtype: Any = None) -> Tensor:
+    """A tensor of an array that nobody changes: a program that is recorded keeps it, where it is needed."""
+    wanted = array.dtype if dtype is None else as_dtype(dtype)
+    return made(transfer(array.astype(wanted, copy=False), current_device(device)))
 
 
 def as_dtype(value: Any) -> np.dtype:

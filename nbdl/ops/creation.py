@@ -11,7 +11,7 @@ import numpy as np
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Size, Tensor, made
-from nbdl.backend.device import current_device, module_for, transfer, using
+from nbdl.backend.device import Device, current_device, module_for, transfer, using
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import new_shape
@@ -205,9 +205,9 @@ def _borrowed(array: Any) -> Tensor:
 
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares memory with an object that speaks DLPack (PyTorch, JAX, CuPy, NumPy)."""
-    kind, _ = source.__dlpack_device__()
+    kind, number = source.__dlpack_device__()
     if kind in (2, 13):  # kDLCUDA, kDLCUDAManaged
-        return _borrowed(module_for(current_device("cuda")).from_dlpack(source))
+        return _borrowed(module_for(Device("cuda", int(number))).from_dlpack(source))
     return _borrowed(np.from_dlpack(source))
 
 

@@ -77,14 +77,17 @@ class RandomBernoulli(Draw):
             raise RuntimeError(f"bernoulli: p of shape {list(p.shape)} does not broadcast to {list(shape)}")
 
 
-def is_everywhere(condition: Tensor) -> bool:
-    """Whether a condition holds for all elements.
+def can_look(x: Tensor) -> bool:
+    """Whether elements can be checked: they belong to one example, and no program is being recorded.
 
-    Inside of vmap and of a program that is recorded the elements cannot be read, and the answer is yes.
+    Not on a GPU, since the host would wait for all that was asked of it before.
     """
-    if condition.batch is not None or mode.recorder is not None:
-        return True
-    return bool(condition.all())
+    return isinstance(x.array, np.ndarray) and x.batch is None and mode.recorder is None
+
+
+def is_everywhere(condition: Tensor) -> bool:
+    """Whether a condition holds for all elements; yes where they cannot be looked at."""
+    return not can_look(condition) or bool(condition.all())
 
 
 def generator_for(label: str, generator: Generator | None, device: Any) -> Generator:

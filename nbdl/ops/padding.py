@@ -12,6 +12,7 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.resampling import Taps
 from nbdl.formula import dtypes
+from nbdl.ops.copying import constant
 from nbdl.ops.primitive import LinearMap
 from nbdl.ops.resampling import resample
 from nbdl.ops.shape import narrow
@@ -129,7 +130,7 @@ def pad(
         if dtypes.is_floating(x.dtype) or x.is_complex():
             x = resample(x, axis, taps)
         else:
-            x = x.index_select(axis, x.new_tensor(taps.places, dtype=np.int64))
+            x = x.index_select(axis, constant(taps.places, x.device))
     return x
 
 

@@ -195,7 +195,7 @@ def normal(
     """
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
     if (isinstance(std, (int, float)) and std < 0) or (
-        isinstance(std, Tensor) and std.array.size and bool((std < 0).any())
+        isinstance(std, Tensor) and not is_everywhere(std >= 0)
     ):
         raise RuntimeError("normal: expects all elements of std >= 0.0")
     if size is None:

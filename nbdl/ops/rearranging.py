@@ -10,7 +10,7 @@ import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.copying import Copy
+from nbdl.ops.copying import Copy, constant
 from nbdl.ops.joining import Concatenate, at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import pad_constant
@@ -207,7 +207,7 @@ def repeat_interleave(
     source = np.repeat(np.arange(n), np.broadcast_to(counts.astype(np.int64), (n,)))
     if output_size is not None and output_size != len(source):
         raise RuntimeError(f"repeat_interleave: output_size is {output_size}, repeats make {len(source)}")
-    return input.index_select(axis, input.new_tensor(source, dtype=np.int64))
+    return input.index_select(axis, constant(source, input.device, np.int64))
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -293,7 +293,7 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
         return input.new_zeros(0)
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     chosen = np.array(list(choose(range(input.array.size), r)), np.int64).reshape(-1, r)
-    return input.index_select(0, input.new_tensor(chosen.reshape(-1), dtype=np.int64)).reshape(chosen.shape)
+    return input.index_select(0, constant(chosen.reshape(-1), input.device)).reshape(chosen.shape)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:

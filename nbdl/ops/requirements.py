@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
@@ -44,7 +43,7 @@ class Requirement(Primitive):
 def require(requirement: Requirement, violated: Formula, x: Tensor, *numbers: float) -> None:
     """Raise the error of a requirement if an element violates it, now or when a recorded program runs.
 
-    Examples of a `vmap` are not looked at, nor what a program of a GPU computes, which would wait for it.
+    Examples of a `vmap` are not looked at, nor what is on a GPU, for which the host would have to wait.
 
     Args:
         requirement: raises the error.
@@ -52,7 +51,7 @@ def require(requirement: Requirement, violated: Formula, x: Tensor, *numbers: fl
         x: the elements.
         numbers: further operands of the formula.
     """
-    if x.batch is not None or (mode.recorder is not None and not isinstance(x.array, np.ndarray)):
+    if x.batch is not None or not isinstance(x.array, np.ndarray):
         return
     operands = [x.detach(), *[operand(requirement.name, k, number)[0] for k, number in enumerate(numbers)]]
     weak = (1 << len(operands)) - 2

@@ -14,6 +14,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops import arithmetic
 from nbdl.ops.batching import along_shifted_axis, repeated
+from nbdl.ops.copying import constant
 from nbdl.ops.extrema import only_element, pick_axis, values_at
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import pad_constant
@@ -274,9 +275,8 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False, *, axis: int | Non
         return only_element(input)
     values, order = sort(input.detach(), position)
     n = input.array.shape[position]
-    places = input.new_tensor(
-        np.arange(n).reshape([-1 if k == position else 1 for k in range(input.array.ndim)]), dtype=np.int64
-    )
+    along = [-1 if k == position else 1 for k in range(input.array.ndim)]
+    places = constant(np.arange(n).reshape(along), input.device)
     starts = _differs(values, position).to(np.int64) * places
     lengths = places - starts.cummax(position).values
     return values_at(input, position, order.gather(position, lengths.argmax(position, keepdim=True)), keepdim)

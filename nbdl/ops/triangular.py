@@ -13,7 +13,7 @@ from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend.device import device_of, module_for
 from nbdl.formula import Formula
 from nbdl.formula.functions import logical_or, where
-from nbdl.ops.copying import ViewScatter
+from nbdl.ops.copying import ViewScatter, constant
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.requirements import Requirement, require
@@ -87,9 +87,7 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, devi
 
 
 def _indices(mask: np.ndarray, dtype: Any, device: Any) -> Tensor:
-    from nbdl.ops.creation import tensor
-
-    return tensor(np.stack(mask.nonzero()), dtype=dtype, device=device)
+    return constant(np.stack(mask.nonzero()), device, dtype)
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

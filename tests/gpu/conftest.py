@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from gpu import emulator, standin
+from gpu import emulator, fake_cudnn, fake_lt, standin
 
 import nbdl
 from nbdl import config
 from nbdl.backend import registry
-from nbdl.backend.cupy import availability
+from nbdl.backend.cupy import availability, libraries
 
 
 def _forget_backends() -> None:
@@ -42,6 +42,24 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
         with nbdl.use_backend("cupy"):
             yield request.param
     _forget_backends()
+
+
+@pytest.fixture(scope="module")
+def products(gpu: str) -> Iterator[None]:
+    """cuBLASLt and cuDNN are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        if gpu == "standin":
+            for name, module in {**fake_lt.modules(), "cudnn": fake_cudnn.module()}.items():
+                patch.setitem(sys.modules, name, module)
+        _forget_libraries()
+        yield
+    _forget_libraries()
+
+
+def _forget_libraries() -> None:
+    libraries.cublaslt.cache_clear()
+    libraries.cudnn.cache_clear()
+    registry.load("cupy")._plans.clear()
 
 
 @pytest.fixture(params=[0, 1, 12345], ids=["forward", "backward", "shuffled"])

@@ -1,6 +1,7 @@
-"""A library that stands for the module `cudnn` of nvidia-cudnn-frontend: graphs of one convolution.
+"""A library that stands for the module `cudnn` of nvidia-cudnn-frontend: graphs of one operation.
 
-Its names and arguments are those of release 1.18; it computes with the specification, on the addresses.
+Its names and arguments are those of release 1.18, from the signatures of its compiled module; it computes
+with the specification, on the addresses, and refuses what the library's own checks refuse.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import issue
+from gpu.standin_device import is_capturing, issue
 
 from nbdl.backend import registry
 from nbdl.formula import dtypes
 
-data_type = enum.Enum("data_type", "HALF BFLOAT16 FLOAT DOUBLE")
+data_type = enum.Enum("data_type", "NOT_SET HALF BFLOAT16 FLOAT DOUBLE")
+diagonal_alignment = enum.Enum("diagonal_alignment", "TOP_LEFT BOTTOM_RIGHT")
 heur_mode = enum.Enum("heur_mode", "A FALLBACK")
-numerical_note = enum.Enum("numerical_note", "TENSOR_CORE")
+numerical_note = enum.Enum("numerical_note", "TENSOR_CORE NONDETERMINISTIC")
 built: list[pygraph] = []
 """The graphs, in the order in which they were built."""
 refused: set[str] = set()
@@ -45,6 +47,7 @@ def set_stream(handle: int, stream: int) -> None:
 class tensor:
     def __init__(self, dim: list[int] | None = None, stride: list[int] | None = None, data_type: Any = None):
         self.dim, self.stride, self.kind, self.uid, self.is_output = dim, stride, data_type, 0, False
+        self.is_pass_by_value = False
 
     def set_uid(self, uid: int) -> tensor:
         self.uid = uid
@@ -73,6 +76,7 @@ class tensor:
         assert self.dim is not None
         assert self.stride is not None
         assert len(self.dim) in (4, 5)
+        assert address % (4 if self.is_pass_by_value else 16) == 0, "what the library assumes"
         span = 1 + sum((n - 1) * step for n, step in zip(self.dim, self.stride, strict=True))
         memory = (ctypes.c_char * (span * dtype.itemsize)).from_address(address)
         return np.ndarray(self.dim, dtype, memory, 0, [step * dtype.itemsize for step in self.stride])
@@ -86,11 +90,18 @@ class pygraph:
         self.compute, self.notes, self.state = compute_data_type, [], ["made"]
         assert handle == 1
 
-    def tensor(self, dim: Any, stride: Any, data_type: Any, name: str = "") -> tensor:
-        return tensor(dim, stride, data_type)
+    def tensor(
+        self, dim: Any, stride: Any, data_type: Any = data_type.NOT_SET, is_virtual: bool = False,
+        is_pass_by_value: bool = False, name: str = "",
+    ) -> tensor:  # fmt: skip
+        assert not is_virtual
+        made = tensor(dim, stride, data_type)
+        made.is_pass_by_value = is_pass_by_value
+        return made
 
     def _convolution(self, kind: str, operands: list[tensor], windows: dict[str, Any]) -> tensor:
         self.kind, self.operands, self.windows, self.result = kind, operands, windows, tensor()
+        self.results = [self.result]
         assert set(windows) == {"pre_padding", "post_padding", "stride", "dilation"}
         return self.result
 
@@ -102,6 +113,115 @@ class pygraph:
 
     def conv_wgrad(self, image: tensor, loss: tensor, **windows: Any) -> tensor:
         return self._convolution("conv_wgrad", [image, loss], windows)
+
+    def _operation(self, kind: str, operands: list[Any], count: int, run: Any) -> list[tensor]:
+        self.kind, self.run = kind, run
+        self.operands, self.results = operands, [tensor() for _ in range(count)]
+        return self.results
+
+    def batchnorm(
+        self, input: tensor, scale: tensor, bias: tensor, in_running_mean: Any, in_running_var: Any,
+        epsilon: tensor, momentum: Any, peer_stats: Any = (), compute_data_type: Any = data_type.NOT_SET,
+        name: str = "",
+    ) -> list[Any]:  # fmt: skip
+        assert in_running_mean is in_running_var is momentum is None
+        assert epsilon.is_pass_by_value
+        self._check_vectors(input, scale, bias)
+
+        def run(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, inverse: Any) -> None:
+            axes = (0, *range(2, x.ndim))
+            wide = x.astype(np.float64)
+            mean[...] = wide.mean(axes, keepdims=True)
+            inverse[...] = 1 / np.sqrt(wide.var(axes, keepdims=True) + eps.item())
+            y[...] = (wide - mean) * inverse * weight + bias
+
+        made = self._operation("batchnorm", [input, scale, bias, epsilon], 3, run)
+        return [*made, None, None]
+
+    def batchnorm_backward(
+        self, grad: tensor, input: tensor, scale: tensor, mean: tensor, inv_variance: tensor,
+        peer_stats: Any = (), compute_data_type: Any = data_type.NOT_SET, name: str = "",
+    ) -> list[tensor]:  # fmt: skip
+        assert (grad.dim, grad.stride, grad.kind) == (input.dim, input.stride, input.kind)
+        self._check_vectors(input, scale, mean, inv_variance)
+
+        def run(
+            g: Any, x: Any, weight: Any, mean: Any, inverse: Any, gx: Any, of_weight: Any, of_bias: Any
+        ) -> None:
+            axes = (0, *range(2, x.ndim))
+            wide, n = g.astype(np.float64), (x.astype(np.float64) - mean) * inverse
+            of_weight[...], of_bias[...] = (wide * n).sum(axes, keepdims=True), wide.sum(axes, keepdims=True)
+            count = x.size / x.shape[1]
+            gx[...] = weight * inverse * (wide - (of_bias + n * of_weight) / count)
+
+        return self._operation("batchnorm_backward", [grad, input, scale, mean, inv_variance], 3, run)
+
+    def _check_vectors(self, image: tensor, *vectors: tensor) -> None:
+        """Images of single or half precision, with channels last or first; vectors of single precision."""
+        dim, stride = image.dim, image.stride
+        assert dim is not None and stride is not None
+        assert image.kind in (data_type.FLOAT, data_type.HALF, data_type.BFLOAT16)
+        assert self.compute is data_type.FLOAT
+        assert stride[1] == 1 or stride == [int(np.prod(dim[k + 1 :])) for k in range(len(dim))]
+        for vector in vectors:
+            assert vector.dim == [1, dim[1], *[1] * (len(dim) - 2)]
+            assert vector.kind is data_type.FLOAT
+
+    def sdpa(
+        self, q: tensor, k: tensor, v: tensor, is_inference: Any = None, attn_scale: Any = None,
+        bias: Any = None, use_causal_mask: bool = False, diagonal_alignment: Any =
+        diagonal_alignment.TOP_LEFT, diagonal_band_left_bound: Any = None, diagonal_band_right_bound: Any =
+        None, dropout: Any = None, compute_data_type: Any = data_type.NOT_SET, name: str = "",
+        generate_stats: Any = None,
+    ) -> list[tensor]:  # fmt: skip
+        assert generate_stats is True and is_inference is None
+        settings = self._check_attention((q, k, v), attn_scale, diagonal_alignment, diagonal_band_right_bound)
+
+        def run(q: Any, k: Any, v: Any, o: Any, statistics: Any) -> None:
+            cpu = registry.load("numpy")
+            wide = [x.astype(np.float32) for x in (q, k, v)]
+            found, log_sum = cpu.attention(*wide, **settings)
+            o[...], statistics[...] = found, log_sum[..., None]
+
+        return self._operation("sdpa", [q, k, v], 2, run)
+
+    def sdpa_backward(
+        self, q: tensor, k: tensor, v: tensor, o: tensor, dO: tensor, stats: tensor, attn_scale: Any = None,
+        bias: Any = None, use_causal_mask: bool = False, diagonal_alignment: Any =
+        diagonal_alignment.TOP_LEFT, diagonal_band_left_bound: Any = None, diagonal_band_right_bound: Any =
+        None, dropout: Any = None, use_deterministic_algorithm: bool = False, compute_data_type: Any =
+        data_type.NOT_SET, name: str = "",
+    ) -> list[tensor]:  # fmt: skip
+        operands = (q, k, v, o, dO)
+        settings = self._check_attention(operands, attn_scale, diagonal_alignment, diagonal_band_right_bound)
+        self.is_ordered = use_deterministic_algorithm
+        assert stats.kind is data_type.FLOAT
+        assert q.dim is not None
+        assert stats.dim == [*q.dim[:3], 1]
+
+        def run(q: Any, k: Any, v: Any, o: Any, g: Any, statistics: Any, *results: Any) -> None:
+            cpu = registry.load("numpy")
+            q, k, v, o, g = (x.astype(np.float32) for x in (q, k, v, o, g))
+            found = cpu.attention_input(g, q, k, v, o, statistics[..., 0], **settings)
+            for result, gradient in zip(results, found, strict=True):
+                result[...] = gradient
+
+        return self._operation("sdpa_backward", [*operands, stats], 3, run)
+
+    def _check_attention(
+        self, operands: tuple[tensor, ...], scale: Any, alignment: Any, right: Any
+    ) -> dict[str, Any]:
+        """The library's own checks; what the specification is called with."""
+        for x in operands:
+            assert x.dim is not None and x.stride is not None
+            assert len(x.dim) == 4 and x.stride[3] == 1
+            assert x.kind in (data_type.HALF, data_type.BFLOAT16)
+            if x.dim[3] % 8:
+                raise cudnnGraphNotSupportedError("hidden_dim should be multiple of 8")
+        assert self.compute is data_type.FLOAT
+        assert isinstance(scale, float)
+        assert alignment.name == "TOP_LEFT" and right in (None, 0)
+        return {"scale": scale, "is_causal": right == 0, "has_mask": False}
 
     def _step(self, name: str, behind: str) -> None:
         assert self.state[-1] in (behind, "deselect_numeric_notes"), f"{name} behind {self.state[-1]}"
@@ -126,6 +246,7 @@ class pygraph:
             raise cudnnGraphNotSupportedError("No valid engine configs")
 
     def build_plans(self) -> None:
+        assert not is_capturing(), "a plan is made before"
         self._step("build_plans", "check_support")
         built.append(self)
 
@@ -134,12 +255,13 @@ class pygraph:
 
     def execute(self, tensor_to_device_buffer: dict[int, int], workspace: int, handle: int) -> None:
         assert self.state[-1] == "build_plans"
-        assert self.result.is_output
-        arrays = [operand.at(tensor_to_device_buffer[operand.uid]) for operand in self.operands]
-        result = self.result.at(tensor_to_device_buffer[self.result.uid])
-        issue(lambda: self._compute(*arrays, result), [])
+        assert all(result.is_output for result in self.results)
+        tensors = [*self.operands, *self.results]
+        assert sorted(tensor_to_device_buffer) == sorted(x.uid for x in tensors)
+        arrays = [x.at(tensor_to_device_buffer[x.uid]) for x in tensors]
+        issue(lambda: self.run(*arrays), [])
 
-    def _compute(self, first: np.ndarray, second: np.ndarray, result: np.ndarray) -> None:
+    def run(self, first: np.ndarray, second: np.ndarray, result: np.ndarray) -> None:
         before, after = self.windows["pre_padding"], self.windows["post_padding"]
         settings: Any = {
             "stride": tuple(self.windows["stride"]),
@@ -161,8 +283,8 @@ class pygraph:
 
 
 NAMES = [
-    "backend_version", "create_handle", "cudnnGraphNotSupportedError", "data_type", "heur_mode",
-    "numerical_note", "pygraph", "set_stream", "tensor",
+    "backend_version", "create_handle", "cudnnGraphNotSupportedError", "data_type", "diagonal_alignment",
+    "heur_mode", "numerical_note", "pygraph", "set_stream", "tensor",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import issue
+from gpu.standin_device import is_capturing, issue
 
 from nbdl.formula import dtypes
 
@@ -39,8 +39,20 @@ class CudaDataType(enum.IntEnum):
 class Epilogue(enum.IntEnum):
     DEFAULT = 1
     RELU = 2
+    RELU_AUX = 130
     BIAS = 4
     RELU_BIAS = 6
+    RELU_AUX_BIAS = 134
+    DRELU = 136
+    DRELU_BGRAD = 152
+    GELU = 32
+    GELU_AUX = 160
+    GELU_BIAS = 36
+    GELU_AUX_BIAS = 164
+    DGELU = 192
+    DGELU_BGRAD = 208
+    BGRADA = 256
+    BGRADB = 512
 
 
 class MatmulDescAttribute(enum.IntEnum):
@@ -48,6 +60,8 @@ class MatmulDescAttribute(enum.IntEnum):
     TRANSB = 4
     EPILOGUE = 7
     BIAS_POINTER = 8
+    EPILOGUE_AUX_POINTER = 11
+    EPILOGUE_AUX_LD = 12
 
 
 class MatrixLayoutAttribute(enum.IntEnum):
@@ -117,7 +131,9 @@ matmul_desc_destroy = matrix_layout_destroy = matmul_preference_destroy = _destr
 
 
 def get_matmul_desc_attribute_dtype(attr: int) -> type:
-    return np.int64 if attr == MatmulDescAttribute.BIAS_POINTER else np.int32
+    if attr == MatmulDescAttribute.EPILOGUE:
+        return np.uint32
+    return np.int64 if MatmulDescAttribute(attr).name.endswith(("_POINTER", "_LD")) else np.int32
 
 
 def get_matrix_layout_attribute_dtype(attr: int) -> type:
@@ -147,9 +163,24 @@ def matmul_algo_get_heuristic(
     requested_algo_count: int, heuristic_results_array: int, return_algo_count: int,
 ) -> None:  # fmt: skip
     assert _objects[light_handle]["kind"] == "handle"
+    assert not is_capturing(), "a plan is made before"
     wanted = _objects[preference]
-    if _objects[operation_desc]["EPILOGUE"] in refused:
+    described, shape = _objects[operation_desc], _objects[ddesc]
+    epilogue = Epilogue(described["EPILOGUE"]).name
+    if described["EPILOGUE"] in refused:
         raise cuBLASLtError("CUBLAS_STATUS_NOT_SUPPORTED")
+    if "BIAS" in epilogue or "GRAD" in epilogue:
+        assert described["BIAS_POINTER"], "the search looks at it"
+    if "AUX" in epilogue or (epilogue.startswith("D") and epilogue != "DEFAULT"):
+        assert described["EPILOGUE_AUX_POINTER"] % 16 == 0 < described["EPILOGUE_AUX_POINTER"]
+        assert described["EPILOGUE_AUX_LD"] >= shape["rows"]
+        assert described["EPILOGUE_AUX_LD"] % (8 if "GELU" in epilogue else 128) == 0
+        assert "BATCH_COUNT" not in shape
+    if "BGRAD" in epilogue or (epilogue[0] == "D" and epilogue != "DEFAULT"):
+        transposed = described.get("TRANSA")
+        assert _objects[adesc]["columns" if not transposed else "rows"] > 1, "gradients need K > 1"
+    if epilogue == "BGRADB":
+        assert described.get("TRANSB"), "as nvmath asks for it"
     found = np.zeros(1, matmul_heuristic_result_dtype)
     found["workspace_size"] = 4096
     found["algo"]["data_"][0, :4] = [wanted[f"MIN_ALIGNMENT_{letter}_BYTES"] for letter in "ABCD"]
@@ -180,20 +211,55 @@ def matmul(
         left = left.swapaxes(-1, -2)
     if asked.get("TRANSB"):
         right = right.swapaxes(-1, -2)
-    bias = None
     epilogue = Epilogue(asked["EPILOGUE"]).name
-    if "BIAS" in epilogue:
-        bias = _memory(asked["BIAS_POINTER"], result.dtype, (result.shape[-2], 1), (result.itemsize, 0))
+    rows, columns = result.shape[-2:]
+    length = columns if epilogue == "BGRADB" else rows
+    vector = bits = given = None
+    if "BIAS" in epilogue or "GRAD" in epilogue:
+        vector = _memory(asked["BIAS_POINTER"], result.dtype, (length,), (result.itemsize,))
+    if "EPILOGUE_AUX_POINTER" in asked:
+        address, stride = asked["EPILOGUE_AUX_POINTER"], asked["EPILOGUE_AUX_LD"]
+        if "RELU" in epilogue:
+            bits = _memory(address, np.dtype(np.uint8), (columns, stride // 8), (stride // 8, 1))
+        else:
+            given = _memory(
+                address, result.dtype, (rows, columns), (result.itemsize, stride * result.itemsize)
+            )
     calls.append(asked)
 
     def run() -> None:
         wide = np.result_type(factor, left.dtype) if left.dtype.kind == "f" else factor
         product = left.astype(wide) @ right.astype(wide)
-        if bias is not None:
-            product = product + bias.astype(wide)
-        result[...] = np.maximum(product, 0) if "RELU" in epilogue else product
+        if "BIAS" in epilogue:
+            product = product + vector.astype(wide)[:, None]
+        if epilogue in ("DRELU", "DRELU_BGRAD"):
+            product = product * np.unpackbits(bits, axis=1, count=rows, bitorder="little").T
+        elif epilogue in ("DGELU", "DGELU_BGRAD"):
+            product = product * _gelu(given.astype(wide))[1]
+        elif "RELU" in epilogue:
+            if bits is not None:
+                packed = np.packbits(product.T > 0, axis=1, bitorder="little")
+                bits[...] = 0xAA  # what is behind a row is nobody's business
+                bits[:, : packed.shape[1]] = packed
+            product = np.maximum(product, 0)
+        elif "GELU" in epilogue:
+            if given is not None:
+                given[...] = product
+            product = _gelu(product)[0]
+        result[...] = product
+        if epilogue == "BGRADB":
+            vector[...] = right.astype(wide).sum(0)
+        elif "BGRAD" in epilogue:
+            vector[...] = product.sum(1)
 
     issue(run, [])
+
+
+def _gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The approximation by tanh, and its derivative."""
+    inner = np.tanh(0.7978845608028654 * (x + 0.044715 * x**3))
+    slope = 0.7978845608028654 * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * x * (1 + inner), 0.5 * (1 + inner) + 0.5 * x * (1 - inner**2) * slope
 
 
 def _matrices(address: int, layout: dict[str, Any]) -> np.ndarray:

@@ -136,6 +136,11 @@ def copyto(target: ndarray, source: Any) -> None:
     target[...] = source
 
 
+def from_dlpack(source: Any) -> ndarray:
+    """Of another array of the device: the same memory."""
+    return source.__dlpack__(stream=None)
+
+
 def _moveaxis(data: ndarray, source: Any, destination: Any) -> ndarray:
     return data._view(np.moveaxis(data._host, source, destination))
 
@@ -154,6 +159,7 @@ def _properties(device: int) -> dict[str, Any]:
     }
 
 
+_FFT = ["fft", "ifft", "fftn", "ifftn", "rfft", "irfft"]
 _LINALG = ["cholesky", "det", "eigh", "eigvalsh", "inv", "qr", "slogdet", "solve", "svd"]
 
 
@@ -193,6 +199,7 @@ def make_module() -> types.ModuleType:
     module.ascontiguousarray, module.broadcast_to = ascontiguousarray, broadcast_to
     module.empty = lambda shape, dtype=np.float64: empty(shape, dtype)
     module.empty_like = empty_like
+    module.from_dlpack = from_dlpack
     module.copyto, module.put_along_axis = copyto, put_along_axis
     module.moveaxis, module.flip = _moveaxis, _flip
     module.transpose = lambda data, axes=None: data.transpose(axes)
@@ -203,6 +210,9 @@ def make_module() -> types.ModuleType:
     )
     module.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=strided))
     module.linalg = types.SimpleNamespace(**{name: _linalg(name) for name in _LINALG})
+    module.fft = types.SimpleNamespace(
+        **{name: functools.partial(apply, getattr(np.fft, name)) for name in _FFT}
+    )
     cuda: Any = types.ModuleType("cupy.cuda")
     runtime: Any = types.ModuleType("cupy.cuda.runtime")
     cuda.Device, cuda.Stream, cuda.runtime = Device, Stream, runtime

@@ -107,6 +107,8 @@ class ndarray:
     flags = property(lambda self: Flags(self._host.flags))
     device = property(lambda self: Device(self._memory.device))
     data = property(lambda self: MemoryPointer(self._memory, self._host.ctypes.data - self._memory.ptr))
+    real = property(lambda self: self._view(self._host.real))
+    imag = property(lambda self: self._view(self._host.imag))
     T = property(lambda self: self.transpose())
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,6 +163,8 @@ class ndarray:
     def __getitem__(self, key: Any) -> ndarray:
         entries = key if isinstance(key, tuple) else (key,)
         if any(isinstance(entry, (ndarray, np.ndarray, list)) for entry in entries):
+            if any(isinstance(entry, ndarray) and entry.dtype == bool for entry in entries):
+                wait("indexing by a mask")
             return apply(operator.getitem, self, key)
         if not any(entry is Ellipsis for entry in entries):
             key = (*entries, Ellipsis)  # an array even where one element is left
@@ -208,6 +212,12 @@ class ndarray:
 
     def copy(self, order: str = "C") -> ndarray:
         return apply(lambda host: host.copy(order), self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._memory.device
+
+    def __dlpack__(self, stream: Any = None, **kwargs: Any) -> ndarray:
+        return self._view(self._host)  # in the place of the capsule
 
     def fill(self, value: Any) -> None:
         self[...] = value

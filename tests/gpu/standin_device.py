@@ -82,11 +82,20 @@ class OutOfMemoryError(MemoryError):
         super().__init__(f"{text}, limit set to: {limit:,} bytes)." if limit else f"{text}).")
 
 
+_pools: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _taken() -> int:
+    """Bytes of the current device in all pools."""
+    return sum(pool.total_bytes() for pool in list(_pools))
+
+
 class MemoryPool:
     """`cupy.cuda.MemoryPool`: counts blocks of 512 bytes by device, and keeps freed ones."""
 
     def __init__(self) -> None:
         self.was_trimmed = False
+        _pools.add(self)
         self._used = [0] * DEVICES
         self._kept = [0] * DEVICES
         self._limits = [0] * DEVICES
@@ -94,22 +103,22 @@ class MemoryPool:
     def malloc(self, size: int) -> MemoryPointer:
         if self is pool and is_capturing():
             raise CUDARuntimeError("memory of the default pool is allocated while a stream is captured")
+        device, rounded = current_device(), -(-size // 512) * 512
+        self._take(device, rounded)
         memory = Memory(size)
         memory.pool = self
-        self._allocate(memory)
+        weakref.finalize(memory, self._freed, device, rounded)
         return MemoryPointer(memory, 0)
 
-    def _allocate(self, memory: Memory) -> None:
-        device, size = current_device(), -(-memory.bytes.size // 512) * 512
+    def _take(self, device: int, size: int) -> None:
         total = self.total_bytes()
         if self._kept[device] >= size:
             self._kept[device] -= size
         elif self._limits[device] and total + size > self._limits[device]:
             raise OutOfMemoryError(size, total, self._limits[device])
-        elif total + size > MEMORY_OF_A_DEVICE:
+        elif _taken() + size > MEMORY_OF_A_DEVICE:
             raise OutOfMemoryError(size, total)
         self._used[device] += size
-        weakref.finalize(memory, self._freed, device, size)
 
     def _freed(self, device: int, size: int) -> None:
         self._used[device] -= size
@@ -200,7 +209,7 @@ class Device:
     @property
     def mem_info(self) -> tuple[int, int]:
         with self:
-            return MEMORY_OF_A_DEVICE - pool.total_bytes(), MEMORY_OF_A_DEVICE
+            return MEMORY_OF_A_DEVICE - _taken(), MEMORY_OF_A_DEVICE
 
     @property
     def compute_capability(self) -> str:

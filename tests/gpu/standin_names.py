@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 UFUNCS = [
-    "abs", "absolute", "add", "arcsin", "arctan2", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "abs", "absolute", "add", "arccos", "arccosh", "arcsin",
+    "arcsinh", "arctan", "arctan2", "arctanh", "bitwise_and", "bitwise_or", "bitwise_xor", "ceil",
+    "conj", "conjugate",
     "cos", "cosh", "divide", "equal", "exp", "expm1", "floor", "frexp", "gcd", "greater", "greater_equal",
     "isfinite", "isinf", "isnan", "lcm", "less", "less_equal", "log", "log1p", "log2", "logaddexp",
     "logical_and", "logical_not", "logical_or", "maximum", "minimum", "multiply", "negative", "not_equal",
@@ -13,9 +15,9 @@ UFUNCS = [
 FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
     "cumsum", "einsum", "eye", "flip", "full", "linspace", "matmul", "max", "mean", "median", "min",
-    "moveaxis", "nonzero", "ones", "pad", "prod", "repeat", "roll", "searchsorted", "sort", "split",
-    "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose", "tri",
-    "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
+    "moveaxis", "nonzero", "ones", "packbits", "pad", "prod", "repeat", "roll", "searchsorted", "sort",
+    "split", "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose",
+    "tri", "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 CONSTANTS = [
     "bool_", "dtype", "e", "finfo", "float16", "float32", "float64", "iinfo", "inf", "int16", "int32",
@@ -24,6 +26,7 @@ CONSTANTS = [
 ]  # fmt: skip
 OWN = [
     "RawModule", "array", "asarray", "ascontiguousarray", "asnumpy", "broadcast_to", "copyto", "cuda",
-    "empty", "empty_like", "get_default_memory_pool", "ndarray", "put_along_axis", "reshape", "ufunc",
+    "empty", "empty_like", "from_dlpack", "get_default_memory_pool", "ndarray", "put_along_axis",
+    "reshape", "ufunc",
 ]  # fmt: skip
 NAMES = frozenset((*UFUNCS, *FUNCTIONS, *CONSTANTS, *OWN))

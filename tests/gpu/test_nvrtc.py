@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
 from nbdl.backend.cells import CELLS
-from nbdl.backend.cupy import pointwise, reduction, scanning, scattering, uploading
-from nbdl.backend.cupy.codegen import c_type, headers
-from nbdl.backend.cupy.files import source_of
+from nbdl.backend.cupy import gating, pointwise, quasi_newton, reduction, scanning, scattering, uploading
+from nbdl.backend.cupy.codegen import headers
+from nbdl.backend.cupy.files import source_of, types_of
 from nbdl.backend.cupy.launch import Spec, module_source
 from nbdl.backend.cupy.recurrent import source_of_cell
 from nbdl.backend.loops import row_major
@@ -23,6 +25,7 @@ from nbdl.ops.reduction import IDENTITY
 
 pytestmark = pytest.mark.skipif(not nvrtc.toolkits(), reason=f"NVRTC is not installed: {nvrtc.REMEDY}")
 
+KERNELS = Path(str(resources.files("nbdl.kernels"))) / "cuda"
 ARCHITECTURES = ["sm_80", "sm_90"]
 
 
@@ -96,6 +99,8 @@ def sources() -> dict[str, str]:
         found[f"sum {dtype}"], *_ = reduction_sources("sum", (1,), spec(9, 99, dtype=dtype))
     for name, shape in {"packs": (64, 64), "scalars": (63, 3)}.items():
         found[f"rows {name}"] = pointwise_source(FUSED, spec(*shape), spec(shape[1]), DEVICE_SCALAR)
+    for formula in (gating._GRADIENT, quasi_newton._MORE, quasi_newton._DIFFERENCES):
+        found[formula.name] = pointwise_source(formula, *[spec(999)] * formula.arity)
     found["strided"] = pointwise_source(formula_of("add"), spec(5, 6, 7), spec(5, 6, 7, order="F"))
     found["64-bit"] = pointwise_source(formula_of("add"), spec(1 << 20, 1 << 12), spec(1 << 12))
     for axis, shape in ((1, (9, 99)), (0, (99, 40)), (1, (5, 6, 7))):
@@ -110,25 +115,38 @@ def sources() -> dict[str, str]:
     return found | file_sources()
 
 
+# The files of kernels/cuda that are templates over a type in memory, and what stands in front of them.
+FILES = {
+    "bags.cu": ("elements.cuh",),
+    "class_losses.cu": ("elements.cuh",),
+    "pooling.cu": ("elements.cuh", "windows.cuh"),
+    "rejection.cu": ("elements.cuh", "philox.cuh"),
+    "resampling.cu": ("elements.cuh",),
+    "scans.cu": ("rows.cuh",),
+    "softmax.cu": ("rows.cuh",),
+    "unfolding.cu": ("elements.cuh", "windows.cuh"),
+}
+
+
 def file_sources() -> dict[str, str]:
     """The files of kernels/cuda, for the types that they are templates over."""
     found: dict[str, str] = {}
     for dtype in ("float32", "float64", "float16", *(["bfloat16"] if _has_bfloat16() else [])):
         kind = dtypes.bfloat16() if dtype == "bfloat16" else np.dtype(dtype)
-        types, number = {"element_t": c_type(kind)}, c_type(dtypes.arithmetic_dtype(kind))
-        for across in (0, 1):
-            text = source_of("softmax.cu", types | {"number": number}, ("rows.cuh",), {"NBDL_ACROSS": across})
-            found[f"softmax.cu {dtype} {across}"] = module_source(text, headers([kind]))
-        text = source_of("pooling.cu", types | {"number": number})
-        found[f"pooling.cu {dtype}"] = module_source(text, headers([kind]))
-        text = source_of("random.cu", types | {"real_t": number, "probability_t": "const double*"})
+        types = types_of(kind)
+        for file, parts in FILES.items():
+            for across in (0, 1) if "rows.cuh" in parts else (0,):
+                text = source_of(file, types, parts, {"NBDL_ACROSS": across})
+                found[f"{file} {dtype} {across}"] = module_source(text, headers([kind]))
+        more = {"real_t": types["number"], "probability_t": "const double*"}
+        text = source_of("random.cu", types | more, ("philox.cuh",))
         found[f"random.cu {dtype}"] = module_source(text, headers([kind]))
         for cell in CELLS if dtype in ("float32", "float64") else ("lstm",):
             found[f"recurrent.cu {cell} {dtype}"] = module_source(source_of_cell(cell, kind), headers([kind]))
     found["numbers"] = module_source(uploading.source_of(64), ())
     places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
     for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
-        for reduction_kind in ("add", "prod", "amax"):
+        for reduction_kind in ("add", "prod", "amax", "gather"):
             kernels: Any = Sources()
             scattering.plan_scatter(kernels, reduction_kind, places, np.dtype(name), [np.dtype(np.int64)])
             found[f"scatter {reduction_kind} {name}"] = kernels.texts[0]
@@ -144,6 +162,15 @@ def _has_bfloat16() -> bool:
 
 
 SOURCES = sources()
+
+
+def test_every_file_is_compiled():
+    """A new file of kernels is listed above."""
+    listed = {*FILES, "random.cu", "recurrent.cu"}
+    assert {file.name for file in KERNELS.glob("*.cu")} == listed
+    everything = "\n".join(SOURCES.values())
+    for file in KERNELS.glob("*.cuh"):
+        assert file.read_text().strip() in everything, file.name
 
 
 @pytest.mark.parametrize("toolkit", nvrtc.toolkits(), ids=lambda toolkit: toolkit.library.name)

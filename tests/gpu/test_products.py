@@ -9,17 +9,19 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from gpu import fake_lt
-from gpu.samples import assert_same, layouts
+from gpu.samples import assert_close, assert_same, layouts, on_device
 from gpu.test_rows import KINDS, random
 
 import nbdl
 from nbdl import nn, optim
 from nbdl.backend import registry
 from nbdl.backend.cupy import libraries
+from nbdl.formula.activations import GELU_TANH, RELU
 from nbdl.nn import functional as F
-from nbdl.ops.activated_linear import ActivatedLinear
+from nbdl.ops.activated_linear import ActivatedLinear, ActivatedLinearGradients
 from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.matmul import LINEAR, MatMul
+from nbdl.ops.matmul import LINEAR, LinearGradients, MatMul
+from nbdl.ops.product_epilogues import ActivatedLinearAux, SlopedProduct
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
@@ -148,7 +150,138 @@ def test_a_whole_step_is_one_graph(lt: list) -> None:
     ((variant,),) = run._variants.values()
     (steps,) = variant.replay.steps
     assert (steps.graphs, steps.eager) == (1, [])
-    assert "linear_relu" in [call.primitive.label for call in steps.calls]
+    labels = [call.primitive.label for call in steps.calls]
+    assert labels[0] == "linear_relu_aux"
+    assert {"matmul_relu_vjp_sum", "linear_gradients"} <= set(labels)
+
+
+ACTIVATIONS = {"relu": RELU, "gelu": GELU_TANH, "tanh": formula_of("tanh")}
+# Epilogues forward without and with a bias, and backward without and with a sum; tanh has none
+EPILOGUES = {"relu": (130, 134, 136, 152), "gelu": (160, 164, 192, 208), "tanh": (1, 4, 1, 1)}
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("rows", [(6,), (2, 3)], ids=str)
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_with_their_slopes(
+    lt: list, gpu: str, name: str, has_bias: bool, rows: tuple, dtype: str
+) -> None:
+    activation = ACTIVATIONS[name]
+    x, weight = random(*rows, 5, dtype=dtype), random(8, 5, dtype=dtype, seed=1)
+    bias = [random(8, dtype=dtype, seed=2)] if has_bias else []
+    numpy, cupy = registry.load("numpy"), registry.load("cupy")
+    forward = ActivatedLinearAux.of(activation)
+    expected = numpy.execute(forward, (x, weight, *bias))
+    found = cupy.execute(forward, [on_device(array) for array in (x, weight, *bias)])
+    assert_close(found[0], expected[0], "result", 8)
+    if name == "relu":
+        bits = [np.unpackbits(a, axis=1, count=8, bitorder="little") for a in (found[1].get(), expected[1])]
+        np.testing.assert_array_equal(*bits)
+    else:
+        assert_close(found[1], expected[1], "operand", 8)
+    g, following = random(*rows, 3, dtype=dtype, seed=3), random(3, 8, dtype=dtype, seed=4)
+    source = expected[1] if name == "gelu" else expected[0]
+    aux = expected[1:] if name == "relu" else ()
+    slopes = SlopedProduct.of(activation, has_bias)
+    if gpu == "standin":
+        forwards, backwards = EPILOGUES[name][has_bias], EPILOGUES[name][2 + has_bias]
+        assert [call["EPILOGUE"] for call in lt] == [forwards]
+    assert_same(slopes, g, following, source, *aux, scale=16)
+    if gpu == "standin":
+        assert [call["EPILOGUE"] for call in lt[1:]] == [backwards]
+
+
+def test_what_the_slopes_need_and_what_they_do_without(lt: list, gpu: str) -> None:
+    narrow = random(6, 5), random(5, 5, seed=1)  # rows of GELU's operands begin at multiples of 8
+    assert_same(ActivatedLinearAux.of(GELU_TANH), *narrow, scale=8)
+    single = random(6, 1), random(1, 8, seed=1), random(6, 8, seed=2)  # no product of a column and a row
+    assert_same(SlopedProduct.of(GELU_TANH, True), *single, scale=8)
+    assert_same(LinearGradients.of(6), random(1, 4), random(1, 3), scale=8)
+    if gpu == "standin":
+        assert {call["EPILOGUE"] for call in lt} == {1}
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("needs", [3, 5, 6, 7])
+def test_gradients_of_a_layer(lt: list, gpu: str, needs: int, dtype: str) -> None:
+    g, x, weight = random(6, 4, dtype=dtype), random(6, 5, dtype=dtype), random(4, 5, dtype=dtype)
+    operands = [array for array, bit in ((weight, 1), (x, 2)) if needs & bit]
+    assert_same(LinearGradients.of(needs), g, *operands, scale=30)
+    if gpu == "standin":
+        assert (512 in [call["EPILOGUE"] for call in lt]) == (needs & 6 == 6)
+
+
+def test_gradients_of_an_activated_layer(lt: list, gpu: str) -> None:
+    g, y, x, weight = random(6, 4), np.maximum(random(6, 4, seed=1), 0), random(6, 5), random(4, 5)
+    assert_same(ActivatedLinearGradients.of(formula_of("relu"), 7), g, y, weight, x, scale=30)
+    if gpu == "standin":
+        assert sorted(call["EPILOGUE"] for call in lt) == [1, 512]
+
+
+@pytest.mark.parametrize("refuses", [set(), {130, 134, 160, 164}, {136, 152, 192, 208, 512}], ids=str)
+@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_a_compiled_step_computes_what_an_eager_one_does(
+    lt: list, gpu: str, monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple, refuses: set
+) -> None:
+    monkeypatch.setattr(fake_lt, "refused", refuses)
+    activation = {"relu": F.relu, "gelu": lambda x: F.gelu(x, approximate="tanh")}[name]
+
+    def train(is_compiled: bool) -> tuple[list[float], list[str]]:
+        nbdl.manual_seed(0)
+        layers = nn.ModuleList([nn.Linear(3, 16), nn.Linear(16, 8), nn.Linear(8, 2)]).to("cuda")
+        optimizer = optim.SGD(layers.parameters(), lr=0.2)
+
+        def step(x: nbdl.Tensor) -> nbdl.Tensor:
+            optimizer.zero_grad()
+            for k, layer in enumerate(layers):
+                x = activation(layer(x)) if k < 2 else layer(x)
+            loss = x.square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = nbdl.compile(step) if is_compiled else step
+        losses = [float(run(nbdl.tensor(random(*shape, seed=k)))) for k in range(4)]
+        if not is_compiled:
+            return losses, []
+        ((variant,),) = run._variants.values()
+        (steps,) = variant.replay.steps
+        assert (steps.graphs, steps.eager) == (1, [])
+        return losses, [call.primitive.label for call in steps.calls]
+
+    losses, labels = train(True)
+    np.testing.assert_allclose(losses, train(False)[0], rtol=1e-5)
+    formula = {"relu": "relu", "gelu": "gelu_tanh"}[name]
+    assert labels.count(f"linear_{formula}_aux") == labels.count(f"matmul_{formula}_vjp_sum") == 2
+    assert labels.count("linear_gradients") == 1
+    assert not {"sum", formula, f"{formula}_vjp"} & set(labels)
+
+
+def test_what_is_between_stays_apart(lt: list) -> None:
+    """The layer's own result is wanted, or the gradient behind the activation: nothing to join."""
+    nbdl.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(3, 8), nn.Linear(8, 8)]).to("cuda")
+
+    def function(x: nbdl.Tensor) -> tuple[nbdl.Tensor, ...]:
+        before = layers[0](x)
+        hidden = before.relu()
+        hidden.retain_grad()
+        layers.zero_grad()
+        layers[1](hidden).square().sum().backward()
+        return before, hidden.grad, layers[0].bias.grad
+
+    x = nbdl.tensor(random(4, 3))
+    run = nbdl.compile(function)
+    for _ in range(3):
+        for a, b in zip(run(x), function(x), strict=True):
+            np.testing.assert_allclose(
+                a.detach().cpu().numpy(), b.detach().cpu().numpy(), rtol=2e-5, atol=1e-6
+            )
+    ((variant,),) = run._variants.values()
+    labels = [operation.primitive.label for operation in variant.replay.operations]
+    assert not [label for label in labels if label.endswith(("_aux", "_vjp_sum"))]
 
 
 def test_what_is_missing_is_told_once(

@@ -127,6 +127,21 @@ def test_half_precision():
     np.testing.assert_allclose(low.numpy(), y.numpy(), atol=4e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_the_backward_pass_sum_to_one(dtype):
+    """They are made of the logarithms of their sums, which half precision would round by some percent."""
+    pytest.importorskip("ml_dtypes")
+    q, k = (nbdl.tensor(3 * normal(*shape)).to(dtype) for shape in ((40, 8), (200, 8)))
+    v = nbdl.ones(200, 1, dtype=dtype).requires_grad_()
+    query = q.detach().requires_grad_()
+    y = F.scaled_dot_product_attention(query, k, v)
+    for row in range(0, 40, 8):
+        (gradient,) = nbdl.autograd.grad(y[row].sum(), [v], retain_graph=True)
+        assert abs(float(gradient.double().sum()) - 1) < {"float16": 3e-4, "bfloat16": 3e-3}[dtype]
+    first = nbdl.autograd.grad(y.float().square().sum(), [query], create_graph=True)[0]
+    assert nbdl.autograd.grad(first.float().sum(), [query])[0].dtype == query.dtype
+
+
 def test_gradients_of_rows_that_are_no_neighbours(backend):
     x = nbdl.tensor(normal(2, 5, 4), requires_grad=True)
     columns = x.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Attention on the GPU: products by cuBLAS, and one launch each for scores, weights and slopes."""
+"""Attention on the GPU: by cuDNN, or products by cuBLAS and a launch each for scores, weights and slopes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy import dnn_attention as dnn
 from nbdl.backend.numpy.random import DROP
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -44,6 +45,11 @@ class CupyAttention:
         out: Any = None,
     ) -> tuple[Any, Any]:
         """softmax(query @ key^T * scale + mask) @ value, and the logarithms of the sums of exponentials."""
+        if not rest:
+            place = out[0] if out else None
+            found = dnn.attend(self, (query, key, value), scale, is_causal, place)
+            if found is not None:
+                return delivered(found, out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
         if mask is not None:
@@ -57,7 +63,7 @@ class CupyAttention:
         self._launch_rows("attention_weights", scores.shape, scores.ndim - 1, scores.dtype, operands)
         weights = self._dropped_weights(weights, random, batch)
         result = self._stored_as(self.matmul(weights, self._wide(value)), query.dtype)
-        log_sum = self.xp.broadcast_to(self._stored_as(log_sum, query.dtype), result.shape[:-1])
+        log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
         return delivered((result, log_sum), out)
 
     def attention_input(
@@ -75,11 +81,15 @@ class CupyAttention:
         out: Any = None,
     ) -> tuple[Any, Any, Any]:
         """The gradients of :meth:`attention` by query, key and value."""
+        if not rest:
+            found = dnn.attend_back(self, (query, key, value, y, g), log_sum, scale, is_causal)
+            if found is not None:
+                return delivered(tuple(found), out)
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch, dtype = g.shape[:-2], query.dtype
         wide, q, k, v = (self._wide(x) for x in (g, query, key, value))
         scores = self._attention_scores(query, key, mask, scale, is_causal)
-        weights = self.pointwise(scores, self._wide(log_sum)[..., None], formula=_WEIGHT)
+        weights = self.pointwise(scores, log_sum[..., None], formula=_WEIGHT)
         centre = self.reduce(
             wide, self._wide(y), formula=_PRODUCT, kind="sum", axes=(g.ndim - 1,), keepdims=True
         )

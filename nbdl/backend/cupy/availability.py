@@ -32,6 +32,13 @@ def cupy_status() -> BackendStatus:
     except ImportError as error:
         return BackendStatus("cupy", False, f"cupy cannot be imported: {error}", _INSTALL)
     runtime = cupy.cuda.runtime
+    major = cuda_major(runtime)
+    if major < min(_FIRST_DRIVERS):
+        known = " and ".join(map(str, _FIRST_DRIVERS))
+        return BackendStatus(
+            "cupy", False, f"cupy is made for CUDA {major}, and nbdl for CUDA {known}",
+            f"pip uninstall cupy-cuda{major}x and {_INSTALL}",
+        )  # fmt: skip
     try:
         count = runtime.getDeviceCount()
         names = [runtime.getDeviceProperties(k)["name"].decode() for k in range(count)]
@@ -40,6 +47,11 @@ def cupy_status() -> BackendStatus:
     if count == 0:
         return BackendStatus("cupy", False, *_NO_DEVICE)
     return BackendStatus("cupy", True, devices=[f"cuda:{k} {name}" for k, name in enumerate(names)])
+
+
+def cuda_major(runtime: Any) -> int:
+    """The major version of CUDA that CuPy is made for; it takes no driver to know it."""
+    return int(runtime.runtimeGetVersion()) // 1000
 
 
 _NO_DEVICE = (
@@ -53,19 +65,18 @@ def _explained(runtime: Any, error: Any) -> tuple[str, str]:
     if getattr(error, "status", None) == NO_DEVICE:
         return _NO_DEVICE
     try:
-        driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion() // 1000
+        driver, wanted = runtime.driverGetVersion(), cuda_major(runtime)
     except runtime.CUDARuntimeError:
-        driver, wanted = None, None
+        driver, wanted = None, 0
     if driver == 0:
         return "no NVIDIA driver is installed", "install the NVIDIA driver (nvidia-smi must find the GPU)"
-    if driver is not None and wanted is not None and driver // 1000 < wanted:
+    if driver is not None and driver // 1000 < wanted:
         known = f"CUDA {driver // 1000}.{driver % 1000 // 10}"
         newer = f"update the driver to {_FIRST_DRIVERS[wanted]} or later" if wanted in _FIRST_DRIVERS else ""
-        older = f"pip uninstall cupy-cuda{wanted}x and pip install 'nbdl[cuda{driver // 1000}]'"
-        return (
-            f"the NVIDIA driver is too old: it knows {known}, and cupy is made for CUDA {wanted}",
-            f"{newer or 'update the driver'}, or {older}",
-        )
+        remedy = newer or "update the driver"
+        if driver // 1000 in _FIRST_DRIVERS:
+            remedy += f", or pip uninstall cupy-cuda{wanted}x and pip install 'nbdl[cuda{driver // 1000}]'"
+        return f"the NVIDIA driver is too old: it knows {known}, and cupy is made for CUDA {wanted}", remedy
     return f"no CUDA device answers: {error}", "install or update the NVIDIA driver"
 
 

@@ -13,23 +13,31 @@ import numpy as np
 
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.bags import CupyBags
+from nbdl.backend.cupy.class_losses import CupyClassLosses
+from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
+from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
-from nbdl.backend.cupy.pooling import CupyPooling
+from nbdl.backend.cupy.pooling_last import CupyLastPooling
 from nbdl.backend.cupy.products import CupyProducts
+from nbdl.backend.cupy.quasi_newton import CupyQuasiNewton
 from nbdl.backend.cupy.random import CupyRandom
 from nbdl.backend.cupy.recurrent import CupyRecurrent
 from nbdl.backend.cupy.reduction import IDENTITY, plan_reduce
-from nbdl.backend.cupy.scanning import plan_scan
+from nbdl.backend.cupy.rejection import CupyRejection
+from nbdl.backend.cupy.resampling import CupyResampling
+from nbdl.backend.cupy.scanning import CupyScanning, plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
-from nbdl.backend.cupy.softmax import CupySoftmax
+from nbdl.backend.cupy.unfolding import CupyUnfolding
 from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula
 
 if TYPE_CHECKING:
@@ -40,19 +48,28 @@ _TAKE_NUMBERS = frozenset((
     "attention", "attention_input", "dropout", "pointwise", "random_bernoulli", "random_integers",
     "random_normal", "random_uniform", "reduce",
 ))  # fmt: skip
+# Primitives that wait for a value in between.
+_LOOK_AT_VALUES = frozenset(("cofactors", "matrix_exp"))
 MAX_PLANS = 4096
 
 
 class CupyBackend(
     CupyAttention,
+    CupyBags,
+    CupyClassLosses,
     CupyConvolution,
+    CupyGating,
+    CupyLastPooling,
     CupyNormalization,
-    CupyPooling,
     CupyProducts,
+    CupyQuasiNewton,
     CupyRandom,
     CupyRecurrent,
+    CupyRejection,
+    CupyResampling,
+    CupyScanning,
     CupyScattering,
-    CupySoftmax,
+    CupyUnfolding,
     NumpyBackend,
 ):
     """Computes on CuPy arrays, on the device where they are."""
@@ -105,6 +122,8 @@ class CupyBackend(
     def _run(self, primitive: Primitive, arrays: Sequence[Any], out: Any) -> Any:
         if not primitive.has_static_shape:
             announce(f"{primitive.label}: the shape of the result depends on values")
+        elif primitive.name in _LOOK_AT_VALUES:
+            announce(f"{primitive.label}: what is computed depends on values")
         try:
             return getattr(self, primitive.name)(*arrays, **primitive.params, out=out)
         except (ValueError, IndexError, TypeError):
@@ -141,7 +160,9 @@ class CupyBackend(
         return results[0] if len(results) == 1 else results
 
     def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
-        """``x`` in another dtype, always a copy."""
+        """``x`` in another dtype, always a copy; of complex numbers the real part if that is real."""
+        if x.dtype.kind == "c" and dtype.kind not in "cb":
+            x = x.real
         if out is None:
             out = self.xp.empty(x.shape, dtype)
         return self.pointwise(x, formula=IDENTITY, out=out)
@@ -183,6 +204,8 @@ class CupyBackend(
 
     def scan(self, x: Any, *, kind: str, axis: int, reverse: bool = False, out: Any = None) -> Any:
         """A running reduction along an axis; see :meth:`~nbdl.backend.numpy.NumpyBackend.scan`."""
+        if x.dtype.kind == "c":
+            return delivered(scanned(self.xp, x, kind, axis, reverse), out)
         result = self.xp.empty(x.shape, reduced_dtype(kind, x.dtype))
         if x.size:
             source = self.xp.ascontiguousarray(x).reshape(x.shape or (1,))

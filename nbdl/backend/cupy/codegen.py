@@ -48,8 +48,15 @@ VALUE = "value"  # a 0-d array on the host, passed by value
 
 
 def c_type(dtype: np.dtype) -> str:
-    """The CUDA C type of elements of ``dtype``."""
-    return C_TYPES[dtype.name]
+    """The CUDA C type of elements of ``dtype``.
+
+    Raises:
+        TypeError: kernels do not know the dtype.
+    """
+    kind = C_TYPES.get(dtype.name)
+    if kind is None:
+        raise TypeError(f"arrays of {dtype.name} are not supported by kernels of the cupy backend")
+    return kind
 
 
 def value_type(dtype: np.dtype) -> np.dtype:

@@ -1,22 +1,31 @@
-"""Convolutions by cuDNN, by way of nvidia-cudnn-frontend; without it, by the products of the specification.
+"""Convolutions by cuDNN; without it, by the products of the specification.
 
-A convolution or one of its two gradients is a graph of one operation, built for shapes, strides, dtype,
-geometry and stream, and kept with its workspace, so that it may run while a stream is captured. Sizes are
-given in the order N, C, spatial axes, whatever the strides say, so arrays that lie channels last stay as
-they are.
-
-This was tested with a library that stands for cuDNN, under the names of nvidia-cudnn-frontend 1.18, not on a
-device.
+A convolution or one of its two gradients is a graph of one operation (:mod:`nbdl.backend.cupy.dnn`), built
+for shapes, strides, dtype, geometry and stream. Channels lie last, so a chain of layers is reordered nowhere:
+what comes in another order (the first images, filters) is copied, and gradients of filters are given back in
+the order of their indices. Where cuDNN has no engine for that, rows lie as they are indexed.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from nbdl.backend.cupy.libraries import cudnn, state, tell
+from nbdl.backend.cupy.dnn import (
+    DATA_TYPES,
+    Plan,
+    Sketch,
+    empty_in_order,
+    image_order,
+    is_aligned,
+    is_upright,
+    lies,
+    packed,
+    planar,
+    steps_of,
+)
+from nbdl.backend.cupy.libraries import cudnn, plan_of, state
 from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.results import delivered
@@ -24,9 +33,9 @@ from nbdl.backend.windows import Pairs, Sizes, window_counts
 from nbdl.formula import Formula
 
 _ADD = Formula("add", lambda x, y: x + y, 2)
-_KINDS = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
 # The numbers of the operands in a graph.
 _X, _WEIGHT, _Y = 1, 2, 3
+_NAMES = {_X: "convolution_input", _WEIGHT: "convolution_weight", _Y: "convolution"}
 
 
 class Geometry(NamedTuple):
@@ -45,8 +54,6 @@ class CupyConvolution(Convolution):
     """Convolutions; see :class:`~nbdl.backend.numpy.convolution.Convolution`."""
 
     xp: Any
-    _plans: dict[Any, Any]
-    _keep: Any
     pointwise: Any
 
     def convolution(
@@ -65,7 +72,7 @@ class CupyConvolution(Convolution):
         if bias:
             column = bias[0].reshape((-1, *[1] * len(counts)))
             return self.pointwise(y, column, formula=_ADD, out=y if out is None else out)
-        return y if y is out else delivered(y, out)
+        return delivered(y, out)
 
     def convolution_input(
         self, y: Any, weight: Any, *, size: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups:
@@ -85,7 +92,7 @@ class CupyConvolution(Convolution):
                 groups=groups,
                 out=out,
             )
-        return x if x is out else delivered(x, out)
+        return delivered(x, out)
 
     def convolution_weight(
         self, x: Any, y: Any, *, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int,
@@ -98,128 +105,89 @@ class CupyConvolution(Convolution):
             return super().convolution_weight(
                 x, y, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, out=out
             )
-        return weight if weight is out else delivered(weight, out)
+        return delivered(weight, out)
 
     def _computed(
         self, wanted: int, operands: dict[int, Any], shape: Sizes, geometry: Geometry, out: Any
     ) -> Any:
         """The operand that is wanted, of the other two, in ``out`` if it can be; None where cuDNN cannot."""
         first, second = operands.values()
-        is_known = first.dtype == second.dtype and first.dtype.name in _KINDS
+        kind = first.dtype.name
+        is_known = first.dtype == second.dtype and kind in DATA_TYPES
         if not is_known or not (first.size and second.size and all(shape)):
             return None
         library = cudnn()
         if library is None:
             return None
-        operands = {number: self._upright(x) for number, x in operands.items()}
         stream = self.xp.cuda.get_current_stream()
-        places = tuple((number, x.shape, _steps(x)) for number, x in operands.items())
-        key = (
-            "convolution", wanted, first.dtype.name, places, shape, geometry, state.tf32,
-            int(first.device.id), stream.ptr,
-        )  # fmt: skip
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._keep(key, Plan(library, self.xp, key))
-        if plan.graph is None:
-            return None
-        is_direct = out is not None and out.flags.c_contiguous and out.dtype == first.dtype
-        is_direct = is_direct and not (overlap(first, out) or overlap(second, out))
-        result = out if is_direct else self.xp.empty(shape, first.dtype)
-        plan({**operands, wanted: result}, stream)
-        return result
+        for is_last in (True, False):
+            order = image_order(first.ndim, is_last)
+            places = tuple((number, x.shape, _steps(x, is_last)) for number, x in operands.items())
+            key = (
+                "convolution", wanted, kind, places, shape, is_last, geometry, state.tf32,
+                int(first.device.id),
+            )  # fmt: skip
+            result = (wanted, shape, packed(shape, order))
+            label = f"a {_NAMES[wanted]} of {kind}, {shape}, channels {'last' if is_last else 'first'}"
+            describe = functools.partial(_describe, places, result, geometry)
+            avoids = ["NONDETERMINISTIC"]
+            if kind == "float32" and not state.tf32:
+                avoids.append("TENSOR_CORE")  # they would round the operands
+            make = functools.partial(Plan, library, self.xp, kind, label, describe, avoids)
+            plan = plan_of(self, key, stream, make)
+            if plan.graph is not None:
+                laid = {number: self._laid(operands[number], steps, order) for number, _, steps in places}
+                return self._filled(plan, laid, wanted, shape, order, out, stream)
+        return None
 
-    def _upright(self, x: Any) -> Any:
-        """The array, copied if elements overlap or axes run backwards, which cuDNN does not know."""
-        steps = sorted((step, n) for step, n in zip(_steps(x), x.shape, strict=True) if n > 1)
-        reached = 1
-        for step, n in steps:
-            if step < reached:
-                return self.xp.ascontiguousarray(x)
-            reached = step * n
-        return x
+    def _filled(
+        self, plan: Plan, laid: dict[int, Any], wanted: int, shape: Sizes, order: Sizes, out: Any, stream: Any
+    ) -> Any:
+        """The operand that is wanted; a filter in the order of its indices, as optimizers go through it."""
+        dtype = next(iter(laid.values())).dtype
+        fits = out is not None and out.dtype == dtype and is_aligned(out) and lies(out, packed(shape, order))
+        is_direct = fits and not any(overlap(x, out) for x in laid.values())
+        result = out if is_direct else empty_in_order(self.xp, shape, order, dtype)
+        plan({**laid, wanted: result}, stream)
+        return self.xp.ascontiguousarray(result) if wanted == _WEIGHT and out is None else result
 
-
-def _steps(x: Any) -> Sizes:
-    return tuple(step // x.itemsize for step in x.strides)
-
-
-def _planar(sizes: Sequence[int], filler: int, lead: int = 2) -> list[int]:
-    """Sizes with an axis of length 1 before a single spatial one: cuDNN knows planes and spaces."""
-    sizes = list(sizes)
-    return [*sizes[:lead], filler, *sizes[lead:]] if len(sizes) == lead + 1 else sizes
-
-
-class Plan:
-    """A graph of one operation, with its workspace.
-
-    Args:
-        library: the module ``cudnn``.
-        xp: the module ``cupy``.
-        key: what it depends on; see :meth:`CupyConvolution._computed`.
-
-    Attributes:
-        graph: of cuDNN; None where it has no engine for it.
-    """
-
-    def __init__(self, library: Any, xp: Any, key: Sequence[Any]):
-        _, wanted, kind, places, shape, geometry, tf32, *_ = key
-        self._library, self._handle = library, _handle(library, xp.cuda.runtime.getDevice())
-        data = getattr(library.data_type, _KINDS[kind])
-        wide = library.data_type.DOUBLE if kind == "float64" else library.data_type.FLOAT
-        graph = library.pygraph(
-            io_data_type=data, intermediate_data_type=wide, compute_data_type=wide, handle=self._handle
-        )
-        tensors = {
-            number: graph.tensor(
-                dim=_planar(dims, 1), stride=_planar(steps, max(steps)), data_type=data, name=f"t{number}"
-            ).set_uid(number)
-            for number, dims, steps in places
-        }
-        stride, padding, dilation = geometry
-        windows = {
-            "pre_padding": _planar([before for before, _ in padding], 0, 0),
-            "post_padding": _planar([after for _, after in padding], 0, 0),
-            "stride": _planar(stride, 1, 0),
-            "dilation": _planar(dilation, 1, 0),
-        }
-        if wanted == _Y:
-            made = graph.conv_fprop(image=tensors[_X], weight=tensors[_WEIGHT], **windows)
-        elif wanted == _X:
-            made = graph.conv_dgrad(loss=tensors[_Y], filter=tensors[_WEIGHT], **windows)
-        else:
-            made = graph.conv_wgrad(image=tensors[_X], loss=tensors[_Y], **windows)
-        dims = _planar(shape, 1)
-        steps = [int(np.prod(dims[k + 1 :], dtype=np.int64)) for k in range(len(dims))]
-        made.set_output(True).set_dim(dims).set_stride(steps).set_data_type(data).set_uid(wanted)
-        self.graph = graph
-        try:
-            graph.validate()
-            graph.build_operation_graph()
-            graph.create_execution_plans([library.heur_mode.A, library.heur_mode.FALLBACK])
-            if kind == "float32" and not tf32:  # tensor cores would round the operands
-                graph.deselect_numeric_notes([library.numerical_note.TENSOR_CORE])
-            graph.check_support()
-            graph.build_plans()
-        except (library.cudnnGraphNotSupportedError, RuntimeError) as error:
-            self.graph = None
-            tell(f"cuDNN does not compute a convolution of {kind}, {shape}: {' '.join(str(error).split())}")
-            return
-        self._workspace = xp.empty(max(1, graph.get_workspace_size()), np.uint8)
-
-    def __call__(self, operands: dict[int, Any], stream: Any) -> None:
-        """Compute one operand of the others."""
-        self._library.set_stream(handle=self._handle, stream=stream.ptr)
-        addresses = {number: x.data.ptr for number, x in operands.items()}
-        self.graph.execute(addresses, self._workspace.data.ptr, handle=self._handle)
+    def _laid(self, x: Any, steps: Sizes, order: Sizes) -> Any:
+        """The array if it lies with these strides, else a copy that does."""
+        if lies(x, steps) and is_aligned(x):
+            return x
+        copy = empty_in_order(self.xp, x.shape, order, x.dtype)
+        copy[...] = x
+        return copy
 
 
-_handles: dict[tuple[int, int], int] = {}
+def _steps(x: Any, is_last: bool) -> Sizes:
+    """Strides with which cuDNN can read the array: its own, or those of a copy."""
+    dense = packed(x.shape, image_order(x.ndim, is_last))
+    steps = steps_of(x)
+    is_in_order = not is_last or x.shape[1] == 1 or steps[1] == 1
+    return steps if is_in_order and is_upright(x) and not lies(x, dense) else dense
 
 
-def _handle(library: Any, device: int) -> int:
-    """The library's state on a device."""
-    key = (id(library), device)
-    if key not in _handles:
-        _handles[key] = library.create_handle()
-    return _handles[key]
+def _describe(places: Any, result: Any, geometry: Geometry, sketch: Sketch) -> None:
+    """The operands (number, sizes, strides) and the result of a convolution or a gradient of it."""
+    tensors = {number: sketch.operand(number, *planar(dims, steps)) for number, dims, steps in places}
+    stride, padding, dilation = geometry
+    windows = {
+        "pre_padding": _in_plane([before for before, _ in padding], 0),
+        "post_padding": _in_plane([after for _, after in padding], 0),
+        "stride": _in_plane(stride, 1),
+        "dilation": _in_plane(dilation, 1),
+    }
+    wanted, shape, steps = result
+    if wanted == _Y:
+        made = sketch.graph.conv_fprop(image=tensors[_X], weight=tensors[_WEIGHT], **windows)
+    elif wanted == _X:
+        made = sketch.graph.conv_dgrad(loss=tensors[_Y], filter=tensors[_WEIGHT], **windows)
+    else:
+        made = sketch.graph.conv_wgrad(image=tensors[_X], loss=tensors[_Y], **windows)
+    sketch.result(made, wanted, *planar(shape, steps))
+
+
+def _in_plane(values: Sequence[int], filler: int) -> list[int]:
+    """A value for each spatial axis, of which there are at least two."""
+    return [filler, *values] if len(values) == 1 else list(values)

@@ -40,10 +40,13 @@ class Kernels:
 
     Args:
         xp: the module ``cupy``.
+
+    Attributes:
+        xp: the same.
     """
 
     def __init__(self, xp: Any):
-        self._xp = xp
+        self.xp = xp
         self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
     @property
@@ -56,7 +59,7 @@ class Kernels:
         key = (name, source, headers)
         function = self._functions.get(key)
         if function is None:
-            module = self._xp.RawModule(code=module_source(source, headers), options=OPTIONS)
+            module = self.xp.RawModule(code=module_source(source, headers), options=OPTIONS)
             function = self._functions[key] = module.get_function(name)
         return function
 
@@ -159,6 +162,8 @@ def as_argument(array: Any) -> Any:
     if not isinstance(array, np.ndarray):
         return array
     value = array.item()
+    if isinstance(value, complex):
+        return value
     return (np.bool_ if isinstance(value, bool) else np.float64 if isinstance(value, float) else np.int64)(
         value
     )

@@ -1,4 +1,7 @@
-"""Normalisation on the GPU: formulas and fused reductions, without a temporary of the size of the operand."""
+"""Normalisation on the GPU: formulas and fused reductions, without a temporary of the size of the operand.
+
+Batches are normalised by cuDNN where it is there and has an engine.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy import dnn_normalization as dnn
 from nbdl.backend.numpy.normalization import spread_out
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -78,6 +82,7 @@ class CupyNormalization:
     """See :class:`~nbdl.backend.numpy.normalization.Normalization`."""
 
     xp: Any
+    cast: Any
     pointwise: Any
     reduce: Any
 
@@ -96,6 +101,10 @@ class CupyNormalization:
         """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance."""
         if any(array.dtype != x.dtype for array in affine):
             raise ValueError("weight and bias need the dtype of the operand")
+        if len(affine) == 2 and dnn.is_batch_norm(x, axes, centred, has_weight, by_channel, groups):
+            found = dnn.forward(self, x, *affine, eps)
+            if found is not None:
+                return delivered(found, out)
         shape = x.shape
         x, vectors, axes = spread_out(x, affine, axes, by_channel, groups)
         if centred:
@@ -104,7 +113,7 @@ class CupyNormalization:
         else:
             statistics = [self._mean(_SQUARE, axes, x)]
         formula = _result(centred, has_weight, len(affine) > has_weight)
-        y = self._of(formula, self.xp.empty(x.shape, x.dtype), x, *statistics, *vectors, np.array(float(eps)))
+        y = self._of(formula, self.xp.empty_like(x), x, *statistics, *vectors, np.array(float(eps)))
         return delivered((y.reshape(shape), *statistics), out)
 
     def normalize_input(
@@ -121,6 +130,14 @@ class CupyNormalization:
         out: Any = None,
     ) -> tuple[Any, ...]:
         """The gradients of :meth:`normalize` by x, and by a weight and a bias of the shape of the weight."""
+        if dnn.is_batch_norm(x, axes, centred, has_weight, by_channel, groups) and g.dtype == x.dtype:
+            weight, mean, variance = rest
+            found = dnn.backward(self, g, x, weight, mean, variance, eps)
+            if found is not None:
+                of_x, *others = found
+                kind = rest[0].dtype
+                others = [v if v.dtype == kind else self.cast(v, dtype=kind) for v in others]
+                return delivered((of_x, *others), out)
         scaled, product, gradient = _slopes(centred, has_weight)
         shape, shape_of_weight = x.shape, rest[0].shape
         x, vectors, axes = spread_out(x, rest[:has_weight], axes, by_channel, groups)
@@ -129,7 +146,7 @@ class CupyNormalization:
         means = [self._mean(product, axes, *operands)]
         if centred:
             means.append(self._mean(scaled, axes, *operands))
-        gx = self._of(gradient, self.xp.empty(x.shape, x.dtype), *operands, *means)
+        gx = self._of(gradient, self.xp.empty_like(x), *operands, *means)
         results = [gx.reshape(shape)]
         if has_weight:
             weight, *statistics = rest
@@ -138,7 +155,7 @@ class CupyNormalization:
             for formula, inputs in ((_slope_of_weight(centred), of_weight), (_MEAN, (g,))):
                 total = self.xp.empty(weight.shape, weight.dtype)
                 results.append(self._reduced("sum", formula, shared, total, *inputs).reshape(shape_of_weight))
-        return delivered(tuple(results), out)
+        return delivered(tuple(results), out if out is None or isinstance(out, tuple) else (out,))
 
     def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any) -> Any:
         """The mean of a formula over ``axes``, kept with length 1, in at least float32."""

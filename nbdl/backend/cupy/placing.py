@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,31 @@ import numpy as np
 
 class OutOfMemoryError(RuntimeError):
     """There was no memory left on the GPU; what was computed before is there, and the program may go on."""
+
+
+class PrivatePool:
+    """A memory pool of a program, whose graphs work in it: what is free in it is theirs, too.
+
+    Args:
+        cupy: the module.
+    """
+
+    def __init__(self, cupy: Any):
+        self._pool = cupy.cuda.MemoryPool()
+        self.malloc = self._pool.malloc
+        _private.add(self)
+
+    def total_bytes(self) -> int:
+        """What it holds of the current device."""
+        return int(self._pool.total_bytes())
+
+
+_private: weakref.WeakSet[PrivatePool] = weakref.WeakSet()
+
+
+def private_bytes() -> int:
+    """What the pools of all programs hold of the current device."""
+    return sum([pool.total_bytes() for pool in list(_private)])
 
 
 def out_of_memory(cupy: Any, what: str, error: str) -> OutOfMemoryError:
@@ -23,7 +49,7 @@ def out_of_memory(cupy: Any, what: str, error: str) -> OutOfMemoryError:
     """
     asked = re.search(r"allocating ([\d,]+) bytes", error)
     device, pool = cupy.cuda.Device(), cupy.get_default_memory_pool()
-    used, kept = pool.used_bytes(), pool.free_bytes()
+    used, kept, programs = pool.used_bytes(), pool.free_bytes(), private_bytes()
     pool.free_all_blocks()
     free, total = device.mem_info
     limit = pool.get_limit()
@@ -33,6 +59,8 @@ def out_of_memory(cupy: Any, what: str, error: str) -> OutOfMemoryError:
         f"{_size(total)}, of which {_size(free)} are free. This program's tensors take {_size(used)}, and "
         f"{_size(kept)} were kept for coming ones"
     )
+    if programs:
+        text += f"; compiled programs hold {_size(programs)}"
     if limit:
         text += f"; it may take {_size(limit)} (nbdl.cuda.set_per_process_memory_fraction)"
     return OutOfMemoryError(

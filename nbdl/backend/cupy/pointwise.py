@@ -14,6 +14,7 @@ import numpy as np
 
 from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import ARRAY, SCALAR, VALUE, Operand, c_type
+from nbdl.backend.cupy.complex_numbers import ComplexFormula
 from nbdl.backend.cupy.launch import (
     MAX_BLOCKS,
     MAX_BLOCKS_Y,
@@ -47,7 +48,7 @@ class Plan(NamedTuple):
     """What to allocate and to launch; ``launch`` is None where there is no element."""
 
     outputs: tuple[Output, ...]
-    launch: Launch | None
+    launch: Launch | ComplexFormula | None
 
 
 def plan_pointwise(
@@ -73,10 +74,11 @@ def plan_pointwise(
         TypeError: the formula is not defined for the dtypes.
     """
     kinds = tuple(spec.dtype for spec in inputs)
-    if any(dtype.kind == "c" for dtype in kinds):
-        raise TypeError(f"{formula.name}: complex numbers are not supported by the cupy backend")
     _, computed, wanted = dtypes.arithmetic(formula, kinds, dtypes.priorities(inputs, weak))
     shape = np.broadcast_shapes(*[spec.shape for spec in inputs])
+    if any(dtype.kind == "c" for dtype in (*kinds, *[spec.dtype for spec in outputs or ()])):
+        made = () if outputs is not None else tuple(Output(shape, dtype, None) for dtype in wanted)
+        return Plan(made, ComplexFormula(kernels.xp, formula, kinds, computed))
     steps = strides_of(formula.name, [*inputs, *(outputs or ())], shape)
     order = memory_order(shape, steps)
     dims = [shape[axis] for axis in order]

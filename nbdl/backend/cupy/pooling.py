@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.cupy.codegen import c_type
-from nbdl.backend.cupy.files import kernel_of
-from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, blocks
+from nbdl.backend.cupy.files import launch_each
+from nbdl.backend.cupy.launch import Kernels
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Sizes
-from nbdl.formula.dtypes import arithmetic_dtype
 
 MAX_AXES = 3
 
@@ -37,7 +35,7 @@ class CupyPooling:
         """The maximum of every window, and where it is."""
         shape = (*x.shape[:2], *counts)
         values, places = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
-        axes = _axes(x.shape[2:], counts, kernel, stride, padding, dilation)
+        axes = axes_of_windows(x.shape[2:], counts, kernel, stride, padding, dilation)
         self._pool("max_pool", x.dtype, (self.xp.ascontiguousarray(x), values, places), values.size, axes)
         return delivered((values, places), out)
 
@@ -46,7 +44,7 @@ class CupyPooling:
         shape = (*x.shape[:2], *counts)
         values, places = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
         ones = (1,) * len(counts)
-        sizes = _axes(x.shape[2:], counts, ones, ones, ones, ones)
+        sizes = axes_of_windows(x.shape[2:], counts, ones, ones, ones, ones)
         sizes = tuple([value for k in range(0, len(sizes), 6) for value in sizes[k : k + 2]])
         operands = self.xp.ascontiguousarray(x), values, places
         self._pool("adaptive_max_pool", x.dtype, operands, values.size, sizes)
@@ -74,7 +72,7 @@ class CupyPooling:
     ) -> Any:
         """The mean of every window."""
         result = self.xp.empty((*x.shape[:2], *counts), x.dtype)
-        axes = _axes(x.shape[2:], counts, kernel, stride, padding, (1,) * len(counts))
+        axes = axes_of_windows(x.shape[2:], counts, kernel, stride, padding, (1,) * len(counts))
         means = np.int32(count_include_pad), np.int64(divisor or 0)
         self._pool("avg_pool", x.dtype, (self.xp.ascontiguousarray(x), result), result.size, axes, *means)
         return delivered(result, out)
@@ -94,7 +92,7 @@ class CupyPooling:
     ) -> Any:
         """The transpose of :meth:`avg_pool`."""
         result = self.xp.empty((*y.shape[:2], *size), y.dtype)
-        axes = _axes(size, counts, kernel, stride, padding, (1,) * len(counts))
+        axes = axes_of_windows(size, counts, kernel, stride, padding, (1,) * len(counts))
         means = np.int32(count_include_pad), np.int64(divisor or 0)
         operands = self.xp.ascontiguousarray(y), result
         self._pool("avg_pool_input", y.dtype, operands, result.size, axes, *means)
@@ -109,15 +107,11 @@ class CupyPooling:
         axes: tuple[Any, ...],
         *arguments: Any,
     ) -> None:
-        if count == 0:
-            return
-        types = {"element_t": c_type(dtype), "number": c_type(arithmetic_dtype(dtype))}
-        kernel = kernel_of(self._kernels, f"nbdl_{name}", "pooling.cu", types, (dtype,))
-        grid = (blocks(count, THREADS, MAX_BLOCKS),)
-        kernel(grid, (THREADS,), (*operands, np.int64(count), *axes, *arguments))
+        parts = ("windows.cuh",)
+        launch_each(self._kernels, name, "pooling.cu", dtype, operands, count, *axes, *arguments, parts=parts)
 
 
-def _axes(size: Sizes, counts: Sizes, *geometry: Sizes) -> tuple[Any, ...]:
+def axes_of_windows(size: Sizes, counts: Sizes, *geometry: Sizes) -> tuple[Any, ...]:
     """The parameters of the spatial axes, those that are missing in front.
 
     Raises:
@@ -125,7 +119,7 @@ def _axes(size: Sizes, counts: Sizes, *geometry: Sizes) -> tuple[Any, ...]:
     """
     missing = MAX_AXES - len(size)
     if missing < 0 or math.prod(size) >= 1 << 31:
-        raise ValueError(f"pooling: at most {MAX_AXES} spatial axes are supported on a GPU, got size {size}")
+        raise ValueError(f"windows: at most {MAX_AXES} spatial axes are supported on a GPU, got size {size}")
     kernel, stride, padding, dilation = geometry
     rows = [(1, 1, 1, 1, 0, 1)] * missing
     rows += zip(size, counts, kernel, stride, padding, dilation, strict=True)

@@ -1,63 +1,38 @@
-"""Matrix products on the GPU: cuBLASLt, which adds the bias on the way, or CuPy's cuBLAS where it is missing.
+"""Matrix products on the GPU: cuBLASLt, which does what follows on the way, or CuPy's cuBLAS without it.
 
-cuBLASLt sees matrices by columns, so it is asked for the transpose: of ``y = a b``, with rows in memory,
-it computes ``y' = b' a'``. Its bias then runs along the columns of ``y``. What was asked of it is a plan,
-kept by shapes, strides, dtype, alignment and stream; it has its workspace, so it may run while a stream is
-captured.
-
-This was tested with a library that stands for cuBLASLt, under the names of nvmath-python 1.0, not on a
-device.
+A bias, an activation, its derivative and the gradient of a bias are epilogues of the product beside them (see
+:mod:`nbdl.backend.cupy.lt`). Where there is none, or no algorithm for it, they follow as steps of their own.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-import weakref
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nbdl.backend.cupy.libraries import Lt, cublaslt, state, tell
+from nbdl.backend.cupy.libraries import cublaslt, plan_of, state
+from nbdl.backend.cupy.lt import KINDS, Matrices, Plan
 from nbdl.backend.cupy.placing import overlap
+from nbdl.backend.numpy.linalg import LinearAlgebra, length_of_bits
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import relu
+from nbdl.formula.activations import GELU_TANH, RELU
 
 _ADD = Formula("add", lambda x, y: x + y, 2)
-_RELU = Formula("relu", relu, 1)
-_WORKSPACE = 32 << 20
 # Addresses are aligned to a power of two; of more than this cuBLASLt makes no use.
 _ALIGNMENT = 256
+# What it knows by name; its GELU is the approximation by tanh.
+ACTIVATIONS = {"RELU": RELU, "GELU": GELU_TANH}
+# Rows of what GELU is given begin at multiples of so many elements.
+_GELU_ROWS = 8
 
 
-class Matrices(NamedTuple):
-    """A stack of matrices as cuBLASLt describes it, in elements.
-
-    Attributes:
-        rows, columns: of a matrix as it lies in memory, by columns.
-        stride: between columns.
-        is_transposed: whether the product needs its transpose.
-        distance: between matrices.
-        alignment: of the address.
-    """
-
-    rows: int
-    columns: int
-    stride: int
-    is_transposed: bool
-    distance: int
-    alignment: int
-
-
-class CupyProducts:
+class CupyProducts(LinearAlgebra):
     """Products; see :class:`~nbdl.backend.numpy.linalg.LinearAlgebra`."""
 
     xp: Any
-    _plans: dict[Any, Any]
-    _keep: Any
     cast: Any
-    pointwise: Any
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None
@@ -67,27 +42,88 @@ class CupyProducts:
             a = a.swapaxes(-1, -2)
         if transpose_b:
             b = b.swapaxes(-1, -2)
-        result = self._product(a, b, (), out)
+        result = self._product(a, b, out)
         return self._cupy_product(a, b, out) if result is None else result
 
     def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
         """``x @ weight.T + bias``; see :meth:`~nbdl.backend.numpy.NumpyBackend.linear`."""
-        result = self._product(x, weight.T, bias, out)
+        result = self._product(x, weight.T, out, _epilogue("", bias), *bias)
         if result is not None:
             return result
         result = self.matmul(x, weight.T, out=out)  # there may be an algorithm without a bias
         return self.pointwise(result, bias[0], formula=_ADD, out=result) if bias else result
 
+    def linear_gradients(self, gradient: Any, *operands: Any, needs: int, out: Any = None) -> Any:
+        """The gradients of :meth:`linear`; that of the bias on the way to that of the weight."""
+        if needs & 6 != 6 or cublaslt() is None:
+            return super().linear_gradients(gradient, *operands, needs=needs, out=out)
+        *of_input, of_weight, of_bias = out or (None,) * needs.bit_count()
+        found = self._weight_gradients(gradient, operands[-1], of_weight, of_bias)
+        if found is None:
+            return super().linear_gradients(gradient, *operands, needs=needs, out=out)
+        if needs & 1:
+            found = (self.matmul(gradient, operands[0], out=of_input[0]), *found)
+        return found
+
+    def _weight_gradients(self, gradient: Any, x: Any, of_weight: Any, of_bias: Any) -> Any:
+        """gradient^T @ x, and the sums of the gradient's columns; None where they are two steps."""
+        vector = self._target(of_bias, gradient.shape[1:], gradient.dtype, gradient, x)
+        product = self._product(gradient.T, x, of_weight, "BGRADB", vector)
+        return None if product is None else (product, delivered(vector, of_bias))
+
     def activated_linear(self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None) -> Any:
-        """``activation(x @ weight.T + bias)``; a rectifier in the same call.
+        """``activation(x @ weight.T + bias)``; a rectifier and GELU in the same call.
 
         What that makes of NaN is up to the library: NaN or 0.
         """
-        if activation.outputs == _RELU.outputs:
-            result = self._product(x, weight.T, bias, out, is_rectified=True)
+        kind = _activation(activation)
+        if kind:
+            result = self._product(x, weight.T, out, _epilogue(kind, bias), *bias)
             if result is not None:
                 return result
         return self.pointwise(self.linear(x, weight, *bias), formula=activation, out=out)
+
+    def activated_linear_aux(
+        self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None
+    ) -> tuple[Any, Any]:
+        """:meth:`activated_linear`, and what its derivative reads, in one call."""
+        result, aux = out or (None, None)
+        kind, columns = _activation(activation), weight.shape[0]
+        if kind:
+            shape, dtype = (*x.shape[:-1], columns), x.dtype
+            if kind == "RELU":
+                shape, dtype = (math.prod(x.shape[:-1]), length_of_bits(columns)), np.dtype(np.uint8)
+            place = self._target(aux, shape, dtype, x, weight, *bias)
+            epilogue = _epilogue(f"{kind}_AUX", bias)
+            y = self._product(x, weight.T, result, epilogue, bias[0] if bias else None, place)
+            if y is not None:
+                return y, delivered(place, aux)
+        return super().activated_linear_aux(x, weight, *bias, activation=activation, out=out)
+
+    def sloped_product(
+        self, g: Any, weight: Any, source: Any, *aux: Any, activation: Formula, has_sum: bool, out: Any = None
+    ) -> Any:
+        """``g @ weight`` times the derivative of an activation, and the sums of its columns, in one call."""
+        kind = _activation(activation)
+        shape = (*g.shape[:-1], weight.shape[-1])
+        if (kind and aux) or (kind == "GELU" and source.flags.c_contiguous and source.shape == shape):
+            slope, total = (out if has_sum else (out, None)) if out is not None else (None, None)
+            vector = self._target(total, shape[-1:], g.dtype, g, weight, source, *aux) if has_sum else None
+            epilogue = f"D{kind}_BGRAD" if has_sum else f"D{kind}"
+            result = self._product(g, weight, slope, epilogue, vector, aux[0] if aux else source)
+            if result is not None:
+                if not has_sum:
+                    return result
+                return result, delivered(vector, total)
+        return super().sloped_product(
+            g, weight, source, *aux, activation=activation, has_sum=has_sum, out=out
+        )
+
+    def _target(self, out: Any, shape: Any, dtype: np.dtype, *operands: Any) -> Any:
+        """``out`` where a library can write to it at once, else a new array."""
+        if out is None or not out.flags.c_contiguous or any(overlap(x, out) for x in operands):
+            return self.xp.empty(shape, dtype)
+        return out
 
     def _cupy_product(self, a: Any, b: Any, out: Any) -> Any:
         """By CuPy, bfloat16 in float32."""
@@ -101,12 +137,14 @@ class CupyProducts:
         out[...] = self.xp.matmul(a, b)
         return out
 
-    def _product(self, a: Any, b: Any, bias: Sequence[Any], out: Any, is_rectified: bool = False) -> Any:
-        """``a b + bias``, or its positive part, by cuBLASLt; None where it cannot compute it."""
+    def _product(
+        self, a: Any, b: Any, out: Any, epilogue: str = "DEFAULT", vector: Any = None, aux: Any = None
+    ) -> Any:
+        """``a b`` with an epilogue by cuBLASLt; None where it cannot compute it."""
         if min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype or a.shape[-1] != b.shape[-2]:
             return None  # vectors, or what is an error
         kind = a.dtype.name
-        if kind not in _KINDS or not a.size or not b.size or not all(_is_plain(array, b) for array in bias):
+        if kind not in KINDS or not a.size or not b.size or not _suits(epilogue, a, b, vector, aux):
             return None
         library = cublaslt()
         if library is None:
@@ -119,32 +157,29 @@ class CupyProducts:
             left, right = (
                 self.xp.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (a, b)
             )
-        is_direct = out is not None and out.flags.c_contiguous and not (overlap(a, out) or overlap(b, out))
-        result = out if is_direct else self.xp.empty(shape, a.dtype)
+        result = self._target(out, shape, a.dtype, a, b, *[x for x in (vector, aux) if x is not None])
         left, left_matrices = self._matrices(left)
         right, right_matrices = self._matrices(right)
+        if epilogue == "BGRADB" and not left_matrices.is_transposed:
+            return None  # the library sums along rows as they lie
         stream = self.xp.cuda.get_current_stream()
         flat = result.reshape(*left.shape[:-1], b.shape[-1])
         _, product = self._matrices(flat)
+        alignments = tuple([x if x is None else _alignment(x) for x in (vector, aux)])
         key = (
-            "product", kind, left_matrices, right_matrices, product, left.shape[:-2],
-            _EPILOGUES[bool(bias), is_rectified], state.tf32, int(a.device.id), stream.ptr,
+            "product", kind, left_matrices, right_matrices, product, left.shape[:-2], epilogue, alignments,
+            state.tf32, int(a.device.id),
         )  # fmt: skip
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._keep(key, Plan(library, self.xp, key))
+        plan = plan_of(self, key, stream, lambda: Plan(library, self.xp, key, vector, aux))
         if plan.algorithm is None:
             return None
-        plan(left, right, bias[0] if bias else None, flat, stream)
-        if out is None or is_direct:
-            return result
-        out[...] = result
-        return out
+        plan(left, right, flat, stream, vector, aux)
+        return delivered(result, out)
 
     def _matrices(self, x: Any) -> tuple[Any, Matrices]:
         """An array of matrices, copied if need be, and how cuBLASLt sees it."""
         *_, rows, columns = x.shape
-        item, alignment = x.itemsize, min(_ALIGNMENT, x.data.ptr & -x.data.ptr or _ALIGNMENT)
+        item, alignment = x.itemsize, _alignment(x)
         across, along = (step // item for step in x.strides[-2:])
         distance = x.strides[0] // item if x.ndim == 3 else 0
         if (along == 1 or columns == 1) and (across >= columns or rows == 1):
@@ -154,137 +189,31 @@ class CupyProducts:
         return self._matrices(self.xp.ascontiguousarray(x))
 
 
-def _is_plain(bias: Any, b: Any) -> bool:
-    return bias.dtype == b.dtype and bias.shape == (b.shape[-1],) and bias.flags.c_contiguous
+def _alignment(x: Any) -> int:
+    return min(_ALIGNMENT, x.data.ptr & -x.data.ptr or _ALIGNMENT)
 
 
-# By whether there is a bias, and a rectifier.
-_EPILOGUES = {
-    (False, False): "DEFAULT", (True, False): "BIAS", (False, True): "RELU", (True, True): "RELU_BIAS",
-}  # fmt: skip
-# By dtype: what is computed in, the dtype of the factors, that of the data, and the factors' in NumPy.
-_KINDS = {
-    "float16": ("COMPUTE_32F", "CUDA_R_32F", "CUDA_R_16F", np.float32),
-    "bfloat16": ("COMPUTE_32F", "CUDA_R_32F", "CUDA_R_16BF", np.float32),
-    "float32": ("COMPUTE_32F", "CUDA_R_32F", "CUDA_R_32F", np.float32),
-    "float64": ("COMPUTE_64F", "CUDA_R_64F", "CUDA_R_64F", np.float64),
-}
+def _activation(formula: Formula) -> str:
+    """What cuBLASLt calls it; nothing where it has no such epilogue, or is missing."""
+    if cublaslt() is None:
+        return ""
+    return next((name for name, known in ACTIVATIONS.items() if known.outputs == formula.outputs), "")
 
 
-class Plan:
-    """A product that cuBLASLt has found an algorithm for.
-
-    Args:
-        library: cuBLASLt.
-        xp: the module ``cupy``.
-        key: what it depends on; see :meth:`CupyProducts._product`.
-
-    Attributes:
-        algorithm: in the library's own form; None where it has none.
-    """
-
-    def __init__(self, library: Lt, xp: Any, key: Sequence[Any]):
-        _, kind, left, right, product, batch, epilogue, tf32, *_ = key
-        self._has_bias = "BIAS" in epilogue
-        self._api, self._handle = library.api, _handle(library, xp.cuda.runtime.getDevice())
-        self._lock = threading.Lock()
-        api, attributes, cublas = library.api, library.api.MatmulDescAttribute, library.cublas
-        compute, scale, data, factor = _KINDS[kind]
-        if kind == "float32" and tf32:
-            compute = "COMPUTE_32F_FAST_TF32"
-        self._one, self._zero = np.ones(1, factor), np.zeros(1, factor)
-        self._description = api.matmul_desc_create(
-            getattr(cublas.ComputeType, compute), getattr(library.kinds, scale)
-        )
-        for attribute, matrices in ((attributes.TRANSA, right), (attributes.TRANSB, left)):
-            self._set(attribute, cublas.Operation.T if matrices.is_transposed else cublas.Operation.N)
-        self._set(attributes.EPILOGUE, api.Epilogue[epilogue])
-        self._layouts = [
-            self._layout(getattr(library.kinds, data), matrices, math.prod(batch))
-            for matrices in (right, left, product)
-        ]
-        made = [*self._layouts, self._description]
-        weakref.finalize(self, _destroy, api, made).atexit = False
-        self.algorithm = self._search((right, left, product, product))
-        if self.algorithm is None:
-            tell(f"cuBLASLt has no algorithm for a product of {kind}, {left} by {right}: CuPy computes it")
-        else:
-            self._workspace = xp.empty(max(1, int(self.algorithm["workspace_size"][0])), np.uint8)
-
-    def __call__(self, left: Any, right: Any, bias: Any, out: Any, stream: Any) -> None:
-        """Compute ``left right + bias`` into ``out``."""
-        algorithm = np.ascontiguousarray(self.algorithm["algo"])
-        with self._lock:  # the address of the bias is a part of the description
-            if self._has_bias:
-                self._set(self._api.MatmulDescAttribute.BIAS_POINTER, bias.data.ptr)
-            right_layout, left_layout, layout = self._layouts
-            self._api.matmul(
-                self._handle, self._description, self._one.ctypes.data, right.data.ptr, right_layout,
-                left.data.ptr, left_layout, self._zero.ctypes.data, out.data.ptr, layout, out.data.ptr,
-                layout, algorithm.ctypes.data, self._workspace.data.ptr, self._workspace.nbytes, stream.ptr,
-            )  # fmt: skip
-
-    def _set(self, attribute: int, value: int) -> None:
-        kind = self._api.get_matmul_desc_attribute_dtype(attribute)
-        _store(self._api.matmul_desc_set_attribute, self._description, attribute, kind, value)
-
-    def _layout(self, data: int, matrices: Matrices, count: int) -> int:
-        api = self._api
-        layout = api.matrix_layout_create(data, matrices.rows, matrices.columns, matrices.stride)
-        if count > 1:
-            names = api.MatrixLayoutAttribute
-            for attribute, value in (
-                (names.BATCH_COUNT, count),
-                (names.STRIDED_BATCH_OFFSET, matrices.distance),
-            ):
-                kind = api.get_matrix_layout_attribute_dtype(attribute)
-                _store(api.matrix_layout_set_attribute, layout, attribute, kind, value)
-        return int(layout)
-
-    def _search(self, operands: Sequence[Matrices]) -> Any:
-        """The algorithm that the library thinks is fastest."""
-        api, names = self._api, self._api.MatmulPreferenceAttribute
-        wishes = [(names.MAX_WORKSPACE_BYTES, _WORKSPACE)]
-        wishes += [
-            (getattr(names, f"MIN_ALIGNMENT_{letter}_BYTES"), matrices.alignment)
-            for letter, matrices in zip("ABCD", operands, strict=True)
-        ]
-        preference = api.matmul_preference_create()
-        for attribute, value in wishes:
-            kind = api.get_matmul_preference_attribute_dtype(attribute)
-            _store(api.matmul_preference_set_attribute, preference, attribute, kind, value)
-        found, count = np.zeros(1, api.matmul_heuristic_result_dtype), np.zeros(1, np.int32)
-        right, left, product = self._layouts
-        try:
-            api.matmul_algo_get_heuristic(
-                self._handle, self._description, right, left, product, product, preference, 1,
-                found.ctypes.data, count.ctypes.data,
-            )  # fmt: skip
-        except api.cuBLASLtError:  # nothing fits: so the library says it
-            return None
-        finally:
-            api.matmul_preference_destroy(preference)
-        return found if count[0] else None
+def _epilogue(kind: str, bias: tuple[Any, ...]) -> str:
+    """The name of an activation behind an optional bias."""
+    return "_".join(filter(None, (kind, "BIAS" if bias else ""))) or "DEFAULT"
 
 
-def _store(setter: Any, owner: int, attribute: int, kind: Any, value: int) -> None:
-    """Set an attribute of a description: the library reads it from memory."""
-    memory = np.array([value], kind)
-    setter(owner, attribute, memory.ctypes.data, memory.nbytes)
-
-
-_handles: dict[tuple[int, int], int] = {}
-
-
-def _handle(library: Lt, device: int) -> int:
-    """The library's state on a device."""
-    key = (id(library), device)
-    if key not in _handles:
-        _handles[key] = library.api.create()
-    return _handles[key]
-
-
-def _destroy(api: Any, made: Sequence[int]) -> None:
-    for layout in made[:-1]:
-        api.matrix_layout_destroy(layout)
-    api.matmul_desc_destroy(made[-1])
+def _suits(epilogue: str, a: Any, b: Any, vector: Any, aux: Any) -> bool:
+    """Whether what stands beside the operands is as the library asks for it."""
+    if epilogue == "DEFAULT":
+        return True
+    length = a.shape[-2] if epilogue == "BGRADB" else b.shape[-1]
+    if vector is not None and not (
+        vector.dtype == b.dtype and vector.shape == (length,) and vector.flags.c_contiguous
+    ):
+        return False
+    if (epilogue == "BGRADB" or epilogue.startswith("D")) and a.shape[-1] == 1:
+        return False  # gradients are not computed of products of a row and a column
+    return aux is None or aux.dtype == np.uint8 or aux.shape[-1] % _GELU_ROWS == 0

@@ -93,6 +93,6 @@ class CupyRandom:
             "real_t": "double" if dtype == dtypes.FLOAT64 else "float",
             "probability_t": "double" if isinstance(operands[2], np.generic) else "const double*",
         }
-        kernel = kernel_of(self._kernels, f"nbdl_{name}", "random.cu", types, (dtype,))
+        kernel = kernel_of(self._kernels, f"nbdl_{name}", "random.cu", types, (dtype,), parts=("philox.cuh",))
         threads = -(-count // 2)
         kernel((blocks(threads, THREADS, MAX_BLOCKS),), (THREADS,), (*operands, np.int64(count), *arguments))

@@ -16,6 +16,7 @@ import numpy as np
 
 from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import ARRAY, Operand, c_type
+from nbdl.backend.cupy.complex_numbers import ComplexFormula, ComplexReduction
 from nbdl.backend.cupy.launch import (
     THREADS,
     Kernels,
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    launch: Launch | None
+    launch: Launch | ComplexReduction | None
     totals: tuple[tuple[int, int], np.dtype] | None = None
     second: Launch | None = None
 
@@ -129,6 +130,9 @@ def plan_reduce(
         return Plan(out_shape, result, None)
     if kind in ("max", "min") and math.prod(shape) == 0:
         raise ValueError(f"{kind}: there is no element along axes {axes} of shape {shape}")
+    if computed.kind == "c":
+        values = ComplexFormula(kernels.xp, formula, kinds, computed)
+        return Plan(out_shape, result, ComplexReduction(kernels.xp, values, kind, axes, shape))
     loops = _loops(formula, inputs, output, shape, axes, keepdims)
     operands = [Operand(f"x{k}", spec.dtype, operand_kind(spec, shape)) for k, spec in enumerate(inputs)]
     target = Operand("y0", result if output is None else output.dtype)

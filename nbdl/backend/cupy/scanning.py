@@ -1,17 +1,56 @@
-"""Scans as CUDA kernels: a block a line, tile by tile, by Hillis and Steele's method in shared memory."""
+"""Scans as CUDA kernels: a block a line, tile by tile, by Hillis and Steele's method in shared memory.
+
+A linear recurrence is walked by a thread a line where there are many, else by several lanes a line.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import Operand, c_type
+from nbdl.backend.cupy.files import kernel_of, of_real_numbers, types_of
 from nbdl.backend.cupy.launch import THREADS, Kernels, Launch, index_type, power_of_two
 from nbdl.backend.cupy.reduction import COMBINE, IDENTITY
 from nbdl.backend.loops import row_major
+from nbdl.backend.numpy.results import delivered
 from nbdl.formula.dtypes import arithmetic_dtype
+
+# Lines of which there are so many that each is walked by one thread, and steps that a lane has at least.
+_MANY_LINES = 1 << 13
+_STEPS_OF_A_LANE = 8
+
+
+class CupyScanning:
+    """See :class:`~nbdl.backend.numpy.scanning.Scanning`."""
+
+    xp: Any
+    _kernels: Kernels
+
+    @of_real_numbers
+    def linear_scan(self, a: Any, b: Any, *, axis: int, reverse: bool = False, out: Any = None) -> Any:
+        """The recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0]."""
+        result = self.xp.empty(a.shape, a.dtype)
+        n, inner = a.shape[axis], math.prod(a.shape[axis + 1 :])
+        if result.size:
+            rows = result.size // n
+            kernel = kernel_of(
+                self._kernels, "nbdl_linear_scan", "scans.cu", types_of(a.dtype), (a.dtype,),
+                parts=("rows.cuh",), flags={"NBDL_ACROSS": int(inner > 1)},
+            )  # fmt: skip
+            neighbours = min(32, power_of_two(inner))
+            lanes = 1 if rows >= _MANY_LINES else power_of_two(-(-n // _STEPS_OF_A_LANE))
+            lanes = min(THREADS // neighbours, lanes)
+            slots = min(THREADS // lanes, power_of_two(rows))
+            block = (lanes, slots) if inner == 1 else (slots, lanes)
+            operands = self.xp.ascontiguousarray(a), self.xp.ascontiguousarray(b), result
+            sizes = *map(np.int64, (rows, n, inner)), np.int32(reverse)
+            kernel((-(-rows // slots),), block, (*operands, *sizes))
+        return delivered(result, out)
 
 
 def plan_scan(

@@ -1,4 +1,4 @@
-"""Values combined at computed places, as the gradients of indexing, gathering and pooling are."""
+"""Reading at computed places, and combining values there, as the gradients of indexing and pooling do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 
 from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import c_type
+from nbdl.backend.cupy.files import of_real_numbers
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, Launch, blocks, index_type
 from nbdl.backend.loops import Strides, element_strides, merge, row_major
+from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Sizes
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.dtypes import arithmetic_dtype
 
 _IDENTITY = Formula("scatter", lambda x: x, 1)
+# How a value is combined with what is in its place; "gather" takes what is there.
 _COMBINED = {
     "add": "a + b",
     "prod": "a * b",
@@ -25,15 +28,15 @@ _COMBINED = {
 
 
 class Places(NamedTuple):
-    """Where the elements of a loop nest go.
+    """Where the elements of a loop nest go, or come from, in an array with computed places.
 
     Attributes:
         shape: lengths of the loops.
         values: strides of the values.
-        fixed: strides of the result along the loops that are its own axes, 0 along the others.
+        fixed: strides of that array along the loops that are its own axes, 0 along the others.
         indices: strides of every index.
         lengths: of the axes that are indexed.
-        steps: strides of the result along these axes.
+        steps: strides of that array along these axes.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +50,8 @@ class Places(NamedTuple):
 class CupyScattering:
     """See :class:`~nbdl.backend.numpy.indexing.Indexing`.
 
-    An index that does not exist is passed over: to raise an error, the host would have to wait.
+    An index that does not exist is passed over, and read as NaN (0 if there is none): to raise an error, the
+    host would have to wait.
     """
 
     xp: Any
@@ -56,6 +60,31 @@ class CupyScattering:
     _plans: dict[Any, Any]
     _keep: Any
 
+    @of_real_numbers
+    def index(self, x: Any, *indices: Any, axes: tuple[int, ...], out: Any = None) -> Any:
+        """``x`` at ``indices``, whole along the other axes."""
+        shape = indexed_shape(x.shape, axes, indices)
+        result = self.xp.empty(shape, x.dtype)
+        places = _places(x.shape, _strides(x, x.shape), axes, indices, shape, row_major(shape))
+        return delivered(self._gather(places, x, result, indices), out)
+
+    @of_real_numbers
+    def gather(self, x: Any, index: Any, *, axis: int, out: Any = None) -> Any:
+        """result[i, j, k] = x[i, index[i, j, k], k] for axis 1."""
+        if index.ndim == 0:
+            return super().gather(x, index, axis=axis, out=out)  # type: ignore[misc]
+        result, own = self.xp.empty(index.shape, x.dtype), _strides(x, x.shape)
+        places = Places(
+            index.shape,
+            row_major(index.shape),
+            tuple([0 if k == axis else step for k, step in enumerate(own)]),
+            (_strides(index, index.shape),),
+            (x.shape[axis],),
+            (own[axis],),
+        )
+        return delivered(self._gather(places, x, result, (index,)), out)
+
+    @of_real_numbers
     def index_put(
         self, x: Any, values: Any, *indices: Any, axes: tuple[int, ...], accumulate: bool, out: Any = None
     ) -> Any:
@@ -63,26 +92,11 @@ class CupyScattering:
         if not accumulate:
             return super().index_put(x, values, *indices, axes=axes, accumulate=False, out=out)  # type: ignore[misc]
         out = self._copied(x, out)
-        chosen = np.broadcast_shapes(*[index.shape for index in indices])
-        front = axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
-        kept = [axis for axis in range(x.ndim) if axis not in axes]
-        shape = (
-            *[x.shape[axis] for axis in kept[:front]],
-            *chosen,
-            *[x.shape[axis] for axis in kept[front:]],
-        )
-        own, behind = row_major(x.shape), len(kept) - front
-        zeros = (0,) * len(chosen)
-        places = Places(
-            shape,
-            _strides(values, shape),
-            (*[own[axis] for axis in kept[:front]], *zeros, *[own[axis] for axis in kept[front:]]),
-            tuple([(*(0,) * front, *_strides(index, chosen), *(0,) * behind) for index in indices]),
-            tuple([x.shape[axis] for axis in axes]),
-            tuple([own[axis] for axis in axes]),
-        )
+        shape = indexed_shape(x.shape, axes, indices)
+        places = _places(x.shape, row_major(x.shape), axes, indices, shape, _strides(values, shape))
         return self._scatter("add", places, out, values, indices)
 
+    @of_real_numbers
     def scatter(self, x: Any, index: Any, source: Any, *, axis: int, kind: str, out: Any = None) -> Any:
         """``x`` with ``source`` written along an axis at ``index``, or combined with what is there."""
         if kind == "set" or index.ndim == 0:
@@ -121,6 +135,11 @@ class CupyScattering:
             out[...] = x
         return out
 
+    def _gather(self, places: Places, x: Any, result: Any, indices: Sequence[Any]) -> Any:
+        if 0 not in places.shape:
+            self._launch_places("gather", places, x, result, indices)
+        return result
+
     def _scatter(self, kind: str, places: Places, out: Any, values: Any, indices: Sequence[Any]) -> Any:
         if 0 in places.shape:
             return out
@@ -131,16 +150,54 @@ class CupyScattering:
             wide = self.cast(target, dtype=dtypes.FLOAT32)
             wide = self._scatter(kind, places, wide, self.cast(values, dtype=dtypes.FLOAT32), indices)
             return self.cast(wide, dtype=out.dtype, out=out)
-        key = ("scatter", kind, places, out.dtype, tuple([index.dtype for index in indices]))
-        launch = self._plans.get(key)
-        if launch is None:
-            launch = self._keep(
-                key, plan_scatter(self._kernels, kind, places, out.dtype, [index.dtype for index in indices])
-            )
-        launch(target, values, *indices)
+        self._launch_places(kind, places, target, values, indices)
         if target is not out:
             out[...] = target
         return out
+
+    def _launch_places(self, kind: str, places: Places, x: Any, values: Any, indices: Sequence[Any]) -> None:
+        kinds = [index.dtype for index in indices]
+        key = ("scatter", kind, places, x.dtype, tuple(kinds))
+        launch = self._plans.get(key)
+        if launch is None:
+            launch = self._keep(key, plan_scatter(self._kernels, kind, places, x.dtype, kinds))
+        launch(x, values, *indices)
+
+
+def indexed_shape(shape: Sizes, axes: tuple[int, ...], indices: Sequence[Any]) -> Sizes:
+    """The shape of an array indexed along ``axes``: the place of the indices is that of neighbouring axes."""
+    chosen = np.broadcast_shapes(*[index.shape for index in indices])
+    kept = [n for axis, n in enumerate(shape) if axis not in axes]
+    front = _front(axes)
+    return (*kept[:front], *chosen, *kept[front:])
+
+
+def _front(axes: tuple[int, ...]) -> int:
+    """How many of the axes that are kept whole come before the indices."""
+    return axes[0] if axes == tuple(range(axes[0], axes[-1] + 1)) else 0
+
+
+def _places(
+    lengths: Sizes,
+    own: Strides,
+    axes: tuple[int, ...],
+    indices: Sequence[Any],
+    shape: Sizes,
+    values: Strides,
+) -> Places:
+    """Of an array of these lengths and strides, indexed along ``axes`` to ``shape``."""
+    kept = [own[axis] for axis in range(len(lengths)) if axis not in axes]
+    chosen = np.broadcast_shapes(*[index.shape for index in indices])
+    front = _front(axes)
+    behind = len(kept) - front
+    return Places(
+        shape,
+        values,
+        (*kept[:front], *(0,) * len(chosen), *kept[front:]),
+        tuple([(*(0,) * front, *_strides(index, chosen), *(0,) * behind) for index in indices]),
+        tuple([lengths[axis] for axis in axes]),
+        tuple([own[axis] for axis in axes]),
+    )
 
 
 def _strides(array: Any, shape: tuple[int, ...]) -> Strides:
@@ -153,13 +210,13 @@ def _strides(array: Any, shape: tuple[int, ...]) -> Strides:
 def plan_scatter(
     kernels: Kernels, kind: str, places: Places, dtype: np.dtype, index_dtypes: Sequence[np.dtype]
 ) -> Launch:
-    """A launch on (result, values, *indices).
+    """A launch on (array with computed places, values, *indices).
 
     Args:
         kernels: makes the kernel.
-        kind: ``add``, ``prod``, ``amax`` or ``amin``.
-        places: where elements go; there is at least one.
-        dtype: of values and result.
+        kind: ``gather``, or how values are combined there: ``add``, ``prod``, ``amax`` or ``amin``.
+        places: where elements go or come from; there is at least one.
+        dtype: of both arrays.
         index_dtypes: of the indices.
     """
     nest, _ = merge(places.shape, [places.fixed, places.values, *places.indices])
@@ -169,7 +226,8 @@ def plan_scatter(
     depth = len(nest.dims)
     name = f"nbdl_scatter_{kind}"
     text = kernel_source(name, kind, depth, len(places.indices), index, dtype, index_dtypes)
-    kernel = kernels.get(name, text, (*codegen.headers([dtype]), "atomics.cuh"))
+    headers = (*codegen.headers([dtype]), *(() if kind == "gather" else ("atomics.cuh",)))
+    kernel = kernels.get(name, text, headers)
     count = int(np.prod(nest.dims, dtype=np.int64))
     sizes = [count, *nest.dims[1:]]
     for steps in nest.strides:
@@ -188,21 +246,24 @@ def kernel_source(
     dtype: np.dtype,
     index_dtypes: Sequence[np.dtype],
 ) -> str:
-    """The CUDA C source: thread i takes element i of a loop nest to its place.
+    """The CUDA C source: thread i takes element i of a loop nest to its place, or gets it from there.
 
     Args:
         name: of the kernel.
-        kind: how a value is combined with what is there.
+        kind: ``gather``, or how a value is combined with what is there.
         depth: number of loops.
         n_indices: number of indices.
         index: type of offsets.
-        dtype: of values and result.
+        dtype: of both arrays.
         index_dtypes: of the indices.
     """
     numbers = range(n_indices)
     element = c_type(dtype)
     arrays = ["y", "x", *[f"i{k}" for k in numbers]]
-    parameters = [f"{element}* y", f"const {element}* __restrict__ x"]
+    gathers = kind == "gather"
+    parameters = [f"const {element}* __restrict__ y", f"{element}* __restrict__ x"]
+    if not gathers:
+        parameters = [f"{element}* y", f"const {element}* __restrict__ x"]
     parameters += [f"const {c_type(index_dtypes[k])}* __restrict__ i{k}" for k in numbers]
     parameters += ["const index_t count", *[f"const index_t length{loop}" for loop in range(1, depth)]]
     parameters += [f"const index_t {array}_step{loop}" for array in arrays for loop in range(depth)]
@@ -224,9 +285,21 @@ def kernel_source(
             f"    exists = exists && at{k} >= 0 && at{k} < axis{k};",
             f"    place += at{k} * axis_step{k};",
         ]
-    function = "nbdl::atomic_add" if kind == "add" else "nbdl::atomic_combine"
-    lines += [f"    if (exists) {function}(y + place, x[x_offset], Combine());", "}"]
-    functions = [
+    if gathers:
+        missing = "nbdl::not_a_number<number>()" if dtypes.is_floating(dtype) else "number(0)"
+        lines.append(f"    x[x_offset] = exists ? y[place] : nbdl::cast<{element}>({missing});")
+    else:
+        function = "nbdl::atomic_add" if kind == "add" else "nbdl::atomic_combine"
+        lines.append(f"    if (exists) {function}(y + place, x[x_offset], Combine());")
+    lines.append("}")
+    functions = [] if gathers else _combine(element, kind)
+    entry = codegen.kernel(name, parameters, [f"    {line}" for line in lines])
+    return codegen.source(_IDENTITY, arithmetic_dtype(dtype), index, functions, entry)
+
+
+def _combine(element: str, kind: str) -> list[str]:
+    """The function object that combines a value with what is there."""
+    return [
         "struct Combine {",
         f"    __device__ __forceinline__ {element} operator()({element} p, {element} q) const {{",
         "        const number a = nbdl::cast<number>(p), b = nbdl::cast<number>(q);",
@@ -234,5 +307,3 @@ def kernel_source(
         "    }",
         "};",
     ]
-    entry = codegen.kernel(name, parameters, [f"    {line}" for line in lines])
-    return codegen.source(_IDENTITY, arithmetic_dtype(dtype), index, functions, entry)

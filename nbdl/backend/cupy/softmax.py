@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.cupy.codegen import c_type
-from nbdl.backend.cupy.files import kernel_of, shape_of_rows
+from nbdl.backend.cupy.files import kernel_of, shape_of_rows, types_of
 from nbdl.backend.cupy.launch import Kernels
 from nbdl.backend.numpy.results import delivered
-from nbdl.formula import dtypes
 
 
 class CupySoftmax:
@@ -50,10 +48,17 @@ class CupySoftmax:
 
     def cross_entropy_input(self, p: Any, target: Any, g: Any, *, ignore_index: int, out: Any = None) -> Any:
         """The gradient of :meth:`cross_entropy` by the logits."""
+        g = self.xp.ascontiguousarray(g)
+        return self._slopes_of_logits(p, target, (g, g), False, ignore_index, out)
+
+    def _slopes_of_logits(
+        self, p: Any, target: Any, factors: tuple[Any, Any], is_shared: bool, ignored: int, out: Any
+    ) -> Any:
+        """The gradient for rows that have factors of their own, or all share the product of two numbers."""
         gx = self.xp.empty(p.shape, p.dtype)
-        contiguous = self.xp.ascontiguousarray
-        operands = contiguous(p), self._as_int64(target), contiguous(g), gx
-        self._launch_rows("cross_entropy_input", p.shape, 1, p.dtype, operands, np.int64(ignore_index))
+        operands = self.xp.ascontiguousarray(p), self._as_int64(target), *factors, gx
+        arguments = np.int64(ignored), np.int32(is_shared)
+        self._launch_rows("cross_entropy_input", p.shape, 1, p.dtype, operands, *arguments)
         return delivered(gx, out)
 
     def _as_int64(self, target: Any) -> Any:
@@ -80,10 +85,8 @@ class CupySoftmax:
         rows = math.prod(shape[:axis]) * inner
         if rows == 0:
             return
-        number = dtypes.arithmetic_dtype(dtype)
         kernel = kernel_of(
-            self._kernels, f"nbdl_{name}", "softmax.cu",
-            {"element_t": c_type(dtype), "number": c_type(number)}, (dtype,),
+            self._kernels, f"nbdl_{name}", "softmax.cu", types_of(dtype), (dtype,),
             parts=("rows.cuh",), flags={"NBDL_ACROSS": int(inner > 1)},
         )  # fmt: skip
         block, grid = shape_of_rows(rows, n, inner)

@@ -44,7 +44,8 @@ class Attention:
             out: receives the results.
 
         Returns:
-            The result (..., L, V), and the logarithms (..., L) of the sums of the exponentials.
+            The result (..., L, V), and the logarithms (..., L) of the sums of the exponentials, in at least
+            float32: weights are made of them again, whose sums would else be off by the rounding of these.
         """
         mask, random = (rest[0], rest[1:]) if has_mask else (None, rest)
         batch = np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
@@ -62,7 +63,7 @@ class Attention:
             result = narrowed(weights @ widened(value), query.dtype)
             log_sum = (shift + self.xp.log(total))[..., 0]
             log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
-        return delivered((result, narrowed(log_sum, query.dtype)), out)
+        return delivered((result, log_sum), out)
 
     def attention_input(
         self,

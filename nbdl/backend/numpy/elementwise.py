@@ -180,7 +180,7 @@ class Elementwise:
 
     def conjugate(self, x: Any, *, out: Any = None) -> Any:
         """The complex conjugates."""
-        return np.asarray(np.conjugate(x, out=out))
+        return self.xp.asarray(self.xp.conjugate(x, out=out))
 
     def cast(self, x: Any, *, dtype: np.dtype, out: Any = None) -> Any:
         """``x`` in another dtype, always a copy; of complex numbers the real part if that dtype is real."""

@@ -24,7 +24,9 @@ class Gating:
             out: receives the result, half as long.
         """
         values, gates = self._halves(x, axis)
-        return delivered(narrowed(values * gates, x.dtype), out)
+        with np.errstate(all="ignore"):
+            product = values * gates
+        return delivered(narrowed(product, x.dtype), out)
 
     def glu_input(self, g: Any, x: Any, *, axis: int, out: Any = None) -> Any:
         """The gradient of :meth:`glu`.
@@ -37,7 +39,8 @@ class Gating:
         """
         values, gates = self._halves(x, axis)
         wide = widened(g)
-        halves = wide * gates, wide * (values * (gates * (1 - gates)))
+        with np.errstate(all="ignore"):
+            halves = wide * gates, wide * (values * (gates * (1 - gates)))
         return delivered(narrowed(self.xp.concatenate(halves, axis), x.dtype), out)
 
     def _halves(self, x: Any, axis: int) -> tuple[Any, Any]:

@@ -10,11 +10,13 @@ import numpy as np
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import IDENTITY, Formula, dtypes
+from nbdl.formula.activations import RELU
 
 
 class LinearAlgebra:
     """Matrix primitives."""
 
+    xp: Any
     # Of the classes Elementwise and Reduction.
     pointwise: Callable[..., Any]
     reduce: Callable[..., Any]
@@ -106,3 +108,58 @@ class LinearAlgebra:
         sources = [gradient if kind == "g" else result for kind, _ in term.sources]
         slope = self.pointwise(*sources, formula=term.formula)
         return delivered((slope, *self.linear_gradients(slope, *operands, needs=needs)), out)
+
+    def activated_linear_aux(
+        self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None
+    ) -> tuple[Any, Any]:
+        """:meth:`activated_linear`, and what its derivative reads: bits for a rectifier, else its operand.
+
+        Args:
+            x: (..., in).
+            weight: (out, in).
+            bias: (out,) or nothing.
+            activation: a formula of one operand.
+            out: receives the results, (..., out), and for a rectifier (rows, :func:`length_of_bits`) uint8.
+        """
+        layer = self.linear(x, weight, *bias)
+        result = self.pointwise(layer, formula=activation)
+        aux = self._bits(result > 0) if activation.outputs == RELU.outputs else layer
+        return delivered((result, aux), out)
+
+    def _bits(self, flags: Any) -> Any:
+        """Rows of bools as rows of bits, the first one lowest, filled up with zeros."""
+        rows = flags.reshape(-1, flags.shape[-1])
+        padded = self.xp.zeros((rows.shape[0], 8 * length_of_bits(rows.shape[1])), dtypes.BOOL)
+        padded[:, : rows.shape[1]] = rows
+        return self.xp.packbits(padded.reshape(-1), bitorder="little").reshape(rows.shape[0], -1)
+
+    def sloped_product(
+        self, g: Any, weight: Any, source: Any, *aux: Any, activation: Formula, has_sum: bool, out: Any = None
+    ) -> Any:
+        """``g @ weight`` times the derivative of an activation, which is the gradient before it.
+
+        Args:
+            g: (..., m), the gradient of the layer that follows.
+            weight: (m, n), of that layer.
+            source: (..., n), what the derivative is a function of: the activation's result or its operand.
+            aux: for a rectifier, the bits of :meth:`activated_linear_aux`, which say the same.
+            activation: a formula of one operand.
+            has_sum: also return the sums over all rows, the gradient of a bias.
+            out: receives the results.
+        """
+        (term,) = activation.vjp(1).terms
+        assert term is not None
+        product = self.matmul(g, weight)
+        operands = [product if kind == "g" else source for kind, _ in term.sources]
+        slope = self.pointwise(*operands, formula=term.formula)
+        if not has_sum:
+            return delivered(slope, out)
+        rows = slope.reshape(-1, slope.shape[-1])
+        return delivered(
+            (slope, self.reduce(rows, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False)), out
+        )
+
+
+def length_of_bits(n: int) -> int:
+    """Bytes of a row of bits for ``n`` elements: rows begin at multiples of 128 bits."""
+    return -(-n // 128) * 16

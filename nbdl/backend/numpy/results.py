@@ -6,12 +6,16 @@ from typing import Any
 
 
 def delivered(result: Any, out: Any) -> Any:
-    """``result``, or ``out`` holding it where ``out`` is not None; several results are tuples."""
-    if out is None:
+    """``result``, or ``out`` holding it where ``out`` is not None; several results are tuples.
+
+    What is there already stays as it is.
+    """
+    if out is None or out is result:
         return result
     if isinstance(out, tuple):
         for target, array in zip(out, result, strict=True):
-            target[...] = array
+            if target is not array:
+                target[...] = array
     else:
         out[...] = result
     return out

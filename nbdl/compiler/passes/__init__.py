@@ -17,6 +17,7 @@ from nbdl.compiler.passes.dead_code import remove_dead_code
 from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
 from nbdl.compiler.passes.operands import drop_unread_operands
+from nbdl.compiler.passes.products import join_products
 from nbdl.compiler.passes.windows import work_on_windows
 from nbdl.compiler.program import Program
 
@@ -29,6 +30,7 @@ PASSES: dict[str, Pass] = {
     "common": merge_common,
     "constants": fold_constants,
     "biases": join_biases,
+    "products": join_products,
     "windows": work_on_windows,
     "fusion": fuse,
     "epilogues": attach_epilogues,

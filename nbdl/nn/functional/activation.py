@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
+from nbdl.formula.activations import GELU_TANH
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
 from nbdl.ops.gating import Glu
@@ -40,9 +39,6 @@ _ELU = _formula("elu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x)))
 _CELU = _formula("celu", lambda x, alpha: f.where(x > 0, x, alpha * f.expm1(x / alpha)))
 _SELU = _formula("selu", lambda x: SELU_SCALE * f.where(x > 0, x, SELU_ALPHA * f.expm1(x)))
 _GELU = _formula("gelu", lambda x: 0.5 * x * (1 + f.erf(x * math.sqrt(0.5))))
-_GELU_TANH = _formula(
-    "gelu_tanh", lambda x: 0.5 * x * (1 + f.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
-)
 _SILU = _formula("silu", lambda x: x * f.expit(x))
 _MISH = _formula("mish", lambda x: x * f.tanh(f.softplus(x)))
 # Linear where the exponential would only be rounded away.
@@ -168,7 +164,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
     if approximate not in ("none", "tanh"):
         raise RuntimeError(f"gelu: approximate argument must be either 'none' or 'tanh', got {approximate!r}")
-    return call(_GELU if approximate == "none" else _GELU_TANH, input)
+    return call(_GELU if approximate == "none" else GELU_TANH, input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -256,7 +252,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     if n % 2:
         raise RuntimeError(f"glu: Halving dimension must be even, but dimension {dim} is size {n}")
     primitive = Glu.of(axis)
-    if isinstance(input.array, np.ndarray) and input.array.dtype.kind == "f":
+    if dtypes.is_floating(input.array.dtype):
         return apply(primitive, input.contiguous())
     return primitive.compose(input)[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.formula import dtypes
 from nbdl.nn.functional.embedding import embedding, limit_rows
 from nbdl.ops import bags
 from nbdl.ops.creation import arange, zeros
@@ -62,8 +63,8 @@ def embedding_bag(
     _check(input, weight, offsets, mode, scale_grad_by_freq, sparse, per_sample_weights)
     starts = offsets[:-1] if include_last_offset and offsets is not None else offsets
     padding = None if padding_idx is None else padding_idx % weight.array.shape[0]
-    on_cpu = isinstance(weight.array, np.ndarray)  # where there is a kernel for all of it
-    if on_cpu and mode != "max" and per_sample_weights is None and not scale_grad_by_freq:
+    is_plain = per_sample_weights is None and not scale_grad_by_freq
+    if mode != "max" and is_plain and dtypes.is_floating(weight.array.dtype):
         if max_norm is not None:
             limit_rows(weight, input, max_norm, norm_type)
         places = None if starts is None else starts.to(dtype=np.int64)

@@ -11,7 +11,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
-from nbdl.ops.creation import tensor
+from nbdl.ops.copying import constant
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import check_broadcast, normalize_axis
@@ -102,5 +102,5 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
     """The p-norm distances of all pairs of rows i < j of (N, D), in one vector of length N (N - 1) / 2."""
     if input.array.ndim != 2:
         raise RuntimeError(f"pdist: only supports 2D tensors, got: {input.array.ndim}D")
-    first, second = (tensor(index, device=input.device) for index in np.triu_indices(input.array.shape[0], 1))
+    first, second = (constant(index, input.device) for index in np.triu_indices(input.array.shape[0], 1))
     return vector_norm(index_select(input, 0, first) - index_select(input, 0, second), p, -1, False)

@@ -14,7 +14,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.interpolation import cubic_weight
-from nbdl.ops.creation import as_tensor
+from nbdl.ops.copying import constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import gather
 
@@ -215,7 +215,7 @@ def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> 
     axes = [_coordinates(n, bool(align_corners)) for n in size[2:]]
     mesh = np.meshgrid(*axes, indexing="ij")
     base = np.stack([*reversed(mesh), np.ones_like(mesh[0])], -1).reshape(-1, rank + 1)
-    points = as_tensor(base, dtype=theta.dtype, device=theta.device)
+    points = constant(base, theta.device, theta.dtype)
     return (points @ theta.transpose(1, 2)).reshape((size[0], *size[2:], rank))
 
 

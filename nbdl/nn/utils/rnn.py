@@ -14,6 +14,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import Device
 from nbdl.ops.arithmetic import where
+from nbdl.ops.copying import constant
 from nbdl.ops.creation import as_tensor
 from nbdl.ops.joining import stack
 from nbdl.ops.padding import pad_constant
@@ -162,7 +163,7 @@ def pad_rows(
 
 
 def _index(values: np.ndarray, device: Device) -> Tensor:
-    return as_tensor(values, device=device)
+    return constant(values, device)
 
 
 # ----------------------------------------------------------------------------------------- public functions

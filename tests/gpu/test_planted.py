@@ -1,0 +1,187 @@
+"""Faults planted in the kernels of kernels/cuda are caught when the emulator runs the kernels' own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from gpu.emulator import KernelError
+from gpu.samples import on_device
+
+from nbdl.backend.cupy import files
+from nbdl.backend.cupy.backend import CupyBackend
+from nbdl.backend.resampling import Taps
+from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
+from nbdl.ops.class_losses import NllLoss, NllLossInput
+from nbdl.ops.pooling import MaxPool
+from nbdl.ops.rejection import RandomLogGamma
+from nbdl.ops.resampling import Resample
+from nbdl.ops.scanning import LinearScan
+from nbdl.ops.softmax import Softmax
+from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
+
+
+class Fault(NamedTuple):
+    """A change of a source.
+
+    Attributes:
+        file: of kernels/cuda.
+        right, wrong: text, and what stands there instead.
+        run: gives primitive and operands.
+        message: what the emulator says; None where only the result is another one.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    run: Callable[[], tuple[Any, list[np.ndarray]]]
+    message: str | None
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def scan() -> tuple[Any, list[np.ndarray]]:
+    return LinearScan.of(1, False), [numbers(2, 300), numbers(2, 300)]
+
+
+def softmax() -> tuple[Any, list[np.ndarray]]:
+    return Softmax.of(1), [numbers(5, 300)]
+
+
+def losses() -> tuple[Any, list[np.ndarray]]:
+    return NllLoss.of(-1, True), [numbers(3000, 3), np.arange(3000) % 3]
+
+
+def slopes() -> tuple[Any, list[np.ndarray]]:
+    return NllLossInput.of(-1, (5, 3)), [numbers(1), np.arange(5) % 3, numbers(1)]
+
+
+def bags() -> tuple[Any, list[np.ndarray]]:
+    return EmbeddingBag.of(True, None), [numbers(7, 5), np.arange(12) % 7, np.array([0, 2, 5])]
+
+
+def slopes_of_bags() -> tuple[Any, list[np.ndarray]]:
+    return EmbeddingBagInput.of(False, None, 7), [numbers(30, 9), np.zeros((30, 4), np.int64)]
+
+
+_WINDOWS = {"size": (7, 6), "kernel": (3, 2), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
+
+
+def columns() -> tuple[Any, list[np.ndarray]]:
+    return ColumnsOfWindows.of(**_WINDOWS, counts=(4, 4)), [numbers(2, 3, 7, 6)]
+
+
+def images() -> tuple[Any, list[np.ndarray]]:
+    return WindowsOfColumns.of(**_WINDOWS, counts=(4, 4)), [numbers(2, 18, 16)]
+
+
+def maxima() -> tuple[Any, list[np.ndarray]]:
+    return MaxPool.of((3, 2), (2, 2), (1, 1), (1, 1), (4, 4)), [numbers(2, 3, 7, 6)]
+
+
+_TAPS = Taps(np.array([0, 2, 3]), np.array([0, 2, 4]), np.ones(3), 5)
+
+
+def maps() -> tuple[Any, list[np.ndarray]]:
+    return Resample.of(1, _TAPS), [numbers(2, 5)]
+
+
+def gammas() -> tuple[Any, list[np.ndarray]]:
+    return RandomLogGamma.of((40,), np.dtype(np.float32)), [
+        np.array([3]), np.array([4]), np.full(40, 0.5, np.float32)
+    ]  # fmt: skip
+
+
+RACE, OUTSIDE = "data race", "illegal memory access|wrote outside its array"
+BARRIER = "__syncthreads();"
+FAULTS = {
+    "scan: a missing barrier before maps are read": Fault(
+        "scans.cu", f"        {BARRIER}\n        if (row.lane > 0)", "        if (row.lane > 0)", scan, RACE
+    ),
+    "scan: a missing barrier before maps are written": Fault(
+        "scans.cu", f"{BARRIER}\n            maps[here] = mine;", "maps[here] = mine;", scan, RACE
+    ),
+    "scan: one step too many": Fault(
+        "scans.cu", "first + share < n ? first + share : n", "first + share", scan, f"{RACE}|{OUTSIDE}"
+    ),
+    "scan: a lane takes its own value": Fault(
+        "scans.cu", "before = maps[here - next].value", "before = maps[here].value", scan, None
+    ),
+    "rows: a missing barrier": Fault(
+        "rows.cuh", f"{BARRIER}\n        if (row.lane < half)", "if (row.lane < half)", softmax, RACE
+    ),
+    "losses: a missing barrier": Fault(
+        "class_losses.cu", f"{BARRIER}\n        if (lane < half) {{", "if (lane < half) {", losses, RACE
+    ),
+    "losses: a barrier for some": Fault(
+        "class_losses.cu", BARRIER, f"if (lane < half) {BARRIER}", losses, "cannot go on"
+    ),
+    "losses: all threads write one word": Fault(
+        "class_losses.cu", "    if (threadIdx.x != 0) return;\n", "", losses, RACE
+    ),
+    "losses: one element too many": Fault(
+        "elements.cuh", "i < (count)", "i <= (count)", slopes, OUTSIDE
+    ),
+    "bags: one index too many": Fault(
+        "bags.cu", "end < total ? end : total", "end + 1", bags, OUTSIDE
+    ),
+    "bags: a race on shared words": Fault(
+        "bags.cu", "atomicAdd(&gx[row * width + i % width], slope)", "gx[row * width + i % width] += slope",
+        slopes_of_bags, RACE,
+    ),
+    "columns: the edge is inside": Fault(
+        "unfolding.cu", "n >= 0 &&", "n >= -1 &&", columns, None
+    ),
+    "columns: beyond the edge": Fault(
+        "unfolding.cu", "n < b.size &&", "n <= b.size &&", columns, OUTSIDE
+    ),
+    "images: windows between the steps": Fault(
+        "unfolding.cu", "start % axis.stride != 0", "start < 0", images, None
+    ),
+    "maxima: one element too many": Fault(
+        "pooling.cu", "n >= b.size", "n > b.size", maxima, OUTSIDE
+    ),
+    "maps: one element too many": Fault(
+        "resampling.cu", "k < starts[j + 1]", "k <= starts[j + 1]", maps, None
+    ),
+    "gammas: all in one place": Fault(
+        "rejection.cu", "y[i] = nbdl", "y[i / 2] = nbdl", gammas, RACE
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught(name: str, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if gpu != "standin":
+        pytest.skip("a device would not notice")
+    fault = FAULTS[name]
+
+    def with_fault(file: str) -> str:
+        text = right(file)
+        if file != fault.file:
+            return text
+        assert fault.right in text, "the source is another one now"
+        return text.replace(fault.right, fault.wrong)
+
+    primitive, operands = fault.run()
+    expected = CupyBackend().execute(primitive, [*map(placed, operands)])
+    right = files.header
+    monkeypatch.setattr(files, "header", with_fault)
+    backend = CupyBackend()  # which has compiled nothing
+    arrays = [*map(placed, operands)]
+    if fault.message is not None:
+        with pytest.raises(KernelError, match=fault.message):
+            backend.execute(primitive, arrays)
+        return
+    found = backend.execute(primitive, arrays)
+    assert not np.allclose(found.get(), expected.get(), equal_nan=True)
+
+
+def placed(array: np.ndarray) -> Any:
+    """On the device; numbers as 0-d arrays there."""
+    there = on_device(array)
+    return there.reshape(()) if array.shape == (1,) else there
