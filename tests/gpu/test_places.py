@@ -11,10 +11,11 @@ from nbdl.backend import registry
 from nbdl.backend.resampling import Taps
 from nbdl.backend.windows import window_counts
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
+from nbdl.ops.class_losses import CrossEntropyLoss, NllLoss
 from nbdl.ops.quasi_newton import RememberPair, SlopeAndSize, TwoLoop
 from nbdl.ops.resampling import Resample
 from nbdl.ops.scanning import LinearScan
-from nbdl.ops.scattering import Gather
+from nbdl.ops.scattering import Gather, Scatter
 from nbdl.ops.selecting import Index
 from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
 
@@ -68,6 +69,31 @@ class TestIndices:
         assert x.get().tolist() == [5, 4, 3, 2, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("primitive", "shapes"),
+    [
+        (Gather.of(0), [(3, 4), (2, 5)]),
+        (Gather.of(0), [(3, 4), (2,)]),
+        (Scatter.of(0, "add"), [(3, 4), (2, 5), (2, 5)]),
+        (LinearScan.of(0, False), [(3,), (4,)]),
+        (NllLoss.of(-1, True), [(3, 4), (4,)]),
+        (CrossEntropyLoss.of(-1, True), [(3, 4), (3, 1)]),
+        (ColumnsOfWindows.of((4,), (2,), (1,), (0,), (1,), (3,)), [(1, 1, 5)]),
+        (WindowsOfColumns.of((4,), (2,), (1,), (0,), (1,), (3,)), [(1, 2, 4)]),
+        (EmbeddingBagInput.of(False, None, 3), [(2, 4), (3, 1)]),
+    ],
+    ids=lambda value: value.name if hasattr(value, "name") else None,
+)
+def test_shapes_that_do_not_fit_are_errors(primitive, shapes):
+    """A kernel would read beside its operands."""
+    kinds = [
+        np.int64 if k == 1 and primitive.name != "linear_scan" else np.float32 for k in range(len(shapes))
+    ]
+    operands = [on_device(np.zeros(shape, kind)) for shape, kind in zip(shapes, kinds, strict=True)]
+    with pytest.raises((ValueError, IndexError, RuntimeError)):
+        registry.load("cupy").execute(primitive, operands)
+
+
 class TestBags:
     @pytest.mark.parametrize("dtype", KINDS)
     @pytest.mark.parametrize("mean", [False, True])
@@ -75,6 +101,7 @@ class TestBags:
     def test_bags_of_one_length(self, padding, mean, dtype, order):
         table, indices = random(7, 5, dtype=dtype), places(7, 4, 6)
         assert_same(EmbeddingBag.of(mean, padding), table, indices, scale=8)
+        assert_same(EmbeddingBag.of(mean, padding), table, indices.astype(np.int32), scale=8)
         g = random(4, 5, dtype=dtype, seed=1)
         assert_same(EmbeddingBagInput.of(mean, padding, 7), g, indices, scale=16)
 

@@ -45,6 +45,8 @@ class CupyBags:
         """The gradient of :meth:`embedding_bag` by the table."""
         total = self.xp.zeros((rows, g.shape[1]), arithmetic_dtype(g.dtype))
         g = self.xp.ascontiguousarray(g)
+        if g.shape[0] != (starts[0] if starts else indices).shape[0]:
+            raise ValueError("one gradient is needed for every bag")
         self._each("embedding_bag_input", g, total, (indices, *starts), g, rows, mean, padding)
         result = total if total.dtype == g.dtype else self.cast(total, dtype=g.dtype)
         return delivered(result, out)
@@ -62,7 +64,11 @@ class CupyBags:
     ) -> None:
         """A thread for each element of ``of_bags`` (bags, width)."""
         bags, width = of_bags.shape
-        indices, *starts = map(self.xp.ascontiguousarray, places)
+        wide = [
+            place if place.dtype == np.int64 else self.cast(place, dtype=np.dtype(np.int64))
+            for place in places
+        ]
+        indices, *starts = map(self.xp.ascontiguousarray, wide)
         length = 0 if starts else indices.size // max(bags, 1)
         sizes = rows, width, bags, indices.size, length, -1 if padding is None else padding
         operands = x, indices, starts[0] if starts else indices, y

@@ -38,12 +38,14 @@ class CupyClassLosses(CupySoftmax):
         self, p: Any, target: Any, g: Any, share: Any, *, ignore_index: int, out: Any = None
     ) -> Any:
         """The gradient of :meth:`cross_entropy_loss` by the logits."""
+        _check_rows(p.shape, target)
         return self._slopes_of_logits(p, target, (g, share), True, ignore_index, out)
 
     def nll_loss(
         self, scores: Any, target: Any, *, ignore_index: int, mean: bool, out: Any = None
     ) -> tuple[Any, ...]:
         """Minus the sum or the mean of the scores of the target classes, and the share of a row in it."""
+        _check_rows(scores.shape, target)
         geometry = scores.shape[1], math.prod(scores.shape[2:])
         values = self.xp.ascontiguousarray(scores)
         return delivered(self._class_total(values, self._as_int64(target), geometry, ignore_index, mean), out)
@@ -52,6 +54,7 @@ class CupyClassLosses(CupySoftmax):
         self, g: Any, target: Any, share: Any, *, ignore_index: int, shape: tuple[int, ...], out: Any = None
     ) -> Any:
         """The gradient of :meth:`nll_loss` by the scores."""
+        _check_rows(shape, target)
         result = self.xp.empty(shape, g.dtype)
         operands = g, self._as_int64(target), share, result
         sizes = np.int64(shape[1]), np.int64(math.prod(shape[2:])), np.int64(ignore_index)
@@ -79,3 +82,13 @@ class CupyClassLosses(CupySoftmax):
     def _class_kernel(self, name: str, dtype: np.dtype) -> Any:
         types, parts = types_of(dtype), ("elements.cuh",)
         return kernel_of(self._kernels, f"nbdl_{name}", _FILE, types, (dtype,), parts=parts)
+
+
+def _check_rows(shape: tuple[int, ...], target: Any) -> None:
+    """There is a class for every row of scores of this shape.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if target.shape != (shape[0], *shape[2:]):
+        raise ValueError("one class is needed for every row")

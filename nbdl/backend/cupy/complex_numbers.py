@@ -55,6 +55,11 @@ _COMPOSED: dict[str, Callable[..., Any]] = {
 }
 
 
+def _is_truth(value: Any) -> bool:
+    """Whether it is a bool already."""
+    return isinstance(value, bool) or (hasattr(value, "dtype") and value.dtype.kind == "b")
+
+
 class ComplexFormula:
     """A formula on complex operands; called like a launch, with operands and results.
 
@@ -74,7 +79,7 @@ class ComplexFormula:
         """Compute the results."""
         count = self._formula.arity
         for result, value in zip(arrays[count:], self.values(*arrays[:count]), strict=True):
-            result[...] = value
+            result[...] = value if result.dtype.kind != "b" or _is_truth(value) else value != 0
 
     def values(self, *operands: Any) -> list[Any]:
         """The outputs, as CuPy gives them: not yet broadcast or cast."""

@@ -24,6 +24,8 @@ class CupyResampling:
     @of_real_numbers
     def resample(self, x: Any, *, axis: int, taps: Taps, out: Any = None) -> Any:
         """Weighted sums of ``x`` along ``axis``."""
+        if x.shape[axis] != taps.length:
+            raise ValueError("the map is for an axis of another length")
         shape = (*x.shape[:axis], taps.count, *x.shape[axis + 1 :])
         result = self.xp.empty(shape, x.dtype)
         terms = taps.on(self.xp, device_of(x), arithmetic_dtype(x.dtype))

@@ -34,6 +34,8 @@ class CupyScanning:
     @of_real_numbers
     def linear_scan(self, a: Any, b: Any, *, axis: int, reverse: bool = False, out: Any = None) -> Any:
         """The recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0]."""
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError("factors and terms need one shape and dtype")
         result = self.xp.empty(a.shape, a.dtype)
         n, inner = a.shape[axis], math.prod(a.shape[axis + 1 :])
         if result.size:

@@ -73,6 +73,7 @@ class CupyScattering:
         """result[i, j, k] = x[i, index[i, j, k], k] for axis 1."""
         if index.ndim == 0:
             return super().gather(x, index, axis=axis, out=out)  # type: ignore[misc]
+        _check_reach(x, index, axis)
         result, own = self.xp.empty(index.shape, x.dtype), _strides(x, x.shape)
         places = Places(
             index.shape,
@@ -101,6 +102,7 @@ class CupyScattering:
         """``x`` with ``source`` written along an axis at ``index``, or combined with what is there."""
         if kind == "set" or index.ndim == 0:
             return super().scatter(x, index, source, axis=axis, kind=kind, out=out)  # type: ignore[misc]
+        _check_reach(x, index, axis)
         out = self._copied(x, out)
         own = row_major(x.shape)
         places = Places(
@@ -162,6 +164,17 @@ class CupyScattering:
         if launch is None:
             launch = self._keep(key, plan_scatter(self._kernels, kind, places, x.dtype, kinds))
         launch(x, values, *indices)
+
+
+def _check_reach(x: Any, index: Any, axis: int) -> None:
+    """An index along one axis must not be longer than the array along another one.
+
+    Raises:
+        IndexError: it is.
+    """
+    pairs = zip(x.shape, index.shape, strict=True)  # as many axes, or a ValueError
+    if any(long > n for k, (n, long) in enumerate(pairs) if k != axis):
+        raise IndexError(f"index of shape {index.shape} reaches out of {x.shape} beside axis {axis}")
 
 
 def indexed_shape(shape: Sizes, axes: tuple[int, ...], indices: Sequence[Any]) -> Sizes:

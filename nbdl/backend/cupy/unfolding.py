@@ -32,6 +32,8 @@ class CupyUnfolding:
         out: Any = None,
     ) -> Any:
         """Every window as a column."""
+        if x.shape[2:] != size:
+            raise ValueError(f"expected images of {size}, got {x.shape}")
         rows = x.shape[1] * math.prod(kernel)
         result = self.xp.empty((x.shape[0], rows, math.prod(counts)), x.dtype)
         axes = axes_of_windows(size, counts, kernel, stride, padding, dilation)
@@ -51,7 +53,11 @@ class CupyUnfolding:
         out: Any = None,
     ) -> Any:
         """The transpose of :meth:`columns_of_windows`."""
-        channels = y.shape[1] // math.prod(kernel)
+        channels, rest = divmod(y.shape[1], math.prod(kernel))
+        if rest or y.shape[2:] != (math.prod(counts),):
+            raise ValueError(
+                f"expected columns of {math.prod(kernel)} taps and {counts} windows, got {y.shape}"
+            )
         result = self.xp.empty((y.shape[0], channels, *size), y.dtype)
         axes = axes_of_windows(size, counts, kernel, stride, padding, dilation)
         return self._unfold("windows_of_columns", y, result, axes, out)
