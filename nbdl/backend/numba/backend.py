@@ -40,7 +40,13 @@ from nbdl.backend.numba.margin_losses import (
 from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_matmul
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
-from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
+from nbdl.backend.numba.pooling import (
+    plan_adaptive_max_pool,
+    plan_avg_pool,
+    plan_avg_pool_input,
+    plan_max_pool,
+    plan_window_scatter,
+)
 from nbdl.backend.numba.quasi_newton import plan_remember_pair, plan_slope_and_size, plan_two_loop
 from nbdl.backend.numba.random import (
     plan_dropout,
@@ -66,6 +72,7 @@ from nbdl.backend.numba.softmax import (
 )
 from nbdl.backend.numba.sorting import plan_argsort, plan_argtopk, plan_searchsorted
 from nbdl.backend.numba.unfolding import plan_columns_of_windows, plan_windows_of_columns
+from nbdl.backend.numba.window_places import plan_fractional_max_pool, plan_window_gather, plan_window_put
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
@@ -105,9 +112,13 @@ PLANNERS: dict[str, Planner] = {
     "convolution_input": plan_convolution_input,
     "convolution_weight": plan_convolution_weight,
     "max_pool": plan_max_pool,
+    "adaptive_max_pool": plan_adaptive_max_pool,
     "avg_pool": plan_avg_pool,
     "avg_pool_input": plan_avg_pool_input,
     "window_scatter": plan_window_scatter,
+    "window_gather": plan_window_gather,
+    "window_put": plan_window_put,
+    "fractional_max_pool": plan_fractional_max_pool,
     "columns_of_windows": plan_columns_of_windows,
     "windows_of_columns": plan_windows_of_columns,
     "rearrange": plan_rearrange,
