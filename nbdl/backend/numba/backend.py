@@ -27,6 +27,7 @@ from nbdl.backend.numba.convolution import (
 )
 from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
+from nbdl.backend.numba.framing import plan_extend, plan_extend_input
 from nbdl.backend.numba.gating import plan_glu, plan_glu_input
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
@@ -162,6 +163,8 @@ PLANNERS: dict[str, Planner] = {
     "slope_and_size": plan_slope_and_size,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
+    "extend": plan_extend,
+    "extend_input": plan_extend_input,
     "resample": plan_resample,
     "view_scatter": plan_view_scatter,
     "scan": plan_scan,
