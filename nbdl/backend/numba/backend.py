@@ -27,6 +27,7 @@ from nbdl.backend.numba.convolution import (
 )
 from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
+from nbdl.backend.numba.fourier import ThreadedFourier
 from nbdl.backend.numba.framing import plan_extend, plan_extend_input
 from nbdl.backend.numba.gating import plan_glu, plan_glu_input
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
@@ -189,7 +190,7 @@ class _LeaveToNumpy:
 _NUMPY: Any = _LeaveToNumpy()
 
 
-class NumbaBackend(NumpyBackend):
+class NumbaBackend(ThreadedFourier, NumpyBackend):
     """Computes on NumPy arrays with compiled loops."""
 
     name = "numba"
