@@ -260,6 +260,16 @@ def test_concatenation_left_to_numpy():
         np.testing.assert_array_equal(found, np.concatenate(operands, 0), strict=True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_columns_are_interleaved(count, dtype):
+    x = np.random.default_rng(0).standard_normal((700, 2 * count)).astype(dtype)
+    columns = [x[:, 2 * k, None] for k in range(count)]
+    primitive = Concatenate.of(1, (1,) * count)
+    assert planned(primitive, columns)
+    np.testing.assert_array_equal(NUMBA.execute(primitive, columns), x[:, ::2], strict=True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bool", "int64"])
 @pytest.mark.parametrize("shape", [(), *SHAPES], ids=str)
 def test_pad(shape, dtype):

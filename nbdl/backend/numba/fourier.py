@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.numba import threads
+from nbdl.backend.numba import pool, threads
 from nbdl.backend.numpy.fourier import Fourier
 from nbdl.backend.numpy.results import delivered
 
@@ -22,12 +22,12 @@ class ThreadedFourier(Fourier):
         """The complex transform over ``axes``, or the inverse one."""
         if x.dtype not in _DTYPES:
             return super().fourier(x, axes=axes, inverse=inverse, norm=norm, out=out)
-        library, workers = _library(), _workers(x)
-        if len(axes) == 1:
-            transform = library.ifft if inverse else library.fft
-            return delivered(transform(x, axis=axes[0], norm=norm, workers=workers), out)
-        transform = library.ifftn if inverse else library.fftn
-        return delivered(transform(x, axes=axes, norm=norm, workers=workers), out)
+        # SciPy would ask for new memory
+        result = pool.empty(x.shape, np.result_type(x.dtype, np.complex64))
+        result[...] = x
+        transform = _library().ifftn if inverse else _library().fftn
+        result = transform(result, axes=axes, norm=norm, overwrite_x=True, workers=_workers(x))
+        return delivered(result, out)
 
     def fourier_real(self, x: Any, *, axis: int, norm: str, out: Any = None) -> Any:
         """The transform of real numbers: the n // 2 + 1 frequencies that are not negative."""
