@@ -63,6 +63,7 @@ from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
 from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
+from nbdl.backend.numba.small_matrices import plan_lu, plan_solve_triangular
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
     plan_cross_entropy_input,
@@ -175,6 +176,8 @@ PLANNERS: dict[str, Planner] = {
     "argsort": plan_argsort,
     "argtopk": plan_argtopk,
     "searchsorted": plan_searchsorted,
+    "lu": plan_lu,
+    "solve_triangular": plan_solve_triangular,
 }
 
 _WITH_EPILOGUE: dict[str, Planner] = {
