@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("numba")
 
+import nbdl
 from nbdl.backend import registry
 from nbdl.backend.numba.backend import PLANNERS
 from nbdl.ops.lu_factors import LU
+from nbdl.ops.solving import Inverse, Solve
 from nbdl.ops.triangular_systems import SolveTriangular
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
@@ -60,6 +62,39 @@ def test_triangular_systems(shape: tuple[int, ...], upper: bool, unit: bool, dty
     primitive = SolveTriangular.of(upper, unit)
     assert_same(primitive, a, b)
     assert_same(primitive, a.swapaxes(-1, -2), b)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (6, 6, 3), (4, 5, 5, 1), (300, 16, 16, 2), (2, 32, 32, 9)], ids=str
+)
+def test_systems_and_inverses(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal(shape[:-1]) / shape[-2] + 2 * np.eye(shape[-2])
+    a = np.ascontiguousarray(rng.permutation(a, axis=-2), dtype)
+    b = rng.standard_normal((*shape[:-2], shape[-1])).astype(dtype)
+    assert_same(Inverse.of("linalg.inv"), a)
+    assert_same(Solve.of(""), a, b)
+    a[..., 0], b[..., 0] = 0, 1
+    assert_same(Inverse.of(""), a)
+    assert_same(Solve.of(""), a, b)
+
+
+@pytest.mark.parametrize("backend", [SPECIFICATION, NUMBA], ids=["numpy", "numba"])
+def test_singular_matrices_are_named(backend: Any) -> None:
+    a = np.eye(3)[None].repeat(4, 0)
+    a[2, 1] = 0
+    for primitive, operands in ((Inverse.of("linalg.inv"), (a,)), (Solve.of("linalg.solve"), (a, a))):
+        for _ in range(2):
+            with pytest.raises(nbdl.linalg.LinAlgError, match=r"\(Batch element 2\).*singular"):
+                backend.execute(primitive, operands)
+
+
+def test_singular_matrices_are_named_in_a_program() -> None:
+    doubled = nbdl.compile(lambda a: nbdl.linalg.inv(a) * 2)
+    assert doubled(nbdl.eye(3)).tolist() == (2 * nbdl.eye(3)).tolist()
+    with pytest.raises(nbdl.linalg.LinAlgError, match="singular"):
+        doubled(nbdl.zeros(3, 3))
 
 
 def test_what_libraries_do() -> None:

@@ -13,13 +13,13 @@ from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import is_plain
 from nbdl.backend.numba.loops import tasks_for
+from nbdl.backend.numba.native import failure_address
 from nbdl.kernels.cpu import small_matrices as cpu
 
-__all__ = ["plan_lu", "plan_solve_triangular"]
+__all__ = ["plan_inverse", "plan_lu", "plan_solve", "plan_solve_triangular"]
 
 Array = NDArray[Any]
 
-_LARGEST = 32  # rows and columns, up to which a library call costs more than it gains
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
 
@@ -43,6 +43,37 @@ def plan_lu(inputs: Sequence[Array], outputs: Sequence[Array] | None, *, label: 
         arguments=[rows, columns],
         rows=matrices,
         tasks=tasks_for(matrices * steps * rows * (10.0 + columns), matrices),
+    )
+
+
+def plan_inverse(inputs: Sequence[Array], outputs: Sequence[Array] | None, *, label: str) -> Plan | None:
+    """Plans the inverse of (x,), or returns None where LAPACK has to do it."""
+    (x,) = inputs
+    return None if outputs is not None else _plan_systems(inputs, x.shape, label)
+
+
+def plan_solve(inputs: Sequence[Array], outputs: Sequence[Array] | None, *, label: str) -> Plan | None:
+    """Plans the solutions of (a, b), or returns None where LAPACK has to do it."""
+    a, b = inputs
+    if outputs is not None or a.shape[:-2] != b.shape[:-2]:
+        return None
+    return _plan_systems(inputs, b.shape, label)
+
+
+def _plan_systems(inputs: Sequence[Array], shape: tuple[int, ...], label: str) -> Plan | None:
+    """A plan for results of a shape; with a label singular matrices are failures."""
+    if not _is_supported(inputs) or not all(x.flags.c_contiguous for x in inputs):
+        return None
+    *batch, rows, columns = shape
+    dtype, matrices, inverts = inputs[0].dtype, math.prod(batch), len(inputs) == 1
+    name = f"{'inverse' if inverts else 'solve'}_{dtype}"
+    return Plan(
+        compile_kernel(name, lambda: cpu.make_solve(dtype, inverts), name),
+        inputs=len(inputs),
+        outputs=[OutputSpec(shape, dtype), OutputSpec(tuple(batch), _INT32)],
+        arguments=[rows, columns, failure_address() if label else 0],
+        rows=matrices,
+        tasks=tasks_for(matrices * rows * rows * (10.0 + rows + columns), matrices),
     )
 
 
@@ -72,5 +103,5 @@ def plan_solve_triangular(
 
 def _is_supported(arrays: Sequence[Array]) -> bool:
     dtype = arrays[0].dtype
-    small = all(x.ndim > 1 and max(x.shape[-2:]) <= _LARGEST for x in arrays)
+    small = all(x.ndim > 1 and max(x.shape[-2:]) <= cpu.LARGEST for x in arrays)
     return small and dtype in (np.float32, np.float64) and is_plain(arrays, dtype)
