@@ -108,9 +108,10 @@ def _make_pool(dtype, begin, tap, box, boxes, end, square):
         if load_int64(args, IS_WIDE) != 0:
             if load_int64(args, IS_WIDE) == 2:
                 boxes(args, x, depth_taps, height_taps, width_taps, n, y, places)
-            for k in range(n if load_int64(args, IS_WIDE) == 1 else 0):
-                box(args, x, depth_taps, height_taps, load_int64(width_taps, 2 * k),
-                    load_int64(width_taps, 2 * k + 1), y + k * size, places + k * 8)  # fmt: skip
+            else:
+                for k in range(n):
+                    box(args, x, depth_taps, height_taps, load_int64(width_taps, 2 * k),
+                        load_int64(width_taps, 2 * k + 1), y + k * size, places + k * 8)  # fmt: skip
             end(y, n, divisors, 1)
             return
         for line in range(load_int64(depth_taps, 1) * heights):

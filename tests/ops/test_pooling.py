@@ -126,6 +126,17 @@ def test_the_last_nan_wins_as_in_pytorch(backend: str, name: str) -> None:
     assert ours.tolist() == theirs.tolist()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_elements_that_are_not_neighbours(backend: str, channels: int) -> None:
+    x = nbdl.rand(2, channels, 9, 20)[..., ::2]
+    for name in ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"):
+        function = getattr(F, name)
+        for size in (2, 4, (1, 8)):
+            np.testing.assert_allclose(
+                function(x, size).numpy(), function(x.clone(), size).numpy(), rtol=1e-6
+            )
+
+
 def test_pools_are_batched_and_compiled(backend: str) -> None:
     x, u = nbdl.rand(3, 2, 2, 9, 9), nbdl.rand(3, 2, 2, 2)
 

@@ -77,7 +77,7 @@ def plan_adaptive_max_pool(
     (x,) = inputs
     if outputs is not None or 0 in counts or not _is_supported(inputs):
         return None
-    if not has_neighbours(x) and not image_of(x).has_adjacent_channels:
+    if not has_neighbours(x) and (x.shape[1] == 1 or not image_of(x).has_adjacent_channels):
         return None
     tables = [
         np.array(
