@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""Every module of the zoo, forward and backward, in nbdl and in PyTorch, side by side.
+"""Every module of the zoo, forward and backward, and functions, in nbdl and in PyTorch, side by side.
 
     python examples/benchmarks/zoo.py
     python examples/benchmarks/zoo.py --only loss,pooling
 
-Microseconds of a call with all gradients, without a compiler, on a small input (where the call counts) and on
-a large one (where memory counts), measured as `training.py` does. Where nbdl is slower, the ratio is marked.
+Microseconds of a call, of modules with all gradients, without a compiler, on a small input (where the call
+counts) and on a large one (where memory counts), measured as `training.py` does. Where nbdl is slower, the
+ratio is marked.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import report
 from harness import measure
 from options import Defaults, make_parser, make_worker, parse
 from zoo_cases import CASES, GROUPS, SIZES
+from zoo_functions import FUNCTIONS
 
 OWN, PEER = contenders.NBDL, contenders.TORCH
 TABLE = (OWN, PEER)
@@ -30,7 +32,7 @@ DEFAULTS = Defaults(rounds=5, block=0.02, quick_rounds=2, quick_block=0.001)
 
 def names_of(group: str) -> list[str]:
     """The programs under one heading."""
-    return [case.name(size) for case in CASES if case.group == group for size in SIZES]
+    return [case.name(size) for case in (*CASES, *FUNCTIONS) if case.group == group for size in SIZES]
 
 
 def run(options: Any) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def group_table(group: str, results: Mapping[str, Any]) -> str:
 
 
 def overview(results: Mapping[str, Any]) -> str:
-    """In Markdown: how many modules are slower, how the ratios are spread, and the worst ones."""
+    """In Markdown: how many cases are slower, how the ratios are spread, and the worst ones."""
     lines = ["\n## Overview\n"]
     for size in SIZES:
         ratios = {
@@ -81,7 +83,7 @@ def overview(results: Mapping[str, Any]) -> str:
             continue
         slower = sorted((name for name in ratios if ratios[name] < 1), key=ratios.__getitem__)
         lines.append(
-            f"- {size}: {len(ratios)} modules, median ratio {statistics.median(ratios.values()):.2f}x, "
+            f"- {size}: {len(ratios)} cases, median ratio {statistics.median(ratios.values()):.2f}x, "
             f"{len(slower)} below 1"
             + "".join(f"\n  - {name.removesuffix(size).strip()} {ratios[name]:.2f}x" for name in slower)
         )

@@ -1,14 +1,16 @@
-"""What the benchmark of the layer zoo measures: every module, on a small input and on a large one."""
+"""What the benchmark of the layer zoo measures: modules and functions, on a small and on a large input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from program import Program, Programs
+from zoo_functions import FUNCTIONS
 
 SIZES = ("small", "large")
 
@@ -96,11 +98,9 @@ def _first_of(output: Any) -> Callable[[Any], Any]:
 
 def build_programs(lib: ModuleType) -> Programs:
     """The table that `worker.py` wants."""
-    return {
-        case.name(size): lambda variant, case=case, size=size: Program(build(lib, case, size), lambda _: 0.0)
-        for case in CASES
-        for size in SIZES
-    }
+    makers = {case.name(size): partial(build, lib, case, size) for case in CASES for size in SIZES}
+    makers |= {case.name(size): partial(case.build, lib, size) for case in FUNCTIONS for size in SIZES}
+    return {name: lambda variant, make=make: Program(make(), lambda _: 0.0) for name, make in makers.items()}
 
 
 def _each(group: str, modules: Sequence[tuple[str, tuple[Any, ...]]], *inputs: Input) -> list[Case]:
@@ -304,4 +304,4 @@ CASES = (
     *_activations(), *_pooling(), *_padding(), *_normalization(), *_dropouts(), *_convolutions(), *_linear(),
     *_recurrent(), *_attention(), *_shapes(), *_losses(),
 )  # fmt: skip
-GROUPS = tuple(dict.fromkeys(case.group for case in CASES))
+GROUPS = tuple(dict.fromkeys(case.group for case in (*CASES, *FUNCTIONS)))

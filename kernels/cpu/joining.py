@@ -68,6 +68,28 @@ def make_concatenate(itemsize, inputs):
     return concatenate
 
 
+def make_interleave(itemsize, inputs):
+    """The kernel of rows with one element of each input. Operands: the inputs, y (contiguous).
+
+    Words behind them: for every input its stride from row to row.
+
+    Args:
+        itemsize: Bytes of an element: 1, 2, 4 or 8.
+        inputs: How many arrays are joined.
+    """
+    item = np.dtype(f"u{itemsize}").type
+
+    def interleave(args, lo, hi, task):
+        y = load_int64(args, inputs)
+        for k in range(inputs):
+            x, step = load_int64(args, k), load_int64(args, inputs + 1 + k) * itemsize
+            for row in range(lo, hi):
+                value = array_at(x + row * step, 1, item)[0]
+                array_at(y + (row * inputs + k) * itemsize, 1, item)[0] = value
+
+    return interleave
+
+
 def make_pad(itemsize):
     """The kernel that sets x in a frame of one value. Operands: x, y (contiguous). Rows: lines of y."""
     item = np.dtype(f"u{itemsize}").type

@@ -1,4 +1,4 @@
-"""Pooling on the CPU: maxima and means over windows, and their transposes.
+"""Pooling on the CPU: maxima and means over windows.
 
 The innermost loop runs over *lanes*, and a tap of the windows is one pass over them, in the first-level
 cache. Where the channels are adjacent in memory they are the lanes; else these are the windows of a line.
@@ -6,17 +6,18 @@ cache. Where the channels are adjacent in memory they are the lanes; else these 
 Where a window meets the input is worked out by the planner: for each axis a table of two words a window,
 the position of its first tap inside the input, and the number of taps inside. For lanes that are windows a
 second table of the width has three words a tap: the first lane that meets the input, the number of such
-lanes, and the position of the first.
+lanes, and the position of the first. Windows that are wide and far apart have no lanes: a line of their taps
+is a run of neighbours. All lines are reduced to one, column by column, and that one to windows; or, where
+there is but one or it is too long, each run at once.
 """
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
-from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
+from nbdl.kernels.cpu import math as m
+from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
+from nbdl.kernels.cpu.memory import float32_at, float64_at, int32_at, int64_at, load_int64, stack_int64
 
 # Words of the argument block, behind at most four operands; strides count elements.
 (
@@ -55,23 +56,18 @@ from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
     KERNEL_WIDTH,
     STRIDE_WIDTH,
     X_LANE,  # stride from such a lane to the next
-) = range(4, 39)
+    IS_WIDE,  # the windows have runs instead of lanes: 1, or 2 where the runs of a line fit into `COLUMNS`
+) = range(4, 40)
+COLUMNS = 512  # of a line that are reduced at once, in the first-level cache
 
 
 @subroutine
-def _offset(args, d, h, w):
+def offset_of(args, d, h, w):
     """Of an element in its channel of the input."""
     return d * load_int64(args, X_DEPTH) + h * load_int64(args, X_HEIGHT) + w * load_int64(args, X_WIDTH)
 
 
-@subroutine
-def _line_of_taps(args, first, taps, line):
-    """Depth and height of a line of taps of the window that has its first tap at `first`."""
-    d, h = line // taps[1], line % taps[1]
-    return first[0] + d * load_int64(args, DILATION_DEPTH), first[1] + h * load_int64(args, DILATION_HEIGHT)
-
-
-def _make_pool(dtype, begin, tap, end, square):
+def _make_pool(dtype, begin, tap, box, boxes, end, square):
     """A kernel over (image, chunk of channels, depth, height): lines of windows.
 
     Args:
@@ -79,6 +75,9 @@ def _make_pool(dtype, begin, tap, end, square):
         begin: `begin(y, places, n)` prepares n lanes.
         tap: `tap(x, x_lane, y, places, n, position, position_lane)` adds a tap of n lanes: elements at the
             distance `x_lane`, whose positions in the input are `position_lane` apart.
+        box: `box(args, x, depth_taps, height_taps, first, taps, y, places)` adds all of a window whose lines
+            are so many neighbours, from `first` on; its taps have no gaps.
+        boxes: `boxes(args, x, depth_taps, height_taps, width_taps, n, y, places)` adds all of n such windows.
         end: `end(y, n, divisors, divisor_lane)` finishes n lanes.
         square: `square(x0, x1, x2, x3, y, places, n, position, beside, below)` does it all but `end` for 2x2
             taps, in registers; `beside` and `below` are the distances of the positions.
@@ -99,18 +98,27 @@ def _make_pool(dtype, begin, tap, end, square):
             width = load_int64(args, SIZE_WIDTH)
             below, beside = load_int64(args, DILATION_HEIGHT), load_int64(args, DILATION_WIDTH)
             position = (d * load_int64(args, SIZE_HEIGHT) + h) * width + w
-            first = x + _offset(args, d, h, w) * size
+            first = x + offset_of(args, d, h, w) * size
             second = first + below * load_int64(args, X_HEIGHT) * size
             step = beside * load_int64(args, X_WIDTH) * size
             square(first, first + step, second, second + step, y, places, n, position, beside, below * width)
             end(y, n, divisors, 0)
             return
         begin(y, places, n)
+        if load_int64(args, IS_WIDE) != 0:
+            if load_int64(args, IS_WIDE) == 2:
+                boxes(args, x, depth_taps, height_taps, width_taps, n, y, places)
+            else:
+                for k in range(n):
+                    box(args, x, depth_taps, height_taps, load_int64(width_taps, 2 * k),
+                        load_int64(width_taps, 2 * k + 1), y + k * size, places + k * 8)  # fmt: skip
+            end(y, n, divisors, 1)
+            return
         for line in range(load_int64(depth_taps, 1) * heights):
             d = load_int64(depth_taps, 0) + line // heights * load_int64(args, DILATION_DEPTH)
             h = load_int64(height_taps, 0) + line % heights * load_int64(args, DILATION_HEIGHT)
             position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH)
-            source = x + _offset(args, d, h, 0) * size
+            source = x + offset_of(args, d, h, 0) * size
             for k in range(taps):
                 if has_lanes:
                     w = load_int64(width_taps, 0) + k * load_int64(args, DILATION_WIDTH)
@@ -144,7 +152,8 @@ def _make_pool(dtype, begin, tap, end, square):
 
 def make_max_pool(dtype):
     """The kernel of the maximum: operands x, values, positions."""
-    view = float32_at if np.dtype(dtype).itemsize == 4 else float64_at
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
     zero = np.dtype(dtype).type(0)
 
     @subroutine
@@ -161,6 +170,81 @@ def make_max_pool(dtype):
             wins = (value > best) | (value != value) | (place < 0)  # a NaN wins
             values[lane] = value if wins else best
             positions[lane] = position + lane * position_lane if wins else place
+
+    @subroutine
+    def search(x, best, place, position, n):
+        """The maximum among n neighbours as well; where it is is looked for only if it is a new one."""
+        source = view(x, n)
+        largest = source[0]
+        for k in range(n):
+            largest = m.maximum(largest, source[k])
+        k = 0
+        if largest != largest:
+            k = n - 1  # of several NaN the last one wins
+            while source[k] == source[k]:
+                k -= 1
+        elif (largest > best) | (place < 0):
+            while source[k] != largest:
+                k += 1
+        else:
+            return best, place
+        return source[k], position + k
+
+    @subroutine
+    def box(args, x, depth_taps, height_taps, first, taps, y, places):
+        depths, heights, best, place = load_int64(depth_taps, 1), load_int64(height_taps, 1), zero, -1
+        x += offset_of(args, load_int64(depth_taps, 0), load_int64(height_taps, 0), first) * size
+        height, width = load_int64(args, SIZE_HEIGHT), load_int64(args, SIZE_WIDTH)
+        position = (load_int64(depth_taps, 0) * height + load_int64(height_taps, 0)) * width + first
+        x_depth, x_height = load_int64(args, X_DEPTH) * size, load_int64(args, X_HEIGHT) * size
+        for d in range(depths):
+            for h in range(heights):
+                line = x + d * x_depth + h * x_height
+                best, place = search(line, best, place, position + (d * height + h) * width, taps)
+        view(y, 1)[0], int64_at(places, 1)[0] = best, place
+
+    @subroutine(noalias=True)
+    def line_wins(source, best, lines, line, n):
+        for k in range(n):
+            wins = (source[k] > best[k]) | (source[k] != source[k])
+            best[k] = source[k] if wins else best[k]
+            lines[k] = line if wins else lines[k]
+
+    @subroutine
+    def best_column(best, lines, first, stop):
+        """The column with the first maximum, or the last NaN."""
+        winner = first
+        for k in range(first + 1, stop):
+            value, largest = best[k], best[winner]
+            earlier, later = lines[k] < lines[winner], lines[k] >= lines[winner]
+            wins = (value > largest) | ((value == largest) & earlier)
+            wins |= (value != value) & ((largest == largest) | later)
+            winner = k if wins else winner
+        return winner
+
+    @subroutine
+    def boxes(args, x, depth_taps, height_taps, width_taps, n, y, places):
+        depths, heights = load_int64(depth_taps, 1), load_int64(height_taps, 1)
+        first_depth, first_height = load_int64(depth_taps, 0), load_int64(height_taps, 0)
+        x_depth, x_height = load_int64(args, X_DEPTH) * size, load_int64(args, X_HEIGHT) * size
+        x += first_depth * x_depth + first_height * x_height
+        width = load_int64(args, SIZE_WIDTH)
+        best, lines = view(stack_int64(COLUMNS), COLUMNS), int32_at(stack_int64(COLUMNS), COLUMNS)
+        source = view(x, width)
+        for k in range(width):
+            best[k], lines[k] = source[k], np.int32(0)
+        for d in range(depths):
+            for h in range(heights):
+                line = view(x + d * x_depth + h * x_height, width)
+                line_wins(line, best, lines, np.int32(d * heights + h), width)
+        values, positions = view(y, n), int64_at(places, n)
+        for w in range(n):
+            first = load_int64(width_taps, 2 * w)
+            column = best_column(best, lines, first, first + load_int64(width_taps, 2 * w + 1))
+            line = np.int64(lines[column])
+            d, h = first_depth + line // heights, first_height + line % heights
+            values[w] = best[column]
+            positions[w] = (d * load_int64(args, SIZE_HEIGHT) + h) * width + column
 
     @subroutine
     def end(y, n, divisors, divisor_lane):
@@ -183,12 +267,13 @@ def make_max_pool(dtype):
         best_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), int64_at(places, n), n,
                      position, beside, below)  # fmt: skip
 
-    return _make_pool(dtype, begin, tap, end, square)
+    return _make_pool(dtype, begin, tap, box, boxes, end, square)
 
 
 def make_avg_pool(dtype):
     """The kernel of the mean: operands x, y."""
-    view = float32_at if np.dtype(dtype).itemsize == 4 else float64_at
+    size = np.dtype(dtype).itemsize
+    view = float32_at if size == 4 else float64_at
     zero = np.dtype(dtype).type(0)
 
     @subroutine
@@ -202,6 +287,50 @@ def make_avg_pool(dtype):
         source, sums = view(x, n), view(y, n)
         for lane in range(n):
             sums[lane] += source[lane * x_lane]
+
+    @subroutine(noalias=True)
+    def add(source, sums, n):
+        for k in range(n):
+            sums[k] += source[k]
+
+    @subroutine(fastmath=FASTMATH_REASSOC)
+    def total_of(sums, n):
+        total = zero
+        for k in range(n):
+            total += sums[k]
+        return total
+
+    @subroutine
+    def box(args, x, depth_taps, height_taps, first, taps, y, places):
+        depths, heights = load_int64(depth_taps, 1), load_int64(height_taps, 1)
+        x += offset_of(args, load_int64(depth_taps, 0), load_int64(height_taps, 0), first) * size
+        x_depth, x_height = load_int64(args, X_DEPTH) * size, load_int64(args, X_HEIGHT) * size
+        sums = view(stack_int64(COLUMNS), COLUMNS)
+        for start in range(0, taps, COLUMNS):
+            n = min(COLUMNS, taps - start)
+            for k in range(n):
+                sums[k] = zero
+            for d in range(depths):
+                for h in range(heights):
+                    add(view(x + d * x_depth + h * x_height + start * size, n), sums, n)
+            view(y, 1)[0] += total_of(sums, n)
+
+    @subroutine
+    def boxes(args, x, depth_taps, height_taps, width_taps, n, y, places):
+        x_depth, x_height = load_int64(args, X_DEPTH) * size, load_int64(args, X_HEIGHT) * size
+        x += load_int64(depth_taps, 0) * x_depth + load_int64(height_taps, 0) * x_height
+        width, sums, means = load_int64(args, SIZE_WIDTH), view(stack_int64(COLUMNS), COLUMNS), view(y, n)
+        for k in range(width):
+            sums[k] = zero
+        for d in range(load_int64(depth_taps, 1)):
+            for h in range(load_int64(height_taps, 1)):
+                add(view(x + d * x_depth + h * x_height, width), sums, width)
+        for w in range(n):
+            first = load_int64(width_taps, 2 * w)
+            total = zero
+            for k in range(first, first + load_int64(width_taps, 2 * w + 1)):
+                total += sums[k]
+            means[w] = total
 
     @subroutine
     def end(y, n, divisors, divisor_lane):
@@ -223,147 +352,4 @@ def make_avg_pool(dtype):
     def square(x0, x1, x2, x3, y, places, n, position, beside, below):
         sum_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), n)
 
-    return _make_pool(dtype, begin, tap, end, square)
-
-
-@cache
-def _make_clear(dtype):
-    """A function that writes zeros into a chunk of the channels of an image."""
-    size = np.dtype(dtype).itemsize
-    view = float32_at if size == 4 else float64_at
-    zero = np.dtype(dtype).type(0)
-
-    @subroutine
-    def clear(args, x):
-        heights, widths = load_int64(args, SIZE_HEIGHT), load_int64(args, SIZE_WIDTH)
-        runs, run = (widths, load_int64(args, CHUNK)) if load_int64(args, HAS_LANES) != 0 else (1, widths)
-        for k in range(load_int64(args, SIZE_DEPTH) * heights * runs):
-            line = k // runs
-            target = view(x + _offset(args, line // heights, line % heights, k % runs) * size, run)
-            for j in range(run):
-                target[j] = zero
-
-    return clear
-
-
-def make_window_scatter(dtype):
-    """The kernel that adds windows to zeros: operands y, positions, x. Rows: (image, chunk of channels)."""
-    size = np.dtype(dtype).itemsize
-    view = float32_at if size == 4 else float64_at
-    clear = _make_clear(dtype)
-
-    def window_scatter(args, lo, hi, task):
-        heights, widths = load_int64(args, COUNT_HEIGHT), load_int64(args, COUNT_WIDTH)
-        chunk = load_int64(args, CHUNK)
-        chunks = load_int64(args, CHANNELS) // chunk
-        y_step, x_step = load_int64(args, Y_CHANNEL), load_int64(args, X_CHANNEL)
-        index_step, x_position = load_int64(args, INDEX_CHANNEL), load_int64(args, X_WIDTH)
-        for row in range(lo, hi):
-            image, channel = row // chunks, row % chunks * chunk
-            y = load_int64(args, 0) + (image * load_int64(args, Y_IMAGE) + channel * y_step) * size
-            places = load_int64(args, 1) + (image * load_int64(args, INDEX_IMAGE) + channel * index_step) * 8
-            x = load_int64(args, 2) + (image * load_int64(args, X_IMAGE) + channel * x_step) * size
-            clear(args, x)
-            for line in range(load_int64(args, COUNT_DEPTH) * heights):
-                d, h = line // heights, line % heights
-                place_line = (
-                    places + (d * load_int64(args, INDEX_DEPTH) + h * load_int64(args, INDEX_HEIGHT)) * 8
-                )
-                source_line = y + (d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)) * size
-                for w in range(widths):
-                    place = place_line + w * load_int64(args, INDEX_WIDTH) * 8
-                    source = source_line + w * load_int64(args, Y_WIDTH) * size
-                    for k in range(chunk):
-                        target = x + (load_int64(place, k * index_step) * x_position + k * x_step) * size
-                        view(target, 1)[0] += view(source + k * y_step * size, 1)[0]
-
-    return window_scatter
-
-
-def make_avg_pool_input(dtype):
-    """The kernel that spreads windows over their elements: operands y, x. Rows as for the scatter."""
-    size = np.dtype(dtype).itemsize
-    view = float32_at if size == 4 else float64_at
-    clear = _make_clear(dtype)
-
-    @subroutine
-    def spread(args, y, first, taps, divisor, x):
-        """One window of a chunk of channels."""
-        chunk, y_step, x_step = (
-            load_int64(args, CHUNK),
-            load_int64(args, Y_CHANNEL),
-            load_int64(args, X_CHANNEL),
-        )
-        for line in range(taps[0] * taps[1]):
-            d, h = _line_of_taps(args, first, taps, line)
-            for k in range(taps[2]):
-                place = x + _offset(args, d, h, first[2] + k) * size
-                if x_step == 1 and y_step == 1:
-                    target, source = view(place, chunk), view(y, chunk)
-                    for lane in range(chunk):
-                        target[lane] += source[lane] / divisor
-                else:
-                    for lane in range(chunk):
-                        view(place + lane * x_step * size, 1)[0] += (
-                            view(y + lane * y_step * size, 1)[0] / divisor
-                        )
-
-    @subroutine
-    def spread_line(args, y, d, h, divisors, x):
-        """The windows of a line whose elements are neighbours, one channel of them."""
-        widths, width = load_int64(args, COUNT_WIDTH), load_int64(args, SIZE_WIDTH)
-        depth_taps, height_taps = (
-            load_int64(args, TAPS_DEPTH) + d * 16,
-            load_int64(args, TAPS_HEIGHT) + h * 16,
-        )
-        first = load_int64(depth_taps, 0), load_int64(height_taps, 0), 0
-        taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), 1
-        source, divisor = view(y, widths), view(divisors, widths)
-        width_taps = int64_at(load_int64(args, TAPS_WIDTH), 2 * widths)
-        for line in range(taps[0] * taps[1]):
-            down, across = _line_of_taps(args, first, taps, line)
-            target = view(x + _offset(args, down, across, 0) * size, width)
-            for w in range(widths):
-                value, place = source[w] / divisor[w], width_taps[2 * w]
-                for k in range(width_taps[2 * w + 1]):
-                    target[place + k] += value
-
-    def avg_pool_input(args, lo, hi, task):
-        heights, widths = load_int64(args, COUNT_HEIGHT), load_int64(args, COUNT_WIDTH)
-        chunk = load_int64(args, CHUNK)
-        chunks = load_int64(args, CHANNELS) // chunk
-        for row in range(lo, hi):
-            image, channel = row // chunks, row % chunks * chunk
-            y = (
-                load_int64(args, 0)
-                + (image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)) * size
-            )
-            x = (
-                load_int64(args, 1)
-                + (image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)) * size
-            )
-            clear(args, x)
-            if chunk == 1 and load_int64(args, X_WIDTH) == 1 and load_int64(args, Y_WIDTH) == 1:
-                for line in range(load_int64(args, COUNT_DEPTH) * heights):
-                    d, h = line // heights, line % heights
-                    source = y + (d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)) * size
-                    spread_line(args, source, d, h, load_int64(args, DIVISORS) + line * widths * size, x)
-                continue
-            for window in range(load_int64(args, COUNT_DEPTH) * heights * widths):
-                w, h, d = window % widths, window // widths % heights, window // (widths * heights)
-                depth_taps, height_taps = (
-                    load_int64(args, TAPS_DEPTH) + d * 16,
-                    load_int64(args, TAPS_HEIGHT) + h * 16,
-                )
-                width_taps = load_int64(args, TAPS_WIDTH) + w * 16
-                first = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
-                taps = load_int64(depth_taps, 1), load_int64(height_taps, 1), load_int64(width_taps, 1)
-                source = (
-                    d * load_int64(args, Y_DEPTH)
-                    + h * load_int64(args, Y_HEIGHT)
-                    + w * load_int64(args, Y_WIDTH)
-                )
-                divisor = view(load_int64(args, DIVISORS) + window * size, 1)[0]
-                spread(args, y + source * size, first, taps, divisor, x)
-
-    return avg_pool_input
+    return _make_pool(dtype, begin, tap, box, boxes, end, square)

@@ -132,7 +132,7 @@ extern "C" __global__ void nbdl_adaptive_max_pool(
                     const long long here = ((long long)m * b_size + n) * c_size + o;
                     const element_t element = x[plane + here];
                     const number value = nbdl::cast<number>(element), highest = nbdl::cast<number>(best);
-                    if (place < 0 || (!is_nan(highest) && is_better(value, highest))) {
+                    if (place < 0 || is_better(value, highest)) {
                         best = element;
                         place = here;
                     }

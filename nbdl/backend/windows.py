@@ -1,7 +1,7 @@
 """The geometry of sliding windows: how many there are, and where each tap of a kernel meets the input.
 
-Convolution and pooling share it. All functions are integer arithmetic on tuples with one entry a spatial
-axis.
+Convolution, pooling and padding share it. All functions are integer arithmetic on tuples with one entry a
+spatial axis.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 from typing import Any, NamedTuple
+
+import numpy as np
 
 Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -100,3 +102,18 @@ def taps(
         Tap(tuple(t[0] for t in group), (..., *[t[1] for t in group]), (..., *[t[2] for t in group]))
         for group in itertools.product(*axes)
     )
+
+
+@functools.lru_cache(maxsize=256)
+def frame_places(n: int, before: int, after: int, mode: Any) -> Any:
+    """For every place of an axis of length n with a frame the one that it repeats.
+
+    Args:
+        n: length of the axis.
+        before: width of the frame in front.
+        after: width of the frame behind.
+        mode: of :func:`numpy.pad`: ``edge``, ``reflect``, ``symmetric`` or ``wrap``.
+    """
+    places = np.pad(np.arange(n, dtype=np.int64), (before, after), mode=mode)
+    places.flags.writeable = False  # shared by all callers
+    return places

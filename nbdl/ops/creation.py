@@ -359,8 +359,11 @@ def arange(
     xp = module_for(place)
     with using(place):
         if wanted.kind in "iub":
-            return made(xp.arange(start, end, step).astype(wanted), requires_grad)
-        return made((start + step * xp.arange(count, dtype=np.float64)).astype(wanted), requires_grad)
+            return made(xp.arange(start, end, step).astype(wanted, copy=False), requires_grad)
+        places = xp.arange(count, dtype=np.float64)
+        places *= step
+        places += start
+        return made(places.astype(wanted, copy=False), requires_grad)
 
 
 def _number(value: Any) -> Any:

@@ -19,6 +19,7 @@ from nbdl.ops.matrices import check_dtype, check_matrices
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import amax, amin
 from nbdl.ops.shape import diagonal as diagonal_of
+from nbdl.ops.shape import select
 from nbdl.ops.solving import inv
 from nbdl.ops.spectra import eigvalsh, svdvals
 from nbdl.ops.statistics import norm as elementwise_norm
@@ -374,10 +375,9 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
             f"linalg.cross: inputs dimension {dim} must have length 3. Got {a.array.shape[axis]} and "
             f"{b.array.shape[axis]}"
         )
-    from nbdl.ops.rearranging import roll
-
-    # a_{i+1} b_{i+2} - a_{i+2} b_{i+1}
-    return roll(a, -1, axis) * roll(b, -2, axis) - roll(a, -2, axis) * roll(b, -1, axis)
+    (a0, a1, a2), (b0, b1, b2) = ([select(x, axis, k) for k in range(3)] for x in (a, b))
+    # Products one by one: a sum fused with a product would not be 0 for parallel vectors.
+    return stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis)
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.backend.resampling import Taps
-from nbdl.formula import dtypes
-from nbdl.ops.copying import constant
+from nbdl.backend.windows import Pairs
 from nbdl.ops.primitive import LinearMap
-from nbdl.ops.resampling import resample
-from nbdl.ops.shape import narrow
+from nbdl.ops.shape import contiguous, narrow
 from nbdl.ops.views import Slice
 
 if TYPE_CHECKING:
@@ -51,6 +45,39 @@ class Pad(LinearMap):
     ) -> Sequence[Tensor | None]:
         """The tangent in a frame of zeros."""
         return (Pad.of(self.widths, 0)(tangents[0]),)
+
+
+class Extend(LinearMap):
+    """A frame that continues the operand.
+
+    Args:
+        widths: (before, after) for every axis, not negative.
+        mode: of :func:`numpy.pad`: ``edge``, ``reflect``, ``symmetric`` or ``wrap``.
+    """
+
+    name = "extend"
+
+    def __init__(self, widths: Pairs, mode: str):
+        super().__init__(widths=widths, mode=mode)
+        self.widths, self.mode = widths, mode
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Tensor:
+        """A frame around every example."""
+        return type(self).of(((0, 0), *self.widths), self.mode)(*values)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Every element gets the gradients of all that repeat it."""
+        return (ExtendInput.of(self.widths, self.mode)(contiguous(gradients[0])),)  # type: ignore[arg-type]
+
+
+class ExtendInput(Extend):
+    """The transpose of :class:`Extend`, with the same parameters."""
+
+    name = "extend_input"
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient in its frame."""
+        return (Extend.of(self.widths, self.mode)(contiguous(gradients[0])),)  # type: ignore[arg-type]
 
 
 def pad_constant(x: Tensor, widths: Sequence[tuple[int, int]], value: bool | int | float = 0) -> Tensor:
@@ -114,10 +141,10 @@ def pad(
     if mode not in _PAD_MODES:
         raise ValueError(f"pad: mode must be constant, {', '.join(_PAD_MODES)}, got {mode!r}")
     numpy_mode, slack = _PAD_MODES[mode]
-    for axis, (before, after) in enumerate(_widths(x, widths)):
+    pairs = _widths(x, widths)
+    for n, axis, (before, after) in zip(x.array.shape, range(x.array.ndim), pairs, strict=True):
         if before == after == 0:
             continue
-        n = x.array.shape[axis]
         if (
             n == 0
             or (slack is not None and max(before, after) > n + slack)
@@ -126,17 +153,9 @@ def pad(
             raise RuntimeError(
                 f"pad: widths ({before}, {after}) of mode {mode!r} must stay within dim {axis} of size {n}"
             )
-        taps = _frame_taps(n, before, after, numpy_mode)
-        if dtypes.is_floating(x.dtype) or x.is_complex():
-            x = resample(x, axis, taps)
-        else:
-            x = x.index_select(axis, constant(taps.places, x.device))
-    return x
-
-
-@lru_cache(256)
-def _frame_taps(n: int, before: int, after: int, numpy_mode: Any) -> Taps:
-    """For every element of a widened axis the one that it repeats."""
-    places = np.pad(np.arange(n), (max(before, 0), max(after, 0)), mode=numpy_mode)
-    places = places[max(0, -before) : len(places) - max(0, -after)]
-    return Taps.of_rows(places[:, None], np.ones((len(places), 1)), n)
+    frame = tuple([(max(before, 0), max(after, 0)) for before, after in pairs])
+    y = apply(Extend.of(frame, numpy_mode), contiguous(x))
+    for axis, (before, after) in enumerate(pairs):
+        if before < 0 or after < 0:
+            y = narrow(y, axis, max(0, -before), y.array.shape[axis] + min(before, 0) + min(after, 0))
+    return y

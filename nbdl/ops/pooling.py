@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.tape import apply
 from nbdl.backend.windows import Sizes, window_counts
@@ -69,6 +70,19 @@ class AdaptiveMaxPool(_Maximum):
         super().__init__(counts=counts)
 
 
+class FractionalMaxPool(_Maximum):
+    """``fractional_max_pool(x, samples)``: the maxima of ``counts`` windows that begin at random places."""
+
+    name = "fractional_max_pool"
+
+    def __init__(self, kernel: Sizes, counts: Sizes):
+        super().__init__(kernel=kernel, counts=counts)
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Added up where the maxima were; the places have no derivative."""
+        return (*super().vjp(node, *gradients), None)
+
+
 class WindowGather(LinearMap):
     """``window_gather(x, indices)``: elements at positions in the flattened spatial axes."""
 
@@ -98,6 +112,40 @@ class WindowScatter(LinearMap):
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """The positions."""
         return frozenset((1,)), False
+
+    def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
+        """Taken from the positions."""
+        return window_gather(gradients[0], node.input(1)), None  # type: ignore[arg-type]
+
+
+class WindowPut(LinearMap):
+    """``window_put(y, indices)``: zeros with elements at positions in the flattened ``size``.
+
+    Where several have the same position one of them is there. The derivative is PyTorch's: all of them get
+    the gradient of the place.
+    """
+
+    name = "window_put"
+
+    batch = over_merged_axes
+
+    def __init__(self, size: Sizes):
+        super().__init__(size=size)
+        self.size = size
+
+    def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
+        """The positions."""
+        return frozenset((1,)), False
+
+    def check_values(self, *arrays: Any) -> None:
+        """The positions lie inside."""
+        indices = arrays[1]
+        outside = indices[(indices < 0) | (indices >= math.prod(self.size))]
+        if outside.size:
+            raise RuntimeError(
+                f"max_unpool: found an invalid max index: {int(outside[0])} (output volumes are of size "
+                f"{self.size})"
+            )
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Taken from the positions."""
@@ -225,6 +273,11 @@ def adaptive_max_pool(x: Tensor, counts: Sizes) -> tuple[Tensor, Tensor]:
     return apply(AdaptiveMaxPool.of(counts), x)
 
 
+def fractional_max_pool(x: Tensor, samples: Tensor, kernel: Sizes, counts: Sizes) -> tuple[Tensor, Tensor]:
+    """The maxima of ``counts`` windows that begin where samples (N, C, axes) say, and their positions."""
+    return apply(FractionalMaxPool.of(kernel, counts), x, samples)
+
+
 def window_gather(x: Tensor, indices: Tensor) -> Tensor:
     """The elements of (N, C, *size) at the positions (N, C, *counts) in the flattened (*size)."""
     return apply(WindowGather.of(), x, indices)
@@ -233,6 +286,11 @@ def window_gather(x: Tensor, indices: Tensor) -> Tensor:
 def window_scatter(y: Tensor, indices: Tensor, size: Sizes) -> Tensor:
     """Zeros (N, C, *size) with (N, C, *counts) elements added at positions in the flattened (*size)."""
     return apply(WindowScatter.of(size), y, indices)
+
+
+def window_put(y: Tensor, indices: Tensor, size: Sizes) -> Tensor:
+    """Zeros (N, C, *size) with (N, C, *counts) elements at positions in the flattened (*size)."""
+    return apply(WindowPut.of(size), y, indices)
 
 
 def avg_pool(

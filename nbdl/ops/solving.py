@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.backend import registry
+from nbdl.backend.numpy.decompositions import SINGULAR, UNSOLVABLE, complain
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint
 from nbdl.ops.creation import eye
@@ -28,7 +30,19 @@ if TYPE_CHECKING:
 
 
 # ------------------------------------------------------------------------------------------------- solve
-class Solve(Primitive):
+class _System(Primitive):
+    """What fails if a matrix is singular."""
+
+    message: ClassVar[str]
+
+    def check_values(self, *arrays: Any) -> None:
+        """LAPACK's error for the first singular matrix, which the kernel that failed can name."""
+        if registry.is_loaded("numba"):
+            _, info = registry.load("numba").execute(type(self).of(""), arrays)
+            complain(self.params["label"], self.message, info)
+
+
+class Solve(_System):
     """X of A X = B, and info.
 
     Args:
@@ -36,6 +50,7 @@ class Solve(Primitive):
     """
 
     name = "solve"
+    message = UNSOLVABLE
     saved = frozenset((0,))
     saves_output = True
 
@@ -150,10 +165,11 @@ def cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
 
 
 # ----------------------------------------------------------------------------------------------- inverse
-class Inverse(Primitive):
+class Inverse(_System):
     """The inverse, and info; ``label`` as of :class:`Solve`."""
 
     name = "inverse"
+    message = SINGULAR
     saved = NOTHING
     saves_output = True
 

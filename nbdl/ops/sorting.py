@@ -33,16 +33,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _middle(nans: Any, n: Any, allowed: Any) -> Any:
-    """The place of the median in rising order, or of the first NaN if there are more than allowed.
-
-    NaNs are at the end of the order: the first one is at the place that counts the others.
-    """
-    numbers = n - nans
-    return f.where(nans > allowed, numbers, f.maximum(f.floor_divide(numbers - 1, 2), 0))
-
-
-_MIDDLE = Formula("middle", _middle, 3)
+# The place of the median in rising order, NaNs being at the end of it.
+_MIDDLE = Formula("middle", lambda nans, n: f.maximum(f.floor_divide(n - nans - 1, 2), 0), 2)
 
 
 class Argsort(Primitive):
@@ -75,6 +67,28 @@ class ArgTopK(Primitive):
     def shifted(self) -> Primitive:
         """Along the next axis."""
         return ArgTopK.of(self.params["k"], self.params["axis"] + 1, self.params["largest"])
+
+
+class ArgKth(Primitive):
+    """The place of the k-th smallest element, counted from 0, along an axis, which is kept.
+
+    Args:
+        k: the rank.
+        axis: the axis.
+        nan_wins: whether it is the place of a NaN where there is one.
+    """
+
+    name = "argkth"
+    differentiable = False
+
+    def __init__(self, k: int, axis: int, nan_wins: bool = False):
+        super().__init__(k=k, axis=axis, nan_wins=nan_wins)
+
+    batch = along_shifted_axis
+
+    def shifted(self) -> Primitive:
+        """Along the next axis."""
+        return ArgKth.of(self.params["k"], self.params["axis"] + 1, self.params["nan_wins"])
 
 
 class SearchSorted(Primitive):
@@ -214,7 +228,7 @@ def kthvalue(
         )
     if input.array.ndim == 0:
         return only_element(input)
-    return values_at(input, position, argsort(input, position).narrow(position, k - 1, 1), keepdim)
+    return values_at(input, position, apply(ArgKth.of(k - 1, position), input), keepdim)
 
 
 # ----------------------------------------------------------------------------------- elements in the middle
@@ -226,12 +240,12 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
     position = pick_axis(label, x, dim, axis)
     if x.array.ndim == 0:
         return only_element(x)
-    order = argsort(x, position)
     n = x.array.shape[position]
-    if not x.is_floating_point():
-        return values_at(x, position, order.narrow(position, (n - 1) // 2, 1), keepdim)
-    place = call(_MIDDLE, arithmetic.isnan(x).sum(position, keepdim=True), n, n if ignore_nan else 0)
-    return values_at(x, position, order.gather(position, place), keepdim)
+    if not (ignore_nan and x.is_floating_point()):
+        place = apply(ArgKth.of((n - 1) // 2, position, x.is_floating_point()), x)
+        return values_at(x, position, place, keepdim)
+    place = call(_MIDDLE, arithmetic.isnan(x).sum(position, keepdim=True), n)
+    return values_at(x, position, argsort(x, position).gather(position, place), keepdim)
 
 
 @numpy_keywords

@@ -146,6 +146,18 @@ def test_the_zoo_gives_gradients_of_the_same_shapes(module):
             assert shapes[0] == shapes[1], case.name("small")
 
 
+@pytest.mark.torch
+def test_the_functions_of_the_zoo_are_pytorchs(module):
+    import torch
+
+    with nbdl.use_backend("numpy"):
+        for case in module("zoo_functions").FUNCTIONS:
+            results = [case.build(lib, "small")() for lib in (nbdl, torch)]
+            ours, theirs = (r if isinstance(r, (tuple, list)) else (r,) for r in results)
+            for a, b in zip(ours, theirs, strict=True):
+                assert tuple(a.shape) == tuple(b.shape), case.label
+
+
 def test_the_zoo_writes_a_report(run: Run, tmp_path: Path):
     output = run("zoo.py", "--quick", "--only", "dropout", "--contenders", "nbdl", "--out", str(tmp_path))
     results = json.loads((tmp_path / "zoo.json").read_text())["results"]
@@ -168,6 +180,6 @@ def test_slower_modules_are_marked(module):
     table = zoo.group_table("dropout", results)
     assert [line.split("|")[1].strip() for line in table.splitlines() if "slower" in line] == [names[0]]
     text = zoo.overview(results)
-    assert "- small: 6 modules, median ratio 3.00x, 1 below 1" in text
+    assert "- small: 6 cases, median ratio 3.00x, 1 below 1" in text
     assert "  - Dropout 0.50x" in text
-    assert "- large: 6 modules, median ratio 3.00x, 0 below 1" in text
+    assert "- large: 6 cases, median ratio 3.00x, 0 below 1" in text

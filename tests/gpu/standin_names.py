@@ -15,9 +15,9 @@ UFUNCS = [
 FUNCTIONS = [
     "all", "any", "arange", "argmax", "argmin", "argsort", "argwhere", "clip", "concatenate", "cumprod",
     "cumsum", "einsum", "eye", "flip", "full", "linspace", "matmul", "max", "mean", "median", "min",
-    "moveaxis", "nonzero", "ones", "packbits", "pad", "prod", "repeat", "roll", "searchsorted", "sort",
-    "split", "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile", "transpose",
-    "tri", "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
+    "moveaxis", "nonzero", "ones", "packbits", "pad", "partition", "prod", "repeat", "roll", "searchsorted",
+    "sort", "split", "stack", "std", "sum", "swapaxes", "take", "take_along_axis", "tensordot", "tile",
+    "transpose", "tri", "tril", "triu", "unique", "var", "vdot", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 CONSTANTS = [
     "bool_", "dtype", "e", "finfo", "float16", "float32", "float64", "iinfo", "inf", "int16", "int32",

@@ -12,7 +12,16 @@ from nbdl.backend import registry
 from nbdl.backend.windows import window_counts
 from nbdl.ops.attention import Attention, AttentionInput
 from nbdl.ops.normalization import Normalize, NormalizeInput
-from nbdl.ops.pooling import AdaptiveMaxPool, AvgPool, AvgPoolInput, MaxPool, WindowGather, WindowScatter
+from nbdl.ops.pooling import (
+    AdaptiveMaxPool,
+    AvgPool,
+    AvgPoolInput,
+    FractionalMaxPool,
+    MaxPool,
+    WindowGather,
+    WindowPut,
+    WindowScatter,
+)
 from nbdl.ops.scattering import Scatter
 from nbdl.ops.selecting import IndexPut
 from nbdl.ops.solving import LeastSquares
@@ -163,6 +172,16 @@ class TestPooling:
         places = np.random.default_rng(0).integers(0, 20, (2, 3, 2, 4))
         for x in layouts((2, 3, 4, 5), kind_of(dtype)).values():
             assert_same(WindowGather.of(), x, places)
+
+    @pytest.mark.parametrize("dtype", KINDS)
+    def test_windows_at_random_places_and_what_was_in_them(self, dtype):
+        x, u = (
+            random(2, 3, 7, 8, dtype=dtype),
+            np.random.default_rng(0).random((2, 3, 2)).astype(kind_of(dtype)),
+        )
+        assert_same(FractionalMaxPool.of((2, 3), (3, 4)), x, u)
+        places = np.arange(24).reshape(2, 3, 4) * 2 % 13
+        assert_same(WindowPut.of((3, 5)), random(2, 3, 4, dtype=dtype), places)
 
     def test_nothing(self):
         assert_same(MaxPool.of((2,), (2,), (0,), (1,), (2,)), np.zeros((0, 3, 4), np.float32))

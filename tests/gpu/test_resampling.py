@@ -18,6 +18,8 @@ PROGRAMS = {
     "cubic": lambda x: F.interpolate(x, size=(3, 7), mode="bicubic"),
     "nearest": lambda x: F.interpolate(x, size=(5, 3)),
     "frame": lambda x: F.pad(x, (1, 2, 2, 0), "reflect"),
+    "ring": lambda x: F.pad(x, (1, 2, 2, 0), "circular"),
+    "edge": lambda x: F.pad(x, (1, -2, 2, 0), "replicate"),
     "means": lambda x: F.adaptive_avg_pool2d(x, (3, 2)),
 }
 

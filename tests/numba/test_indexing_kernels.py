@@ -10,11 +10,11 @@ pytest.importorskip("numba")
 import nbdl
 from nbdl.autograd import gradcheck, gradgradcheck
 from nbdl.backend import registry
-from nbdl.backend.numba import indexing, joining, lines, threads
+from nbdl.backend.numba import framing, indexing, joining, lines, threads
 from nbdl.backend.numba.backend import PLANNERS
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.joining import Concatenate
-from nbdl.ops.padding import Pad
+from nbdl.ops.padding import Extend, ExtendInput, Pad
 from nbdl.ops.scattering import Gather, Scatter
 from nbdl.ops.selecting import Index, IndexPut, take_rows
 from nbdl.ops.views import Diagonal, Slice
@@ -28,7 +28,7 @@ SHAPES = [(5,), (1,), (4, 130), (30, 4), (3, 4, 20)]
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"], autouse=True)
 def num_threads(request, monkeypatch):
-    for module in (indexing, joining, lines):
+    for module in (framing, indexing, joining, lines):
         monkeypatch.setattr(module, "tasks_for", lambda work, rows: max(1, min(request.param, rows)))
     NUMBA._forget_plans()
     before = threads.get_num_threads()
@@ -260,6 +260,16 @@ def test_concatenation_left_to_numpy():
         np.testing.assert_array_equal(found, np.concatenate(operands, 0), strict=True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_columns_are_interleaved(count, dtype):
+    x = np.random.default_rng(0).standard_normal((700, 2 * count)).astype(dtype)
+    columns = [x[:, 2 * k, None] for k in range(count)]
+    primitive = Concatenate.of(1, (1,) * count)
+    assert planned(primitive, columns)
+    np.testing.assert_array_equal(NUMBA.execute(primitive, columns), x[:, ::2], strict=True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bool", "int64"])
 @pytest.mark.parametrize("shape", [(), *SHAPES], ids=str)
 def test_pad(shape, dtype):
@@ -272,6 +282,38 @@ def test_pad(shape, dtype):
             primitive = Pad.of(widths, value)
             expected = SPECIFICATION.execute(primitive, [x])
             np.testing.assert_array_equal(NUMBA.execute(primitive, [x]), expected, strict=True)
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+@pytest.mark.parametrize(
+    "widths",
+    [
+        ((0, 0), (0, 0), (1, 2), (2, 1), (0, 3)),
+        ((0, 0), (1, 0), (0, 0), (2, 2), (0, 0)),
+        ((2, 1), (0, 0), (0, 0), (0, 0), (0, 0)),
+        ((0, 0),) * 5,
+    ],
+    ids=str,
+)
+def test_frames_that_continue(widths, mode):
+    shape = (3, 2, 4, 3, 40)
+    primitive, transposed = Extend.of(widths, mode), ExtendInput.of(widths, mode)
+    for dtype in ("float32", "float64", "float16", "bool"):
+        x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        y = SPECIFICATION.execute(primitive, [x])
+        np.testing.assert_array_equal(NUMBA.execute(primitive, [x]), y, strict=True)
+        assert planned(primitive, [x])
+        if x.dtype.kind == "f":
+            found, expected = (backend.execute(transposed, [y]) for backend in (NUMBA, SPECIFICATION))
+            np.testing.assert_allclose(found, expected, rtol=1e-6 if x.itemsize < 8 else 1e-14, strict=True)
+            assert planned(transposed, [y]) == (x.itemsize > 2)
+
+
+def test_frames_apart_are_left_to_numpy():
+    x = random((2, 3, 4, 5))
+    primitive = Extend.of(((1, 1), (0, 0), (0, 0), (1, 1)), "edge")
+    assert not planned(primitive, [x])
+    np.testing.assert_array_equal(NUMBA.execute(primitive, [x]), SPECIFICATION.execute(primitive, [x]))
 
 
 def test_pad_keeps_the_layout_of_channels_last():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -211,6 +212,77 @@ def test_pooling(case, dtype, layout, thread_count):
             options = {"count_include_pad": include, "divisor": divisor}
             check("avg_pool", finite, **geometry, **options)
             check("avg_pool_input", y, size=size, **geometry, **options)
+
+
+# size, kernel, stride, padding: windows whose lines are runs, fitting into what is reduced at once or not
+WIDE = {
+    "line": ((40,), (12,), (9,), (3,)),
+    "plane": ((20, 37), (5, 11), (4, 13), (2, 5)),
+    "volume": ((6, 7, 30), (3, 4, 10), (3, 3, 10), (0, 0, 0)),
+    "long": ((2, 1300), (2, 600), (2, 650), (0, 0)),
+    "blocks": ((8, 24), (4, 12), (4, 12), (0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_wide_windows(case, dtype, layout, thread_count):
+    size, kernel, stride, padding = WIDE[case]
+    pairs, dilation = tuple((p, p) for p in padding), (1,) * len(size)
+    counts = window_counts(size, kernel, stride, pairs, dilation)
+    geometry = {"kernel": kernel, "stride": stride, "padding": padding, "counts": counts}
+    x = normal((2, 3, *size), dtype)
+    means = {"count_include_pad": True, "divisor": None}
+    check("avg_pool", layout(x), **geometry, **means, terms=math.prod(kernel))
+    y = layout(normal((2, 3, *counts), dtype, seed=1))
+    check("avg_pool_input", y, size=size, **geometry, **means)
+    for special in (0.0, 0.02):
+        x[np.random.default_rng(1).random(x.shape) < special] = np.nan
+        x[np.random.default_rng(2).random(x.shape) < special] = np.inf
+        check("max_pool", layout(np.round(x)), dilation=dilation, **geometry)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ((17,), (3,)),
+        ((700,), (1,)),
+        ((9, 20), (4, 3)),
+        ((5, 6, 9), (2, 3, 2)),
+        ((3, 600), (1, 1)),
+        ((2,), (5,)),
+    ],
+)
+@pytest.mark.parametrize("order", [row_major, channels_last])
+def test_adaptive_maxima(size, counts, order, dtype, thread_count):
+    x = np.round(normal((2, 3, *size), dtype) * 2)
+    x[np.random.default_rng(1).random(x.shape) < 0.05] = np.nan
+    x[np.random.default_rng(2).random(x.shape) < 0.3] = -np.inf
+    check("adaptive_max_pool", order(x), counts=counts)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "counts"),
+    [
+        ((9,), (2,), (4,)),
+        ((9, 11), (2, 3), (5, 6)),
+        ((3, 900), (1, 2), (1, 700)),
+        ((6, 7, 8), (2, 2, 2), (3, 1, 4)),
+    ],
+)
+def test_windows_at_random_places(size, kernel, counts, dtype, thread_count):
+    x, u = normal((2, 3, *size), dtype), np.random.default_rng(1).random((2, 3, len(size))).astype(dtype)
+    x[np.random.default_rng(2).random(x.shape) < 0.1] = np.nan
+    check("fractional_max_pool", x, u, kernel=kernel, counts=counts)
+
+
+@pytest.mark.parametrize("size", [(30,), (5, 6), (2, 3, 5)], ids=str)
+def test_elements_at_positions(size, dtype, thread_count):
+    x, places = (
+        normal((4, 700, *size), dtype),
+        np.random.default_rng(1).integers(0, 30, (4, 700, *size[:-1], 3)),
+    )
+    check("window_gather", x, places)
+    check("window_put", normal(places.shape, dtype), places, size=size)
 
 
 def test_windows_without_elements_are_left_to_numpy():

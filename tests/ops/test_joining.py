@@ -119,6 +119,21 @@ def test_pad(mode: str, widths: list[tuple[int, int]], check_op: Any) -> None:
     check_op(lambda lib, x: pad(x, widths, mode), CUBE, twin=False)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "replicate", "circular"])
+def test_frames_are_batched_and_compiled(backend: str, mode: str) -> None:
+    x = nbdl.from_numpy(CUBE)
+
+    def framed(x: nbdl.Tensor) -> nbdl.Tensor:
+        return pad(x, [(1, 0), (-1, 2)], mode)
+
+    expected = nbdl.stack([framed(row) for row in x])
+    assert nbdl.func.vmap(framed)(x).tolist() == expected.tolist()
+    assert nbdl.compile(framed)(x[0]).tolist() == expected[0].tolist()
+    gradients = nbdl.func.vmap(nbdl.func.grad(lambda x: framed(x).square().sum()))(x)
+    one_by_one = nbdl.stack([nbdl.func.grad(lambda x: framed(x).square().sum())(row) for row in x])
+    np.testing.assert_allclose(gradients.numpy(), one_by_one.numpy())
+
+
 @pytest.mark.parametrize("value", [0, 2.5, float("-inf"), float("nan")])
 def test_pad_value(value: float) -> None:
     found = pad_constant(nbdl.from_numpy(VECTOR), [(1, 2)], value).numpy()

@@ -78,6 +78,7 @@ FUNCTIONS = [
     lambda x: F.avg_pool2d(x, 2, divisor_override=3),
     lambda x: F.adaptive_avg_pool2d(x, (3, 4)),
     lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+    lambda x: F.fractional_max_pool2d(x, 2, (3, 4), _random_samples=nbdl.full((1, 2, 2), 0.4, dtype=x.dtype)),
 ]
 
 
@@ -88,6 +89,65 @@ def test_derivatives(k: int) -> None:
         x = nbdl.tensor(distinct, requires_grad=True)
         assert gradcheck(FUNCTIONS[k], x, check_forward_ad=True)
         assert gradgradcheck(FUNCTIONS[k], x, fast_mode=True)
+
+
+@pytest.mark.parametrize("position", [-1, 16])
+def test_unpooling_outside_is_an_error(backend: str, position: int) -> None:
+    indices = nbdl.full((1, 2, 2, 2), position, dtype="int64")
+    with pytest.raises((RuntimeError, IndexError), match="max_unpool: found an invalid max index"):
+        F.max_unpool2d(nbdl.ones(1, 2, 2, 2), indices, 2)
+
+
+@pytest.mark.torch
+def test_unpooling_of_overlapping_windows_equals_pytorchs(backend: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.default_rng(0).standard_normal((2, 3, 7, 8))
+    results = []
+    for lib in (nbdl, torch):
+        functional = lib.nn.functional
+        a = lib.tensor(x, requires_grad=True)
+        values, indices = functional.max_pool2d(a, 3, 2, return_indices=True)
+        y = functional.max_unpool2d(values, indices, 3, 2, output_size=(7, 8))
+        (gradient,) = lib.autograd.grad((y * y).sum(), a)
+        results.append((y.detach().numpy(), gradient.numpy()))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["max_pool2d", "adaptive_max_pool2d"])
+def test_the_last_nan_wins_as_in_pytorch(backend: str, name: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.zeros((1, 1, 4, 4))
+    x[0, 0, [0, 1, 0, 2, 3], [1, 0, 2, 3, 3]] = np.nan
+    ours, theirs = (
+        getattr(lib.nn.functional, name)(lib.tensor(x), 2, return_indices=True)[1] for lib in (nbdl, torch)
+    )
+    assert ours.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_elements_that_are_not_neighbours(backend: str, channels: int) -> None:
+    x = nbdl.rand(2, channels, 9, 20)[..., ::2]
+    for name in ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"):
+        function = getattr(F, name)
+        for size in (2, 4, (1, 8)):
+            np.testing.assert_allclose(
+                function(x, size).numpy(), function(x.clone(), size).numpy(), rtol=1e-6
+            )
+
+
+def test_pools_are_batched_and_compiled(backend: str) -> None:
+    x, u = nbdl.rand(3, 2, 2, 9, 9), nbdl.rand(3, 2, 2, 2)
+
+    def pooled(x: nbdl.Tensor, u: nbdl.Tensor) -> nbdl.Tensor:
+        values, indices = F.fractional_max_pool2d(x, 2, 4, return_indices=True, _random_samples=u)
+        back = F.max_unpool2d(values, indices, 2, output_size=(9, 9))
+        return back.sum() + F.adaptive_max_pool2d(x, 2).sum() + F.adaptive_avg_pool2d(x, 3).sum()
+
+    expected = nbdl.stack([pooled(a, b) for a, b in zip(x, u, strict=True)])
+    np.testing.assert_allclose(nbdl.func.vmap(pooled)(x, u).numpy(), expected.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(nbdl.compile(pooled)(x[0], u[0]).numpy(), expected[0].numpy(), rtol=1e-5)
 
 
 def test_unpooling_puts_maxima_back(backend: str) -> None:

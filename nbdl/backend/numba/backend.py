@@ -27,6 +27,8 @@ from nbdl.backend.numba.convolution import (
 )
 from nbdl.backend.numba.copying import plan_copy, plan_rearrange
 from nbdl.backend.numba.epilogues import plan_with_epilogue
+from nbdl.backend.numba.fourier import ThreadedFourier
+from nbdl.backend.numba.framing import plan_extend, plan_extend_input
 from nbdl.backend.numba.gating import plan_glu, plan_glu_input
 from nbdl.backend.numba.indexing import plan_gather, plan_index, plan_index_put, plan_scatter
 from nbdl.backend.numba.joining import plan_concatenate, plan_pad, plan_view_scatter
@@ -46,7 +48,13 @@ from nbdl.backend.numba.matmul import (
 )
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
-from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
+from nbdl.backend.numba.pooling import (
+    plan_adaptive_max_pool,
+    plan_avg_pool,
+    plan_avg_pool_input,
+    plan_max_pool,
+    plan_window_scatter,
+)
 from nbdl.backend.numba.quasi_newton import plan_remember_pair, plan_slope_and_size, plan_two_loop
 from nbdl.backend.numba.random import (
     plan_dropout,
@@ -62,6 +70,7 @@ from nbdl.backend.numba.reduction import plan_reduce
 from nbdl.backend.numba.requirements import plan_requirement
 from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
+from nbdl.backend.numba.small_matrices import plan_inverse, plan_lu, plan_solve, plan_solve_triangular
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
     plan_cross_entropy_input,
@@ -73,6 +82,7 @@ from nbdl.backend.numba.softmax import (
 )
 from nbdl.backend.numba.sorting import plan_argsort, plan_argtopk, plan_searchsorted
 from nbdl.backend.numba.unfolding import plan_columns_of_windows, plan_windows_of_columns
+from nbdl.backend.numba.window_places import plan_fractional_max_pool, plan_window_gather, plan_window_put
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.precision import narrowed, widened
 from nbdl.backend.numpy.results import delivered
@@ -112,9 +122,13 @@ PLANNERS: dict[str, Planner] = {
     "convolution_input": plan_convolution_input,
     "convolution_weight": plan_convolution_weight,
     "max_pool": plan_max_pool,
+    "adaptive_max_pool": plan_adaptive_max_pool,
     "avg_pool": plan_avg_pool,
     "avg_pool_input": plan_avg_pool_input,
     "window_scatter": plan_window_scatter,
+    "window_gather": plan_window_gather,
+    "window_put": plan_window_put,
+    "fractional_max_pool": plan_fractional_max_pool,
     "columns_of_windows": plan_columns_of_windows,
     "windows_of_columns": plan_windows_of_columns,
     "rearrange": plan_rearrange,
@@ -159,6 +173,8 @@ PLANNERS: dict[str, Planner] = {
     "requirement": plan_requirement,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
+    "extend": plan_extend,
+    "extend_input": plan_extend_input,
     "resample": plan_resample,
     "view_scatter": plan_view_scatter,
     "scan": plan_scan,
@@ -168,6 +184,10 @@ PLANNERS: dict[str, Planner] = {
     "argsort": plan_argsort,
     "argtopk": plan_argtopk,
     "searchsorted": plan_searchsorted,
+    "lu": plan_lu,
+    "inverse": plan_inverse,
+    "solve": plan_solve,
+    "solve_triangular": plan_solve_triangular,
 }
 
 # The same for products that end with a pointwise operation, and whether on blocks of rows and columns.
@@ -186,7 +206,7 @@ class _LeaveToNumpy:
 _NUMPY: Any = _LeaveToNumpy()
 
 
-class NumbaBackend(NumpyBackend):
+class NumbaBackend(ThreadedFourier, NumpyBackend):
     """Computes on NumPy arrays with compiled loops."""
 
     name = "numba"
@@ -259,6 +279,8 @@ class NumbaBackend(NumpyBackend):
 
     def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
         """The planner's answer; not kept."""
+        if primitive.params.get("label"):
+            return None  # a program that runs it could not say what failed
         planner = PLANNERS.get(primitive.name)
         return None if planner is None else planner(arrays, outs, **primitive.params)
 

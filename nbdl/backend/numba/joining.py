@@ -55,6 +55,20 @@ def plan_concatenate(inputs: Sequence[Array], outputs: Sequence[Array] | None, *
         steps.append(outer.strides[0][0])
     length = sum(lengths)
     itemsize = inputs[0].itemsize
+    spec = OutputSpec(
+        (*inputs[0].shape[:axis], sum(x.shape[axis] for x in inputs), *inputs[0].shape[axis + 1 :]),
+        inputs[0].dtype,
+    )
+    if length == len(inputs):
+        name = f"interleave_{itemsize}_{len(inputs)}"
+        return Plan(
+            compile_kernel(name, lambda: kernel.make_interleave(itemsize, len(inputs)), name),
+            inputs=len(inputs),
+            outputs=[spec],
+            arguments=steps,
+            rows=rows,
+            tasks=tasks_for(rows * length, rows),
+        )
     chunk = min(length, _CHUNK_BYTES // itemsize)
     chunks = -(-length // chunk)
     arguments = [chunks, length, chunk]
@@ -62,12 +76,11 @@ def plan_concatenate(inputs: Sequence[Array], outputs: Sequence[Array] | None, *
     for own, step in zip(lengths, steps, strict=True):
         arguments += [begin, step]
         begin += own
-    shape = (*inputs[0].shape[:axis], sum(x.shape[axis] for x in inputs), *inputs[0].shape[axis + 1 :])
     name = f"concatenate_{itemsize}_{len(inputs)}"
     return Plan(
         compile_kernel(name, lambda: kernel.make_concatenate(itemsize, len(inputs)), name),
         inputs=len(inputs),
-        outputs=[OutputSpec(shape, inputs[0].dtype)],
+        outputs=[spec],
         arguments=arguments,
         rows=rows * chunks,
         tasks=tasks_for(rows * length, rows * chunks),

@@ -65,3 +65,8 @@ def is_plain(arrays: Sequence[Array], dtype: np.dtype[Any]) -> bool:
         and all(stride % x.itemsize == 0 for stride in x.strides)
         for x in arrays
     )
+
+
+def has_neighbours(array: Array) -> bool:
+    """Whether the elements along the last axis are neighbours in memory."""
+    return array.strides[-1] == array.itemsize or array.shape[-1] == 1

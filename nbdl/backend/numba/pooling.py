@@ -17,19 +17,27 @@ from numpy.typing import NDArray
 from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
-from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
+from nbdl.backend.numba.layout import Image, fresh_image, has_neighbours, image_of, is_plain, three_axes
 from nbdl.backend.numba.loops import tasks_for
 from nbdl.backend.numba.stages import block_words
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.windows import Sizes
 from nbdl.kernels.cpu import pooling as cpu
+from nbdl.kernels.cpu import pooling_input
 
-__all__ = ["plan_avg_pool", "plan_avg_pool_input", "plan_max_pool", "plan_window_scatter"]
+__all__ = [
+    "plan_adaptive_max_pool",
+    "plan_avg_pool",
+    "plan_avg_pool_input",
+    "plan_max_pool",
+    "plan_window_scatter",
+]
 
 Array = NDArray[Any]
 Words = dict[int, int]
 
 _CHUNK = 16  # channels of a row where images are divided: one cache line
+_WIDE = 8  # distance of windows from which runs of their elements are reduced at once
 
 
 # ---- Planners ----
@@ -54,10 +62,36 @@ def plan_max_pool(
         return None
     lanes = _lane_table(x.shape[-1], kernel[-1], stride[-1], padding[-1], dilation[-1], counts[-1])
     words = _window_words(x.shape[2:], dilation, counts, tables) | _lane_words(lanes, stride[-1])
+    words[cpu.IS_WIDE] = _runs(x, tables) if _has_runs(x, kernel, stride, dilation) else 0
     work = 2.0 * math.prod((*x.shape[:2], *counts, *kernel))
     positions = np.dtype(np.int64)
     return _plan_lines(
         "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=(tables, lanes)
+    )
+
+
+def plan_adaptive_max_pool(
+    inputs: Sequence[Array], outputs: Sequence[Array] | None, *, counts: Sizes
+) -> Plan | None:
+    """Plans the maxima of (x,) over even windows, or returns None where NumPy has to do it."""
+    (x,) = inputs
+    if outputs is not None or 0 in counts or not _is_supported(inputs):
+        return None
+    if not has_neighbours(x) and (x.shape[1] == 1 or not image_of(x).has_adjacent_channels):
+        return None
+    tables = [
+        np.array(
+            [(i * n // count, -(-(i + 1) * n // count) - i * n // count) for i in range(count)], np.int64
+        )
+        for n, count in zip(three_axes(x.shape[2:], 1), three_axes(counts, 1), strict=True)
+    ]
+    words = _window_words(x.shape[2:], (1,) * len(counts), counts, tables) | {
+        cpu.IS_WIDE: _runs(x, tables),
+        cpu.STRIDE_WIDTH: 1,
+    }
+    positions = np.dtype(np.int64)
+    return _plan_lines(
+        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, 2.0 * x.size, keep=tables
     )
 
 
@@ -81,6 +115,7 @@ def plan_avg_pool(
     lanes = _lane_table(size[-1], kernel[-1], stride[-1], padding[-1], 1, counts[-1])
     words = _window_words(size, dilation, counts, tables) | _lane_words(lanes, stride[-1])
     divisors = _divisors(x.dtype, size, kernel, stride, padding, counts, count_include_pad, divisor)
+    words[cpu.IS_WIDE] = _runs(x, tables) if _has_runs(x, kernel, stride, dilation) else 0
     words[cpu.DIVISORS] = divisors.ctypes.data
     work = math.prod((*x.shape[:2], *counts)) * (3.0 + math.prod(kernel))
     return _plan_lines(
@@ -113,7 +148,7 @@ def plan_avg_pool_input(
     work = math.prod(y.shape) * (3.0 + math.prod(kernel)) + math.prod(size)
     return _plan_images(
         "avg_pool_input",
-        cpu.make_avg_pool_input,
+        pooling_input.make_avg_pool_input,
         inputs,
         size,
         channels_last,
@@ -142,7 +177,9 @@ def plan_window_scatter(
     words |= dict(enumerate(three_axes(size, 1), cpu.SIZE_DEPTH))
     work = 6.0 * y.size + math.prod((*y.shape[:2], *size))
     channels_last = layout.has_adjacent_channels
-    return _plan_images("window_scatter", cpu.make_window_scatter, inputs, size, channels_last, words, work)
+    return _plan_images(
+        "window_scatter", pooling_input.make_window_scatter, inputs, size, channels_last, words, work
+    )
 
 
 # ---- Windows ----
@@ -173,6 +210,17 @@ def _window_words(size: Sizes, dilation: Sizes, counts: Sizes, tables: Sequence[
     for first, values in ((cpu.SIZE_DEPTH, size), (cpu.COUNT_DEPTH, counts), (cpu.DILATION_DEPTH, dilation)):
         words |= dict(enumerate(three_axes(values, 1), first))
     return words | dict(enumerate([table.ctypes.data for table in tables], cpu.TAPS_DEPTH))
+
+
+def _runs(x: Array, tables: Sequence[NDArray[np.int64]]) -> int:
+    """How kernels walk over windows that are runs of neighbours: see `IS_WIDE`."""
+    has_one_line = all((table[:, 1] <= 1).all() for table in tables[:2])
+    return 1 if has_one_line or x.shape[-1] > cpu.COLUMNS else 2
+
+
+def _has_runs(x: Array, kernel: Sizes, stride: Sizes, dilation: Sizes) -> bool:
+    """Whether windows are so wide, and so far apart, that they are not lanes."""
+    return min(kernel[-1], stride[-1]) >= _WIDE and set(dilation) == {1} and has_neighbours(x)
 
 
 def _lane_table(n: int, taps: int, stride: int, before: int, gap: int, count: int) -> NDArray[np.int64]:
@@ -229,6 +277,8 @@ def _plan_lines(
     rows = source.batch * (source.channels // chunk) * result.size[0] * result.size[1]
     specs = [spec._replace(dtype=dtype) for dtype in dtypes]
     words |= {cpu.X_LANE: words[cpu.STRIDE_WIDTH] * source.strides[-1]}
+    if chunk > 1:
+        words[cpu.IS_WIDE] = 0  # the channels are the lanes
     return _plan(name, make, (x,), specs, source, result, chunk, words, rows, work, keep)
 
 

@@ -374,6 +374,11 @@ _THETA = 5.371920351148152
 def row_order(pivots: np.ndarray, rows: int) -> np.ndarray:
     """Where the rows of matrices were before LAPACK's exchanges."""
     steps = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1])
+    if len(steps) == 1:  # numbers are faster than arrays of one
+        places = list(range(rows))
+        for k, other in enumerate(steps[0].tolist()):
+            places[k], places[other - 1] = places[other - 1], places[k]
+        return np.array(places, np.int64).reshape((*pivots.shape[:-1], rows))
     order = np.tile(np.arange(rows), (len(steps), 1))
     matrices = np.arange(len(steps))
     for k in range(steps.shape[1]):

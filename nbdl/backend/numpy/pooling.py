@@ -46,7 +46,7 @@ class Pooling:
 
         Returns:
             Values (N, C, *counts) of the dtype of x, and int64 positions in the flattened (*size): of the
-            first maximum, or of a NaN.
+            first maximum, or of the last NaN.
         """
         size = x.shape[2:]
         flat = self.xp.arange(math.prod(size)).reshape(size)
@@ -88,6 +88,8 @@ class Pooling:
             positions = flat[part].reshape(-1)
             region = x[part].reshape((*x.shape[:2], positions.size))
             best = region.argmax(-1)
+            is_nan = region != region
+            best = self.xp.where(is_nan.any(-1), region.shape[-1] - 1 - is_nan[..., ::-1].argmax(-1), best)
             values[place] = self.xp.take_along_axis(region, best[..., None], -1)[..., 0]
             indices[place] = positions[best]
         return delivered((values, indices), out)
@@ -115,6 +117,59 @@ class Pooling:
         self.xp.add.at(result.reshape(-1), positions.reshape(-1), widened(y).reshape(-1))
         return delivered(narrowed(result, y.dtype), out)
 
+    def window_put(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
+        """Zeros (N, C, *size) with elements written at positions, one of those with equal positions.
+
+        Raises:
+            IndexError: a position lies outside.
+        """
+        lead, plane = y.shape[0] * y.shape[1], math.prod(size)
+        count = math.prod(y.shape[2:])
+        places = indices.reshape((lead, count))
+        places = self.xp.where(places < 0, plane, places)  # negative ones do not count from the end
+        result = self.xp.zeros((lead, plane), y.dtype)
+        result[self.xp.arange(lead)[:, None], places] = y.reshape((lead, count))
+        return delivered(result.reshape((*y.shape[:2], *size)), out)
+
+    def fractional_max_pool(
+        self, x: Any, samples: Any, *, kernel: Sizes, counts: Sizes, out: Any = None
+    ) -> tuple[Any, Any]:
+        """Like :meth:`max_pool` over ``counts`` windows that begin at random places.
+
+        Of an axis of length n, window i begins at trunc((i + u) a) - trunc(u a) for a = (n - kernel) /
+        (counts - 1), and the last one at n - kernel.
+
+        Args:
+            x: (N, C, *size).
+            samples: (N, C, number of spatial axes), the numbers u in [0, 1). Of two axes the last one has the
+                first number.
+            kernel: sizes of the windows.
+            counts: numbers of windows.
+            out: receives the results.
+        """
+        size, rank = x.shape[2:], len(counts)
+        starts = []
+        for axis, (n, window, count) in enumerate(zip(size, kernel, counts, strict=True)):
+            u = samples[:, :, rank - 1 - axis if rank == 2 else axis, None]
+            alpha = samples.dtype.type((n - window) / max(1, count - 1))
+            places = self.xp.arange(count).astype(samples.dtype)
+            start = (self.xp.trunc((places + u) * alpha) - self.xp.trunc(u * alpha)).astype(np.int64)
+            start[:, :, -1] = n - window
+            starts.append(start.reshape((*x.shape[:2], *[count if k == axis else 1 for k in range(rank)])))
+        planes = x.reshape((*x.shape[:2], math.prod(size)))
+        values = self.xp.full((*x.shape[:2], *counts), lowest(x.dtype), x.dtype)
+        indices = None
+        for tap in np.ndindex(*kernel):
+            where: Any = 0
+            for n, start, offset in zip(size, starts, tap, strict=True):
+                where = where * n + (start + offset)
+            flat = where.reshape((*x.shape[:2], math.prod(counts)))
+            candidate = self.xp.take_along_axis(planes, flat, 2).reshape(where.shape)
+            wins = (candidate > values) | (candidate != candidate)
+            values = self.xp.where(wins, candidate, values)
+            indices = where if indices is None else self.xp.where(wins, where, indices)
+        return delivered((values, indices), out)
+
     def avg_pool(
         self,
         x: Any,
@@ -140,9 +195,14 @@ class Pooling:
             out: (N, C, *counts), receives the result.
         """
         size = x.shape[2:]
-        total = self.xp.zeros((*x.shape[:2], *counts), widened(x).dtype)
-        for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
-            total[tap.windows] += x[tap.elements]
+        if kernel == stride and size == tuple([n * k for n, k in zip(counts, kernel, strict=True)]):
+            blocks = [n for pair in zip(counts, kernel, strict=True) for n in pair]
+            axes = tuple(range(3, 2 * len(size) + 2, 2))
+            total = widened(x).reshape((*x.shape[:2], *blocks)).sum(axes)
+        else:
+            total = self.xp.zeros((*x.shape[:2], *counts), widened(x).dtype)
+            for tap in taps(size, kernel, stride, padding, (1,) * len(size), counts):
+                total[tap.windows] += x[tap.elements]
         divisors = self.window_divisors(size, kernel, stride, padding, counts, count_include_pad, divisor)
         return delivered(narrowed(total / divisors.astype(total.dtype), x.dtype), out)
 

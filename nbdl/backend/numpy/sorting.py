@@ -38,6 +38,19 @@ class Sorting:
         order = self.argsort(self.xp.take_along_axis(keys, candidates, axis), axis=axis, descending=largest)
         return delivered(self.xp.take_along_axis(candidates, order, axis), out)
 
+    def argkth(self, x: Any, *, k: int, axis: int, nan_wins: bool, out: Any = None) -> Any:
+        """The place of the ``k``-th smallest element, counted from 0, along an axis that is kept; int64.
+
+        Of equal ones it is the first. With ``nan_wins`` it is that of the first NaN where there is one.
+        """
+        keys = _comparable(x)
+        pivot = _part(self.xp.partition(keys, k, axis=axis), axis, slice(k, k + 1))
+        is_nan = keys != keys
+        if nan_wins:
+            pivot = self.xp.where(is_nan.any(axis=axis, keepdims=True), np.nan, pivot)
+        found = (keys == pivot) | (is_nan & (pivot != pivot))
+        return delivered(found.argmax(axis=axis, keepdims=True).astype(np.int64, copy=False), out)
+
     def searchsorted(self, boundaries: Any, values: Any, *, right: bool, out: Any = None) -> Any:
         """Where ``values`` belong in rising ``boundaries``: how many are below them (or equal, if ``right``).
 

@@ -5,32 +5,12 @@ Source: Graham (2014), Fractional max-pooling.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
-
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
-from nbdl.formula import functions as f
 from nbdl.nn.functional.sizes import batched, sizes
-from nbdl.ops.creation import arange
-from nbdl.ops.joining import cat
-from nbdl.ops.pointwise import call
+from nbdl.ops.pooling import fractional_max_pool
 from nbdl.ops.random import rand
-from nbdl.ops.scattering import gather
-
-_START = Formula("window_start", lambda k, u, alpha: f.trunc((k + u) * alpha) - f.trunc(u * alpha), 3)
-
-
-def _starts(samples: Tensor, n: int, window: int, count: int) -> Tensor:
-    """Where the windows begin: (N, C) random numbers in [0, 1) to (N, C, count) indices."""
-    last = samples.new_full((*samples.array.shape, 1), n - window)
-    if count == 1:
-        return last.to(dtype=np.int64)
-    places = arange(count - 1, dtype=samples.dtype, device=samples.device)
-    first = call(_START, places, samples.unsqueeze(2), (n - window) / (count - 1))
-    return cat([first, last], 2).to(dtype=np.int64)
 
 
 def _counts(label: str, spatial: tuple[int, ...], output_size: Any, output_ratio: Any) -> tuple[int, ...]:
@@ -73,23 +53,8 @@ def _fractional(
         raise RuntimeError(
             f"{label}: _random_samples must be ({batch}, {channels}, {rank}), got {tuple(samples.shape)}"
         )
-    index: Any = 0
-    for axis, (n, window, count) in enumerate(zip(spatial, kernel, counts, strict=True)):
-        # PyTorch's images take the first random number for the width, its volumes for the depth.
-        chosen = samples[:, :, rank - 1 - axis if rank == 2 else axis]
-        starts = _starts(chosen, n, window, count).unsqueeze(3)
-        taps = starts + arange(window, device=x.device)
-        shape = [1] * (2 * rank)
-        shape[axis], shape[rank + axis] = count, window
-        index = index * n + taps.reshape((batch, channels, *shape))
-    flat = x.reshape((batch, channels, math.prod(spatial)))
-    index = index.reshape((batch, channels, math.prod(counts) * math.prod(kernel)))
-    windows = gather(flat, 2, index).reshape((batch, channels, *counts, math.prod(kernel)))
-    values, taps = windows.max(-1)
-    if not return_indices:
-        return unbatch(values)
-    index = index.reshape(windows.array.shape)
-    return unbatch(values), unbatch(gather(index, rank + 2, taps.unsqueeze(-1)).squeeze(-1))
+    values, indices = fractional_max_pool(x, samples, kernel, counts)
+    return (unbatch(values), unbatch(indices)) if return_indices else unbatch(values)
 
 
 def fractional_max_pool2d(

@@ -116,7 +116,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     pairs = [(widths[k], widths[k + 1]) for k in range(0, len(widths), 2)]
     untouched = [(0, 0)] * (input.array.ndim - len(pairs))
     widths_of = [*untouched, *reversed(pairs)]
-    if mode == "circular":  # what is cut off does not come back on the other side
+    if (
+        mode == "circular" and min(widths, default=0) < 0
+    ):  # what is cut off does not come back on the other side
         input = padding.pad(input, [(min(a, 0), min(b, 0)) for a, b in widths_of])
         widths_of = [(max(a, 0), max(b, 0)) for a, b in widths_of]
     return padding.pad(input, widths_of, mode, 0 if value is None else value)

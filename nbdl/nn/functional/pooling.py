@@ -17,7 +17,8 @@ from nbdl.ops import pooling
 from nbdl.ops.pointwise import call
 from nbdl.ops.resampling import resample
 
-_SMALL_WINDOW = 32  # elements up to which the loop over windows beats a reduction
+# Elements of a window up to which one thread of a GPU should read them all; a CPU reads them side by side.
+_SMALL_WINDOW = 32
 # The root of a sum of powers, with the sign of the sum; where that is 0, so is the slope.
 _SIGNED_ROOT = Formula(
     "signed_root",
@@ -260,7 +261,7 @@ def _adaptive_avg_pool(label: str, rank: int, input: Tensor, output_size: Any) -
         return unbatch(x.mean(tuple(range(2, rank + 2)), keepdim=True))
     kernel = _equal_windows(spatial, counts)
     if kernel is not None:
-        if math.prod(kernel) <= _SMALL_WINDOW:
+        if math.prod(kernel) <= _SMALL_WINDOW or not x.is_cuda:
             return unbatch(pooling.avg_pool(x, kernel, kernel, (0,) * rank, False, True, None))
         bins = [size for pair in zip(counts, kernel, strict=True) for size in pair]
         return unbatch(x.reshape((*x.array.shape[:2], *bins)).mean(tuple(range(3, 2 * rank + 2, 2))))
@@ -388,10 +389,8 @@ def _max_unpool(
             f"{label}: Expected shape of indices to be same as that of the input tensor "
             f"({list(input.shape)}) but got indices tensor with shape: {list(indices.shape)}"
         )
-    rows = x.array.shape[:2]
-    places = batched(label, indices, rank)[0].reshape((*rows, -1))
-    unpooled = x.new_zeros((*rows, math.prod(size))).scatter(-1, places, x.reshape((*rows, -1)))
-    return unbatch(unpooled.reshape((*rows, *size)))
+    places = batched(label, indices, rank)[0]
+    return unbatch(pooling.window_put(x, places, tuple(size)))
 
 
 def max_unpool1d(
