@@ -305,6 +305,26 @@ def test_margin_losses(shape, mean, dtype, thread_count):
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 1), (9, 3, 5, 4), (90, 40, 30, 20)], ids=str)
+def test_alignments(shape, mean, dtype, thread_count):
+    (steps, batch, classes, most), rng = shape, np.random.default_rng(1)
+    labels = rng.integers(1, classes, (batch, most))
+    labels[:, 1:2] = labels[:, :1]  # equal neighbours need a blank between them
+    counts, lengths = rng.integers(0, most + 1, batch), rng.integers(0, steps + 1, batch)
+    lengths[0] = steps
+    for order in (2, 1):  # the log-probabilities of the steps, or of the samples, lie together
+        x = normal((steps, batch, classes), dtype) if order == 2 else normal((batch, steps, classes), dtype)
+        x = (x - np.log(np.exp(x).sum(-1, keepdims=True))).astype(dtype)
+        operands = (x if order == 2 else x.swapaxes(0, 1), labels, lengths, counts)
+        for zero_infinity in (True, False):
+            options = {"blank": 0, "mean": mean, "zero_infinity": zero_infinity}
+            check("ctc_loss", *operands, terms=steps * batch, **options)
+            # What rounding makes of a logarithm grows with its size, and so with the steps.
+            check("ctc_loss_input", *operands, normal((batch,), dtype), terms=100 * steps**2, **options)
+            check("ctc_loss_input", *operands, normal((), dtype), terms=100 * steps**2, **options)
+
+
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
 @pytest.mark.parametrize(("count", "columns"), [(1, 3), (30, 16), (4000, 70)], ids=str)
 @pytest.mark.parametrize("bags", ["of one length", "of one", "of starts"])
 def test_bags(bags, count, columns, mean, dtype, thread_count):
