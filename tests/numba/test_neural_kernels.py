@@ -281,6 +281,17 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
     check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
 
 
+@pytest.mark.parametrize("batch", [(7,), (2, 5), (3, 1, 4)], ids=str)
+@pytest.mark.parametrize("needs", [3, 5, 6, 7])
+def test_gradients_of_a_linear_layer(batch, needs, dtype, thread_count):
+    operands = [normal((*batch, 6), dtype)]
+    if needs & 1:
+        operands.append(normal((6, 4), dtype, seed=1))
+    if needs & 2:
+        operands.append(normal((*batch, 4), dtype, seed=2))
+    check("linear_gradients", *operands, needs=needs)
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((4, 6), 1), ((2, 6, 5), 1), ((8,), 0), ((900, 60), 0)], ids=str)
 def test_gated_linear_unit(shape, axis, dtype, thread_count):
     x = normal(shape, dtype) * 4
