@@ -14,6 +14,7 @@ import numpy as np
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import Readable, before_reading
+from nbdl.backend.device import device_of
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
@@ -100,8 +101,6 @@ class Tensor(Readable, Operations):
     @property
     def device(self) -> Device:
         """Where the memory is."""
-        from nbdl.backend.device import device_of
-
         return device_of(self.array)
 
     @property

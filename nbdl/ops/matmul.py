@@ -243,7 +243,7 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     rule = _LINEAR_GRADIENTS.get(needs)
     is_watched = modes["grad"] or modes["dual_level"] or modes["recorder"] is not None
     found: tuple[Tensor | None, ...]
-    if rule is None or is_watched or not all([_has_rows(x.array) for x in operands]):
+    if rule is None or is_watched or not all(map(_has_rows, operands)):
         found = linear_gradients(needs, operands)
     else:
         found = apply(rule, *operands)
@@ -252,8 +252,9 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     return found if needs & 2 else (*found[:1], None, *found[1:])
 
 
-def _has_rows(array: Any) -> bool:
-    """Whether the array is the rows of one matrix without being copied."""
+def _has_rows(x: Tensor) -> bool:
+    """Whether ``x`` is the rows of one matrix without being copied."""
+    array = x.array
     return array.ndim == 2 or (array.ndim > 2 and array.flags.c_contiguous)
 
 
