@@ -45,7 +45,7 @@ def is_clear(found: Mapping[str, Any]) -> bool:
 
 
 def run(options: Any, done: Callable[[list[str], dict[str, Any]], None]) -> dict[str, Any]:
-    """Time the modules of the chosen groups: name -> summary; `done` is given the groups so far, and these."""
+    """Time the modules of the chosen groups: name -> summary; `done` is given those so far."""
     results: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         workers = {c.name: stack.enter_context(make_worker(options, "zoo", c)) for c in options.chosen}
