@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from nbdl.autograd.rebinding import rebindings
+
 
 class Hooks(dict):
     """Hooks by number; a dict that can be referred to weakly."""
@@ -13,6 +15,7 @@ class Hooks(dict):
 
     def add(self, hook: Any) -> Handle:
         """Append a hook."""
+        rebindings.count += 1
         number = getattr(self, "_next", 0)
         self._next = number + 1
         self[number] = hook
@@ -27,6 +30,7 @@ class Handle:
 
     def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
+        rebindings.count += 1
         hooks = self._hooks()
         if hooks is not None:
             hooks.pop(self._key, None)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
 _PEAK_ROWS = 1024
+_NOT_SHOWN = frozenset({"formula", "name", "kind", "weak", "order"})  # shown otherwise, or of no interest
+_USUAL = {"stride": 1, "dilation": 1, "groups": 1, "padding": 0}  # not shown either
+_LONG_FORMULA = 60  # characters
 _PEAK_ELEMENTS = 1 << 24  # of float32, more than caches hold
 
 
@@ -72,8 +75,8 @@ class Report:
                 *_lines(self.recorded),
                 "",
                 f"improved on {self._backend.name}: {len(self.improved.operations)} operations in "
-                f"{self._steps} calls, {with_unit(self.planned_bytes, 'B')} of temporaries, "
-                f"{with_unit(self.flops, 'FLOP')}",
+                f"{self._steps} {'call' if self._steps == 1 else 'calls'}, "
+                f"{with_unit(self.planned_bytes, 'B')} of temporaries, {with_unit(self.flops, 'FLOP')}",
                 *_lines(self.improved),
             ]
         )
@@ -83,9 +86,10 @@ class Report:
 
 def _lines(program: Program) -> list[str]:
     lines = [f"  inputs  {', '.join(map(repr, program.inputs)) or 'none'}"]
+    written: set[object] = set()
     for operation in program.operations:
         costs = f"{with_unit(bytes_of(operation), 'B')}, {with_unit(flops_of(operation), 'FLOP')}"
-        lines.append(f"  {_text(operation)}    # {costs}")
+        lines.append(f"  {_text(operation)}{_code(operation, written)}    # {costs}")
     lines.append(f"  return  {', '.join(map(repr, program.outputs)) or 'nothing'}")
     return lines
 
@@ -93,9 +97,39 @@ def _lines(program: Program) -> list[str]:
 def _text(operation: Operation) -> str:
     outputs = ", ".join(map(repr, operation.outputs))
     inputs = ", ".join(map(repr, operation.inputs))
+    return f"{outputs} {'<-' if operation.into else '='} {_name(operation)}({inputs})"
+
+
+def _name(operation: Operation) -> str:
+    """What it is called, with its parameters: ``matmul[transpose_a]``."""
+    if operation.parts:
+        return " + ".join(map(_name, operation.parts))
+    params = [
+        name if value is True else f"{name}={value}"
+        for name, value in operation.primitive.params.items()
+        if name not in _NOT_SHOWN
+        and not (value is None or value is False)
+        and not _is_all(value, _USUAL.get(name))
+    ]
+    return operation.label + (f"[{', '.join(params)}]" if params else "")
+
+
+def _is_all(value: Any, usual: int | None) -> bool:
+    """Whether a number, or each number of nested tuples, is the usual one."""
+    return all(_is_all(part, usual) for part in value) if isinstance(value, tuple) else value == usual
+
+
+def _code(operation: Operation, written: set[object]) -> str:
+    """The formula in braces; long ones only once."""
     formula = operation.primitive.params.get("formula")
-    code = "" if formula is None else " {" + "; ".join(map(repr, formula.outputs)) + "}"
-    return f"{outputs} {'<-' if operation.into else '='} {operation.label}({inputs}){code}"
+    if formula is None:
+        return ""
+    if formula in written:
+        return " {as above}"
+    code = "; ".join(map(repr, formula.outputs))
+    if len(code) > _LONG_FORMULA:
+        written.add(formula)
+    return f" {{{code}}}"
 
 
 def flops_of(operation: Operation) -> int:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.batching import refuse_read
 from nbdl.autograd.inplace import apply_in_place
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend.device import device_of, module_for
@@ -163,7 +163,7 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not index.array.size:
             raise RuntimeError("one_hot: can not infer total number of classes from empty tensor")
-        refuse_read(index, "the largest class (one_hot)")
+        before_reading(index, "the largest class (one_hot)")
         num_classes = int(index.array.max()) + 1
     if isinstance(index.array, np.ndarray) and index.array.size and index.batch is None:
         low, high = int(index.array.min()), int(index.array.max())

@@ -16,6 +16,7 @@ import numpy as np
 from nbdl.autograd.engine import reset_gradient
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import enable_grad, mode
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
@@ -215,6 +216,10 @@ class Optimizer:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return self._step_post_hooks.add(hook)
 
+    def hook_functions(self) -> tuple[tuple[Callable[..., Any], ...], ...]:
+        """What is called before a step, and what after it."""
+        return tuple(self._step_pre_hooks.values()), tuple(self._step_post_hooks.values())
+
     # ----------------------------------------------------------------------------------------------- state
     def state_dict(self) -> dict[str, Any]:
         """State and groups, with parameters numbered in the order of the groups, as PyTorch lays them out."""
@@ -254,6 +259,7 @@ class Optimizer:
         numbers = itertools.chain.from_iterable(saved["params"] for saved in saved_groups)
         tensors = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
         tensor_of = dict(zip(numbers, tensors, strict=True))
+        rebindings.count += 1
         self.state = defaultdict(dict)
         for number, entries in state_dict["state"].items():
             if number in tensor_of:
