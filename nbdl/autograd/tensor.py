@@ -73,7 +73,7 @@ class Tensor(Readable, Operations):
     borrowed: bool = False
     hooks: Hooks | None = None
     post_accumulate_hooks: Hooks | None = None
-    is_inference: bool = False
+    _inference: bool = False
     _retained: bool = False
 
     __array_priority__ = 1000  # NumPy arrays on the left leave binary operators to us
@@ -285,7 +285,7 @@ class Tensor(Readable, Operations):
         return self.post_accumulate_hooks.add(hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf tensor in ``grad``."""
+        """Keep the gradient of this non-leaf tensor in ``grad``, as its hooks leave it."""
         if self.edge is None or self._retained:
             return
         self._retained = True
@@ -296,7 +296,11 @@ class Tensor(Readable, Operations):
             if tensor is not None:
                 tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
 
-        self.register_hook(keep)
+        node = self.grad_fn
+        assert node is not None
+        if node.hooks is None:
+            node.hooks = Hooks()
+        node.hooks.add((self.output_nr, keep), last=True)
 
     @property
     def retains_grad(self) -> bool:
@@ -362,7 +366,12 @@ class Tensor(Readable, Operations):
         return to_string(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.array.ndim == 0 else format(repr(self), spec)
+        if self.array.ndim == 0:
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
+
+    def __reversed__(self) -> Tensor:
+        return self if self.array.ndim == 0 else self.flip(0)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.edge is not None:

@@ -17,7 +17,7 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -53,6 +53,22 @@ class Variable(NamedTuple):
     read: Callable[[], Any]
 
 
+class Attribute(NamedTuple):
+    """An attribute of a module."""
+
+    module: Module
+    name: str
+
+    @property
+    def value(self) -> Any:
+        """What is set."""
+        return vars(self.module).get(self.name)
+
+    def set(self, value: Tensor) -> None:
+        """Set it, uncounted: programs that assign it do not depend on it."""
+        vars(self.module)[self.name] = value
+
+
 class _Missing:
     """The value of a variable that does not exist."""
 
@@ -65,10 +81,16 @@ class Captured:
 
     Args:
         function: a function, a method, a partial or a module.
+
+    Attributes:
+        variables: the variables.
+        assigned: attributes of modules to which the function assigns tensors, which it does not read before.
     """
 
     def __init__(self, function: Callable[..., Any]):
         self.variables: list[Variable] = []
+        self.assigned: set[Attribute] = set()
+        self._read: set[Attribute] = set()
         self._seen: set[Any] = set()
         self._modules: dict[int, Module] = {}  # whose code was followed
         self._follow(function)
@@ -96,7 +118,7 @@ class Captured:
             if isinstance(value, (list, dict, set))
         ]
         self._optimizers = [_Settings(x) for x in self._found(Optimizer)]
-        state = tuple([_state_of(value) for value in self._values])
+        state = tuple([_state_of(value, skip=self.assigned) for value in self._values])
         self._token = self._tokens.setdefault(state, len(self._tokens))
         return self._token
 
@@ -106,6 +128,36 @@ class Captured:
         states = {number: state for state, number in self._tokens.items()}
         pairs = zip(self.variables, states[token], states[now])  # there may be more variables now
         return [variable.name for variable, before, after in pairs if before != after]
+
+    def attributes(self) -> dict[Attribute, Tensor]:
+        """The tensors that are set on modules and that are neither parameters nor buffers."""
+        return {
+            Attribute(module, name): value
+            for module in self._modules.values()
+            for name, value in vars(module).items()
+            if isinstance(value, Tensor)
+            and name not in module._parameter_names
+            and name not in module._buffer_names
+        }
+
+    def learn_assigned(self, before: dict[Attribute, Tensor], is_read: Callable[[Tensor], bool]) -> bool:
+        """After a run, find out to which attributes of modules the function assigns tensors.
+
+        Args:
+            before: the tensors that were set before.
+            is_read: whether the function reads the memory of a tensor.
+
+        Returns:
+            Whether something new was found.
+        """
+        now = self.attributes()
+        found = {place for place, x in now.items() if before.get(place) is not x} - self.assigned - self._read
+        read = {place for place in self.assigned if place in before and is_read(before[place])}
+        self._read |= read
+        self.assigned = (self.assigned | found) - read
+        if found or read:
+            self._bindings_at = -1  # the state has another form
+        return bool(found or read)
 
     def tensors(self) -> list[Tensor]:
         """The leaves among what was found, with the parameters of modules: they may require gradients."""
@@ -321,27 +373,34 @@ def _is_constant(opname: str) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------- their state
-def _state_of(value: Any, depth: int = 0, quick: bool = False) -> Any:
+def _state_of(
+    value: Any, depth: int = 0, quick: bool = False, skip: Collection[Attribute] = frozenset()
+) -> Any:
     """What is compared of a captured value; hashable.
 
     Args:
         value: the value.
         depth: in how many containers it is.
         quick: leave out what cannot change without being counted as a rebinding.
+        skip: attributes of modules that do not count.
     """
     if isinstance(value, Tensor):
         return _place(value)
     if isinstance(value, Optimizer):
         return id(value) if quick else _optimizer_state(value)
     if isinstance(value, Module):
-        return id(value) if quick else _settings(value)
+        return id(value) if quick else _settings(value, skip)
     if isinstance(value, _SCALARS):
         return type(value), repr(value)
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:
         return type(value), frozenset(map(repr, value))
     if _is_container(value) and depth < _MAX_DEPTH:
         keys = tuple(map(repr, value)) if isinstance(value, dict) else ()
-        return type(value), keys, tuple([_state_of(entry, depth + 1, quick) for entry in _entries(value)])
+        return (
+            type(value),
+            keys,
+            tuple([_state_of(entry, depth + 1, quick, skip) for entry in _entries(value)]),
+        )
     return value if isinstance(value, _FUNCTIONS) else id(value)
 
 
@@ -365,7 +424,7 @@ def _place(tensor: Tensor) -> Any:
     """Where a tensor is; its hooks, if it has some."""
     if tensor.hooks or tensor.post_accumulate_hooks:
         kinds = (tensor.hooks, tensor.post_accumulate_hooks)
-        return id(tensor.array), tuple([tuple(hooks.values()) for hooks in kinds if hooks])
+        return id(tensor.array), tuple([tuple(hooks.in_order()) for hooks in kinds if hooks])
     return id(tensor.array)
 
 
@@ -418,14 +477,15 @@ def _optimizer_state(optimizer: Optimizer) -> tuple[Any, ...]:
     return id(optimizer), switches, places, optimizer.hook_functions()
 
 
-def _settings(root: Module) -> tuple[Any, ...]:
+def _settings(root: Module, skip: Collection[Attribute]) -> tuple[Any, ...]:
     """Everything that is set on a module and below it, with the hooks."""
     found: list[Any] = []
     for module in root.modules():
         found.append(id(module))
         for name, value in module.__dict__.items():
             if isinstance(value, Tensor):
-                found.append((name, _place(value)))
+                if not skip or Attribute(module, name) not in skip:
+                    found.append((name, _place(value)))
             elif isinstance(value, _SCALARS):
                 found.append((name, type(value), repr(value)))
             elif isinstance(value, _FUNCTIONS):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -14,11 +15,11 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
-from nbdl.compiler.captured import Captured
+from nbdl.compiler.captured import Attribute, Captured
 from nbdl.compiler.history import BackwardProgram, record_backward
 from nbdl.compiler.passes import PASSES, improve
 from nbdl.compiler.program import CAPTURED, INPUT, Program
-from nbdl.compiler.recorder import Leaf, Recorder, RecordingError, note_changes
+from nbdl.compiler.recorder import Leaf, Recorder, RecordingError, note_changes, owner_of
 from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.formula.dtypes import when_default_changes
@@ -130,6 +131,7 @@ class Variant(NamedTuple):
         switches: leaves from outside, and whether they require gradients.
         writes: what it changes, which must not be shared with what else it reads.
         own: the leaves among the arguments that it was recorded with, and works for.
+        assigned: attributes of modules that get the last results.
     """
 
     replay: Replay
@@ -142,6 +144,7 @@ class Variant(NamedTuple):
     switches: list[tuple[Tensor, bool]]
     writes: Writes
     own: list[Tensor]
+    assigned: Sequence[Attribute]
 
     def fits(self) -> bool:
         """Whether what the program would find of gradients is what it was recorded with."""
@@ -165,12 +168,14 @@ class Variant(NamedTuple):
             leaf.tensor.grad = gradient
         if self.backward is not None:
             tensors = self.backward.connect(arguments, arrays)
-        elif self.tree is LEAF and self.leaves[0] is None:
+        elif self.tree is LEAF and self.leaves[0] is None and not self.assigned:
             return Tensor(arrays[0])
         else:
             tensors = [Tensor(array) for array in arrays]
         results = iter(tensors)
         leaves = [next(results) if leaf is None else leaf.value for leaf in self.leaves]
+        for attribute in self.assigned:
+            attribute.set(next(results))
         return unflatten(leaves, self.tree)
 
 
@@ -302,7 +307,7 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, replay.backend)
+        return Profile(replay.operations, seconds, replay.backend, replay.regions)
 
     def of(self, function: Callable[..., Any]) -> Compiled:
         """Another function, compiled with the same passes."""
@@ -336,13 +341,16 @@ class Compiled:
         """
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        _free_idle_memory()
-        recording = _Recording(self, arguments, failures > 0)
+        attributes = self._captured.attributes()
+        with _without_idle_memory():
+            recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
+        if self._captured.learn_assigned(attributes, recording.reads):
+            return recording.result  # the next call records them as results
         problem = recording.escaped and _KEEPS.format(recording.escaped)
         if not problem and (changed := self._captured.changed_since(key[0])):
             problem = _ASSIGNS.format(" and ".join(changed))
@@ -357,7 +365,6 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-        _free_idle_memory()
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
@@ -371,6 +378,7 @@ class Compiled:
             [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
             writes,
             arguments.leaves,
+            recording.assigned,
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
@@ -395,11 +403,20 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
-def _free_idle_memory() -> None:
-    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+@contextlib.contextmanager
+def _without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
     pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is not None:
-        pool.clear()
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.limited(0):
+        yield
+    pool.clear()
 
 
 class _Recording:
@@ -410,11 +427,17 @@ class _Recording:
         leaves = compiled._known_leaves.values()
         args, kwargs = arguments.for_recording()
         recorder = Recorder(self.backend, arguments.arrays, leaves, with_lines)
+        before = compiled._captured.attributes()
         with recorder:
             result = compiled.function(*args, **kwargs)
         found, self.tree = flatten(result)
         del result, args, kwargs
         self.constants = [None if isinstance(leaf, Tensor) else _Constant(leaf) for leaf in found]
+        self.assigned = [
+            place for place in compiled._captured.assigned if place.value is not before.get(place)
+        ]
+        found += [place.value for place in self.assigned]
+        del before
         tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
         self.backward = record_backward(recorder, tensors, arguments, compiled._without)
         found = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in found]
@@ -440,10 +463,18 @@ class _Recording:
             self.backward.finish(self.program)
             connected = iter(self.backward.connect(arguments, arrays))
             found = [next(connected) if isinstance(leaf, Tensor) else leaf for leaf in found]
+        for attribute in reversed(self.assigned):
+            attribute.set(found.pop())
         self.result = unflatten(found, self.tree)
         del arrays, found
         kept = recorder.escaped(self.program)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
+
+    def reads(self, tensor: Tensor) -> bool:
+        """Whether an operation reads the memory of a tensor from outside."""
+        owner = owner_of(tensor.array)
+        windows = [window for operation in self.program.operations for window in operation.inputs]
+        return any(window.buffer.kind == CAPTURED and window.buffer.array is owner for window in windows)
 
 
 def _describe(kept: Sequence[Any], program: Program, lines: Sequence[str | None]) -> str:

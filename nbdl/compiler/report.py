@@ -179,14 +179,24 @@ class Profile:
         seconds: their times together.
         peak_flops: FLOPs a second of a large matrix product on this machine, in float32.
         peak_bytes: bytes a second of a sum of large arrays.
+        regions: how many parallel regions of threads they open.
+        region_seconds: how long an empty region takes, at least.
 
     Args:
         operations: what was timed.
         seconds: the median time of each operation.
         backend: what ran it.
+        regions: as above.
     """
 
-    def __init__(self, operations: Sequence[Operation], seconds: Sequence[float], backend: NumpyBackend):
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        seconds: Sequence[float],
+        backend: NumpyBackend,
+        regions: int = 0,
+    ):
+        self.regions, self.region_seconds = regions, _region_seconds() if regions else 0.0
         self.peak_flops, self.peak_bytes = _peaks(backend)
         self.rows: list[Row] = []
         for operation, time in zip(operations, seconds, strict=True):
@@ -214,9 +224,24 @@ class Profile:
             as_table(header, lines)
             + f"\n{len(self.rows)} operations, {with_unit(self.seconds, 's')}; roofline: "
             f"{with_unit(self.peak_flops, 'FLOP/s')}, {with_unit(self.peak_bytes, 'B/s')}"
+            + self._regions_text()
+        )
+
+    def _regions_text(self) -> str:
+        if not self.regions:
+            return ""
+        share = self.regions * self.region_seconds / (self.seconds or 1)
+        return (
+            f"; {self.regions} parallel regions of {with_unit(self.region_seconds, 's')} each ({share:.1%})"
         )
 
     __repr__ = __str__
+
+
+def _region_seconds() -> float:
+    from nbdl.backend.numba.replay import region_seconds
+
+    return region_seconds()
 
 
 def _peaks(backend: NumpyBackend) -> tuple[float, float]:

@@ -146,7 +146,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         tensor([0., 1., 2.])
     """
     if not input.is_floating_point():
-        raise RuntimeError(f"histc: expected a floating tensor, got {input.dtype}")
+        raise NotImplementedError(f"histc: expected a floating tensor, got {input.dtype}")
     if bins <= 0:
         raise RuntimeError(f"histc: bins must be > 0, got {bins}")
     _check_bounds("histc", min, max)

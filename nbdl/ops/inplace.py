@@ -144,10 +144,10 @@ def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit to [min, max] in place.
 
     Raises:
-        ValueError: both bounds are None.
+        RuntimeError: both bounds are None.
     """
     if min is None and max is None:
-        raise ValueError("clamp_: at least one of min or max must not be None")
+        raise RuntimeError("clamp_: at least one of min or max must not be None")
     if max is None:
         return call_in_place(arithmetic.CLAMP_MIN, self, min)
     if min is None:

@@ -114,3 +114,109 @@ def test_keywords_of_pytorch():
     )
     with pytest.raises(ValueError, match="compile: options: there are none for programs"):
         nbdl.compile(function, options={"trace": True})
+
+
+class Keeping(nn.Module):
+    """Keeps what it computed, and what it was given, in attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.weights = nn.Linear(3, 3), None
+
+    def forward(self, x):
+        self.given, self.weights = x, self.linear(x).softmax(-1)
+        self.penalty = self.weights.square().sum()
+        return self.weights * x
+
+
+def test_attributes_are_assigned_by_every_call(backend):
+    modules = [Keeping(), Keeping()]
+    modules[1].load_state_dict(modules[0].state_dict())
+    calls = [modules[0], nbdl.compile(modules[1])]
+    for k in range(5):
+        x, seen = nbdl.full((2, 3), 0.5 * k), []
+        for module, call in zip(modules, calls):
+            module.zero_grad()
+            (call(x).sum() + 3 * module.penalty).backward()
+            seen.append([module.weights.detach(), module.given, module.linear.weight.grad])
+        for eager, compiled in zip(*seen, strict=True):
+            np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-6)
+    assert "1 programs" in repr(calls[1]._compiled)
+
+
+def test_attributes_that_only_training_assigns():
+    class Sometimes(Keeping):
+        def forward(self, x):
+            return super().forward(x) if self.training else 2 * x
+
+    module = Sometimes()
+    compiled = nbdl.compile(module)
+    for k in range(8):
+        module.train(k % 2 == 0)
+        kept, result = module.weights, compiled(nbdl.full((1, 3), float(k)))
+        if module.training:
+            assert result.tolist() == (module.weights * k).tolist()
+        else:
+            assert module.weights is kept and result.tolist() == [[2 * k] * 3]
+    assert "2 programs" in repr(compiled._compiled)
+
+
+def test_attributes_that_are_computed_once():
+    class Once(nn.Module):
+        table = None
+
+        def forward(self, x):
+            if self.table is None:
+                self.table = nbdl.arange(3) * 2.0
+            return self.table * x
+
+    compiled = nbdl.compile(Once())
+    assert [compiled(nbdl.full((3,), float(k))).tolist() for k in range(5)] == [
+        [0, 2 * k, 4 * k] for k in range(5)
+    ]
+
+
+def test_attributes_that_carry_a_state_are_refused():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.state = nbdl.zeros(3)
+
+        def forward(self, x):
+            self.state = 0.5 * self.state + x
+            return self.state * 1
+
+    compiled, module = nbdl.compile(Recurrent()), Recurrent()
+    with pytest.raises(nbdl.compiler.RecordingError, match=r"beyond the call|another value"):
+        for _ in range(5):
+            assert compiled(nbdl.ones(3)).tolist() == module(nbdl.ones(3)).tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        lambda module: nn.utils.prune.l1_unstructured(module, "weight", 0.5),
+    ],
+)
+def test_steps_with_weights_that_hooks_compute(change):
+    seen = []
+    for wrap in (lambda function: function, nbdl.compile):
+        nbdl.manual_seed(0)
+        module = nn.Linear(3, 3, dtype=nbdl.float64)
+        change(module)
+        optimizer = nbdl.optim.Adam(module.parameters(), lr=0.1)
+
+        def step(x, module=module, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = module(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        seen.append([run(nbdl.full((2, 3), float(k), dtype=nbdl.float64)).item() for k in range(1, 7)])
+        seen[-1] += module.weight.flatten().tolist()
+    np.testing.assert_allclose(*seen, rtol=1e-8)

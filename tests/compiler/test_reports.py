@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nbdl
+from nbdl.backend.numba import threads
 
 
 def test_programs_do_not_keep_arguments_alive(backend):
@@ -70,7 +71,7 @@ def test_profile(backend):
     weight = nbdl.full((50, 50), 100.0, requires_grad=True)
     optimizer = nbdl.optim.SGD([weight], lr=0.1, momentum=0.9)
 
-    @nbdl.compile
+    @nbdl.compile(without=["epilogues"])  # a row for every operation
     def step(x):
         optimizer.zero_grad()
         loss = (x @ weight).relu().sum()
@@ -95,6 +96,23 @@ def test_profile(backend):
     assert "of roofline" in table[0] and any(line.startswith("matmul") for line in table)
     with pytest.raises(ValueError, match="runs must be 1 or more, got 0"):
         step.profile(x, runs=0)
+
+
+def test_profile_counts_parallel_regions():
+    x = nbdl.ones(512, 512)
+    with nbdl.use_backend("numba"):
+        before = threads.get_num_threads()
+        threads.set_num_threads(2)
+        try:
+            parallel = nbdl.compile(lambda x: x @ x).profile(x, runs=1)
+        finally:
+            threads.set_num_threads(before)
+        serial = nbdl.compile(lambda x: x[:8, :8] @ x[:8, :8]).profile(x, runs=1)
+    assert parallel.regions == 1
+    assert parallel.region_seconds > 0
+    assert "1 parallel regions of" in str(parallel)
+    assert serial.regions == 0
+    assert "parallel" not in str(serial)
 
 
 def test_memory_is_shared_by_temporaries(backend):
