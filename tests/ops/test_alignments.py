@@ -25,17 +25,21 @@ def losses_of(x: nbdl.Tensor) -> Any:
     return CtcLoss.of(*PARAMS)(x.log_softmax(2), LABELS, STEPS, COUNTS)
 
 
-@pytest.mark.parametrize("g_shape", [(), (3,)], ids=["total", "losses"])
-def test_derivatives(backend: str, g_shape: tuple[int, ...]) -> None:
+def test_derivatives(backend: str) -> None:
     x = scores(5, 3, 4)
     assert gradcheck(losses_of, x, check_forward_ad=True)
-    assert gradgradcheck(losses_of, x)
+    assert gradgradcheck(losses_of, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("g_shape", [(), (3,)], ids=["total", "losses"])
+def test_derivatives_of_the_gradient(backend: str, g_shape: tuple[int, ...]) -> None:
+    x = scores(5, 3, 4)
 
     def gradient(x: nbdl.Tensor, g: nbdl.Tensor) -> Any:
         return CtcLossInput.of(*PARAMS)(x.log_softmax(2), LABELS, STEPS, COUNTS, g)
 
     g = scores(*g_shape)
-    assert gradcheck(gradient, (x, g), check_forward_ad=True)
+    assert gradcheck(gradient, (x, g), fast_mode=True)
     assert gradcheck(lambda g: gradient(x.detach(), g), g, check_forward_ad=True)
 
 
