@@ -20,6 +20,7 @@ import numpy as np
 from nbdl.autograd.batching import draw
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import before_reading
+from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.backend.device import CPU, Device, current_device, transfer
@@ -119,8 +120,8 @@ class Generator:
         with self._lock:
             result = draw(primitive, self.seed_array, draws, *operands)
             backend = mode.backend or registry.cpu or registry.select()
-            backend.execute(_next_number(), [draws.array], out=draws.array)
-            draws.mark_changed()
+            backend.overwrite(_next_number(), ((draws.array,),), (0,))
+            mark_changed((draws,))
         return result
 
     def _set(self, seed: int, offset: int) -> None:
@@ -168,7 +169,7 @@ _defaults_lock = threading.Lock()
 
 def default_generator(device: Device | str | None = None) -> Generator:
     """The generator that is used where none is given; one a device, seeded alike by :func:`manual_seed`."""
-    place = current_device(device)
+    place = device if type(device) is Device else current_device(device)
     if place.type == "cuda" and place.index is None:
         place = Device("cuda", 0)
     found = _defaults.get(place)

@@ -319,6 +319,7 @@ NORMS = [
     Case("instance_norm", normal((2, 3, 4, 2)), {"eps": 0.3}),
     Case("local_response_norm", normal((2, 5, 4)), {"size": 3, "alpha": 0.5, "k": 2.0}),
     Case("local_response_norm", normal((2, 5, 4, 2)), {"size": 2, "alpha": 0.5, "beta": 0.6}),
+    Case("local_response_norm", normal((2, 5, 4)), {"size": 3, "alpha": -0.1, "beta": 2.0, "k": 3.0}),
     Case("normalize", normal((3, 4)), {}),
     Case("normalize", normal((3, 4, 2)), {"p": 3.0, "dim": 2}),
     Case("normalize", normal((3, 4)), {"p": 1.0, "dim": 0}),

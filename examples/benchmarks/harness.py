@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,13 @@ class Worker:
         self._process.stdout.close()
 
 
-def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seconds: float) -> dict[str, Any]:
+def measure(
+    workers: Mapping[str, Worker],
+    program: str,
+    rounds: int,
+    block_seconds: float,
+    is_enough: Callable[[Mapping[str, Any]], bool] = lambda results: False,
+) -> dict[str, Any]:
     """Time a program of several contenders in blocks of calls, interleaved: A B C A B C ...
 
     Args:
@@ -99,6 +105,7 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
         program: name of the program.
         rounds: blocks of each contender.
         block_seconds: about how long a block takes.
+        is_enough: asked after each round, given what is returned so far; true ends the measurement.
 
     Returns:
         Contender -> the answers of its worker, with the lists `blocks_s` of seconds a step and `others_cores`
@@ -128,6 +135,8 @@ def measure(workers: Mapping[str, Worker], program: str, rounds: int, block_seco
             results[name]["blocks_s"].append(block["step_s"])
             results[name]["others_cores"].append(block["others_cores"])
             results[name]["last_value"] = block["value"]
+        if is_enough(results):
+            break
     return results
 
 

@@ -158,5 +158,7 @@ def write(
     notes = [f"\n{line}" for line in missing]
     markdown = "\n".join([f"# {title}\n", facts(described), *notes, *sections, ""])
     data = {"machine": described, "missing": missing, "results": results}
-    (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    for file, text in ((f"{name}.md", markdown), (f"{name}.json", json.dumps(data, indent=1) + "\n")):
+        unfinished = folder / f".{file}"  # so that a run that is cut short leaves a whole file
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(folder / file)

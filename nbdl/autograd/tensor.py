@@ -15,6 +15,7 @@ from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import Readable, before_reading
 from nbdl.autograd.rebinding import rebindings
+from nbdl.backend.device import device_of
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
@@ -101,8 +102,6 @@ class Tensor(Readable, Operations):
     @property
     def device(self) -> Device:
         """Where the memory is."""
-        from nbdl.backend.device import device_of
-
         return device_of(self.array)
 
     @property

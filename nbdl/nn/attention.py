@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.nn import functional as F
 from nbdl.nn import init
+from nbdl.nn.functional.attention import multi_head_attention
 from nbdl.nn.linear import Linear
 from nbdl.nn.module import Module
 from nbdl.nn.parameter import Parameter
@@ -137,10 +137,8 @@ class MultiheadAttention(Module):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """The result and the weights; see :func:`nbdl.nn.functional.multi_head_attention_forward`."""
-        swaps = self.batch_first and query.ndim == 3
-        if swaps:
-            query, key, value = _with_batch_second(query, key, value)
-        out, weights = F.multi_head_attention_forward(
+        return multi_head_attention(
+            self.batch_first,
             query,
             key,
             value,
@@ -154,25 +152,16 @@ class MultiheadAttention(Module):
             self.dropout,
             self.out_proj.weight,
             self.out_proj.bias,
-            training=self.training,
-            key_padding_mask=key_padding_mask,
-            need_weights=need_weights,
-            attn_mask=attn_mask,
-            use_separate_proj_weight=self._is_separate,
-            q_proj_weight=self.q_proj_weight,
-            k_proj_weight=self.k_proj_weight,
-            v_proj_weight=self.v_proj_weight,
-            average_attn_weights=average_attn_weights,
-            is_causal=is_causal,
+            self.training,
+            key_padding_mask,
+            need_weights,
+            attn_mask,
+            self._is_separate,
+            self.q_proj_weight,
+            self.k_proj_weight,
+            self.v_proj_weight,
+            None,
+            None,
+            average_attn_weights,
+            is_causal,
         )
-        return out.transpose(0, 1) if swaps else out, weights
-
-
-def _with_batch_second(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The operands with their first two axes exchanged; one that is given twice stays one."""
-    if any(x.ndim != 3 for x in (key, value)):
-        return query, key, value  # the function says what is wrong
-    q = query.transpose(0, 1)
-    k = q if key is query else key.transpose(0, 1)
-    v = k if value is key else value.transpose(0, 1)
-    return q, k, v

@@ -8,15 +8,23 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.cells import CELLS
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
 from nbdl.nn import init
 from nbdl.nn.module import Module
 from nbdl.nn.parameter import Parameter
 from nbdl.ops.creation import empty
 from nbdl.ops.matmul import linear
+from nbdl.ops.pointwise import call
 from nbdl.ops.recurrent import recurrent
 from nbdl.ops.shape import squeeze, unsqueeze
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase"]
+
+_ACTIVATED_SUM = {
+    "rnn_tanh": Formula("rnn_tanh_step", lambda x, h: f.tanh(x + h), 2),
+    "rnn_relu": Formula("rnn_relu_step", lambda x, h: f.relu(x + h), 2),
+}
 
 
 class RNNCellBase(Module):
@@ -93,9 +101,13 @@ class RNNCellBase(Module):
                     f"{label}: hidden{k} has inconsistent shape: got {tuple(state.array.shape)}, expected "
                     f"{(batch, self.hidden_size)} (batch, hidden_size)"
                 )
-        x = unsqueeze(linear(x, self.weight_ih, self.bias_ih), 0)
-        _, *finals = recurrent(cell.name, x, states, self.weight_hh, self.bias_hh)
+        finals = self._following(name, linear(x, self.weight_ih, self.bias_ih), states)
         return tuple(finals) if is_batched else tuple(squeeze(final, 0) for final in finals)
+
+    def _following(self, name: str, of_input: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The states after those that are given, and what the input contributes to the blocks."""
+        _, *finals = recurrent(name, unsqueeze(of_input, 0), states, self.weight_hh, self.bias_hh)
+        return finals
 
     def extra_repr(self) -> str:
         shown = [f"{self.input_size}", f"{self.hidden_size}"]
@@ -149,6 +161,10 @@ class RNNCell(RNNCellBase):
             )
         (hidden,) = self._step(f"rnn_{self.nonlinearity}", input, None if hx is None else [hx])
         return hidden
+
+    def _following(self, name: str, of_input: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        of_state = linear(states[0], self.weight_hh, self.bias_hh)
+        return (call(_ACTIVATED_SUM[name], of_input, of_state),)
 
 
 class GRUCell(RNNCellBase):

@@ -7,7 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
+from nbdl.formula import Formula
+from nbdl.formula import functions as f
 from nbdl.nn import functional as F
 from nbdl.nn.containers import ModuleList, Sequential
 from nbdl.nn.functional.reduction import check_reduction
@@ -15,8 +18,24 @@ from nbdl.nn.linear import Linear
 from nbdl.nn.module import Module
 from nbdl.nn.settings import settings
 from nbdl.ops.joining import cat
-from nbdl.ops.scattering import gather
+from nbdl.ops.pointwise import call, scalar
+from nbdl.ops.reduction import Reduce
 from nbdl.ops.selecting import index_select, nonzero
+from nbdl.ops.softmax import cross_entropy_rows
+
+_ANY_OUTSIDE = Reduce.of(
+    Formula("outside", lambda target, n: f.where(target < 0, 1, f.where(target >= n, 1, 0)), 2),
+    "sum",
+    (0,),
+    False,
+    0b10,
+)
+_WITHIN = Formula("within", lambda target, low, high: f.logical_and(target >= low, target < high), 3)
+_CLUSTER = Formula(
+    "cluster",
+    lambda column, target, low, high, k: f.where(f.logical_and(target >= low, target < high), k, column),
+    5,
+)
 
 
 class CTCLoss(Module):
@@ -177,26 +196,24 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def forward(self, input_: Tensor, target_: Tensor) -> ASMoutput:
         """The log-probabilities of the targets, (N,) or (), and their negative mean."""
         input, target = self._batched(input_, target_)
-        inside = (target >= 0) & (target < self.n_classes)
-        if not inside.all():
+        if apply(_ANY_OUTSIDE, target, scalar(self.n_classes)).item():
             raise RuntimeError(
                 f"AdaptiveLogSoftmaxWithLoss: Target values should be in [0, {self.n_classes - 1}], but "
                 f"values in range [{target.min().item()}, {target.max().item()}] were found."
             )
-        column, output = target, input.new_zeros(input.shape[0])
+        column, rest = target, []
         for k, (low, high) in enumerate(itertools.pairwise(self.cutoffs)):
-            is_here = (target >= low) & (target < high)
-            rows = nonzero(is_here).squeeze(1)
+            rows = nonzero(call(_WITHIN, target, low, high)).squeeze(1)
             if not rows.array.size:
                 continue
-            log_prob = F.log_softmax(self.tail[k](index_select(input, 0, rows)), 1)
-            chosen = gather(log_prob, 1, (index_select(target, 0, rows) - low).unsqueeze(1)).squeeze(1)
-            output = output.index_copy(0, rows, chosen)
-            column = column.masked_fill(is_here, self.shortlist_size + k)
-        head = F.log_softmax(self.head(input), 1)
-        output = output + gather(head, 1, column.unsqueeze(1)).squeeze(1)
-        loss = -output.mean()
-        return ASMoutput(output if target_.ndim else output.squeeze(0), loss)
+            classes = index_select(target, 0, rows) - low
+            rest.append((rows, cross_entropy_rows(self.tail[k](index_select(input, 0, rows)), classes)))
+            column = call(_CLUSTER, column, target, low, high, self.shortlist_size + k)
+        losses = cross_entropy_rows(self.head(input), column)
+        for rows, of_cluster in rest:
+            losses = losses.index_add(0, rows, of_cluster)
+        output = -losses
+        return ASMoutput(output if target_.ndim else output.squeeze(0), losses.mean())
 
     @staticmethod
     def _batched(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

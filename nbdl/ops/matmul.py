@@ -214,7 +214,7 @@ class LinearLayer(Primitive):
 class LinearGradients(Fused):
     """The gradients of :class:`LinearLayer` in one call.
 
-    Operands: the gradient of the result, (rows, out); weight if that of the input is needed; the input if
+    Operands: the gradient of the result, (..., out); weight if that of the input is needed; the input if
     that of the weight is. Outputs: the gradients that are needed, at least two, of input, weight and bias.
 
     Args:
@@ -243,13 +243,19 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     rule = _LINEAR_GRADIENTS.get(needs)
     is_watched = modes["grad"] or modes["dual_level"] or modes["recorder"] is not None
     found: tuple[Tensor | None, ...]
-    if rule is None or is_watched or g.array.ndim != 2:
+    if rule is None or is_watched or not all(map(_has_rows, operands)):
         found = linear_gradients(needs, operands)
     else:
         found = apply(rule, *operands)
     if not needs & 1:
         found = (None, *found)
     return found if needs & 2 else (*found[:1], None, *found[1:])
+
+
+def _has_rows(x: Tensor) -> bool:
+    """Whether ``x`` is the rows of one matrix without being copied."""
+    array = x.array
+    return array.ndim == 2 or (array.ndim > 2 and array.flags.c_contiguous)
 
 
 def linear_gradients(needs: int, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -104,7 +104,7 @@ class Reduce(Primitive):
         """A tensor of the result's shape that broadcasts with the operand: the reduced axes put back."""
         if self.keepdims or tensor.array.ndim == 0:
             return tensor
-        return tensor.reshape(tuple(1 if axis in self.axes else n for axis, n in enumerate(shape)))
+        return tensor.reshape(tuple([1 if axis in self.axes else n for axis, n in enumerate(shape)]))
 
     def vjp(self, node: Node, *gradients: Tensor | None, conjugate: bool = True) -> Sequence[Tensor | None]:
         """Sum: the gradient spread out. Extrema: shared among ties. Product: times that of the others."""
@@ -228,10 +228,13 @@ def _without_output(term: Term, formula: Formula) -> Term:
 
 
 def _broadcast(tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    shape = tensors[0].array.shape
+    shape: tuple[int, ...] = ()
     for tensor in tensors:
-        if tensor.array.shape != shape:
-            return np.broadcast_shapes(*[tensor.array.shape for tensor in tensors])
+        own = tensor.array.shape
+        if own and own != shape:  # numbers go with every shape
+            if shape:
+                return np.broadcast_shapes(*[tensor.array.shape for tensor in tensors])
+            shape = own
     return shape
 
 

@@ -46,7 +46,7 @@ def _linear_gradients(call: Call) -> int:
     gradient, needs = call.inputs[0], call.primitive.params["needs"]
     first = 2 if call.primitive.name == "activated_linear_gradients" else 1
     operands = call.inputs[first : first + (needs & 1) + (needs >> 1 & 1)]
-    return sum(2 * gradient.size * operand.shape[1] for operand in operands)
+    return sum(2 * gradient.size * operand.shape[-1] for operand in operands)
 
 
 def _convolution(call: Call) -> int:

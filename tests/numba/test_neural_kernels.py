@@ -353,6 +353,17 @@ def test_losses_over_classes(shape, mean, dtype, thread_count):
     check("nll_loss_input", g, classes, share, ignore_index=2, shape=shape)
 
 
+@pytest.mark.parametrize("batch", [(7,), (2, 5), (3, 1, 4)], ids=str)
+@pytest.mark.parametrize("needs", [3, 5, 6, 7])
+def test_gradients_of_a_linear_layer(batch, needs, dtype, thread_count):
+    operands = [normal((*batch, 6), dtype)]
+    if needs & 1:
+        operands.append(normal((6, 4), dtype, seed=1))
+    if needs & 2:
+        operands.append(normal((*batch, 4), dtype, seed=2))
+    check("linear_gradients", *operands, needs=needs)
+
+
 @pytest.mark.parametrize(("shape", "axis"), [((4, 6), 1), ((2, 6, 5), 1), ((8,), 0), ((900, 60), 0)], ids=str)
 def test_gated_linear_unit(shape, axis, dtype, thread_count):
     x = normal(shape, dtype) * 4
@@ -374,6 +385,26 @@ def test_margin_losses(shape, mean, dtype, thread_count):
     several[0] = -1
     check("multilabel_margin_loss", scores, several, terms=scores.size, mean=mean)
     check("multilabel_margin_loss_input", g, scores, several, terms=shape[1], mean=mean)
+
+
+@pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 1), (9, 3, 5, 4), (90, 40, 30, 20)], ids=str)
+def test_alignments(shape, mean, dtype, thread_count):
+    (steps, batch, classes, most), rng = shape, np.random.default_rng(1)
+    labels = rng.integers(1, classes, (batch, most))
+    labels[:, 1:2] = labels[:, :1]  # equal neighbours need a blank between them
+    counts, lengths = rng.integers(0, most + 1, batch), rng.integers(0, steps + 1, batch)
+    lengths[0] = steps
+    for order in (2, 1):  # the log-probabilities of the steps, or of the samples, lie together
+        x = normal((steps, batch, classes), dtype) if order == 2 else normal((batch, steps, classes), dtype)
+        x = (x - np.log(np.exp(x).sum(-1, keepdims=True))).astype(dtype)
+        operands = (x if order == 2 else x.swapaxes(0, 1), labels, lengths, counts)
+        for zero_infinity in (True, False):
+            options = {"blank": 0, "mean": mean, "zero_infinity": zero_infinity}
+            check("ctc_loss", *operands, terms=steps * batch, **options)
+            # What rounding makes of a logarithm grows with its size, and so with the steps.
+            check("ctc_loss_input", *operands, normal((batch,), dtype), terms=100 * steps**2, **options)
+            check("ctc_loss_input", *operands, normal((), dtype), terms=100 * steps**2, **options)
 
 
 @pytest.mark.parametrize("mean", [True, False], ids=["mean", "sum"])

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbdl.backend.numba import pool
 from nbdl.backend.numba.activated_linear import plan_activated_linear, plan_activated_linear_gradients
+from nbdl.backend.numba.alignments import plan_ctc_loss, plan_ctc_loss_input
 from nbdl.backend.numba.attention import plan_attention, plan_attention_input
 from nbdl.backend.numba.bags import plan_embedding_bag, plan_embedding_bag_input
 from nbdl.backend.numba.blas import DECOMPOSITIONS, threads_for
@@ -146,6 +147,8 @@ PLANNERS: dict[str, Planner] = {
     "multi_margin_loss_input": plan_multi_margin_loss_input,
     "multilabel_margin_loss": plan_multilabel_margin_loss,
     "multilabel_margin_loss_input": plan_multilabel_margin_loss_input,
+    "ctc_loss": plan_ctc_loss,
+    "ctc_loss_input": plan_ctc_loss_input,
     "glu": plan_glu,
     "glu_input": plan_glu_input,
     "attention": plan_attention,

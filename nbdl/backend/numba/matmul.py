@@ -93,8 +93,9 @@ def plan_linear_gradients(
 ) -> Plan | None:
     """Plans the gradients of `linear`: the products and the sum in a row, as one plan."""
     gradient = inputs[0]
-    if outs is not None:
+    if outs is not None or any(x.ndim > 2 and not x.flags.c_contiguous for x in inputs) or gradient.size == 0:
         return None
+    rows = gradient.reshape((-1, gradient.shape[-1]))
     parts: list[tuple[Plan | None, tuple[int, ...]]] = []
     remaining = iter(range(1, len(inputs)))
     if needs & 1:
@@ -102,9 +103,10 @@ def plan_linear_gradients(
         parts.append((plan_product(gradient, inputs[k]), (0, k)))
     if needs & 2:
         k = next(remaining)
-        parts.append((plan_product(gradient.T, inputs[k]), (0, k)))
+        x = inputs[k]
+        parts.append((plan_product(rows.T, x.reshape((-1, x.shape[-1]))), (0, k)))
     if needs & 4:
-        total = plan_reduce([gradient], None, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False, weak=0)
+        total = plan_reduce([rows], None, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False, weak=0)
         parts.append((total, (0,)))
     plans = [(plan, positions) for plan, positions in parts if plan is not None]
     return plans_in_a_row(plans, len(inputs)) if len(plans) == len(parts) else None

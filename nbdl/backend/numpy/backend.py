@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.numpy.alignments import Alignments
 from nbdl.backend.numpy.attention import Attention
 from nbdl.backend.numpy.bags import Bags
 from nbdl.backend.numpy.class_losses import ClassLosses
@@ -62,6 +63,7 @@ class NumpyBackend(
     Gating,
     ClassLosses,
     MarginLosses,
+    Alignments,
     Attention,
     Normalization,
     Recurrent,

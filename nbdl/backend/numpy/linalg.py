@@ -63,19 +63,20 @@ class LinearAlgebra:
         """The gradients of ``linear``'s operands, of those that are needed.
 
         Args:
-            gradient: (rows, out), of the result.
-            operands: weight (out, in) if the input's gradient is needed, x (rows, in) if the weight's is.
+            gradient: (..., out), of the result.
+            operands: weight (out, in) if the input's gradient is needed, x (..., in) if the weight's is.
             needs: bit 0 is set where the gradient of x is needed, bit 1: weight, bit 2: bias.
             out: receives the results.
         """
         remaining = iter(operands)
-        results = []
+        results, rows = [], gradient.reshape((-1, gradient.shape[-1]))
         if needs & 1:
             results.append(self.matmul(gradient, next(remaining)))
         if needs & 2:
-            results.append(self.matmul(gradient, next(remaining), transpose_a=True))
+            x = next(remaining)
+            results.append(self.matmul(rows, x.reshape((-1, x.shape[-1])), transpose_a=True))
         if needs & 4:
-            results.append(self.reduce(gradient, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False))
+            results.append(self.reduce(rows, formula=IDENTITY, kind="sum", axes=(0,), keepdims=False))
         return delivered(tuple(results), out)
 
     def activated_linear(self, x: Any, weight: Any, *bias: Any, activation: Formula, out: Any = None) -> Any:

@@ -13,6 +13,7 @@ from nbdl.formula import functions as f
 from nbdl.formula.activations import GELU_TANH
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange
+from nbdl.ops.drawing import RandomUniform, draw_floats
 from nbdl.ops.gating import Glu
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.keywords import numpy_keywords
@@ -117,7 +118,9 @@ def rrelu(
         )
     if not training:
         return _apply(LEAKY_RELU, inplace, input, (lower + upper) / 2)
-    return _apply(_RANDOM_RELU, inplace, input, rand_like(input), upper - lower, lower)
+    x = input.array
+    slopes = draw_floats(RandomUniform, "rrelu", x.shape, x.dtype, input.device, None)
+    return _apply(_RANDOM_RELU, inplace, input, slopes, upper - lower, lower)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nbdl.autograd.autocast import lowered
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
 from nbdl.nn.functional.activation import softmax
@@ -13,8 +14,10 @@ from nbdl.nn.functional.linear import linear
 from nbdl.ops.arithmetic import where
 from nbdl.ops.attention import attention
 from nbdl.ops.joining import cat
+from nbdl.ops.matmul import MatMul
 from nbdl.ops.padding import pad_constant
 
+_WITH_TRANSPOSED = MatMul.of(False, True)
 _LABEL = "scaled_dot_product_attention"
 
 
@@ -189,10 +192,69 @@ def multi_head_attention_forward(
         AssertionError: sizes do not fit.
         RuntimeError: ``is_causal`` without a mask, or a mask of another shape.
     """
+    return multi_head_attention(
+        False,
+        query,
+        key,
+        value,
+        embed_dim_to_check,
+        num_heads,
+        in_proj_weight,
+        in_proj_bias,
+        bias_k,
+        bias_v,
+        add_zero_attn,
+        dropout_p,
+        out_proj_weight,
+        out_proj_bias,
+        training,
+        key_padding_mask,
+        need_weights,
+        attn_mask,
+        use_separate_proj_weight,
+        q_proj_weight,
+        k_proj_weight,
+        v_proj_weight,
+        static_k,
+        static_v,
+        average_attn_weights,
+        is_causal,
+    )
+
+
+def multi_head_attention(
+    batch_first: bool,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool,
+    key_padding_mask: Tensor | None,
+    need_weights: bool,
+    attn_mask: Tensor | None,
+    use_separate_proj_weight: bool,
+    q_proj_weight: Tensor | None,
+    k_proj_weight: Tensor | None,
+    v_proj_weight: Tensor | None,
+    static_k: Tensor | None,
+    static_v: Tensor | None,
+    average_attn_weights: bool,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`multi_head_attention_forward`, with ``batch_first`` for query, key, value, result (N, L, E)."""
     is_batched = _check_ranks(query, key, value, key_padding_mask, attn_mask, num_heads)
     same_key, same_value = key is query, value is key
     if not is_batched:
-        query, key, value = (x.unsqueeze(1) for x in (query, key, value))
+        query, key, value = (x.unsqueeze(0) for x in (query, key, value))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     if is_causal and attn_mask is None:
         raise RuntimeError(
@@ -200,7 +262,9 @@ def multi_head_attention_forward(
             "Transformer module method `generate_square_subsequent_mask` to create this mask"
         )
     _check_sizes(query, key, value, embed_dim_to_check, num_heads, use_separate_proj_weight)
-    query, key, value = (x.transpose(0, 1) for x in (query, key, value))  # batch first
+    swaps = is_batched and not batch_first
+    if swaps:
+        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
     if use_separate_proj_weight:
         weights = q_proj_weight, k_proj_weight, v_proj_weight
         q, k, v = _project_separately((query, key, value), weights, in_proj_bias)
@@ -222,7 +286,7 @@ def multi_head_attention_forward(
     p = dropout_p if training else 0.0
     attention_weights = None
     if need_weights:
-        scores = (q * math.sqrt(1 / q.array.shape[-1])) @ k.transpose(-2, -1)
+        scores = apply(_WITH_TRANSPOSED, q * math.sqrt(1 / q.array.shape[-1]), k)
         attention_weights = softmax(scores if mask is None else scores + mask, -1)
         attention_weights = dropout(attention_weights, p) if p > 0 else attention_weights
         out = attention_weights @ v
@@ -230,10 +294,10 @@ def multi_head_attention_forward(
     else:
         out = scaled_dot_product_attention(q, k, v, mask, p, hides_only_later)
     out = out.transpose(1, 2).reshape((batch, -1, embed_dim_to_check))
-    out = linear(out, out_proj_weight, out_proj_bias).transpose(0, 1)
+    out = linear(out, out_proj_weight, out_proj_bias)
     if is_batched:
-        return out, attention_weights
-    return out.squeeze(1), None if attention_weights is None else attention_weights.squeeze(0)
+        return out.transpose(0, 1) if swaps else out, attention_weights
+    return out.squeeze(0), None if attention_weights is None else attention_weights.squeeze(0)
 
 
 def _check_ranks(

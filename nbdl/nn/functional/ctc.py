@@ -1,7 +1,4 @@
-"""Connectionist temporal classification: the likelihood of a sequence under all its alignments.
-
-Source: Graves, Fernandez, Gomez, Schmidhuber (2006), Connectionist temporal classification, section 4.1.
-"""
+"""Connectionist temporal classification: arguments of PyTorch's, for :func:`nbdl.ops.alignments.ctc_loss`."""
 
 from __future__ import annotations
 
@@ -11,36 +8,25 @@ import numpy as np
 
 from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
-from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction
-from nbdl.ops.arithmetic import where
-from nbdl.ops.creation import arange, as_tensor
-from nbdl.ops.joining import cat, stack
-from nbdl.ops.padding import pad_constant
-from nbdl.ops.pointwise import call
+from nbdl.ops import alignments
+from nbdl.ops.creation import as_tensor
 from nbdl.ops.scattering import gather
 
 
-def _advanced(stay: Any, step: Any, skip: Any, allowed: Any, emitted: Any) -> Any:
-    """log of (exp(stay) + exp(step) + [exp(skip)]) exp(emitted), where all may be -inf."""
-    skipped = f.where(allowed, skip, -np.inf)
-    top = f.maximum(f.maximum(stay, step), skipped)
-    reachable = top > -np.inf
-    safe = f.where(reachable, top, 0)
-    total = f.exp(stay - safe) + f.exp(step - safe) + f.exp(skipped - safe)
-    return f.where(reachable, safe + f.log(f.where(reachable, total, 1)), -np.inf) + emitted
-
-
-_ADVANCE = Formula("ctc_step", _advanced, 5)
-_IF_RUNNING = Formula("ctc_running", lambda t, length, new, old: f.where(t < length, new, old), 4)
-_FINITE = Formula("ctc_finite", lambda loss: f.where(f.isinf(loss), 0, loss), 1)
-_PER_LABEL = Formula("ctc_per_label", lambda loss, length: loss / f.maximum(length, 1), 2)
+def _integers(x: Tensor, like: Tensor) -> Tensor:
+    """int64, where ``like`` is."""
+    array = x.array
+    if type(array) is type(like.array) and array.dtype == np.int64:
+        return x  # as most are: a call of little work
+    return x.to(like.device).to(dtype=np.int64)
 
 
 def _lengths(name: str, lengths: Any, batch: int, like: Tensor) -> Tensor:
     given = lengths if isinstance(lengths, Tensor) else as_tensor(np.asarray(lengths, np.int64))
-    given = given.to(like.device).reshape((-1,)).to(dtype=np.int64)
+    given = _integers(given, like)
+    if given.array.ndim != 1:
+        given = given.reshape((-1,))
     if given.array.size != batch:
         raise RuntimeError(f"ctc_loss: {name} must be of size batch_size ({batch}), got {given.array.size}")
     return given
@@ -60,58 +46,6 @@ def _padded_targets(targets: Tensor, lengths: Tensor) -> Tensor:
     if not targets.array.size:
         return targets.new_zeros(index.shape)
     return gather(targets, 0, as_tensor(index.reshape(-1), device=targets.device)).reshape(index.shape)
-
-
-def _with_blanks(targets: Tensor, blank: int) -> Tensor:
-    """(N, S) labels as (N, 2S + 1), a blank before, between and after them."""
-    batch, length = targets.array.shape
-    blanks = targets.new_full((batch, length), blank)
-    pairs = stack([blanks, targets], 2).reshape((batch, 2 * length))
-    return cat([pairs, targets.new_full((batch, 1), blank)], 1)
-
-
-def _shifted(alpha: Tensor, by: int) -> Tensor:
-    """alpha[s - by], which is -inf before the beginning."""
-    return pad_constant(alpha, [(0, 0), (by, 0)], -np.inf)[:, : alpha.array.shape[1]]
-
-
-def _negative_log_likelihood(
-    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
-) -> Tensor:
-    """The forward variables alpha of equations 5 to 8, in logarithms; (N,)."""
-    steps, batch, _ = log_probs.array.shape
-    labels = _with_blanks(targets, blank)
-    states = labels.array.shape[1]
-    before = cat([labels[:, :1], labels[:, :1], labels], 1)[:, :states]
-    may_skip = (labels != blank) & (labels != before)
-    emitted = gather(log_probs, 2, labels.unsqueeze(0).expand((steps, batch, states)))
-    is_start = arange(states, device=log_probs.device).unsqueeze(0) < 2
-    first = emitted[0] if steps else log_probs.new_zeros((batch, states))
-    alpha = where(is_start, first, -np.inf)
-    lengths = input_lengths.unsqueeze(1)
-    for t in range(1, steps):
-        new = call(_ADVANCE, alpha, _shifted(alpha, 1), _shifted(alpha, 2), may_skip, emitted[t])
-        alpha = call(_IF_RUNNING, t, lengths, new, alpha)
-    # The last label or the blank behind it; an empty target has only the blank.
-    last = 2 * target_lengths.unsqueeze(1)
-    final, label = gather(alpha, 1, last), gather(alpha, 1, (last - 1).clamp(min=0))
-    nothing = alpha.new_full((batch, 1), -np.inf)
-    label = where(last > 0, label, nothing)
-    total = call(_ADVANCE, final, label, nothing, False, alpha.new_zeros((batch, 1))).squeeze(1)
-    started = input_lengths > 0
-    return where(started | (target_lengths > 0), -where(started, total, -np.inf), 0.0)
-
-
-def _as_if_normalised(log_probs: Tensor, input_lengths: Tensor) -> Tensor:
-    """Zeros (N,) whose gradient is that of the sum of the probabilities.
-
-    That sum is 1 behind a log-softmax and changes nothing there. It makes the gradient in ``log_probs``
-    themselves the one that PyTorch gives, which includes the derivative of the log-softmax.
-    """
-    sums = log_probs.exp().sum(2)
-    t = arange(log_probs.array.shape[0], device=log_probs.device).unsqueeze(1)
-    total = call(_IF_RUNNING, t, input_lengths.unsqueeze(0), sums, 0.0).sum(0)
-    return total - total.detach()
 
 
 @in_float32
@@ -139,6 +73,7 @@ def ctc_loss(
 
     Raises:
         RuntimeError: the blank is no class, or lengths do not fit.
+        IndexError: a label is no class.
         ValueError: an unknown reduction.
 
     Example:
@@ -159,15 +94,12 @@ def ctc_loss(
         raise RuntimeError(f"ctc_loss: blank must be in label range [0, {classes}), got {blank}")
     inputs = _lengths("input_lengths", input_lengths, batch, log_probs)
     lengths = _lengths("target_lengths", target_lengths, batch, log_probs)
-    labels = targets.to(log_probs.device).to(dtype=np.int64)
+    labels = _integers(targets, log_probs)
     if labels.array.ndim == 1:
         labels = _padded_targets(labels, lengths)
-    losses = _negative_log_likelihood(log_probs, labels, inputs, lengths, blank)
-    losses = losses + _as_if_normalised(log_probs, inputs)
-    if zero_infinity:
-        losses = call(_FINITE, losses)
-    if reduction == "mean":
-        return call(_PER_LABEL, losses, lengths).mean()
-    if reduction == "sum":
-        return losses.sum()
+    losses, total = alignments.ctc_loss(
+        log_probs, labels, inputs, lengths, blank, reduction == "mean", zero_infinity
+    )
+    if reduction != "none":
+        return total
     return losses.squeeze(0) if unbatched else losses

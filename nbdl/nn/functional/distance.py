@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,21 @@ _PRODUCT = formula_of("multiply")
 _SQUARE = formula_of("square")
 _SQUARED_DISTANCE = Formula("squared_distance", lambda x, y, eps: f.square(x - y + eps), 3)
 _POWER = Formula("absolute_power", lambda x, p: f.pow(f.abs(x), p), 2)
-# A norm of 0 has slope 0, not the infinite one of the root.
-_ROOT = Formula("norm_root", lambda x: f.where(x > 0, f.sqrt(f.where(x > 0, x, 1)), 0 * x), 1)
+
+
+def norm_root(x: Any) -> Any:
+    """The root of a scalar of a formula; a norm of 0 has slope 0, not the infinite one of the root."""
+    return f.where(x > 0, f.sqrt(f.where(x > 0, x, 1)), 0 * x)
+
+
+_ROOT = Formula("norm_root", norm_root, 1)
 _POWER_ROOT = Formula("norm_root", lambda x, p: f.where(x > 0, f.pow(f.where(x > 0, x, 1), 1 / p), 0 * x), 2)
 _QUOTIENT = Formula("cosine", lambda product, a, b, eps: product / (f.maximum(a, eps) * f.maximum(b, eps)), 4)
+_COSINE = Formula(
+    "cosine",
+    lambda product, a, b, eps: product / (f.maximum(norm_root(a), eps) * f.maximum(norm_root(b), eps)),
+    4,
+)
 _AT_LEAST = Formula("at_least", lambda x, low: f.where(x > low, x, low), 2)
 
 
@@ -63,6 +75,9 @@ def cosine(x1: Tensor, x2: Tensor, dim: int, eps: float) -> Tensor:
     """x1 . x2 / (norm(x1) norm(x2)) along an axis, each norm being at least the root of ``eps``."""
     axis = normalize_axis("cosine_similarity", dim, max(x1.array.ndim, x2.array.ndim))
     product = apply(Reduce.of(_PRODUCT, "sum", (axis,), False), x1, x2)
+    if not product.is_complex():
+        squares = Reduce.of(_SQUARE, "sum", (axis,), False)
+        return call(_COSINE, product, apply(squares, x1), apply(squares, x2), eps**0.5)
     return call(
         _QUOTIENT, product, vector_norm(x1, 2, axis, False), vector_norm(x2, 2, axis, False), eps**0.5
     )
@@ -91,11 +106,21 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last axis."""
-    rank = max(x1.array.ndim, x2.array.ndim)
-    if p == 2 and rank and not (x1.is_complex() or x2.is_complex()):
-        reduce = Reduce.of(_SQUARED_DISTANCE, "sum", (rank - 1,), keepdim, 0b100)
-        return call(_ROOT, apply(reduce, x1, x2, scalar(float(eps))))
+    if p == 2 and has_squared_distance(x1, x2):
+        return call(_ROOT, squared_distance(x1, x2, eps, keepdim))
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def has_squared_distance(x1: Tensor, x2: Tensor) -> bool:
+    """Whether :func:`squared_distance` takes them: real, and not numbers alone."""
+    return max(x1.array.ndim, x2.array.ndim) > 0 and not (x1.is_complex() or x2.is_complex())
+
+
+def squared_distance(x1: Tensor, x2: Tensor, eps: float, keepdim: bool = False) -> Tensor:
+    """The sum of (x1 - x2 + eps)^2 along the last axis."""
+    last = max(x1.array.ndim, x2.array.ndim) - 1
+    reduce = Reduce.of(_SQUARED_DISTANCE, "sum", (last,), keepdim, 0b100)
+    return apply(reduce, x1, x2, scalar(float(eps)))
 
 
 def pdist(input: Tensor, p: float = 2.0) -> Tensor:

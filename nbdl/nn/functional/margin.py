@@ -11,7 +11,13 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.classification import one_class_a_row
-from nbdl.nn.functional.distance import cosine, pairwise_distance
+from nbdl.nn.functional.distance import (
+    cosine,
+    has_squared_distance,
+    norm_root,
+    pairwise_distance,
+    squared_distance,
+)
 from nbdl.nn.functional.loss import LOGISTIC
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
 from nbdl.ops import margin_losses
@@ -37,6 +43,11 @@ _MARGIN_RANKING = Formula("margin_ranking", lambda a, b, y, margin: f.relu(margi
 _SOFT_MARGIN = Formula("soft_margin", lambda x, y: f.softplus(-y * x), 2)
 _TRIPLET = Formula(
     "triplet_margin", lambda positive, negative, margin: f.relu(margin + positive - negative), 3
+)
+_TRIPLET_OF_SQUARES = Formula(
+    "triplet_margin",
+    lambda positive, negative, margin: f.relu(margin + norm_root(positive) - norm_root(negative)),
+    3,
 )
 
 
@@ -137,11 +148,14 @@ def triplet_margin_loss(
     Raises:
         ValueError: the margin is not positive.
     """
+    by_squares = p == 2 and has_squared_distance(anchor, positive) and has_squared_distance(anchor, negative)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        return pairwise_distance(a, b, p, eps)
+        return squared_distance(a, b, eps) if by_squares else pairwise_distance(a, b, p, eps)
 
-    return _triplet("triplet_margin_loss", distance, anchor, positive, negative, margin, swap, reduction)
+    formula = _TRIPLET_OF_SQUARES if by_squares else _TRIPLET
+    operands = anchor, positive, negative, margin, swap, reduction
+    return _triplet("triplet_margin_loss", formula, distance, *operands)
 
 
 def triplet_margin_with_distance_loss(
@@ -157,12 +171,21 @@ def triplet_margin_with_distance_loss(
     """:func:`triplet_margin_loss` with any distance function of two tensors."""
     distance = distance_function or pairwise_distance
     return _triplet(
-        "triplet_margin_with_distance_loss", distance, anchor, positive, negative, margin, swap, reduction
+        "triplet_margin_with_distance_loss",
+        _TRIPLET,
+        distance,
+        anchor,
+        positive,
+        negative,
+        margin,
+        swap,
+        reduction,
     )
 
 
 def _triplet(
     label: str,
+    formula: Formula,
     distance: Any,
     anchor: Tensor,
     positive: Tensor,
@@ -177,7 +200,7 @@ def _triplet(
     if swap:
         other = distance(positive, negative)
         far = where(other < far, other, far)
-    return reduced(label, _TRIPLET, reduction, near, far, float(margin))
+    return reduced(label, formula, reduction, near, far, float(margin))
 
 
 @in_float32

@@ -25,6 +25,10 @@ _RUNNING_VARIANCE = Formula(
     4,
 )
 _RESPONSE = Formula("local_response", lambda x, mean, alpha, beta, k: x / f.pow(k + alpha * mean, beta), 5)
+# (k + alpha * mean)^-beta of positive numbers: its derivative is itself times a quotient, and no other power.
+_RESPONSE_SCALE = Formula(
+    "local_response_scale", lambda mean, alpha, beta, k: f.exp(-beta * f.log(k + alpha * mean)), 4
+)
 
 
 def _check_channels(label: str, input: Tensor, **vectors: Tensor | None) -> None:
@@ -323,4 +327,6 @@ def local_response_norm(
     squares = input.square().reshape((shape[0], 1, shape[1], -1))
     padded = pad_constant(squares, [(0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0)], 0)
     mean = avg_pool(padded, (size, 1), (1, 1), (0, 0), False, True, None).reshape(shape)
+    if alpha >= 0 and k > 0:
+        return input * call(_RESPONSE_SCALE, mean, alpha, beta, k)
     return call(_RESPONSE, input, mean, alpha, beta, k)
