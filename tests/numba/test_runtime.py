@@ -434,24 +434,6 @@ def test_forked_child_computes_in_one_thread(before):
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "0", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot say where threads run")
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_pool_leaves_a_core_to_the_caller(count):
-    code = f"""
-import os, threading
-import numba
-from nbdl.backend.numba import threads
-threads.set_num_threads({count})
-before, users_threads = os.sched_getaffinity(0), numba.get_num_threads()
-is_omp = threads.threading_layer() == "omp"
-assert os.sched_getaffinity(0) == before and numba.get_num_threads() == users_threads
-sizes = sorted({{len(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")}})
-print(sizes == ([len(before) - 1, len(before)] if is_omp and 1 < {count} <= len(before) else [len(before)]))
-"""
-    result = run_python(code)
-    assert result.stdout.strip() == "True", result.stderr
-
-
 def test_workqueue_warns_once():
     code = """
 import warnings

@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from operator import index
 from pathlib import Path
-from typing import Any
 
 import llvmlite.binding as llvm
 import numba
@@ -38,11 +37,6 @@ _SYMBOLS = {
     launcher.STATE_SET_NUM_THREADS: "set_num_threads",
     launcher.STATE_PARALLEL_FOR: "numba_parallel_for",
 }
-# What the pool calls, and its entry, which is told the first task, the number of tasks and the step.
-_REGION = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
-_PARALLEL_FOR = ctypes.CFUNCTYPE(
-    None, _REGION, *[ctypes.c_void_p] * 4, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
-)
 
 
 class _Pool:
@@ -129,35 +123,8 @@ def _start_numba() -> str:
             RuntimeWarning,
             stacklevel=2,
         )
-    if layer == "omp" and hasattr(os, "sched_setaffinity"):
-        _leave_a_core_to_the_caller()
     _log.debug("threading layer %s, %d threads", layer, get_num_threads())
     return layer
-
-
-def _leave_a_core_to_the_caller() -> None:
-    """Keep the threads of the pool off one core.
-
-    They sleep between two regions, and a scheduler that packs threads onto few cores, as those of virtual
-    machines do, wakes them on the core of the caller. Then a region takes longer than it would in one thread.
-    The caller may still run anywhere.
-    """
-    cores, caller = sorted(os.sched_getaffinity(0)), threading.get_native_id()
-    if not 1 < get_num_threads() <= len(cores):
-        return
-    left = cores[os.getpid() % len(cores)]  # not the same one in all processes
-
-    @_REGION
-    def move(*unused: Any) -> None:
-        if threading.get_native_id() != caller:
-            os.sched_setaffinity(0, set(cores) - {left})
-
-    count, users_threads = get_num_threads(), numba.get_num_threads()
-    zero, tasks, step = (ctypes.c_int64(value) for value in (0, count, 1))
-    parallel_for = _PARALLEL_FOR(llvm.address_of_symbol("numba_parallel_for"))
-    references = [ctypes.addressof(word) for word in (zero, tasks, step)]
-    parallel_for(move, *references, None, 0, 1, count)
-    numba.set_num_threads(users_threads)  # the pool overwrites it
 
 
 def _load_tbb() -> None:
