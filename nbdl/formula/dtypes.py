@@ -183,6 +183,8 @@ def arithmetic(
         )
     if formula.name == "subtract" and BOOL in dtypes:  # 1 - mask: is the complement meant?
         raise RuntimeError("subtract: bools cannot be subtracted; use ^ or logical_xor, ~ or logical_not")
+    if formula.name == "square" and result == BOOL:  # a power of 2, and numbers are integers
+        result = np.dtype(np.int64)
     if result.kind == "c":
         _check_complex(formula, result)
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
