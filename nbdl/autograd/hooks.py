@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from nbdl.autograd.rebinding import rebindings
+
 _LAST = 1 << 62  # above all numbers of hooks
 
 
@@ -15,6 +17,7 @@ class Hooks(dict):
 
     def add(self, hook: Any, last: bool = False) -> Handle:
         """Append a hook; one that is to be the last comes after those that are appended later."""
+        rebindings.count += 1
         number = getattr(self, "_next", 0)
         self._next = number + 1
         key = number + _LAST if last else number
@@ -34,6 +37,7 @@ class Handle:
 
     def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
+        rebindings.count += 1
         hooks = self._hooks()
         if hooks is not None:
             hooks.pop(self._key, None)

@@ -14,6 +14,7 @@ import numpy as np
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import Readable, before_reading
+from nbdl.autograd.rebinding import rebindings
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
@@ -150,6 +151,7 @@ class Tensor(Readable, Operations):
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        rebindings.count += 1
         self.array = value.array
 
     def dim(self) -> int:

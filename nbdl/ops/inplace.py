@@ -7,6 +7,7 @@ from typing import Any
 
 from nbdl.autograd.inplace import apply_in_place, check_target, frozen, twin
 from nbdl.autograd.modes import mode
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
@@ -98,6 +99,7 @@ def _as_view(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
             source = twin(self)
             source.storage = self.shared_storage()
         view = function(source, *args, **kwargs)
+        rebindings.count += 1
         self.array, self.view_of, self.storage = view.array, view.view_of, view.storage
         self.view_time, self.edge, self.dual = view.view_time, view.edge, view.dual
         return self
