@@ -171,7 +171,7 @@ def arithmetic(
 
     condition = [is_condition(formula, k) for k in range(len(dtypes))]
     counted = [k for k, only_condition in enumerate(condition) if not only_condition] or range(len(dtypes))
-    result = _default_float
+    result: np.dtype = _default_float
     if dtypes:
         result = result_dtype(tuple(dtypes[k] for k in counted), tuple(ranks[k] for k in counted))
     kinds = {function.kind for function in formula.functions}
