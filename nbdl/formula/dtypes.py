@@ -171,7 +171,7 @@ def arithmetic(
 
     condition = [is_condition(formula, k) for k in range(len(dtypes))]
     counted = [k for k, only_condition in enumerate(condition) if not only_condition] or range(len(dtypes))
-    result = _default_float
+    result: np.dtype = _default_float
     if dtypes:
         result = result_dtype(tuple(dtypes[k] for k in counted), tuple(ranks[k] for k in counted))
     kinds = {function.kind for function in formula.functions}
@@ -183,6 +183,8 @@ def arithmetic(
         )
     if formula.name == "subtract" and BOOL in dtypes:  # 1 - mask: is the complement meant?
         raise RuntimeError("subtract: bools cannot be subtracted; use ^ or logical_xor, ~ or logical_not")
+    if formula.name == "square" and result == BOOL:  # a power of 2, and numbers are integers
+        result = np.dtype(np.int64)
     if result.kind == "c":
         _check_complex(formula, result)
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)

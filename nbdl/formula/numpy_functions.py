@@ -16,7 +16,7 @@ import numpy as np
 # Same name and meaning in NumPy.
 _NUMPY_NAMES = (
     "add", "subtract", "multiply", "divide", "negative", "square", "fmod", "remainder", "floor_divide",
-    "abs", "sign", "copysign", "heaviside", "nextafter", "maximum", "minimum", "fmax", "fmin", "floor",
+    "abs", "copysign", "heaviside", "nextafter", "maximum", "minimum", "fmax", "fmin", "floor",
     "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt",
     "logaddexp", "logaddexp2", "sin", "cos", "tan", "sinh", "cosh", "tanh", "hypot", "deg2rad", "rad2deg",
     "where", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isinf",
@@ -73,6 +73,12 @@ def rint(x: Any) -> Any:
     """The nearest integer, halves to even; integers stay as they are."""
     x = np.asarray(x)
     return x if x.dtype.kind in "biu" else np.rint(x)
+
+
+def sign(x: Any) -> Any:
+    """-1, 0 or 1; bools stay as they are."""
+    x = np.asarray(x)
+    return x if x.dtype.kind == "b" else np.sign(x)
 
 
 def relu(x: Any) -> Any:

@@ -283,7 +283,7 @@ def check_same_dtype(label: str, arrays: Sequence[Any]) -> None:
             f"{label}: expected operands of the same dtype, but got {' and '.join(sorted(map(str, kinds)))}"
         )
     if next(iter(kinds)) == dtypes.BOOL:
-        raise RuntimeError(f"{label}: not implemented for 'Bool'")
+        raise NotImplementedError(f"{label}: not implemented for 'Bool'")
 
 
 MATMUL = MatMul.of(False, False)

@@ -15,7 +15,7 @@ from nbdl.ops.complex_numbers import adjoint, conj
 from nbdl.ops.creation import arange, eye
 from nbdl.ops.joining import cat, stack
 from nbdl.ops.keywords import numpy_keywords
-from nbdl.ops.matrices import check_dtype, check_matrices
+from nbdl.ops.matrices import check_matrices
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import amax, amin
 from nbdl.ops.shape import diagonal as diagonal_of
@@ -415,7 +415,6 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     Raises:
         RuntimeError: the dtypes or the lengths differ.
     """
-    check_dtype("linalg.vecdot", x)
     if x.dtype != y.dtype:
         raise RuntimeError(
             f"linalg.vecdot: Expected x and y to have the same dtype, got {x.dtype} and {y.dtype}"

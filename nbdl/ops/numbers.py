@@ -108,8 +108,11 @@ def frexp(input: Tensor) -> FrexpResult:
     Raises:
         RuntimeError: the elements are not floats.
     """
-    if not input.is_floating_point() or dtypes.is_bfloat16(input.dtype):
+    if not input.is_floating_point():
         raise RuntimeError(f"frexp: only supports floating-point dtypes, got {input.dtype}")
+    if dtypes.is_bfloat16(input.dtype):
+        mantissa, exponent = apply(MantissaExponent.of(), input.to("float32"))
+        return FrexpResult(mantissa.to(input.dtype), exponent)
     return FrexpResult(*apply(MantissaExponent.of(), input))
 
 

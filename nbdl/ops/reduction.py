@@ -336,6 +336,12 @@ def mean(
     return _reduce("mean", input, dim, keepdim, dtype, axis, keepdims)
 
 
+def _truth(kind: str, x: Tensor, dim: Any, keepdim: bool, axis: Any, keepdims: bool | None) -> Tensor:
+    """``any`` or ``all``: a bool; a byte of bytes, as in PyTorch, which once had no bools."""
+    result = _reduce(kind, x, dim, keepdim, None, axis, keepdims)
+    return result.to(np.uint8) if x.array.dtype == np.uint8 else result
+
+
 def any(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool | None = None
 ) -> Tensor:
@@ -350,7 +356,7 @@ def any(
         >>> nbdl.any(nbdl.tensor([0, 2]))
         tensor(True)
     """
-    return _reduce("any", input, dim, keepdim, None, axis, keepdims)
+    return _truth("any", input, dim, keepdim, axis, keepdims)
 
 
 def all(
@@ -367,7 +373,7 @@ def all(
         >>> nbdl.all(nbdl.tensor([0, 2]))
         tensor(False)
     """
-    return _reduce("all", input, dim, keepdim, None, axis, keepdims)
+    return _truth("all", input, dim, keepdim, axis, keepdims)
 
 
 def prod(

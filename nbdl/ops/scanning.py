@@ -257,7 +257,7 @@ def logcumsumexp(input: Tensor, dim: int | None = None, *, axis: int | None = No
     """log of the running sum of exp(x), without overflow.
 
     Raises:
-        RuntimeError: the elements are neither floats nor complex numbers.
+        NotImplementedError: the elements are neither floats nor complex numbers.
     """
     if input.is_complex() and input.array.size:  # the branch of every logarithm follows from the one before
         position = _axis("logcumsumexp", input, dim, axis)
@@ -265,7 +265,7 @@ def logcumsumexp(input: Tensor, dim: int | None = None, *, axis: int | None = No
         sums = list(itertools.accumulate(steps, logaddexp))
         return stack(sums, position) if input.array.ndim else input.clone()
     if not input.is_floating_point():
-        raise RuntimeError(f"logcumsumexp: expected a floating tensor, got {input.dtype}")
+        raise NotImplementedError(f"logcumsumexp: expected a floating tensor, got {input.dtype}")
     return _scan("logsumexp", "logcumsumexp", input, dim, None, axis)
 
 

@@ -56,7 +56,7 @@ class _Exponential(Primitive):
     def check(self, *arrays: Any) -> None:
         """Only floats have exponentials."""
         if not dtypes.is_floating(arrays[0].dtype):
-            raise RuntimeError(
+            raise NotImplementedError(
                 f"{self.label}: the dtype of the input must be floating, got {arrays[0].dtype}"
             )
 
@@ -240,7 +240,7 @@ def _prepared(label: str, x: Tensor, dim: int, dtype: Any) -> tuple[Tensor, int]
     if dtype is not None and x.array.dtype != dtype:
         x = x.to(dtype)
     if not dtypes.is_floating(x.array.dtype):
-        raise RuntimeError(f"{label}: the dtype of the input must be floating, got {x.array.dtype}")
+        raise NotImplementedError(f"{label}: the dtype of the input must be floating, got {x.array.dtype}")
     return x, axis
 
 

@@ -76,6 +76,17 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     "complex sinc": lambda torch: torch.sinc(torch.tensor([0.5 + 1j, 0])),
     "complex logaddexp": lambda torch: torch.logaddexp(torch.tensor([1 + 9j, 2]), torch.tensor([3j, 2 + 1j])),
     "complex logcumsumexp": lambda torch: torch.tensor([[1 + 9j, 2, 5j]]).logcumsumexp(1),
+    "truth of bytes": lambda torch: [
+        getattr(torch.tensor([[0, 3]], dtype=torch.uint8), kind)(dim)
+        for kind in ("any", "all")
+        for dim in (0, 1)
+    ],
+    "sign of bools": lambda torch: [
+        f(torch.tensor([True, False])) for f in (torch.sign, torch.sgn, torch.square)
+    ],
+    "product of bools": lambda torch: torch.tensor([[True]]) @ torch.tensor([[True]]),
+    "integer softmax": lambda torch: torch.tensor([1, 2]).softmax(0),
+    "integer logcumsumexp": lambda torch: torch.tensor([1, 2]).logcumsumexp(0),
     "integer relu6": lambda torch: torch.nn.functional.relu6(torch.tensor([-1, 3, 9])),
     "integer hardtanh": lambda torch: torch.nn.functional.hardtanh(torch.tensor([-3, 3]), -1.5, 1.5),
     "integer addmv": lambda torch: torch.tensor([1, 2]).addmv(

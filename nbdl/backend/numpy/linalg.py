@@ -33,7 +33,7 @@ class LinearAlgebra:
             transpose_b: likewise.
             out: receives the result.
         """
-        if a.dtype != b.dtype:
+        if a.dtype != b.dtype or a.dtype.kind == "b":
             raise TypeError(f"matmul: operands have dtypes {a.dtype} and {b.dtype}")
         if transpose_a:
             a = a.swapaxes(-1, -2)
