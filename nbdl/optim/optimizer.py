@@ -22,6 +22,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import Formula
 from nbdl.formula.dtypes import is_floating
+from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
 from nbdl.optim.checks import real_of
@@ -48,6 +49,7 @@ class Optimizer:
         param_groups: the groups; their values may be changed at any time.
         state: what is remembered of each parameter, by parameter.
         counters: names of the state that is kept as a 0-d float64 tensor on the host.
+        accepts_complex: whether parameters may be complex; each is then two real ones, as in PyTorch.
 
     Raises:
         TypeError: something given is no tensor, ``params`` is a single tensor, or a hyperparameter no number.
@@ -55,6 +57,7 @@ class Optimizer:
     """
 
     counters: ClassVar[tuple[str, ...]] = ("step",)
+    accepts_complex: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -88,7 +91,7 @@ class Optimizer:
         if not isinstance(param_group, dict):
             raise TypeError(f"{label}: param_group must be a dict, but got {type(param_group).__name__}")
         group = dict(param_group)
-        names, tensors = _named_tensors(label, group["params"])
+        names, tensors = _named_tensors(label, group["params"], self.accepts_complex)
         group["params"] = tensors
         if names:
             group["param_names"] = names
@@ -322,6 +325,8 @@ def update(
             )
         if states:
             row += map(_array_of, states[k])
+        if row[0].dtype.kind == "c":
+            row = list(map(real_view, row))
         if steps:
             row.append(steps[k].array)
             counts.append(row[-1:])
@@ -332,6 +337,11 @@ def update(
     primitive, positions = _overwriting(rule)
     backend.overwrite(primitive, rows, positions)
     mark_changed(params)
+
+
+def real_view(array: Any) -> Any:
+    """Complex numbers as pairs of floats (..., 2) in the same memory; another array itself."""
+    return view_as_real(Tensor(array)).array if array.dtype.kind == "c" else array
 
 
 @functools.lru_cache(maxsize=256)
@@ -395,7 +405,7 @@ def reject_differentiable(label: str, differentiable: bool) -> None:
         )
 
 
-def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
+def _named_tensors(label: str, params: Any, accepts_complex: bool) -> tuple[list[str], list[Tensor]]:
     """The names (if there are any) and the tensors of a group.
 
     Raises:
@@ -420,9 +430,10 @@ def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
                 f"{label}: optimizer can only optimize Tensors, but one of the params is "
                 f"{type(tensor).__name__}"
             )
-        if not is_floating(tensor.dtype):
+        if not (is_floating(tensor.dtype) or (accepts_complex and tensor.is_complex())):
             raise TypeError(
-                f"{label}: optimizer can only optimize floating tensors, but one has dtype {tensor.dtype}"
+                f"{label}: optimizer can only optimize floating{' and complex' if accepts_complex else ''} "
+                f"tensors, but one has dtype {tensor.dtype}"
             )
     return names, tensors
 

@@ -83,6 +83,8 @@ class SGD(Optimizer):
         tensor([0.8000, 1.6000])
     """
 
+    accepts_complex = True
+
     def __init__(
         self,
         params: Iterable[Any],
