@@ -1,4 +1,4 @@
-"""All second-order optimizers and all that can go wrong: an honest status, all counts, the best point kept."""
+"""All second-order optimizers and what can go wrong: an honest status, all counts, the best point kept."""
 
 from __future__ import annotations
 
