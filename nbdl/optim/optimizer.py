@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nbdl.autograd.engine import reset_gradient
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import enable_grad, mode
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
@@ -25,7 +25,7 @@ from nbdl.formula.dtypes import is_floating
 from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
-from nbdl.optim.checks import real_of
+from nbdl.optim.checks import check_kinds, real_of
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
@@ -127,10 +127,7 @@ class Optimizer:
             TypeError: something else stands where the default is a number, or a tuple of numbers.
             ValueError: a value is not allowed.
         """
-        label, kind = type(self).__name__, cast(Any, type(self))
-        for name, default in _numeric_defaults(kind):
-            if name in group:
-                _check_kind(label, name, group[name], default)
+        check_kinds(type(self), group)
         self.check_group(group)
 
     def check_group(self, group: dict[str, Any]) -> None:
@@ -233,6 +230,10 @@ class Optimizer:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return self._step_post_hooks.add(hook)
 
+    def hook_functions(self) -> tuple[tuple[Callable[..., Any], ...], ...]:
+        """What is called before a step, and what after it."""
+        return tuple(self._step_pre_hooks.values()), tuple(self._step_post_hooks.values())
+
     # ----------------------------------------------------------------------------------------------- state
     def state_dict(self) -> dict[str, Any]:
         """State and groups, with parameters numbered in the order of the groups, as PyTorch lays them out."""
@@ -272,6 +273,7 @@ class Optimizer:
         numbers = itertools.chain.from_iterable(saved["params"] for saved in saved_groups)
         tensors = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
         tensor_of = dict(zip(numbers, tensors, strict=True))
+        rebindings.count += 1
         self.state = defaultdict(dict)
         for index, entries in state_dict["state"].items():
             if index in tensor_of:
@@ -350,36 +352,6 @@ def _overwriting(rule: Formula) -> tuple[Pointwise, tuple[int, ...]]:
     # Parameter, gradient, state; the scalars after them do not decide the dtype.
     n_arrays = 1 + len(rule.outputs)
     return Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), (0, *range(2, n_arrays))
-
-
-@functools.cache
-def _numeric_defaults(kind: type) -> list[tuple[str, Any]]:
-    """The parameters of a constructor whose default is a number or a tuple of numbers, with the default."""
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-    found = [(name, p.default) for name, p in inspect.signature(kind).parameters.items()]
-    return [
-        (name, default)
-        for name, default in found
-        if is_number(default) or (isinstance(default, tuple) and any(map(is_number, default)))
-    ]
-
-
-def _check_kind(label: str, name: str, value: Any, default: Any) -> None:
-    if not isinstance(default, tuple):
-        # Tensors are checked where they are allowed, and so is the range.
-        if not isinstance(value, Tensor) and real_of(value) is None:
-            raise TypeError(f"{label}: {name} must be a number, got {value!r}")
-        return
-    is_sequence = isinstance(value, (tuple, list))
-    if not is_sequence or len(value) != len(default):
-        error = ValueError if is_sequence else TypeError
-        raise error(f"{label}: {name} must be {len(default)} numbers, got {value!r}")
-    for k, (entry, usual) in enumerate(zip(value, default, strict=True)):
-        if real_of(entry) is None and not (entry is None and usual is None):
-            raise TypeError(f"{label}: {name}[{k}] must be a number, got {entry!r}")
 
 
 def check_at_least_zero(label: str, description: str, value: Any) -> None:
