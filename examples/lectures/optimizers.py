@@ -23,6 +23,7 @@ from nbdl import optim
 
 Path = Iterator[nbdl.Tensor]
 Gradient = Callable[[nbdl.Tensor], nbdl.Tensor]
+Move = Callable[[nbdl.Tensor], nbdl.Tensor]  # of the gradient, remembering what it needs
 Textbook = Callable[[nbdl.Tensor, Gradient], Path]
 START, CURVATURES = (2.0, -1.0, 0.5), (1.0, 4.0, 10.0)
 
@@ -70,77 +71,76 @@ def nesterov(x: nbdl.Tensor, grad: Gradient, lr: float = 0.02, beta: float = 0.8
         yield x
 
 
-def adagrad(
-    x: nbdl.Tensor,
-    grad: Gradient,
-    inside: bool = False,
-    look_ahead: float = 0.0,
-    lr: float = 0.3,
-    eps: float = 1e-3,
-) -> Path:
-    """r <- r + g^2, x <- x - a g / (sqrt(r) + eps), or / sqrt(r + eps); for Nesterov from a point ahead."""
-    r, previous = nbdl.zeros_like(x), x
-    while True:
-        ahead = x + look_ahead * (x - previous)
-        g = grad(ahead)
+def descent(method: Callable[[], Move], look_ahead: float = 0.0) -> Textbook:
+    """x <- x - move(g); for Nesterov from x + b (x - x before), with the gradient there."""
+
+    def path(x: nbdl.Tensor, grad: Gradient) -> Path:
+        move, previous = method(), x
+        while True:
+            ahead = x + look_ahead * (x - previous)
+            previous, x = x, ahead - move(grad(ahead))
+            yield x
+
+    return path
+
+
+def adagrad(inside: bool = False, lr: float = 0.3, eps: float = 1e-3) -> Move:
+    """r <- r + g^2; the move is a g / (sqrt(r) + eps), or / sqrt(r + eps)."""
+    r = nbdl.zeros(())
+
+    def move(g: nbdl.Tensor) -> nbdl.Tensor:
+        nonlocal r
         r = r + g * g
-        previous, x = x, ahead - lr * g / _root(r, eps, inside)
-        yield x
+        return lr * g / _root(r, eps, inside)
+
+    return move
 
 
 def rmsprop(
-    x: nbdl.Tensor,
-    grad: Gradient,
-    inside: bool = False,
-    beta: float = 0.0,
-    look_ahead: float = 0.0,
-    lr: float = 0.02,
-    rho: float = 0.9,
-    eps: float = 1e-3,
-) -> Path:
-    """r <- rho r + (1 - rho) g^2, v <- b v + g / root, x <- x - a v; for Nesterov from a point ahead."""
-    r, v, previous = nbdl.zeros_like(x), nbdl.zeros_like(x), x
-    while True:
-        ahead = x + look_ahead * (x - previous)
-        g = grad(ahead)
+    inside: bool = False, beta: float = 0.0, lr: float = 0.02, rho: float = 0.9, eps: float = 1e-3
+) -> Move:
+    """r <- rho r + (1 - rho) g^2, v <- b v + g / root; the move is a v."""
+    r = v = nbdl.zeros(())
+
+    def move(g: nbdl.Tensor) -> nbdl.Tensor:
+        nonlocal r, v
         r = rho * r + (1 - rho) * g * g
         v = beta * v + g / _root(r, eps, inside)
-        previous, x = x, ahead - lr * v
-        yield x
+        return lr * v
+
+    return move
 
 
-def adadelta(x: nbdl.Tensor, grad: Gradient, rho: float = 0.9, eps: float = 1e-6) -> Path:
+def adadelta(rho: float = 0.9, eps: float = 1e-6) -> Move:
     """d = sqrt(u + eps) / sqrt(r + eps) g, with running means r of g^2 and u of d^2."""
-    r, u = nbdl.zeros_like(x), nbdl.zeros_like(x)
-    while True:
-        g = grad(x)
+    r = u = nbdl.zeros(())
+
+    def move(g: nbdl.Tensor) -> nbdl.Tensor:
+        nonlocal r, u
         r = rho * r + (1 - rho) * g * g
         d = (u + eps).sqrt() / (r + eps).sqrt() * g
         u = rho * u + (1 - rho) * d * d
-        x = x - d
-        yield x
+        return d
+
+    return move
 
 
 def adam(
-    x: nbdl.Tensor,
-    grad: Gradient,
-    corrected: bool = True,
-    look_ahead: float = 0.0,
-    lr: float = 0.05,
-    beta1: float = 0.9,
-    beta2: float = 0.99,
-    eps: float = 1e-8,
-) -> Path:
-    """m, v: running means of g and g^2, divided by 1 - b^t, t from 1; x <- x - a m / (sqrt(v) + eps)."""
-    m, v, previous = nbdl.zeros_like(x), nbdl.zeros_like(x), x
-    for t in itertools.count(1):
-        ahead = x + look_ahead * (x - previous)
-        g = grad(ahead)
+    corrected: bool = True, lr: float = 0.05, beta1: float = 0.9, beta2: float = 0.99, eps: float = 1e-8
+) -> Move:
+    """m, v: running means of g and g^2, divided by 1 - b^t, t from 1; the move is a m / (sqrt(v) + eps)."""
+    m = v = nbdl.zeros(())
+    t = 0
+
+    def move(g: nbdl.Tensor) -> nbdl.Tensor:
+        nonlocal m, v, t
+        t += 1
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g * g
         scales = (1 - beta1**t, 1 - beta2**t) if corrected else (1, 1)
-        previous, x = x, ahead - lr * (m / scales[0]) / ((v / scales[1]).sqrt() + eps)
-        yield x
+        return lr * (m / scales[0]) / ((v / scales[1]).sqrt() + eps)
+
+    return move
 
 
 def _root(r: nbdl.Tensor, eps: float, inside: bool) -> nbdl.Tensor:
@@ -167,42 +167,42 @@ RULES: dict[str, Rule] = {
     ),
     "momentum, sum": Rule(momentum_sum, lambda p: optim.SGD(p, **M), "SGD(momentum), Momentum(sum)"),
     "Nesterov": Rule(nesterov, lambda p: optim.Nesterov(p, optim.SGD, **M), "Nesterov(SGD)"),
-    "AdaGrad": Rule(adagrad, lambda p: optim.Adagrad(p, **A), "Adagrad"),
+    "AdaGrad": Rule(descent(adagrad), lambda p: optim.Adagrad(p, **A), "Adagrad"),
     "AdaGrad, eps inside": Rule(
-        lambda x, g: adagrad(x, g, inside=True),
+        descent(lambda: adagrad(inside=True)),
         lambda p: optim.Adagrad(p, eps_inside_root=True, **A),
         "Adagrad(eps_inside_root)",
     ),
     "AdaGrad with Nesterov": Rule(
-        lambda x, g: adagrad(x, g, look_ahead=0.5),
+        descent(adagrad, look_ahead=0.5),
         lambda p: optim.Nesterov(p, optim.Adagrad, momentum=0.5, **A),
         "Nesterov(Adagrad)",
     ),
-    "RMSProp": Rule(rmsprop, lambda p: optim.RMSprop(p, **R), "RMSprop"),
+    "RMSProp": Rule(descent(rmsprop), lambda p: optim.RMSprop(p, **R), "RMSprop"),
     "RMSProp, eps inside": Rule(
-        lambda x, g: rmsprop(x, g, inside=True),
+        descent(lambda: rmsprop(inside=True)),
         lambda p: optim.RMSprop(p, eps_inside_root=True, **R),
         "RMSprop(eps_inside_root)",
     ),
     "RMSProp with momentum": Rule(
-        lambda x, g: rmsprop(x, g, beta=0.8),
+        descent(lambda: rmsprop(beta=0.8)),
         lambda p: optim.RMSprop(p, momentum=0.8, **R),
         "RMSprop(momentum)",
     ),
     "RMSProp with Nesterov": Rule(
-        lambda x, g: rmsprop(x, g, look_ahead=0.5),
+        descent(rmsprop, look_ahead=0.5),
         lambda p: optim.Nesterov(p, optim.RMSprop, momentum=0.5, **R),
         "Nesterov(RMSprop)",
     ),
-    "AdaDelta": Rule(adadelta, lambda p: optim.Adadelta(p), "Adadelta"),
-    "Adam": Rule(adam, lambda p: optim.Adam(p, **ADAM), "Adam"),
+    "AdaDelta": Rule(descent(adadelta), lambda p: optim.Adadelta(p), "Adadelta"),
+    "Adam": Rule(descent(adam), lambda p: optim.Adam(p, **ADAM), "Adam"),
     "Adam with Nesterov": Rule(
-        lambda x, g: adam(x, g, look_ahead=0.5),
+        descent(adam, look_ahead=0.5),
         lambda p: optim.Nesterov(p, optim.Adam, momentum=0.5, **ADAM),
         "Nesterov(Adam)",
     ),
     "Adam without correction": Rule(
-        lambda x, g: adam(x, g, corrected=False),
+        descent(lambda: adam(corrected=False)),
         lambda p: optim.UncorrectedAdam(p, **ADAM),
         "UncorrectedAdam",
     ),

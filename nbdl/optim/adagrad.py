@@ -64,6 +64,8 @@ class Adagrad(ElementwiseOptimizer):
         tensor([0.9000, 1.9000])
     """
 
+    accepts_complex = True
+
     not_negative = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
     def __init__(
@@ -93,7 +95,7 @@ class Adagrad(ElementwiseOptimizer):
                 self.state_of(param, group)
 
     def initial_state(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
-        return param.detach().full_like(self.defaults["initial_accumulator_value"])
+        return self.filled(param, self.defaults["initial_accumulator_value"])
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("sum",)
@@ -143,6 +145,8 @@ class Adadelta(ElementwiseOptimizer):
 
     Source: Zeiler (2012), ADADELTA: an adaptive learning rate method, algorithm 1.
     """
+
+    accepts_complex = True
 
     def __init__(
         self,
@@ -235,6 +239,8 @@ class RMSprop(ElementwiseOptimizer):
     Source: Hinton (2012), Neural networks for machine learning, lecture 6e; centered: Graves (2013),
         Generating sequences with recurrent neural networks, equations 38-45.
     """
+
+    accepts_complex = True
 
     not_negative = ("lr", "eps", "momentum", "weight_decay", "alpha")
 

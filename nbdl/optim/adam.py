@@ -86,6 +86,8 @@ class Adam(CheckedOptimizer):
         tensor([0.9000, 1.9000])
     """
 
+    accepts_complex = True
+
     def __init__(
         self,
         params: Iterable[Any],

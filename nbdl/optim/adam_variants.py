@@ -52,6 +52,8 @@ class Adamax(ElementwiseOptimizer):
     Source: Kingma, Ba (2015), Adam: a method for stochastic optimization, algorithm 2.
     """
 
+    accepts_complex = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -135,6 +137,8 @@ class NAdam(ElementwiseOptimizer):
 
     Source: Dozat (2016), Incorporating Nesterov momentum into Adam, algorithm 2.
     """
+
+    accepts_complex = True
 
     counters = ("step", "mu_product")
     counting = _NADAM_COUNTS
@@ -221,6 +225,8 @@ class RAdam(TwoMeans):
 
     Source: Liu et al. (2020), On the variance of the adaptive learning rate and beyond, algorithm 2.
     """
+
+    accepts_complex = True
 
     def __init__(
         self,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from nbdl.autograd.tensor import Tensor
 
 
 def number(
@@ -89,3 +93,48 @@ def one_of(caller: str, name: str, value: Any, allowed: Iterable[str]) -> None:
     """Raise ValueError unless ``value`` is one of the names that are allowed."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{caller}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_kinds(kind: Any, given: Mapping[str, Any]) -> None:
+    """Check that numbers, and tuples of numbers, stand where the defaults of a constructor are such.
+
+    Args:
+        kind: the class.
+        given: arguments by name; tensors are left to the class, and so are all ranges.
+
+    Raises:
+        TypeError: something else stands there.
+        ValueError: a tuple has another length.
+    """
+    for name, default in _numeric_defaults(kind):
+        if name in given:
+            _check_kind(kind.__name__, name, given[name], default)
+
+
+@functools.cache
+def _numeric_defaults(kind: type) -> list[tuple[str, Any]]:
+    """The parameters of a constructor whose default is a number or a tuple of numbers, with the default."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    found = [(name, p.default) for name, p in inspect.signature(kind).parameters.items()]
+    return [
+        (name, default)
+        for name, default in found
+        if is_number(default) or (isinstance(default, tuple) and any(map(is_number, default)))
+    ]
+
+
+def _check_kind(label: str, name: str, value: Any, default: Any) -> None:
+    if not isinstance(default, tuple):
+        if not isinstance(value, Tensor) and real_of(value) is None:
+            raise TypeError(f"{label}: {name} must be a number, got {value!r}")
+        return
+    is_sequence = isinstance(value, (tuple, list))
+    if not is_sequence or len(value) != len(default):
+        error = ValueError if is_sequence else TypeError
+        raise error(f"{label}: {name} must be {len(default)} numbers, got {value!r}")
+    for k, (entry, usual) in enumerate(zip(value, default, strict=True)):
+        if real_of(entry) is None and not (entry is None and usual is None):
+            raise TypeError(f"{label}: {name}[{k}] must be a number, got {entry!r}")

@@ -5,6 +5,7 @@ A :class:`Direction` turns a point into a direction and learns from the steps th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
@@ -39,12 +40,14 @@ class Direction:
     Attributes:
         needs_hessian: whether :meth:`Objective.hessian_operator` is called.
         scales_itself: whether the direction has a natural length, so that the first trial step is 1.
+        longest_trial: the first one of a direction that does not scale itself; a search goes on from there.
         wrong: None, or a 0-d tensor that is not 0 where the last direction is none; it is read together with
             the function at the end of the first trial.
     """
 
     needs_hessian = False
     scales_itself = False
+    longest_trial = 1.0
     wrong: Tensor | None = None
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
@@ -80,7 +83,12 @@ class Direction:
 
 
 class SteepestDescent(Direction):
-    """-g, Nocedal & Wright (2006), section 3.3."""
+    """-g, Nocedal & Wright (2006), section 3.3.
+
+    Backtracking only shortens, so that nothing else limits the first trial.
+    """
+
+    longest_trial = math.inf
 
 
 # ------------------------------------------------------------------------------------- conjugate gradients

@@ -14,7 +14,14 @@ from nbdl.backend import registry
 from nbdl.formula import Formula
 from nbdl.ops.creation import full
 from nbdl.ops.pointwise import Pointwise
-from nbdl.optim.optimizer import COUNT, Optimizer, check_at_least_zero, reject_differentiable, update
+from nbdl.optim.optimizer import (
+    COUNT,
+    Optimizer,
+    check_at_least_zero,
+    real_view,
+    reject_differentiable,
+    update,
+)
 
 _DESCRIPTIONS = {"lr": "learning rate", "eps": "epsilon value"}
 
@@ -71,6 +78,11 @@ class ElementwiseOptimizer(CheckedOptimizer):
     def initial_state(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
         """The state called ``name`` before the first step: zeros, where a subclass says nothing else."""
         return param.detach().zeros_like()
+
+    @staticmethod
+    def filled(param: Tensor, value: float) -> Tensor:
+        """A state with this value everywhere, in both parts of complex numbers."""
+        return param.detach().full_like(complex(value, value) if param.is_complex() else value)
 
     def initial_counter(self, name: str, group: dict[str, Any]) -> float:
         """The counter called ``name`` before the first step."""
@@ -172,6 +184,7 @@ def _execute(
 ) -> None:
     backend = mode.backend or registry.cpu or registry.select()
     arrays = [[entry.array if isinstance(entry, Tensor) else entry for entry in row] for row in rows]
+    arrays = [list(map(real_view, row)) if row[0].dtype.kind == "c" else row for row in arrays]
     backend.overwrite(Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), arrays, positions)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import maximum, sqrt, where
+from nbdl.formula import maximum, minimum, sqrt, where
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
 from nbdl.optim.checks import number
@@ -28,7 +28,9 @@ from nbdl.optim.vectors import fetch, max_norm, moved
 _unit_step = pointwise("unit_step", lambda slope: 1 / sqrt(maximum(-slope, 1)))
 _same_decrease = pointwise(
     "same_decrease",
-    lambda slope, decrease: where(slope < 0, 2.02 * decrease / where(slope < 0, -slope, 1), 1),
+    lambda slope, decrease, most: minimum(
+        where(slope < 0, 2.02 * decrease / where(slope < 0, -slope, 1), 1), most
+    ),
 )
 _BOTTOM = 1e20  # a function that falls below is taken to be unbounded
 _MAX_ESCAPES = 20  # from saddle points
@@ -136,7 +138,9 @@ class LineSearchMethod(Method):
         if self._decrease is not None and not self._decrease > 0:
             return d
         slope = dot(point.gradient, d)
-        return d * (_unit_step(slope) if self._decrease is None else _same_decrease(slope, self._decrease))
+        if self._decrease is None:
+            return d * _unit_step(slope)
+        return d * _same_decrease(slope, self._decrease, self.direction.longest_trial)
 
 
 class TrustRegionMethod(Method):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,9 +22,10 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import Formula
 from nbdl.formula.dtypes import is_floating
+from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
-from nbdl.optim.checks import real_of
+from nbdl.optim.checks import check_kinds, real_of
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
@@ -49,6 +49,7 @@ class Optimizer:
         param_groups: the groups; their values may be changed at any time.
         state: what is remembered of each parameter, by parameter.
         counters: names of the state that is kept as a 0-d float64 tensor on the host.
+        accepts_complex: whether parameters may be complex; each is then two real ones, as in PyTorch.
 
     Raises:
         TypeError: something given is no tensor, ``params`` is a single tensor, or a hyperparameter no number.
@@ -56,6 +57,7 @@ class Optimizer:
     """
 
     counters: ClassVar[tuple[str, ...]] = ("step",)
+    accepts_complex: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -89,7 +91,7 @@ class Optimizer:
         if not isinstance(param_group, dict):
             raise TypeError(f"{label}: param_group must be a dict, but got {type(param_group).__name__}")
         group = dict(param_group)
-        names, tensors = _named_tensors(label, group["params"])
+        names, tensors = _named_tensors(label, group["params"], self.accepts_complex)
         group["params"] = tensors
         if names:
             group["param_names"] = names
@@ -125,10 +127,7 @@ class Optimizer:
             TypeError: something else stands where the default is a number, or a tuple of numbers.
             ValueError: a value is not allowed.
         """
-        label, kind = type(self).__name__, cast(Any, type(self))
-        for name, default in _numeric_defaults(kind):
-            if name in group:
-                _check_kind(label, name, group[name], default)
+        check_kinds(type(self), group)
         self.check_group(group)
 
     def check_group(self, group: dict[str, Any]) -> None:
@@ -328,6 +327,8 @@ def update(
             )
         if states:
             row += map(_array_of, states[k])
+        if row[0].dtype.kind == "c":
+            row = list(map(real_view, row))
         if steps:
             row.append(steps[k].array)
             counts.append(row[-1:])
@@ -340,42 +341,17 @@ def update(
     mark_changed(params)
 
 
+def real_view(array: Any) -> Any:
+    """Complex numbers as pairs of floats (..., 2) in the same memory; another array itself."""
+    return view_as_real(Tensor(array)).array if array.dtype.kind == "c" else array
+
+
 @functools.lru_cache(maxsize=256)
 def _overwriting(rule: Formula) -> tuple[Pointwise, tuple[int, ...]]:
     """The primitive that computes an update rule, and the positions of what it overwrites."""
     # Parameter, gradient, state; the scalars after them do not decide the dtype.
     n_arrays = 1 + len(rule.outputs)
     return Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), (0, *range(2, n_arrays))
-
-
-@functools.cache
-def _numeric_defaults(kind: type) -> list[tuple[str, Any]]:
-    """The parameters of a constructor whose default is a number or a tuple of numbers, with the default."""
-
-    def is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-    found = [(name, p.default) for name, p in inspect.signature(kind).parameters.items()]
-    return [
-        (name, default)
-        for name, default in found
-        if is_number(default) or (isinstance(default, tuple) and any(map(is_number, default)))
-    ]
-
-
-def _check_kind(label: str, name: str, value: Any, default: Any) -> None:
-    if not isinstance(default, tuple):
-        # Tensors are checked where they are allowed, and so is the range.
-        if not isinstance(value, Tensor) and real_of(value) is None:
-            raise TypeError(f"{label}: {name} must be a number, got {value!r}")
-        return
-    is_sequence = isinstance(value, (tuple, list))
-    if not is_sequence or len(value) != len(default):
-        error = ValueError if is_sequence else TypeError
-        raise error(f"{label}: {name} must be {len(default)} numbers, got {value!r}")
-    for k, (entry, usual) in enumerate(zip(value, default, strict=True)):
-        if real_of(entry) is None and not (entry is None and usual is None):
-            raise TypeError(f"{label}: {name}[{k}] must be a number, got {entry!r}")
 
 
 def check_at_least_zero(label: str, description: str, value: Any) -> None:
@@ -401,7 +377,7 @@ def reject_differentiable(label: str, differentiable: bool) -> None:
         )
 
 
-def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
+def _named_tensors(label: str, params: Any, accepts_complex: bool) -> tuple[list[str], list[Tensor]]:
     """The names (if there are any) and the tensors of a group.
 
     Raises:
@@ -426,9 +402,10 @@ def _named_tensors(label: str, params: Any) -> tuple[list[str], list[Tensor]]:
                 f"{label}: optimizer can only optimize Tensors, but one of the params is "
                 f"{type(tensor).__name__}"
             )
-        if not is_floating(tensor.dtype):
+        if not (is_floating(tensor.dtype) or (accepts_complex and tensor.is_complex())):
             raise TypeError(
-                f"{label}: optimizer can only optimize floating tensors, but one has dtype {tensor.dtype}"
+                f"{label}: optimizer can only optimize floating{' and complex' if accepts_complex else ''} "
+                f"tensors, but one has dtype {tensor.dtype}"
             )
     return names, tensors
 

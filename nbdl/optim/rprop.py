@@ -47,6 +47,8 @@ class Rprop(ElementwiseOptimizer):
         weight backtracking (Igel, Huesken 2000, iRprop-).
     """
 
+    accepts_complex = True
+
     not_negative = ("lr",)
 
     def __init__(
@@ -74,7 +76,7 @@ class Rprop(ElementwiseOptimizer):
             raise ValueError(f"Rprop: Invalid eta values: {shrink}, {grow} (allowed: 0 < first < 1 < second)")
 
     def initial_state(self, name: str, param: Tensor, group: dict[str, Any]) -> Tensor:
-        return param.detach().full_like(float(group["lr"]) if name == "step_size" else 0.0)
+        return self.filled(param, float(group["lr"]) if name == "step_size" else 0.0)
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("prev", "step_size")
@@ -135,6 +137,8 @@ class ASGD(ElementwiseOptimizer):
     Source: Polyak, Juditsky (1992), Acceleration of stochastic approximation by averaging; the rates of
         Bottou (2010), Large-scale machine learning with stochastic gradient descent.
     """
+
+    accepts_complex = True
 
     counters = ("step", "eta", "mu")
     not_negative = ("lr", "weight_decay")

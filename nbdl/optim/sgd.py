@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,39 +12,21 @@ from nbdl.formula import Expr, Formula
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero, reject_differentiable, update
 
 
-def _momentum(
-    p: Expr,
-    g: Expr,
-    velocity: Expr,
-    lr: Expr,
-    momentum: Expr,
-    dampening: Expr,
-    weight_decay: Expr,
-    sign: Expr,
-) -> tuple[Expr, Expr]:
-    g = sign * g + weight_decay * p
-    velocity = momentum * velocity + (1 - dampening) * g
-    return p - lr * velocity, velocity
+def _with_momentum(looks_ahead: bool) -> Callable[..., tuple[Expr, Expr]]:
+    def rule(
+        p: Expr, g: Expr, velocity: Expr, lr: Expr, momentum: Expr, dampening: Expr, weight_decay: Expr,
+        sign: Expr,
+    ) -> tuple[Expr, Expr]:  # fmt: skip
+        g = sign * g + weight_decay * p
+        velocity = momentum * velocity + (1 - dampening) * g
+        return p - lr * (g + momentum * velocity if looks_ahead else velocity), velocity
 
-
-def _nesterov(
-    p: Expr,
-    g: Expr,
-    velocity: Expr,
-    lr: Expr,
-    momentum: Expr,
-    dampening: Expr,
-    weight_decay: Expr,
-    sign: Expr,
-) -> tuple[Expr, Expr]:
-    g = sign * g + weight_decay * p
-    velocity = momentum * velocity + (1 - dampening) * g
-    return p - lr * (g + momentum * velocity), velocity
+    return rule
 
 
 _PLAIN = Formula("sgd", lambda p, g, lr, weight_decay, sign: p - lr * (sign * g + weight_decay * p), 5)
-_MOMENTUM = Formula("sgd_momentum", _momentum, 8)
-_NESTEROV = Formula("sgd_nesterov", _nesterov, 8)
+_MOMENTUM = Formula("sgd_momentum", _with_momentum(looks_ahead=False), 8)
+_NESTEROV = Formula("sgd_nesterov", _with_momentum(looks_ahead=True), 8)
 
 _NO_DAMPENING = np.zeros((), np.float64)
 
@@ -82,6 +64,8 @@ class SGD(Optimizer):
         >>> w.detach()
         tensor([0.8000, 1.6000])
     """
+
+    accepts_complex = True
 
     def __init__(
         self,

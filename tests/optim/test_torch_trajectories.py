@@ -150,3 +150,36 @@ def test_ways_of_computing_are_accepted(name, foreach):
     optimizer.step()
     assert (x < 1).all()
     assert optimizer.param_groups[0]["foreach"] is foreach
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "Adafactor"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "tolerance"), [((3, 2), np.complex128, 1e-11), ((), np.complex64, 1e-4)]
+)
+def test_complex_parameters_are_pairs_of_real_ones(name, shape, dtype, tolerance):
+    random = np.random.default_rng(1)
+    options = list(combinations(OPTIONS[name]))
+    for first, second in (options[0], options[len(options) // 2 - 1]):
+        parts = random.standard_normal((2, 12, *shape))
+        start, *gradients = (parts[0] + 1j * parts[1]).astype(dtype)
+        mine = [nbdl.tensor(start, requires_grad=True) for _ in range(2)]
+        theirs = [torch.tensor(start, requires_grad=True) for _ in range(2)]
+        optimizers = []
+        for library, params in ((optim, mine), (torch.optim, theirs)):
+            groups = [{"params": [params[0]], **first}, {"params": [params[1]], **second}]
+            optimizers.append(getattr(library, name)(groups))
+        for gradient in gradients:
+            for p, q in zip(mine, theirs, strict=True):
+                p.grad, q.grad = nbdl.tensor(gradient), torch.tensor(gradient)
+            for optimizer in optimizers:
+                optimizer.step()
+        for p, q in zip(mine, theirs, strict=True):
+            assert p.dtype == dtype
+            np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=tolerance)
+
+
+def test_other_optimizers_refuse_complex_parameters():
+    w = nbdl.tensor([1 + 1j], requires_grad=True)
+    for kind in (optim.Adafactor, optim.LAMB, optim.Lion, optim.LBFGS, optim.AdaBelief):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: .* floating tensors, but .* dtype complex64"):
+            kind([w])

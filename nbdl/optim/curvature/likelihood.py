@@ -15,7 +15,6 @@ from nbdl.nn import functional as F
 from nbdl.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from nbdl.ops.creation import eye
 from nbdl.ops.joining import stack
-from nbdl.ops.random import bernoulli, multinomial
 from nbdl.ops.softmax import softmax
 from nbdl.random import Generator
 
@@ -66,7 +65,9 @@ class Categorical(Likelihood):
 
     def draw(self, outputs: Tensor, generator: Generator | None) -> Tensor:
         p = self._probabilities(outputs)
-        labels = multinomial(p, 1, generator=generator)
+        # The first arrival of exponential clocks; unlike multinomial it reads nothing to check the weights.
+        clocks = outputs.detach().clone().exponential_(generator=generator)
+        labels = (clocks / p).argmin(1, keepdim=True)
         return p - p.zeros_like().scatter(1, labels, 1.0)
 
     @staticmethod
@@ -115,7 +116,8 @@ class Bernoulli(_Elementwise):
 
     def draw(self, outputs: Tensor, generator: Generator | None) -> Tensor:
         p = outputs.sigmoid()
-        return (p - bernoulli(p, generator=generator)) * self._scale(outputs) ** 0.5
+        bits = outputs.detach().clone().uniform_(generator=generator) < p
+        return (p - bits.to(p.dtype)) * self._scale(outputs) ** 0.5
 
 
 _OF_CLASS: dict[type, Any] = {
