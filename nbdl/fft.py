@@ -51,7 +51,7 @@ def fft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = N
     Example:
         >>> import nbdl
         >>> nbdl.fft.fft(nbdl.tensor([1.0, 2.0, 3.0, 2.0]))
-        tensor([ 8.+0.j, -2.+0.j,  0.+0.j, -2.+0.j], dtype=complex64)
+        tensor([ 8.+0.j, -2.+0.j,  0.+0.j, -2.+0.j])
     """
     return _complex_transform("fft", input, n, dim, norm, False)
 

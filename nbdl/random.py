@@ -19,6 +19,7 @@ import numpy as np
 
 from nbdl.autograd.batching import draw
 from nbdl.autograd.modes import mode
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.backend.device import CPU, Device, current_device, transfer
@@ -52,7 +53,7 @@ class Generator:
         self.seed_array = Tensor(transfer(np.zeros((), np.int64), self.device))
         self.offset_array = Tensor(transfer(np.zeros((), np.int64), self.device))
         self._lock = threading.RLock()
-        self.seed()
+        self._set(_unpredictable(), 0)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of ``seed`` from its beginning.
@@ -72,16 +73,21 @@ class Generator:
 
     def seed(self) -> int:
         """Choose an unpredictable seed, start its stream, and return it."""
-        value = int.from_bytes(os.urandom(8), "little") >> 11
+        if mode.recorder is not None:
+            mode.recorder.refuse("seed(), whose number is another one each time,", "use manual_seed()")
+        value = _unpredictable()
         self._set(value, 0)
         return value
 
     def initial_seed(self) -> int:
         """The seed."""
+        before_reading(self.seed_array, "the seed")
         return int(self.seed_array.array) % _BITS
 
     def get_state(self) -> Tensor:
         """Seed and number of draws as 16 bytes, a uint8 tensor on the CPU."""
+        if mode.recorder is not None:
+            return _joined(self.seed_array, self.offset_array).view(np.uint8).cpu()
         with self._lock:
             state = np.array([int(self.seed_array.array), int(self.offset_array.array)])
         return Tensor(state.view(np.uint8))
@@ -97,6 +103,10 @@ class Generator:
             raise TypeError("set_state: expected a uint8 tensor from get_state()")
         if state.array.shape != (16,):
             raise RuntimeError(f"set_state: expected 16 bytes, got shape {list(state.shape)}")
+        if mode.recorder is not None:
+            for tensor, bits in zip((self.seed_array, self.offset_array), state.view(np.int64).unbind()):
+                tensor.copy_(bits)
+            return
         seed, offset = np.ascontiguousarray(state.cpu().array).view(np.int64).tolist()
         self._set(seed % _BITS, offset % _BITS)
 
@@ -116,8 +126,12 @@ class Generator:
     def _set(self, seed: int, offset: int) -> None:
         with self._lock:
             for tensor, value in ((self.seed_array, seed), (self.offset_array, offset)):
-                tensor.array[...] = np.uint64(value).astype(np.int64)
-                tensor.mark_changed()
+                bits = np.uint64(value).astype(np.int64)
+                if mode.recorder is not None:
+                    tensor.fill_(int(bits))  # an operation, so that each replay does it
+                else:
+                    tensor.array[...] = bits
+                    tensor.mark_changed()
 
     def __repr__(self) -> str:
         draws = int(self.offset_array.array)
@@ -129,6 +143,16 @@ class Generator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         Generator.__init__(self, state["device"])
         self.set_state(Tensor(np.frombuffer(state["state"], np.uint8).copy()))
+
+
+def _unpredictable() -> int:
+    return int.from_bytes(os.urandom(8), "little") >> 11
+
+
+def _joined(*numbers: Tensor) -> Tensor:
+    from nbdl.ops.joining import stack
+
+    return stack(numbers)
 
 
 @cache

@@ -47,17 +47,18 @@ from nbdl.kernels.cpu.microkernel import copy_kernel, tile_caller, tile_shape, t
     B_INNER,
     C_INNER,
     ROW_STEP,
-    COLUMN_STEP,  # all columns, if there is an epilogue
+    COLUMN_STEP,
     SCRATCH,  # address of scratch memory, aligned to 64 bytes
     SCRATCH_STRIDE,  # bytes for each task: `scratch_bytes(dtype)`, and a unit of C where C_COLUMN is not 1
     TILES,  # address of the dtype's table of micro-kernels (`make_tile_table`)
-    EPILOGUE,  # address of a kernel that is called on finished rows (counted over the batch) of C, or 0
+    EPILOGUE,  # address of a kernel that is called on finished blocks of C, or 0, see `_finish`
     EPILOGUE_ARGS,  # address of its argument block
     SWAPPED,
 ) = range(4, 30)
 WORDS = 30
 
 START_ZERO, START_BIAS, START_C = range(3)
+COLUMN_BITS = 32  # of the number of columns, in the word that an epilogue is told them by
 
 _PADDING = 16  # elements between packed rows of A, so that they do not share cache sets
 _CONFLICT = 512  # rows a multiple of so many bytes apart share few cache sets
@@ -92,11 +93,15 @@ def scratch_bytes(dtype) -> int:
 
 
 @subroutine
-def _finish(args, first_row, last_row, task):
-    """Calls the epilogue, if there is one, on rows of C, counted over the batch."""
+def _finish(args, first_row, last_row, first_column, columns):
+    """Calls the epilogue, if there is one, on a block of C while it is in the cache.
+
+    Its rows, counted over the batch, are those of the call. In place of a task it is told the columns.
+    """
     epilogue = load_int64(args, EPILOGUE)
     if epilogue != 0:
-        call_kernel(epilogue, load_int64(args, EPILOGUE_ARGS), first_row, last_row, task)
+        window = first_column << COLUMN_BITS | columns
+        call_kernel(epilogue, load_int64(args, EPILOGUE_ARGS), first_row, last_row, window)
 
 
 @cache
@@ -118,8 +123,8 @@ def _over_units(dtype, multiply):
 
     Args:
         dtype: float32 or float64.
-        multiply: `multiply(args, a, b, c, start, start_row, rows, columns, first_row, task)` computes a unit,
-            C = start + A @ B, where start is the address of what is added, or 0.
+        multiply: `multiply(args, a, b, c, start, start_row, rows, columns, first_row, first_column, task)`
+            computes a unit, C = start + A @ B, where start is the address of what is added, or 0.
     """
     size = np.dtype(dtype).itemsize
 
@@ -146,7 +151,7 @@ def _over_units(dtype, multiply):
             elif start_kind == START_BIAS:
                 start = load_int64(args, 2) + (i * start_row + j) * size
             height, width = min(row_step, rows - i), min(column_step, columns - j)
-            multiply(args, a, b, c, start, start_row, height, width, matrix * rows + i, task)
+            multiply(args, a, b, c, start, start_row, height, width, matrix * rows + i, j, task)
 
     return gemm
 
@@ -208,7 +213,7 @@ def make_gemm(dtype):
                 i += height
 
     @subroutine(inlined=False)  # else its code is there once for each kind of C
-    def multiply_rows(args, a, b, c, c_row, start, start_row, rows, columns, first_row, task):
+    def multiply_rows(args, a, b, c, c_row, start, start_row, rows, columns, first_row, first_column, task):
         """The product into rows of adjacent elements."""
         depth, tiles = load_int64(args, DEPTH), load_int64(args, TILES)
         a_row, a_depth = load_int64(args, A_ROW), load_int64(args, A_DEPTH)
@@ -249,18 +254,20 @@ def make_gemm(dtype):
                         first_step = start_row
                     multiply_block(tiles, a_block, row, column, b_block, b_row, b_panel, c_block, c_row,
                                    first, first_step, height, width, length)  # fmt: skip
-                    if block == depth_blocks - 1 and j + width == columns:
-                        _finish(args, first_row + i, first_row + i + height, task)
+                    if block == depth_blocks - 1:
+                        _finish(args, first_row + i, first_row + i + height, first_column + j, width)
 
     @subroutine
-    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
+    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, first_column, task):
         """Blocked for the caches."""
         c_row, c_column = load_int64(args, C_ROW), load_int64(args, C_COLUMN)
         target, step = c, c_row
         if c_column != 1:
             target = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE) + scratch
             step = columns
-        multiply_rows(args, a, b, target, step, start, start_row, rows, columns, first_row, task)
+        multiply_rows(
+            args, a, b, target, step, start, start_row, rows, columns, first_row, first_column, task
+        )
         if c_column != 1:
             for j in range(columns):
                 copy(target + j * size, columns, c + j * c_column * size, rows)
@@ -320,7 +327,7 @@ def make_gemv(dtype):
                     target[k] += x0[k] * f0
 
     @subroutine
-    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, task):
+    def multiply(args, a, b, c, start, start_row, rows, columns, first_row, first_column, task):
         depth, c_row = load_int64(args, DEPTH), load_int64(args, C_ROW)
         a_row, a_depth = load_int64(args, A_ROW), load_int64(args, A_DEPTH)
         b_depth = load_int64(args, B_DEPTH)
@@ -328,6 +335,5 @@ def make_gemv(dtype):
             by_rows(a, a_row, b, c, c_row, start, start_row, rows, depth)
         else:
             by_columns(a, a_depth, b, b_depth, c, start, start_row, rows, depth)
-        _finish(args, first_row, first_row + rows, task)
 
     return _over_units(dtype, multiply)

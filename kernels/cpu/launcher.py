@@ -137,10 +137,10 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
     store_int64(dimensions, 0, tasks)
     store_int64(steps, 0, 1)
     entry, parallel_for = load_int64(state, STATE_REGION), load_int64(state, STATE_PARALLEL_FOR)
-    if parallel_for == 0:
+    threads = min(tasks, load_int64(state, STATE_THREADS))
+    if parallel_for == 0 or threads == 1:
         call_kernel(entry, args, dimensions, steps, descriptor)
     else:
-        threads = min(tasks, load_int64(state, STATE_THREADS))
         users_threads = call_int64(load_int64(state, STATE_GET_NUM_THREADS), (0,))
         call_int64(parallel_for, (entry, args, dimensions, steps, descriptor, 0, 1, threads))
         call_int64(load_int64(state, STATE_SET_NUM_THREADS), (users_threads,))

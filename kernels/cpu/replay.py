@@ -3,6 +3,8 @@
 Words of the table (int64):
 
     STATE    address of the launcher's state
+    THREADS  over how many threads the plans' tasks are split
+    FAILED   number of the plan at which the run ended, counted from 1; 0 if it did not fail
     ARRAYS   how many arrays a call binds (arguments, then results)
     BLOCKS   how many plans run
     then for each array the number of its uses, and for each use the address of the word of an argument block
@@ -19,6 +21,7 @@ from nbdl.kernels.cpu.launcher import (
     STATE_FAILURE,
     STATE_LAUNCH,
     STATE_NONE,
+    STATE_THREADS,
     call_python,
     is_array,
     new_reference,
@@ -27,9 +30,11 @@ from nbdl.kernels.cpu.launcher import (
 from nbdl.kernels.cpu.memory import load_int64, store_int64
 
 STATE = 0
-ARRAYS = 1
-BLOCKS = 2
-USES = 3
+THREADS = 1
+FAILED = 2
+ARRAYS = 3
+BLOCKS = 4
+USES = 5
 
 
 @subroutine
@@ -46,6 +51,10 @@ def bind(table: int, args: int) -> int:
     return word
 
 
+def nothing(args: int, lo: int, hi: int, task: int) -> None:
+    """The kernel of an empty parallel region."""
+
+
 def replay(self: int, args: int, nargs: int) -> int:
     """`replay(*arrays) -> None`: binds the arrays and runs all plans; `self` is the array with the table."""
     table = load_int64(self, ARRAY_DATA)
@@ -56,8 +65,14 @@ def replay(self: int, args: int, nargs: int) -> int:
     if not fits:
         return call_python(state, STATE_LAUNCH, args, nargs)  # which raises TypeError
     blocks = bind(table, args)
-    for k in range(load_int64(table, BLOCKS)):
-        run_block(state, load_int64(blocks, k))
+    threads = load_int64(state, STATE_THREADS)
+    store_int64(state, STATE_THREADS, load_int64(table, THREADS))
+    done, count = 0, load_int64(table, BLOCKS)
+    while done < count and not load_int64(state, STATE_FAILED):
+        run_block(state, load_int64(blocks, done))
+        done += 1
+    store_int64(state, STATE_THREADS, threads)
     if load_int64(state, STATE_FAILED):
+        store_int64(table, FAILED, done)
         return call_python(state, STATE_FAILURE, args, 0)
     return new_reference(state, load_int64(state, STATE_NONE))

@@ -331,7 +331,7 @@ def _fitted(rule: Node | None, gradient: Tensor, shape: tuple[int, ...], dtype: 
 
 
 def _call_hooks(node: Node, gradients: list[Tensor | None]) -> None:
-    for index, hook in list(node.hooks.values()):  # type: ignore[union-attr]
+    for index, hook in node.hooks.in_order():  # type: ignore[union-attr]
         if gradients[index] is not None:
             replaced = hook(gradients[index])
             if replaced is not None:

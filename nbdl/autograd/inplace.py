@@ -166,7 +166,7 @@ def check_target(label: str, x: Tensor) -> None:
         if x.edge is None or (owner.edge is None and owner.requires_grad):
             kind = "a view of a leaf Variable" if x.view_of is not None else "a leaf Variable"
             raise RuntimeError(f"{label}: {kind} that requires grad is being used in an in-place operation.")
-    if x.is_inference and not mode.inference:
+    if x._inference and not mode.inference:
         raise RuntimeError(
             f"{label}: inplace update to inference tensor outside inference_mode is not allowed"
         )

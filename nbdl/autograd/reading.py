@@ -29,10 +29,11 @@ class Readable:
         Raises:
             RuntimeError: there is not exactly one element.
         """
+        return self._only(RuntimeError)
+
+    def _only(self, error: type[Exception]) -> Any:
         if self.array.size != 1:
-            raise RuntimeError(
-                f"item: a tensor with {self.array.size} elements cannot be converted to a scalar"
-            )
+            raise error(f"item: a tensor with {self.array.size} elements cannot be converted to a scalar")
         before_reading(self, "the value (item(), float(), int())")
         return self.array.item()
 
@@ -97,13 +98,13 @@ class Readable:
         return bool(self.array.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._only(ValueError))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only(ValueError))
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._only(ValueError))
 
     def __index__(self) -> int:
         if self.array.dtype.kind not in "iu" or self.array.size != 1:

@@ -259,7 +259,7 @@ def _plain(result: Any) -> Any:
     tensor = _new(Tensor)
     tensor.array = result
     if mode.inference:
-        tensor.is_inference = True
+        tensor._inference = True
     return tensor
 
 
@@ -322,7 +322,7 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
 
 def _refuse_inference_tensors(primitive: Primitive, saved: Sequence[Tensor | None]) -> None:
     for tensor in saved:
-        if tensor is not None and tensor.is_inference:
+        if tensor is not None and tensor._inference:
             raise RuntimeError(
                 f"{primitive.label}: an inference tensor cannot be saved for backward; make a normal "
                 "tensor of it with clone() outside inference_mode"
@@ -387,7 +387,7 @@ def with_tangent(primal: Tensor, tangent: Tensor, level: int) -> Tensor:
     tensor = _new(Tensor)
     tensor.array, tensor.requires_grad, tensor.edge = primal.array, primal.requires_grad, primal.edge
     tensor.view_of, tensor.view_time, tensor.storage = primal.view_of, primal.view_time, primal.storage
-    tensor.is_inference, tensor.batch = primal.is_inference, primal.batch
+    tensor._inference, tensor.batch = primal._inference, primal.batch
     tensor.dual = Dual(level, primal, tangent)
     return tensor
 

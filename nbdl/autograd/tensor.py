@@ -14,6 +14,7 @@ import numpy as np
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import Readable, before_reading
+from nbdl.autograd.rebinding import rebindings
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
@@ -71,7 +72,7 @@ class Tensor(Readable, Operations):
     borrowed: bool = False
     hooks: Hooks | None = None
     post_accumulate_hooks: Hooks | None = None
-    is_inference: bool = False
+    _inference: bool = False
     _retained: bool = False
 
     __array_priority__ = 1000  # NumPy arrays on the left leave binary operators to us
@@ -150,6 +151,7 @@ class Tensor(Readable, Operations):
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        rebindings.count += 1
         self.array = value.array
 
     def dim(self) -> int:
@@ -284,7 +286,7 @@ class Tensor(Readable, Operations):
         return self.post_accumulate_hooks.add(hook)
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf tensor in ``grad``."""
+        """Keep the gradient of this non-leaf tensor in ``grad``, as its hooks leave it."""
         if self.edge is None or self._retained:
             return
         self._retained = True
@@ -295,7 +297,11 @@ class Tensor(Readable, Operations):
             if tensor is not None:
                 tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
 
-        self.register_hook(keep)
+        node = self.grad_fn
+        assert node is not None
+        if node.hooks is None:
+            node.hooks = Hooks()
+        node.hooks.add((self.output_nr, keep), last=True)
 
     @property
     def retains_grad(self) -> bool:
@@ -361,7 +367,12 @@ class Tensor(Readable, Operations):
         return to_string(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.array.ndim == 0 else format(repr(self), spec)
+        if self.array.ndim == 0:
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
+
+    def __reversed__(self) -> Tensor:
+        return self if self.array.ndim == 0 else self.flip(0)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.edge is not None:

@@ -5,6 +5,9 @@ Attributes:
         where that is faster. It rounds a little more than the direct method: see
         :mod:`nbdl.backend.numba.winograd` for how much. The default is True, or what the environment
         variable ``NBDL_WINOGRAD`` says.
+    adaptive_threads (bool): Whether a compiled program tries half of the threads where another process keeps
+        a core busy, and goes on with what is faster, see :mod:`nbdl.backend.numba.adaptive`. Results are the
+        same to the last bit. The default is True, or what ``NBDL_ADAPTIVE_THREADS`` says.
 
 Example:
     >>> import nbdl
@@ -20,8 +23,9 @@ import types
 from nbdl import config
 from nbdl.backend import registry
 
-__all__ = ["winograd"]
+__all__ = ["adaptive_threads", "winograd"]
 
+adaptive_threads: bool
 winograd: bool
 
 
@@ -34,15 +38,25 @@ class _Switches(types.ModuleType):
 
     @winograd.setter
     def winograd(self, value: bool) -> None:
-        if not isinstance(value, bool):
-            raise TypeError(
-                f"nbdl.backends.numba.winograd: expected True or False, got {type(value).__name__}"
-            )
-        config.WINOGRAD.set(value)
+        config.WINOGRAD.set(_checked("winograd", value))
         if registry.is_loaded("numba"):
             from nbdl.backend.numba import threads
 
             threads.forget_plans()
+
+    @property
+    def adaptive_threads(self) -> bool:
+        return config.ADAPTIVE_THREADS.value
+
+    @adaptive_threads.setter
+    def adaptive_threads(self, value: bool) -> None:
+        config.ADAPTIVE_THREADS.set(_checked("adaptive_threads", value))
+
+
+def _checked(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"nbdl.backends.numba.{name}: expected True or False, got {type(value).__name__}")
+    return value
 
 
 sys.modules[__name__].__class__ = _Switches

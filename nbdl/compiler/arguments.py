@@ -15,21 +15,30 @@ from nbdl.func.tree import flatten, unflatten
 class Arguments:
     """The arguments of a call.
 
+    Args:
+        args: by position.
+        kwargs: by name.
+        flowing: whether leaves that require gradients are treated as tensors with a history are: another one
+            may stand in their place, and gets the gradients. Else they are these tensors, and no others.
+
     Attributes:
         arrays: of the tensors among them.
         tensors: the same as tensors.
-        connected: the tensors with a history, through which gradients flow on to what made them.
+        leaves: the leaves that require gradients.
+        connected: the tensors with a history, through which gradients flow on to what made them; if they
+            flow, the leaves too.
         key: what else a program depends on: the nest, values of what is no tensor, shapes, strides, dtypes,
             which of the arrays are the same, and which tensors require gradients.
     """
 
-    __slots__ = ("_twins", "args", "arrays", "connected", "key", "kwargs", "tensors")
+    __slots__ = ("_twins", "args", "arrays", "connected", "key", "kwargs", "leaves", "tensors")
 
-    def __init__(self, args: tuple, kwargs: dict[str, Any]):
+    def __init__(self, args: tuple, kwargs: dict[str, Any], flowing: bool = False):
         self.args, self.kwargs = args, kwargs
         leaves, tree = flatten((args, kwargs)) if kwargs or not _all_tensors(args) else (args, None)
         arrays: list[Any] = []
         self.tensors: list[Tensor] = []
+        self.leaves: list[Tensor] = []
         self.connected: list[Tensor] = []
         self._twins: list[Tensor] = []
         statics: list[Any] = []
@@ -39,8 +48,10 @@ class Arguments:
                 array = leaf.array
                 if leaf.requires_grad:
                     if leaf.is_leaf:
-                        statics.append(id(array))  # gradients stay with it: it is this tensor, and no other
-                        continue
+                        self.leaves.append(leaf)
+                        if not flowing:
+                            statics.append(("leaf", id(leaf)))
+                            continue
                     number = _position(self.connected, leaf)
                     statics.append(("connected", len(self.connected) if number is None else number))
                     if number is None:
@@ -63,12 +74,9 @@ class Arguments:
     def for_recording(self) -> tuple[tuple, dict[str, Any]]:
         """The arguments that the function gets, apart from all other memory; :attr:`arrays` become theirs.
 
-        Leaves stand for tensors with a history. A leaf that requires gradients is itself, as it keeps them.
+        New leaves stand for what is connected.
         """
-        alone = {
-            id(array): array if tensor.requires_grad and tensor.is_leaf else apart(array)
-            for array, tensor in zip(self.arrays, self.tensors, strict=True)
-        }
+        alone = {id(array): apart(array) for array in self.arrays}
         self._twins = [_twin(tensor, alone).requires_grad_() for tensor in self.connected]
         leaves, tree = flatten((self.args, self.kwargs))
         given: list[Any] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -22,16 +24,34 @@ from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
 from nbdl.formula.dtypes import when_default_changes
 from nbdl.func.tree import LEAF, Tree, flatten, unflatten
+from nbdl.nn.module import Module
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
 MAX_PROGRAMS = 64
+_KEEPS = (
+    "compile: the function keeps a tensor that it computed, beyond the call: {}. A program would leave it as "
+    "it is now; return the tensor, or write into a tensor from outside with copy_()."
+)
+_ASSIGNS = (
+    "compile: each call of the function gives {} another value, and a program would leave it as it is now. "
+    "Keep what changes in a tensor and change that in place (add_(), copy_()), or assign it outside of the "
+    "compiled function."
+)
 
 
 def compile(
-    function: Callable[..., Any] | None = None, *, without: Sequence[str] = ()
-) -> Compiled | Callable[[Callable[..., Any]], Compiled]:
+    function: Callable[..., Any] | None = None,
+    *,
+    without: Sequence[str] = (),
+    fullgraph: bool = True,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    disable: bool = False,
+) -> Any:
     """Make a function that runs as a recorded program.
 
     The first call with arguments of some shapes and dtypes runs the function as it is and writes down the
@@ -55,10 +75,19 @@ def compile(
         function: takes and returns tensors in nested tuples, lists and dicts; or a module. Without it, a
             decorator is returned.
         without: names of passes to leave out, see :data:`PASSES`.
+        fullgraph: of PyTorch; a program is always whole.
+        dynamic: of PyTorch; there is a program for each shape.
+        backend: of PyTorch; arrays are computed by the backend that is chosen when the function is called.
+        mode: of PyTorch; there is one.
+        options: of PyTorch; there are none.
+        disable: return ``function`` as it is.
+
+    Returns:
+        A :class:`Compiled` function, or a :class:`CompiledModule`.
 
     Raises:
         TypeError: ``function`` cannot be called.
-        ValueError: there is no such pass.
+        ValueError: there is no such pass, or options are given.
 
     Example:
         >>> import nbdl
@@ -74,9 +103,18 @@ def compile(
         >>> [round(float(step(nbdl.ones(3))), 4) for _ in range(3)]
         [3.0, 1.92, 1.2288]
     """
+    if options:
+        raise ValueError(f"compile: options: there are none for programs, got {dict(options)}")
     if function is None:
-        return functools.partial(compile, without=without)  # type: ignore[return-value]
-    return Compiled(function, without)
+        return functools.partial(compile, without=without, disable=disable)
+    if disable:
+        return function
+    compiled = Compiled(function, without)
+    if isinstance(function, Module):
+        from nbdl.compiler.module import CompiledModule
+
+        return CompiledModule(function, compiled)
+    return compiled
 
 
 class Variant(NamedTuple):
@@ -92,6 +130,7 @@ class Variant(NamedTuple):
         backward: connects the results to the tape, if they need gradients.
         switches: leaves from outside, and whether they require gradients.
         writes: what it changes, which must not be shared with what else it reads.
+        own: the leaves among the arguments that it was recorded with, and works for.
     """
 
     replay: Replay
@@ -103,6 +142,7 @@ class Variant(NamedTuple):
     backward: BackwardProgram | None
     switches: list[tuple[Tensor, bool]]
     writes: Writes
+    own: list[Tensor]
 
     def fits(self) -> bool:
         """Whether what the program would find of gradients is what it was recorded with."""
@@ -170,6 +210,7 @@ class Compiled:
         self._captured = captured or Captured(function)
         self._companion: tuple[Any, Compiled] | None = None
         self._variants: dict[Any, list[Variant]] = {}
+        self._flowing: set[Any] = set()  # keys for which gradients of leaves flow out of the function
         _all.add(self)
         self._failures: dict[Any, int] = {}
         self._known_leaves: dict[int, Tensor] = {}
@@ -183,13 +224,25 @@ class Compiled:
         arguments = Arguments(args, kwargs)
         backend = modes["backend"] or registry.cpu or registry.select()
         casts = modes["autocast"] and modes["autocast"].key
-        key = (self._captured.token(), backend, modes["grad"], modes["inference"], casts, arguments.key)
+        setting = (self._captured.token(), backend, modes["grad"], modes["inference"], casts)
+        variant = self._variant((*setting, arguments.key))
+        if variant is None and arguments.leaves:
+            flowing = Arguments(args, kwargs, flowing=True)
+            if (*setting, flowing.key) in self._flowing:
+                arguments = flowing
+                variant = self._variant((*setting, arguments.key))
+        if variant is None:
+            return self._record(setting, arguments)
+        if variant.writes.collide(arguments.arrays):
+            return self.function(*args, **kwargs)
+        return variant.run(arguments)
+
+    def _variant(self, key: Any) -> Variant | None:
+        """The program for a key, if there is one that fits."""
         for variant in self._variants.get(key, ()):
             if variant.fits():
-                if variant.writes.collide(arguments.arrays):
-                    return self.function(*args, **kwargs)
-                return variant.run(arguments)
-        return self._record(key, arguments)
+                return variant
+        return None
 
     def program(self, *args: Any, **kwargs: Any) -> Report:
         """The program for these arguments, before and after it was improved, for reading.
@@ -250,11 +303,22 @@ class Compiled:
         seconds = replay.step_seconds(arguments.arrays, runs)
         for array, values in zip(arrays, held, strict=True):
             array[...] = values
-        return Profile(replay.operations, seconds, replay.backend)
+        return Profile(replay.operations, seconds, replay.backend, replay.regions)
+
+    def of(self, function: Callable[..., Any]) -> Compiled:
+        """Another function, compiled with the same passes."""
+        return Compiled(function, self._without)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return self.of(copy.deepcopy(self.function, memo))
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.function, self._without)
 
     def clear(self) -> None:
         """Forget all programs."""
         self._variants.clear()
+        self._flowing.clear()
         self._failures.clear()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -264,20 +328,29 @@ class Compiled:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
-    def _record(self, key: Any, arguments: Arguments) -> Any:
-        """Run the function, and keep its program."""
+    def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
+        """Run the function, and keep its program.
+
+        Args:
+            setting: what beside the arguments decides about the program.
+            arguments: of the call.
+        """
+        key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        _free_idle_memory()
-        recording = _Recording(self, arguments, failures > 0)
+        with _without_idle_memory():
+            recording = _Recording(self, arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
-        if recording.escaped:
-            # The first call of an optimizer makes its state; a tensor that is kept each time is an error.
+        inside = {id(leaf.tensor) for leaf in recording.leaves}
+        if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
+            # The function has nothing to do with their gradients: other leaves may stand in their place.
+            self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
+        problem = recording.escaped and _KEEPS.format(recording.escaped)
+        if not problem and (changed := self._captured.changed_since(key[0])):
+            problem = _ASSIGNS.format(" and ".join(changed))
+        if problem:
+            # At first that is usual: optimizers make their state, lazy modules their parameters.
             if failures:
-                raise RecordingError(
-                    "compile: the function keeps a tensor that it computed, beyond the call: "
-                    f"{recording.escaped}. A program would leave it as it is now; return the tensor, or "
-                    "write into a tensor from outside with copy_()."
-                )
+                raise RecordingError(problem)
             self._failures[arguments.key] = failures + 1
             return recording.result
         self._failures.pop(arguments.key, None)
@@ -285,8 +358,6 @@ class Compiled:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
             _forget_when_threads_change()
-        _free_idle_memory()
-        key = self._key_now(key)
         writes = Writes(recording.program)
         replay = Replay(improve(recording.program, self._without), recording.backend)
         variant = Variant(
@@ -299,13 +370,10 @@ class Compiled:
             recording.backward,
             [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
             writes,
+            arguments.leaves,
         )
         self._variants.setdefault(key, []).insert(0, variant)
         return recording.result
-
-    def _key_now(self, key: Any) -> Any:
-        """The key with the captured values of now: the function may have found them only by running."""
-        return (self._captured.token(), *key[1:])
 
 
 _all: WeakSet[Compiled] = WeakSet()
@@ -327,11 +395,20 @@ def _forget_when_threads_change() -> None:
     threads.on_change(forget_programs)
 
 
-def _free_idle_memory() -> None:
-    """Give back what runs so far needed: a recorded run is not to need more, and a program has its own."""
+@contextlib.contextmanager
+def _without_idle_memory() -> Iterator[None]:
+    """Give back what runs so far needed, and at once what is freed within the block.
+
+    So a recorded run, beside which the recorder and its program need memory, needs no more than others.
+    """
     pool = sys.modules.get("nbdl.backend.numba.pool")
-    if pool is not None:
-        pool.clear()
+    if pool is None:
+        yield
+        return
+    pool.clear()
+    with pool.limited(0):
+        yield
+    pool.clear()
 
 
 class _Recording:

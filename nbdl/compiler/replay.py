@@ -19,11 +19,12 @@ from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
 from nbdl.compiler.recorder import address_of, extent_of, share_memory
 from nbdl.ops.pointwise import Pointwise
+from nbdl.ops.primitive import Primitive
 from nbdl.utils.timing import wait_for_gpu
 
 if TYPE_CHECKING:
     from nbdl.backend.numba.launch import Plan
-    from nbdl.backend.numba.replay import Place
+    from nbdl.backend.numba.replay import Place, Sequel
     from nbdl.backend.numpy import NumpyBackend
 
 # Runs a part of the program on the arrays of a call: those of the arguments, then those of the results.
@@ -61,7 +62,8 @@ class Replay:
             buffer: k for k, buffer in enumerate([*program.inputs, *self._results])
         }
         self._lock = threading.Lock()
-        self._sequels: list[Any] = []  # own the memory that their `run` reads
+        # They own the memory that their `run` reads. By position of a plan: what raises its error.
+        self._sequels: list[tuple[Sequel, dict[int, Step]]] = []
         plans = list(self._planned())
         self.operations = [operation for operation, _ in plans]
         self.steps = self._lower(plans)
@@ -74,13 +76,29 @@ class Replay:
     def __call__(self, *inputs: Any) -> list[Any]:
         """Run on these arrays; the arrays of the results."""
         arrays = [*inputs, *[allocate() for allocate in self._allocators]]
-        if self._sequels and len(self.steps) == 1:
-            self.steps[0](*arrays)  # one builtin, during which the interpreter lock is held
-        else:
-            with self._lock:  # the temporaries are shared by all calls
-                for step in self.steps:
-                    step(*arrays)
+        try:
+            if self._sequels and len(self.steps) == 1:
+                self.steps[0](*arrays)  # one builtin, during which the interpreter lock is held
+            else:
+                with self._lock:  # the temporaries are shared by all calls
+                    for step in self.steps:
+                        step(*arrays)
+        except IndexError:
+            self._explain(arrays)
+            raise
         return [view(arrays) for view in self._views]
+
+    def _explain(self, arrays: Sequence[Any]) -> None:
+        """Raise the error of the operation that failed, which a kernel cannot: it only stops the program."""
+        for sequel, checks in self._sequels:
+            failed = sequel.take_failure()
+            if failed in checks:
+                checks[failed](*arrays)
+
+    @property
+    def regions(self) -> int:
+        """How many parallel regions a run opens."""
+        return sum(sequel.regions for sequel, _ in self._sequels)
 
     def step_seconds(self, inputs: Sequence[Any], runs: int) -> list[float]:
         """Run on these arrays so many times; the median time of each step."""
@@ -133,21 +151,25 @@ class Replay:
             return [GraphSteps(self)]
         steps: list[Step] = []
         planned: list[tuple[Plan, list[Place]]] = []
+        checks: dict[int, Step] = {}
 
         def flush() -> None:
             if planned:
                 from nbdl.backend.numba.replay import Sequel
 
                 sequel = Sequel(planned, len(self.bound))
-                self._sequels.append(sequel)
+                self._sequels.append((sequel, checks.copy()))
                 steps.append(sequel.run)
                 planned.clear()
+                checks.clear()
 
         for operation, plan in plans:
             if plan is None:
                 flush()
                 steps.append(self.call_of(operation))
             else:
+                if type(operation.primitive).check_values is not Primitive.check_values:
+                    checks[len(planned)] = self._check_of(operation)
                 planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
                 if self._one_by_one:
                     flush()
@@ -211,6 +233,11 @@ class Replay:
             )
 
         return step
+
+    def _check_of(self, operation: Operation) -> Step:
+        """What raises the error of an operation if elements of its operands are not allowed."""
+        reads = [self.reader(window) for window in operation.inputs]
+        return lambda *arrays: operation.primitive.check_values(*[read(arrays) for read in reads])
 
     def reader(self, window: Window) -> Callable[[Sequence[Any]], Any]:
         """The array of a window, given the arrays of a call."""

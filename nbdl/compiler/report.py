@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
 _PEAK_ROWS = 1024
+_NOT_SHOWN = frozenset({"formula", "name", "kind", "weak", "order"})  # shown otherwise, or of no interest
+_USUAL = {"stride": 1, "dilation": 1, "groups": 1, "padding": 0}  # not shown either
+_LONG_FORMULA = 60  # characters
 _PEAK_ELEMENTS = 1 << 24  # of float32, more than caches hold
 
 
@@ -72,8 +75,8 @@ class Report:
                 *_lines(self.recorded),
                 "",
                 f"improved on {self._backend.name}: {len(self.improved.operations)} operations in "
-                f"{self._steps} calls, {with_unit(self.planned_bytes, 'B')} of temporaries, "
-                f"{with_unit(self.flops, 'FLOP')}",
+                f"{self._steps} {'call' if self._steps == 1 else 'calls'}, "
+                f"{with_unit(self.planned_bytes, 'B')} of temporaries, {with_unit(self.flops, 'FLOP')}",
                 *_lines(self.improved),
             ]
         )
@@ -83,9 +86,10 @@ class Report:
 
 def _lines(program: Program) -> list[str]:
     lines = [f"  inputs  {', '.join(map(repr, program.inputs)) or 'none'}"]
+    written: set[object] = set()
     for operation in program.operations:
         costs = f"{with_unit(bytes_of(operation), 'B')}, {with_unit(flops_of(operation), 'FLOP')}"
-        lines.append(f"  {_text(operation)}    # {costs}")
+        lines.append(f"  {_text(operation)}{_code(operation, written)}    # {costs}")
     lines.append(f"  return  {', '.join(map(repr, program.outputs)) or 'nothing'}")
     return lines
 
@@ -93,9 +97,39 @@ def _lines(program: Program) -> list[str]:
 def _text(operation: Operation) -> str:
     outputs = ", ".join(map(repr, operation.outputs))
     inputs = ", ".join(map(repr, operation.inputs))
+    return f"{outputs} {'<-' if operation.into else '='} {_name(operation)}({inputs})"
+
+
+def _name(operation: Operation) -> str:
+    """What it is called, with its parameters: ``matmul[transpose_a]``."""
+    if operation.parts:
+        return " + ".join(map(_name, operation.parts))
+    params = [
+        name if value is True else f"{name}={value}"
+        for name, value in operation.primitive.params.items()
+        if name not in _NOT_SHOWN
+        and not (value is None or value is False)
+        and not _is_all(value, _USUAL.get(name))
+    ]
+    return operation.label + (f"[{', '.join(params)}]" if params else "")
+
+
+def _is_all(value: Any, usual: int | None) -> bool:
+    """Whether a number, or each number of nested tuples, is the usual one."""
+    return all(_is_all(part, usual) for part in value) if isinstance(value, tuple) else value == usual
+
+
+def _code(operation: Operation, written: set[object]) -> str:
+    """The formula in braces; long ones only once."""
     formula = operation.primitive.params.get("formula")
-    code = "" if formula is None else " {" + "; ".join(map(repr, formula.outputs)) + "}"
-    return f"{outputs} {'<-' if operation.into else '='} {operation.label}({inputs}){code}"
+    if formula is None:
+        return ""
+    if formula in written:
+        return " {as above}"
+    code = "; ".join(map(repr, formula.outputs))
+    if len(code) > _LONG_FORMULA:
+        written.add(formula)
+    return f" {{{code}}}"
 
 
 def flops_of(operation: Operation) -> int:
@@ -145,14 +179,24 @@ class Profile:
         seconds: their times together.
         peak_flops: FLOPs a second of a large matrix product on this machine, in float32.
         peak_bytes: bytes a second of a sum of large arrays.
+        regions: how many parallel regions of threads they open.
+        region_seconds: how long an empty region takes, at least.
 
     Args:
         operations: what was timed.
         seconds: the median time of each operation.
         backend: what ran it.
+        regions: as above.
     """
 
-    def __init__(self, operations: Sequence[Operation], seconds: Sequence[float], backend: NumpyBackend):
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        seconds: Sequence[float],
+        backend: NumpyBackend,
+        regions: int = 0,
+    ):
+        self.regions, self.region_seconds = regions, _region_seconds() if regions else 0.0
         self.peak_flops, self.peak_bytes = _peaks(backend)
         self.rows: list[Row] = []
         for operation, time in zip(operations, seconds, strict=True):
@@ -180,9 +224,24 @@ class Profile:
             as_table(header, lines)
             + f"\n{len(self.rows)} operations, {with_unit(self.seconds, 's')}; roofline: "
             f"{with_unit(self.peak_flops, 'FLOP/s')}, {with_unit(self.peak_bytes, 'B/s')}"
+            + self._regions_text()
+        )
+
+    def _regions_text(self) -> str:
+        if not self.regions:
+            return ""
+        share = self.regions * self.region_seconds / (self.seconds or 1)
+        return (
+            f"; {self.regions} parallel regions of {with_unit(self.region_seconds, 's')} each ({share:.1%})"
         )
 
     __repr__ = __str__
+
+
+def _region_seconds() -> float:
+    from nbdl.backend.numba.replay import region_seconds
+
+    return region_seconds()
 
 
 def _peaks(backend: NumpyBackend) -> tuple[float, float]:

@@ -164,7 +164,8 @@ def arithmetic(
         of every output (bool for comparisons and logic).
 
     Raises:
-        TypeError: a bitwise function on floats.
+        RuntimeError: a difference of bools.
+        NotImplementedError: a bitwise function on floats, or one that complex numbers do not have.
     """
     from nbdl.formula.printers import is_truth_value
 
@@ -177,9 +178,11 @@ def arithmetic(
     if "float" in kinds and category(result) < 2:
         result = _default_float
     if "bits" in kinds and category(result) > 1:
-        raise TypeError(
+        raise NotImplementedError(
             f"{formula.name}: operands must be integers or bools, got {', '.join(map(str, dtypes))}"
         )
+    if formula.name == "subtract" and BOOL in dtypes:  # 1 - mask: is the complement meant?
+        raise RuntimeError("subtract: bools cannot be subtracted; use ^ or logical_xor, ~ or logical_not")
     if result.kind == "c":
         _check_complex(formula, result)
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
@@ -200,7 +203,7 @@ def _check_complex(formula: Formula, dtype: np.dtype) -> None:
     unknown = sorted({function.name for function in formula.functions} - _COMPLEX_FUNCTIONS)
     if unknown:
         detail = "" if unknown == [formula.name] else f" ({', '.join(unknown)})"
-        raise TypeError(f"{formula.name}: not defined for complex numbers{detail}, got {dtype}")
+        raise NotImplementedError(f"{formula.name}: not defined for complex numbers{detail}, got {dtype}")
 
 
 @functools.lru_cache(maxsize=4096)

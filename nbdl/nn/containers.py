@@ -406,12 +406,14 @@ class ParameterDict(Module):
             del self[key]
 
     def update(self, parameters: Any) -> None:
-        """Add or replace several members.
+        """Add or replace several members; those of a plain dict in the order of their names, as PyTorch does.
 
         Raises:
             TypeError: it is neither a mapping nor an iterable of pairs.
         """
-        for key, value in _pairs("ParameterDict.update", parameters):
+        pairs = _pairs("ParameterDict.update", parameters)
+        is_plain = isinstance(parameters, Mapping) and not isinstance(parameters, OrderedDict)
+        for key, value in sorted(pairs, key=operator.itemgetter(0)) if is_plain else pairs:
             self[key] = value
 
     def copy(self) -> ParameterDict:

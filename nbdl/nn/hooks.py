@@ -28,6 +28,10 @@ class ModuleHooks:
     def __init__(self) -> None:
         self.forward_pre, self.forward, self.backward_pre, self.backward = Hooks(), Hooks(), Hooks(), Hooks()
 
+    def functions(self) -> tuple[tuple[_Hook, ...], ...]:
+        """All hooks, by kind, in their order."""
+        return tuple([tuple(hooks.values()) for hooks in vars(self).values()])
+
 
 class Hooked:
     """The part of a module that is called, and that hooks are registered at."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from nbdl.autograd.engine import reset_gradient
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.hooks import Hooked
 from nbdl.nn.moving import Movable
@@ -13,15 +14,6 @@ from nbdl.nn.parameter import Buffer, Parameter
 from nbdl.nn.state import Stateful
 
 Self = TypeVar("Self", bound="Module")
-
-
-class _Changes:
-    """Counts assignments to attributes of modules, so that programs need to look only if there was one."""
-
-    count = 0
-
-
-changes = _Changes()
 
 
 class Module(Hooked, Stateful, Movable):
@@ -93,6 +85,7 @@ class Module(Hooked, Stateful, Movable):
                 "Model parameters must be created explicitly. To express it as a function of another Tensor, "
                 "compute it in forward()."
             )
+        rebindings.count += 1
         self._parameter_names[name] = None
         self.__dict__[name] = param
 
@@ -114,6 +107,7 @@ class Module(Hooked, Stateful, Movable):
                 f"register_buffer: cannot assign {type(tensor).__name__!r} object to buffer {name!r} "
                 "(Tensor or None required)"
             )
+        rebindings.count += 1
         self._buffer_names[name] = persistent
         self.__dict__[name] = tensor
 
@@ -127,6 +121,7 @@ class Module(Hooked, Stateful, Movable):
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"register_module: {type(module).__name__} is not a Module subclass")
         self._check_name("register_module", "module", name, self._module_names)
+        rebindings.count += 1
         self._module_names[name] = None
         self.__dict__[name] = module
 
@@ -143,7 +138,7 @@ class Module(Hooked, Stateful, Movable):
             raise KeyError(f"{caller}: attribute {name!r} already exists")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        changes.count += 1
+        rebindings.count += 1
         if isinstance(value, Parameter):
             self._forget(name, keep=self._parameter_names)
             self.register_parameter(name, value)
@@ -181,6 +176,7 @@ class Module(Hooked, Stateful, Movable):
         self.__dict__[name] = None
 
     def __delattr__(self, name: str) -> None:
+        rebindings.count += 1
         object.__delattr__(self, name)
         for registry in (self._parameter_names, self._buffer_names, self._module_names):
             registry.pop(name, None)
@@ -200,6 +196,23 @@ class Module(Hooked, Stateful, Movable):
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}{there}", name=name, obj=self
         )
+
+    def compile(self, **options: Any) -> None:
+        """Have ``forward`` recorded and replayed from now on; hooks run around it.
+
+        Args:
+            options: of :func:`nbdl.compile`.
+
+        Example:
+            >>> import nbdl
+            >>> model = nbdl.nn.Linear(3, 1)
+            >>> model.compile()
+            >>> model(nbdl.ones(2, 3)).shape
+            nbdl.Size([2, 1])
+        """
+        from nbdl.compiler import compile
+
+        object.__setattr__(self, "forward", compile(self.forward, **options))
 
     # --------------------------------------------------------------------------------------------- members
     def named_parameters(

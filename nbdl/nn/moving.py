@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula.dtypes import is_floating
 from nbdl.nn.parameter import Buffer, Parameter
@@ -26,6 +27,7 @@ class Movable:
 
         Parameters stay the same objects, so an optimizer that holds them goes on working.
         """
+        rebindings.count += 1
         for module in self.modules():
             for name in module._parameter_names:
                 parameter = module.__dict__[name]

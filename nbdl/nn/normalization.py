@@ -19,6 +19,7 @@ class _ChannelNorm(Module):
     """What batch and instance normalisation share: scale and shift of channels, running statistics."""
 
     _ranks: ClassVar[tuple[int, ...]]  # allowed numbers of axes of the input
+    _version = 2  # of what is saved; the first one had no num_batches_tracked
 
     weight: Parameter | None
     bias: Parameter | None
@@ -65,6 +66,14 @@ class _ChannelNorm(Module):
         """Scale 1, shift 0, no running statistics."""
         self.reset_running_stats()
         _reset_scale_and_shift(self)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """As any module; where an old state, or a plain dict, has no count of batches, it stays as it is."""
+        if self.track_running_stats and local_metadata.get("version", 1) < 2:
+            state_dict.setdefault(f"{prefix}num_batches_tracked", self.num_batches_tracked)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def _check_rank(self, input: Tensor) -> None:
         if input.ndim not in self._ranks:

@@ -11,7 +11,7 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
-from nbdl.ops.complex_numbers import modulus
+from nbdl.ops.complex_numbers import complex_logaddexp, complex_sinc, modulus
 from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
 from nbdl.ops.type_rules import finfo, result_type
@@ -109,7 +109,7 @@ acosh = arccosh = _unary("acosh", "Inverse hyperbolic cosine.")
 atanh = arctanh = _unary("atanh", "Inverse hyperbolic tangent.")
 deg2rad = _unary("deg2rad", "Degrees to radians.")
 rad2deg = _unary("rad2deg", "Radians to degrees.")
-sinc = _unary("sinc", "sin(pi x) / (pi x), 1 at 0.")
+_real_sinc = _unary("sinc", "sin(pi x) / (pi x), 1 at 0.")
 erf = _unary("erf", "The error function.")
 erfc = _unary("erfc", "1 - erf(x), accurate for large x.")
 erfinv = _unary("erfinv", "Inverse of the error function.")
@@ -132,7 +132,7 @@ remainder = _binary("remainder", "x - y * floor(x / y): the sign of y.")
 fmod = _binary("fmod", "x - y * trunc(x / y): the sign of x.")
 atan2 = arctan2 = _binary("atan2", "The angle of the point (y, x), called as atan2(y, x).")
 hypot = _binary("hypot", "sqrt(x^2 + y^2) without overflow.")
-logaddexp = _binary("logaddexp", "log(exp(x) + exp(y)) without overflow.")
+_real_logaddexp = _binary("logaddexp", "log(exp(x) + exp(y)) without overflow.")
 logaddexp2 = _binary("logaddexp2", "log2(2^x + 2^y) without overflow.")
 xlogy = _binary("xlogy", "x * log(y), 0 where x is 0.")
 xlog1py = _binary("xlog1py", "x * log1p(y), 0 where x is 0.")
@@ -165,6 +165,19 @@ def abs(input: Any) -> Tensor:
 
 
 absolute = abs
+
+
+def sinc(input: Any, *, out: Tensor | None = None) -> Tensor:
+    """sin(pi x) / (pi x), 1 at 0."""
+    result = complex_sinc(input) if _is_complex(input) else _real_sinc(input)
+    return result if out is None else written("sinc", result, out)
+
+
+def logaddexp(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
+    """log(exp(x) + exp(y)) without overflow."""
+    is_complex = _is_complex(input) or _is_complex(other)
+    result = complex_logaddexp(input, other) if is_complex else _real_logaddexp(input, other)
+    return result if out is None else written("logaddexp", result, out)
 
 
 _POW = formula_of("pow")
@@ -324,7 +337,7 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         max: number, tensor, or None for no upper bound.
 
     Raises:
-        ValueError: both bounds are None.
+        RuntimeError: both bounds are None.
 
     Example:
         >>> import nbdl
@@ -332,7 +345,7 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         tensor([ 1., -1.,  2.])
     """
     if min is None and max is None:
-        raise ValueError("clamp: at least one of min or max must not be None")
+        raise RuntimeError("clamp: at least one of min or max must not be None")
     if max is None:
         return call(CLAMP_MIN, input, min)
     if min is None:

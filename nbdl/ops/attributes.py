@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import module_for
 from nbdl.ops.copying import to
@@ -96,6 +97,7 @@ def resize_(self: Tensor, *sizes: Any) -> Tensor:
     new = module_for(self.device).empty(math.prod(shape), dtype=old.dtype)
     kept = min(new.size, old.size)
     new[:kept] = old.reshape(-1)[:kept]
+    rebindings.count += 1
     self.array = new.reshape(shape)
     self.mark_changed()
     return self
@@ -118,6 +120,7 @@ def set_(self: Tensor, source: Tensor | None = None) -> Tensor:
         raise RuntimeError(f"set_: expected a source of dtype {self.dtype}, got {source.dtype}")
     if self.requires_grad or source.requires_grad:
         raise RuntimeError("set_: tensors that require grad cannot be set; use detach()")
+    rebindings.count += 1
     self.array, self.storage, self.view_of = source.array, source.shared_storage(), source.view_of
     self.mark_changed()
     return self
@@ -149,21 +152,23 @@ def apply_(self: Tensor, callable: Callable[[Any], Any]) -> Tensor:
         RuntimeError: it requires grad.
         TypeError: it lives on a GPU.
     """
-    return _written("apply_", self, [callable(value) for value in self.array.ravel().tolist()])
+    return _written("apply_", self, [callable(value) for value in _elements(self)])
 
 
 def map_(self: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
     """As :func:`apply_`, the function taking the elements of another tensor, broadcast, too."""
-    others = np.broadcast_to(tensor.array, self.array.shape).ravel().tolist()
-    pairs = zip(self.array.ravel().tolist(), others, strict=True)
+    pairs = zip(_elements(self), _elements(tensor.expand(self.shape)), strict=True)
     return _written("map_", self, [callable(a, b) for a, b in pairs])
 
 
 def map2_(self: Tensor, x: Tensor, y: Tensor, callable: Callable[[Any, Any, Any], Any]) -> Tensor:
     """As :func:`map_`, with the elements of two other tensors."""
-    others = [np.broadcast_to(other.array, self.array.shape).ravel().tolist() for other in (x, y)]
-    triples = zip(self.array.ravel().tolist(), *others, strict=True)
+    triples = zip(_elements(self), *(_elements(other.expand(self.shape)) for other in (x, y)), strict=True)
     return _written("map2_", self, [callable(a, b, c) for a, b, c in triples])
+
+
+def _elements(x: Tensor) -> list[Any]:
+    return x.reshape(-1).tolist()
 
 
 def _written(label: str, x: Tensor, values: list[Any]) -> Tensor:

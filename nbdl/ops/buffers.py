@@ -199,7 +199,7 @@ def is_signed(input: Tensor) -> bool:
 
 def is_inference(input: Tensor) -> bool:
     """Whether it was made in inference mode."""
-    return input.is_inference
+    return input._inference
 
 
 def is_neg(input: Tensor) -> bool:

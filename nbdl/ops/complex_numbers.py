@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import atan2, copysign, equal, hypot, isnan, logical_and, where
+from nbdl.formula.functions import (
+    atan2,
+    copysign,
+    equal,
+    exp,
+    hypot,
+    isfinite,
+    isnan,
+    log1p,
+    logical_and,
+    sin,
+    where,
+)
 from nbdl.formula.functions import signbit as has_sign
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.pointwise import call
@@ -41,6 +53,11 @@ _ARGUMENT = Formula(
     2,
 )
 _SGN = Formula("sgn", lambda z, size: where(equal(size, 0), 0, z / size), 2)
+_SINC = Formula("sinc", lambda z: where(equal(z, 0), 1, sin(math.pi * z) / (math.pi * z)), 1)
+_LOGADDEXP = Formula(
+    "logaddexp", lambda high, low: high + log1p(exp(where(isfinite(high), low - high, 0))), 2
+)
+_CHOICE = Formula("where", where, 3)
 _REAL_ARGUMENT = Formula("angle", lambda x: where(isnan(x), x, where(x < 0, math.pi, 0)), 1)
 
 
@@ -138,7 +155,7 @@ def view_as_complex(input: Tensor) -> Tensor:
     Example:
         >>> import nbdl
         >>> nbdl.view_as_complex(nbdl.tensor([[1.0, 2.0], [3.0, -4.0]]))
-        tensor([1.+2.j, 3.-4.j], dtype=complex64)
+        tensor([1.+2.j, 3.-4.j])
     """
     array = input.array
     if array.dtype not in (dtypes.FLOAT32, dtypes.FLOAT64):
@@ -238,3 +255,14 @@ def sgn(input: Tensor) -> Tensor:
 def isreal(input: Tensor) -> Tensor:
     """Whether the imaginary part is 0."""
     return imag(input).eq(0) if input.is_complex() else input.ones_like(dtype=bool)
+
+
+def complex_sinc(z: Any) -> Tensor:
+    """sin(pi z) / (pi z), 1 at 0."""
+    return call(_SINC, z)
+
+
+def complex_logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """log(exp(a) + exp(b)), from the one with the larger real part."""
+    is_first = real(a) >= real(b)
+    return call(_LOGADDEXP, call(_CHOICE, is_first, a, b), call(_CHOICE, is_first, b, a))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl.autograd.batching import refuse_read
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, where
@@ -73,7 +73,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
             f"{list(weights.array.shape)} for {list(input.array.shape)}"
         )
     n = input.array.size
-    refuse_read(input, "the extrema (bincount)")
+    before_reading(input, "the extrema (bincount)")
     low, high = (int(input.array.min()), int(input.array.max())) if n else (0, -1)
     if low < 0:
         raise RuntimeError(f"bincount: only supports 1-d non-negative integral inputs, got {low}")
@@ -146,7 +146,7 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         tensor([0., 1., 2.])
     """
     if not input.is_floating_point():
-        raise RuntimeError(f"histc: expected a floating tensor, got {input.dtype}")
+        raise NotImplementedError(f"histc: expected a floating tensor, got {input.dtype}")
     if bins <= 0:
         raise RuntimeError(f"histc: bins must be > 0, got {bins}")
     _check_bounds("histc", min, max)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +36,7 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
         ValueError: the nesting is ragged.
         TypeError: something is no number.
     """
-    wanted = None if dtype is None else as_dtype(dtype)
+    wanted, given = None if dtype is None else as_dtype(dtype), data
     if _contains_tensor(data):
         data = _unwrapped(data)
     typed = isinstance(data, (np.ndarray, np.generic))
@@ -48,11 +49,8 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
             f"{caller}: could not make a tensor of {type(data).__name__} with elements of dtype {array.dtype}"
         )
     if wanted is None:
-        wanted = as_dtype(array.dtype)
-        if not typed and array.dtype.kind == "c":
-            wanted = dtypes.complex_of(dtypes.get_default_dtype())
-        elif not typed and (array.dtype == np.float64 or array.size == 0):
-            wanted = dtypes.get_default_dtype()
+        kinds = set() if typed else _dtypes_in(given)
+        wanted = functools.reduce(dtypes.promote, kinds) if kinds else as_dtype(array.dtype)
     if array.dtype.kind == "c" and wanted.kind != "c":
         raise TypeError(f"{caller}: complex numbers cannot be stored as {wanted}")
     with np.errstate(all="ignore"):
@@ -62,7 +60,31 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
 def _unwrapped(data: Any) -> Any:
     if isinstance(data, Tensor):
         return data.detach().cpu().array
-    return [_unwrapped(entry) for entry in data]
+    return [_unwrapped(entry) for entry in data] if isinstance(data, (list, tuple)) else data
+
+
+def _dtypes_in(data: Any) -> set[np.dtype]:
+    """What the elements count as in promotion: arrays, tensors and NumPy's numbers as they are."""
+    entries = data if isinstance(data, (list, tuple)) else (data,)
+    if len(entries) == 0:
+        return {dtypes.get_default_dtype()}
+    found: set[np.dtype] = set()
+    for kind in set(map(type, entries)):
+        if kind is float:
+            found.add(dtypes.get_default_dtype())
+        elif kind is complex:
+            found.add(dtypes.complex_of(dtypes.get_default_dtype()))
+        elif kind is int or kind is bool or issubclass(kind, np.generic):
+            found.add(as_dtype(np.dtype(kind)))
+        else:
+            found.update(*[_dtypes_of(entry) for entry in entries if type(entry) is kind])
+    return found
+
+
+def _dtypes_of(entry: Any) -> set[np.dtype]:
+    if isinstance(entry, (list, tuple)):
+        return _dtypes_in(entry)
+    return {as_dtype(entry.dtype if hasattr(entry, "dtype") else np.asarray(entry).dtype)}
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

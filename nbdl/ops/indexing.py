@@ -109,6 +109,8 @@ def _basic(index: Any) -> tuple | None:
 
 
 def _is_scalar_index(entry: Any) -> bool:
+    if isinstance(entry, Tensor) and entry.batch is not None:
+        return False  # it differs between the examples of vmap
     array = entry.array if isinstance(entry, Tensor) else entry
     return getattr(array, "ndim", 1) == 0 and array.dtype.kind in "iu"
 
@@ -183,7 +185,7 @@ def _normalized(x: Tensor, entry: Any) -> Any:
             "integers or bools "
             f"are valid indices, got {given}"
         )
-    if entry.array.ndim == 0 and entry.array.dtype.kind != "b":
+    if entry.array.ndim == 0 and entry.array.dtype.kind != "b" and entry.batch is None:
         return int(entry)
     if entry.array.dtype.kind != "b":
         entry = entry.to(np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbdl.autograd.inplace import apply_in_place, check_target, frozen, twin
 from nbdl.autograd.modes import mode
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
@@ -98,6 +99,7 @@ def _as_view(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor
             source = twin(self)
             source.storage = self.shared_storage()
         view = function(source, *args, **kwargs)
+        rebindings.count += 1
         self.array, self.view_of, self.storage = view.array, view.view_of, view.storage
         self.view_time, self.edge, self.dual = view.view_time, view.edge, view.dual
         return self
@@ -142,10 +144,10 @@ def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit to [min, max] in place.
 
     Raises:
-        ValueError: both bounds are None.
+        RuntimeError: both bounds are None.
     """
     if min is None and max is None:
-        raise ValueError("clamp_: at least one of min or max must not be None")
+        raise RuntimeError("clamp_: at least one of min or max must not be None")
     if max is None:
         return call_in_place(arithmetic.CLAMP_MIN, self, min)
     if min is None:

@@ -225,7 +225,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: int | None = None) -
         tensor([[1, 2],
                 [3, 4]])
     """
-    found = tensor_list("stack", tensors)
+    found = tensor_list("stack", tensors, RuntimeError)
     shape = found[0].array.shape
     for k, tensor in enumerate(found):
         if tensor.array.shape != shape:

@@ -216,6 +216,7 @@ class Operations(PointwiseMethods, InPlaceMethods):
     is_cpu = property(lambda self: not self.is_cuda, doc="Whether it lives in the memory of the host.")
     is_distributed = is_pinned = is_shared = attributes.never
     is_meta = is_quantized = is_sparse = property(attributes.never, doc="False.")
+    is_inference = buffers.is_inference
     is_neg = buffers.is_neg
     is_nonzero = buffers.is_nonzero
     is_same_size = buffers.is_same_size

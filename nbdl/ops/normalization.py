@@ -302,7 +302,7 @@ def _overwrite(primitive: Pointwise, targets: Sequence[Tensor], arrays: Sequence
     if modes["dual_level"] or modes["anomaly"]:
         return False
     for target in targets:
-        if target.requires_grad or target.is_inference:
+        if target.requires_grad or target._inference:
             return False
     backend = modes["backend"] or registry.cpu or registry.select()
     backend.overwrite(primitive, (arrays,), (0, 1)[: len(targets)])

@@ -41,6 +41,7 @@ class Primitive:
         protects_output: whether saved outputs survive that users overwrite them, since PyTorch's rule reads
             the operands; else that is an error.
         differentiable: False if no output has a derivative (argmax, comparisons).
+        has_effect: whether it is run although nobody reads its results, for the error that it may raise.
         has_static_shape: False if the shape of the result depends on values (nonzero, unique).
         plans: tables of what the Numba backend has planned for this primitive.
         verified: those plans for operations in place whose operands were checked, by identity.
@@ -53,6 +54,7 @@ class Primitive:
     saves_output: ClassVar[bool] = False
     protects_output: bool = False
     differentiable: bool = True
+    has_effect: ClassVar[bool] = False
     has_static_shape: ClassVar[bool] = True
     of: ClassVar[Callable[..., Any]]
 

@@ -46,6 +46,8 @@ def _added(label: str, input: Tensor, product: Tensor, beta: float, alpha: float
         raise RuntimeError(
             f"{label}: expected operands of the same dtype, but got {input.dtype} and {product.dtype}"
         )
+    if product.dtype.kind in "iu":  # numbers take the dtype of the operands
+        beta, alpha = int(beta), int(alpha)
     if beta == 0:
         return product if alpha == 1 else product * alpha
     return input + product if beta == 1 and alpha == 1 else call(_SCALED_SUM, input, product, beta, alpha)

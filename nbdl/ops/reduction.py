@@ -277,8 +277,11 @@ def _reduce(
         raise TypeError(f"{kind}(): argument 1 must be a tensor, got {type(x).__name__}")
     if dtype is not None and x.array.dtype != dtype:
         x = x.to(dtype)
-    if x.array.dtype.kind == "c" and kind in ("max", "min"):
-        raise TypeError(f"{kind}: complex numbers have no order, got {x.dtype}")
+    if kind in ("max", "min"):
+        if x.array.dtype.kind == "c":
+            raise NotImplementedError(f"{kind}: complex numbers have no order, got {x.dtype}")
+        if x.array.size == 0 and dim is None and axis is None:
+            raise RuntimeError(f"{kind}: a tensor without elements has none; shape {tuple(x.shape)}")
     return apply(
         Reduce.of(IDENTITY, kind, _axes(kind, x, dim, axis), keepdim if keepdims is None else keepdims), x
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,9 +12,10 @@ from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula.functions import equal, exp, where
+from nbdl.ops.arithmetic import logaddexp
 from nbdl.ops.batching import along_shifted_axis
 from nbdl.ops.copying import as_dtype
-from nbdl.ops.joining import cat
+from nbdl.ops.joining import cat, stack
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import Pad
 from nbdl.ops.pointwise import call, conjugated
@@ -255,8 +257,13 @@ def logcumsumexp(input: Tensor, dim: int | None = None, *, axis: int | None = No
     """log of the running sum of exp(x), without overflow.
 
     Raises:
-        RuntimeError: the elements are not floats.
+        RuntimeError: the elements are neither floats nor complex numbers.
     """
+    if input.is_complex() and input.array.size:  # the branch of every logarithm follows from the one before
+        position = _axis("logcumsumexp", input, dim, axis)
+        steps = input.unbind(position) if input.array.ndim else (input,)
+        sums = list(itertools.accumulate(steps, logaddexp))
+        return stack(sums, position) if input.array.ndim else input.clone()
     if not input.is_floating_point():
         raise RuntimeError(f"logcumsumexp: expected a floating tensor, got {input.dtype}")
     return _scan("logsumexp", "logcumsumexp", input, dim, None, axis)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.autograd.modes import recording
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.keywords import numpy_keywords
@@ -118,6 +119,7 @@ def _make_row_major(x: Tensor) -> None:
     base, views = (x, ()) if x.view_of is None else x.view_of
     if base.borrowed or base.array.flags.c_contiguous:
         return
+    rebindings.count += 1
     with recording(False):
         array = base.array = _row_major_copy(base).array
     for primitive in views:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import equal, exp, where
+from nbdl.formula.functions import equal, exp, logical_and, logical_or, where
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.batching import along_shifted_axis, over_merged_axes
 from nbdl.ops.fused import Fused
@@ -18,6 +19,7 @@ from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import NOTHING, Primitive, normalize_axis
 from nbdl.ops.reduction import Reduce
+from nbdl.ops.requirements import Requirement, require
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -299,17 +301,40 @@ def cross_entropy_rows(logits: Tensor, target: Tensor, ignore_index: int = -100)
     return apply(CrossEntropy.of(ignore_index), logits, target)[0]
 
 
+class _ClassesExist(Requirement):
+    """Classes are among so many, but for the ignored one."""
+
+    def __init__(self, count: int, ignored: int):
+        super().__init__(IndexError, "cross_entropy: Target {} is out of bounds: there are {} classes")
+        self.count, self.ignored = count, ignored
+
+    def check_values(self, *arrays: Any) -> None:
+        """Says which class does not exist."""
+        _, classes = arrays
+        wrong = classes[(classes != self.ignored) & ((classes < 0) | (classes >= self.count))]
+        if wrong.size:
+            raise self.error(self.message.format(wrong[0], self.count))
+
+
+_NO_CLASS = Formula(
+    "no_class",
+    lambda x, count, ignored: where(logical_and(x != ignored, logical_or(x < 0, x >= count)), 1, 0),
+    3,
+)
+
+
 def _check_classes(logits: Tensor, target: Tensor, ignore_index: int) -> None:
     """Classes must exist; read on the CPU only, where it waits for nobody. Kernels give NaN otherwise."""
     classes = target.array
     if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or logits.array.ndim < 2:
         return
     count = logits.array.shape[1]
+    if mode.recorder is not None:
+        require(_ClassesExist.of(count, ignore_index), _NO_CLASS, target, count, ignore_index)
+        return
     # One pass over most targets: as numbers without a sign, negative ones are the largest.
     unsigned = classes.view(np.uint64) if classes.dtype == np.int64 else None
     if unsigned is not None and np.maximum.reduce(unsigned, axis=None, initial=0) < count:
         return
     if classes.size and (classes.min() < 0 or classes.max() >= count):
-        wrong = classes[(classes != ignore_index) & ((classes < 0) | (classes >= count))]
-        if wrong.size:
-            raise IndexError(f"cross_entropy: Target {wrong[0]} is out of bounds: there are {count} classes")
+        _ClassesExist.of(count, ignore_index).check_values(None, classes)

@@ -184,7 +184,7 @@ def _floats(label: str, *values: Any) -> list[Tensor]:
     if dtypes.category(dtype) < 2:
         dtype = dtypes.get_default_dtype()
     if dtypes.category(dtype) > 2:
-        raise TypeError(f"{label}: not defined for complex numbers, got {dtype}")
+        raise NotImplementedError(f"{label}: not defined for complex numbers, got {dtype}")
     return [operand(label, k, value)[0].to(dtype) for k, value in enumerate(values, 1)]
 
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.batching import refuse_read
 from nbdl.autograd.inplace import apply_in_place
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor, made
 from nbdl.backend.device import device_of, module_for
 from nbdl.formula import Formula
-from nbdl.formula.functions import where
+from nbdl.formula.functions import logical_or, where
 from nbdl.ops.copying import ViewScatter
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import normalize_axis
+from nbdl.ops.requirements import Requirement, require
 from nbdl.ops.views import Diagonal
 
 __all__ = [
@@ -139,6 +140,24 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
     return diag_embed(input.reshape(-1) if input.array.size else input.reshape(0), offset)
 
 
+class _ClassesFit(Requirement):
+    """Classes are among so many."""
+
+    def __init__(self, classes: int):
+        super().__init__(RuntimeError, f"one_hot: class values must lie in [0, {classes}), got {{}}")
+        self.classes = classes
+
+    def check_values(self, *arrays: Any) -> None:
+        """Says which class does not fit."""
+        _, index = arrays
+        wrong = index[(index < 0) | (index >= self.classes)]
+        if wrong.size:
+            raise self.error(self.message.format(wrong.flat[0]))
+
+
+_NO_CLASS = Formula("no_class", lambda x, count: where(logical_or(x < 0, x >= count), 1, 0), 2)
+
+
 def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     """Rows of zeros with a one at ``index``.
 
@@ -163,13 +182,9 @@ def one_hot(index: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not index.array.size:
             raise RuntimeError("one_hot: can not infer total number of classes from empty tensor")
-        refuse_read(index, "the largest class (one_hot)")
+        before_reading(index, "the largest class (one_hot)")
         num_classes = int(index.array.max()) + 1
-    if isinstance(index.array, np.ndarray) and index.array.size and index.batch is None:
-        low, high = int(index.array.min()), int(index.array.max())
-        if low < 0 or high >= num_classes:
-            raise RuntimeError(
-                f"one_hot: class values must lie in [0, {num_classes}), got {low if low < 0 else high}"
-            )
+    if isinstance(index.array, np.ndarray):
+        require(_ClassesFit.of(num_classes), _NO_CLASS, index, num_classes)
     classes = Tensor(module_for(device_of(index.array)).arange(num_classes))
     return index.unsqueeze(-1).eq(classes).to(np.int64)

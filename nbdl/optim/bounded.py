@@ -21,8 +21,8 @@ from nbdl.optim.iteration import Method
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
 from nbdl.optim.search import MoreThuente
-from nbdl.optim.search.line import MAX_STEP, Line, NotADescentDirectionError, Sample
-from nbdl.optim.vectors import fetch, norm
+from nbdl.optim.search.line import MAX_STEP, Line, NotADescentDirectionError, Sample, WrongDirectionError
+from nbdl.optim.vectors import norm
 
 _LEAST_CURVATURE = 1e-8  # of a pair that is remembered, relative to the slope
 
@@ -71,7 +71,10 @@ class BoundedLBFGS(Method):
 
     def iterate(self, objective: Objective, point: Point) -> tuple[Point, Status | None]:
         with no_grad():
-            found, status = self._searched(objective, point)
+            try:
+                found, status = self._searched(objective, point)
+            except WrongDirectionError:
+                found, status = None, None
             if found is None and self._memory.forget():
                 found, status = self._searched(objective, point)
             if found is None:
@@ -86,14 +89,13 @@ class BoundedLBFGS(Method):
 
     def _searched(self, objective: Objective, point: Point) -> tuple[Sample | None, Status | None]:
         """The end of a search towards the minimizer of the model; what it tells of curvature is learned."""
-        direction = self._minimizer(point) - point.x
-        line = Line(objective, point, direction, self._longest(point.x, direction), self._box)
-        first = 1.0
+        end, singular = self._minimizer(point)
+        direction = end - point.x
         if not self._memory.count and not self._box.is_bounded:
-            (size,) = fetch(norm(direction))
-            first = min(1.0, 1 / size) if size > 0 else 1.0
+            direction = direction / norm(direction).clamp(min=1)
+        line = Line(objective, point, direction, self._longest(point.x, direction), self._box, wrong=singular)
         try:
-            sample, status = self._search(line, first)
+            sample, status = self._search(line, 1.0)
         except NotADescentDirectionError:
             return None, None
         if sample is not None and (sample.slope - line.slope) > -_LEAST_CURVATURE * line.slope:
@@ -106,16 +108,17 @@ class BoundedLBFGS(Method):
         steps = where(direction == 0, math.inf, (bound - x) / direction)
         return steps.amin().clamp(1.0, MAX_STEP)
 
-    def _minimizer(self, point: Point) -> Tensor:
+    def _minimizer(self, point: Point) -> tuple[Tensor, Tensor | None]:
+        """The minimizer of the model; and 0-d, not 0 if there is none, since pairs depend on each other."""
         x, g = point.x, point.gradient
-        if self._memory.count:
-            try:
-                model = _Model(x, g, *compact(*self._memory.pairs()))
-                return self._in_subspace(model, self._cauchy(model))
-            except linalg.LinAlgError:  # pairs that depend on each other
-                self._memory.forget()
-        model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
-        return self._in_subspace(model, self._cauchy(model))
+        if not self._memory.count:
+            model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
+            return self._in_subspace(model, self._cauchy(model))[0], None
+        *matrix, no_inverse = compact(*self._memory.pairs())
+        model = _Model(x, g, *matrix)
+        end, no_solution = self._in_subspace(model, self._cauchy(model))
+        singular = no_inverse.abs() + no_solution.abs()
+        return where(singular == 0, end, x), singular
 
     def _cauchy(self, model: _Model) -> _Cauchy:
         """Algorithm CP, all segments of the path at once.
@@ -130,7 +133,8 @@ class BoundedLBFGS(Method):
         d = where(times > 0, -g[order], 0.0)
         starts = cat([times.new_zeros(1), times[:-1]])
         lengths = where(times.isfinite(), times - starts, 0.0)
-        starts = where(starts.isfinite(), starts, 0.0)  # of segments that are never reached
+        is_reached = starts.isfinite()
+        starts = where(is_reached, starts, 0.0)
         squares = _from_here(d * d)
         p = _from_here(d.unsqueeze(1) * w[order])
         steps = lengths.unsqueeze(1) * p
@@ -139,26 +143,29 @@ class BoundedLBFGS(Method):
         bend = theta * squares - ((p @ m) * p).sum(1)
         tiny = float(np.finfo(x.dtype).eps) * theta * squares[0]
         advance = (-slope / bend.maximum(tiny).clamp(min=1e-300 if x.itemsize > 4 else 1e-30)).clamp(min=0)
-        ends_here = (slope >= 0) | (starts + advance < times)
-        # The first minimizer; where there is none, all variables end at bounds.
-        end = where(ends_here, starts + advance, math.inf)[ends_here.to(x.dtype).argmax()]
+        ends_here = is_reached & ((slope >= 0) | (starts + advance < times))
+        # The first minimizer, which is the nearest; where there is none, all variables end at bounds.
+        end = where(ends_here, starts + advance, math.inf).amin()
         is_free = breaks > end
         at = self._box.project(where(is_free, x - g * end, where(g == 0, x, bound)))
         return _Cauchy(at, w.T @ (at - x), is_free.to(x.dtype))
 
-    def _in_subspace(self, model: _Model, cauchy: _Cauchy) -> Tensor:
-        """The minimizer of the model in the free variables, section 5.1 (direct primal method)."""
+    def _in_subspace(self, model: _Model, cauchy: _Cauchy) -> tuple[Tensor, Tensor]:
+        """The minimizer of the model in the free variables, section 5.1 (direct primal method).
+
+        The second is 0-d and not 0 where the equation for it is singular.
+        """
         x, g, theta, w, m = model
         r = cauchy.free * (g + theta * (cauchy.x - x) - w @ (m @ cauchy.c))
         inside = w * cauchy.free.unsqueeze(1)
         identity = eye(m.shape[0], dtype=x.dtype, device=x.device)
-        v = linalg.solve(identity - m @ (inside.T @ inside) / theta, m @ (inside.T @ r))
+        v, singular = linalg.solve_ex(identity - m @ (inside.T @ inside) / theta, m @ (inside.T @ r))
         step = -(r + inside @ v / theta) / theta
         projected = self._box.project(cauchy.x + step)
         bound = where(step > 0, self._box.upper, self._box.lower)
         longest = where(step == 0, math.inf, (bound - cauchy.x) / step).amin().clamp(min=0, max=1)
         truncated = self._box.project(cauchy.x + longest * step)
-        return where(dot(projected - x, g) < 0, projected, truncated)
+        return where(dot(projected - x, g) < 0, projected, truncated), singular
 
 
 def _from_here(terms: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class Box:
                 not the pairs of two variables, as ``scipy.optimize.minimize``.
 
         Raises:
+            TypeError: they are no numbers.
             ValueError: there are not n of them, one is NaN, or a lower bound is above the upper one.
         """
         if bounds is None:
@@ -102,19 +103,25 @@ def _arrays(caller: str, bounds: Any, n: int, by_side: bool) -> tuple[np.ndarray
             raise ValueError(
                 f"{caller}: bounds must have one pair for each of the {n} variables, got {len(bounds)}"
             )
-        return (
-            np.array([-np.inf if low is None else low for low, _ in bounds], np.float64),
-            np.array([np.inf if high is None else high for _, high in bounds], np.float64),
-        )
+        lows = [-np.inf if low is None else low for low, _ in bounds]
+        highs = [np.inf if high is None else high for _, high in bounds]
+        return _numbers(caller, lows), _numbers(caller, highs)
     if not isinstance(bounds, list) or len(bounds) != 2:
         raise ValueError(
             f"{caller}: bounds must be a sequence of pairs, or the pair (lower, upper); got {bounds!r}"
         )
     try:
-        low, high = (np.broadcast_to(np.asarray(side, np.float64).reshape(-1), (n,)) for side in bounds)
+        low, high = (np.broadcast_to(_numbers(caller, side).reshape(-1), (n,)) for side in bounds)
     except ValueError:
         shapes = " and ".join(str(np.shape(side)) for side in bounds)
         raise ValueError(
             f"{caller}: bounds must be scalars or have {n} elements, got shapes {shapes}"
         ) from None
     return low.copy(), high.copy()
+
+
+def _numbers(caller: str, values: Any) -> np.ndarray:
+    array = np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{caller}: bounds must be real numbers or None, got {values!r}")
+    return array.astype(np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, maximum, minimum, pow
+from nbdl.optim.checks import count as checked_count
 from nbdl.optim.elementwise import (
     CheckedOptimizer,
     ElementwiseOptimizer,
@@ -135,8 +136,7 @@ class AdaHessian(CheckedOptimizer):
         super().check_group(group)
         if not 0.0 <= group["hessian_power"] <= 1.0:
             raise ValueError(f"AdaHessian: Invalid Hessian power value: {group['hessian_power']} (0 to 1)")
-        if group["n_samples"] < 1:
-            raise ValueError(f"AdaHessian: n_samples must be at least 1, got {group['n_samples']}")
+        checked_count("AdaHessian", "n_samples", group["n_samples"], 1)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:
         return {

@@ -9,10 +9,12 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
+from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.pointwise import pointwise
 from nbdl.ops.quasi_newton import RememberPair, TwoLoop
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.vectors import overwrite
 
@@ -37,10 +39,13 @@ class Direction:
     Attributes:
         needs_hessian: whether :meth:`Objective.hessian_operator` is called.
         scales_itself: whether the direction has a natural length, so that the first trial step is 1.
+        wrong: None, or a 0-d tensor that is not 0 where the last direction is none; it is read together with
+            the function at the end of the first trial.
     """
 
     needs_hessian = False
     scales_itself = False
+    wrong: Tensor | None = None
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         """The direction at a point (n,)."""
@@ -59,6 +64,13 @@ class Direction:
     def forget(self) -> bool:
         """Drop what was learned; False if there was nothing to drop."""
         return False
+
+    def doubt(self) -> None:
+        """The last direction was :attr:`wrong`: compute the next one from less.
+
+        Raises:
+            NonFiniteError: there is none.
+        """
 
     def save(self, state: dict[str, Any]) -> None:
         """Put what was learned into the state of an optimizer."""
@@ -119,10 +131,7 @@ class ConjugateGradient(Direction):
     """
 
     def __init__(self, rule: str = "pr+"):
-        if rule not in CONJUGATE_RULES:
-            raise ValueError(
-                f"ConjugateGradient: rule must be one of {', '.join(CONJUGATE_RULES)}, got {rule!r}"
-            )
+        one_of("ConjugateGradient", "the rule of beta", rule, CONJUGATE_RULES)
         self._beta = CONJUGATE_RULES[rule]
         self._previous: tuple[Tensor, Tensor] | None = None  # gradient and direction
         self._direction: Tensor | None = None
@@ -133,7 +142,9 @@ class ConjugateGradient(Direction):
             self._direction = -g
         else:
             old, d = self._previous
-            self._direction = _combined(g, self._beta(g, g - old, old, d), d)
+            beta = self._beta(g, g - old, old, d)
+            descends = beta * dot(g, d) < dot(g, g)  # otherwise the steepest descent takes over
+            self._direction = _combined(g, where(descends, beta, 0.0), d)
         return self._direction
 
     def learn(self, old: Point, new: Point, curvature: float) -> None:
@@ -221,13 +232,12 @@ class LimitedMemory(Direction):
         history_size: number of pairs m.
 
     Raises:
+        TypeError: it is no integer.
         ValueError: it is not positive.
     """
 
     def __init__(self, history_size: int = 10):
-        if history_size < 1:
-            raise ValueError(f"LimitedMemory: history_size must be at least 1, got {history_size}")
-        self.history_size = history_size
+        self.history_size = count("LimitedMemory", "history_size", history_size, 1)
         self.oldest = self.count = 0
         self._slots: list[list[Tensor]] = []
         self._rows: list[Tensor] = []  # s and y (m, n), s^T y and y^T y (m,)

@@ -29,7 +29,7 @@ class CheckedOptimizer(Optimizer):
     not_negative: ClassVar[tuple[str, ...]] = ("lr", "eps", "weight_decay")
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
-        self.check_group(defaults)
+        self.check(defaults)
         super().__init__(params, defaults)
 
     def check_group(self, group: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ class Variables:
         """
         parts, _ = tree.flatten(value) if self.returns_tensors else ([value], None)
         with no_grad():
-            tensors = [convert(part, like) for part in parts]
+            tensors = [convert(caller, what, part, like) for part in parts]
             vector = self.layout.flat(tensors) if len(tensors) > 1 else tensors[0].reshape(-1).clone()
         if vector.numel() != self.layout.size:
             raise ValueError(
@@ -82,15 +82,33 @@ class Variables:
 
 
 def _as_tensor(caller: str, x0: Any) -> Tensor:
-    array = np.asarray(x0)
+    try:
+        array = np.asarray(x0)
+    except ValueError:
+        raise TypeError(f"{caller}: x0 must be an array of numbers, got a list of uneven rows") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{caller}: x0 must be real numbers or tensors, got {type(x0).__name__}")
     return from_numpy(np.atleast_1d(array).astype(array.dtype if array.dtype.kind == "f" else np.float64))
 
 
-def convert(value: Any, like: Tensor) -> Tensor:
-    """A tensor in the dtype and on the device of another one."""
-    tensor = value.detach() if isinstance(value, Tensor) else from_numpy(np.asarray(value, dtype=like.dtype))
+def convert(caller: str, what: str, value: Any, like: Tensor) -> Tensor:
+    """What a function of the user returned as a tensor in the dtype and on the device of another one.
+
+    Raises:
+        TypeError: these are no real numbers.
+    """
+    if isinstance(value, Tensor):
+        tensor = value.detach()
+    else:
+        try:
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise TypeError
+            tensor = from_numpy(array.astype(like.dtype))
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{caller}: {what} must return real numbers or a tensor, got {type(value).__name__}"
+            ) from None
     return tensor.to(dtype=like.dtype, device=like.device)
 
 
@@ -133,9 +151,19 @@ class FunctionObjective(Objective):
         if self._jac:
             with no_grad():
                 value = self._fun(self._variables.nest([leaf.detach() for leaf in leaves]), *self._args)
-            value, gradient = value if self._jac is True else (value, None)
+            gradient = None
+            if self._jac is True:
+                if not (isinstance(value, (tuple, list)) and len(value) == 2):
+                    raise TypeError(
+                        f"{self._caller}: with jac=True fun must return a pair (value, gradient), got "
+                        f"{type(value).__name__}"
+                    )
+                value, gradient = value
             point.record = leaves, gradient
-            return convert(value, point.x).reshape(())
+            loss = convert(self._caller, "fun", value, point.x)
+            if loss.numel() != 1:
+                raise RuntimeError(f"{self._caller}: fun must return a scalar, got shape {tuple(loss.shape)}")
+            return loss.reshape(())
         with enable_grad():
             value = self._fun(self._variables.nest(leaves), *self._args)
         check_loss(self._caller, "fun", value, "give its gradient by jac")
@@ -186,7 +214,7 @@ class FunctionObjective(Objective):
         n = self._variables.layout.size
         if self._hess is not None:
             self.nhev += 1
-            matrix = convert(self._hess(x, *self._args), point.x)
+            matrix = convert(self._caller, "hess", self._hess(x, *self._args), point.x)
             if matrix.shape != (n, n):
                 raise ValueError(
                     f"{self._caller}: hess must return a matrix of shape {(n, n)}, got {tuple(matrix.shape)}"
@@ -214,6 +242,8 @@ def check_loss(caller: str, name: str, value: Any, remedy: str) -> None:
         raise TypeError(f"{caller}: {name} must return a tensor, got {type(value).__name__}; or {remedy}")
     if value.numel() != 1:
         raise RuntimeError(f"{caller}: {name} must return a scalar, got shape {tuple(value.shape)}")
+    if value.is_complex():
+        raise RuntimeError(f"{caller}: {name} must return a real number, got dtype {value.dtype}")
     if not value.requires_grad:
         raise RuntimeError(
             f"{caller}: {name} must return a tensor that depends differentiably on the variables; or {remedy}"

@@ -20,29 +20,45 @@ from nbdl.optim.search.interpolation import backtracked
 from nbdl.optim.trust_region.secular import trust_region_step
 from nbdl.optim.vectors import Layout, fetch, max_norm, moved, norm
 
+_RANK = 1e-14  # singular values below, relative to the largest, count as 0
+
 
 class ResidualPoint:
     """Where residuals were evaluated.
 
     Attributes:
         x: the flat vector (n,).
+        size: |x|.
         leaves: the tensors it is made of, by which ``residuals`` can be differentiated.
         residuals: r (m,), recorded.
         cost: half the sum of their squares, or of the robust loss.
         jacobian: J (m, n).
         gradient: of the cost (n,).
         optimality: its largest magnitude; with bounds, that of the gradient scaled by the way to them.
+        extra: the values of the scalars that were read together with the cost.
         weighted: residuals and Jacobian of the model, in which a robust loss counts.
     """
 
-    __slots__ = ("cost", "gradient", "jacobian", "leaves", "optimality", "residuals", "weighted", "x")
+    __slots__ = (
+        "cost", "extra", "gradient", "jacobian", "leaves", "optimality", "residuals", "size", "weighted",
+        "x",
+    )  # fmt: skip
 
     gradient: Tensor
     jacobian: Tensor
     weighted: tuple[Tensor, Tensor]
 
-    def __init__(self, x: Tensor, leaves: Sequence[Tensor], residuals: Tensor, cost: float):
-        self.x, self.leaves, self.residuals, self.cost = x, leaves, residuals, cost
+    def __init__(
+        self,
+        x: Tensor,
+        leaves: Sequence[Tensor],
+        residuals: Tensor,
+        cost: float,
+        size: float,
+        extra: list[float],
+    ):
+        self.x, self.leaves, self.residuals = x, leaves, residuals
+        self.cost, self.size, self.extra = cost, size, extra
         self.optimality = math.nan
 
 
@@ -80,22 +96,27 @@ class ResidualObjective:
         self._second_order = second_order
         self.nfev = self.njev = 0
 
-    def evaluate(self, x: Tensor) -> ResidualPoint:
-        """Residuals and cost at ``x``."""
+    def evaluate(self, x: Tensor, extra: Sequence[Tensor] = ()) -> ResidualPoint:
+        """Residuals and cost at ``x``; the scalars in ``extra`` are read together with it."""
         with enable_grad():
             leaves, residuals = self._function(x)
             if not isinstance(residuals, Tensor):
                 raise TypeError(
                     f"{self._caller}: the residuals must be a tensor, got {type(residuals).__name__}"
                 )
+            if residuals.is_complex():
+                raise TypeError(f"{self._caller}: the residuals must be real, got dtype {residuals.dtype}")
             residuals = residuals.reshape(-1)
         self.nfev += 1
         with no_grad():
-            (value,) = fetch(cost(residuals.detach(), self._loss, self._scale))
-        return ResidualPoint(x, leaves, residuals, value)
+            value, size, *others = fetch(cost(residuals.detach(), self._loss, self._scale), norm(x), *extra)
+        return ResidualPoint(x, leaves, residuals, value, size, others)
 
-    def differentiate(self, point: ResidualPoint) -> ResidualPoint:
-        """Jacobian and gradient at a point."""
+    def differentiate(self, point: ResidualPoint, solver: Solver) -> ResidualPoint:
+        """Jacobian and gradient at a point, and what a solver makes of them.
+
+        Its scalars are read together with the optimality.
+        """
         if self._matrix is not None:
             point.jacobian = self._matrix(point)
         else:
@@ -112,8 +133,32 @@ class ResidualObjective:
             )
             residuals, matrix = point.weighted
             point.gradient = matrix.T @ residuals
-            (point.optimality,) = fetch(stationarity(point.x, point.gradient, self.box))
+            optimality = stationarity(point.x, point.gradient, self.box)
+            point.optimality, *others = fetch(optimality, *solver.look(point, self.box))
+            solver.see(others)
         return point
+
+
+class Solver:
+    """Base of the iterations."""
+
+    def look(self, point: ResidualPoint, box: Box | None) -> list[Tensor]:
+        """Compute what steps from a new point are made of; the scalars that have to be read."""
+        raise NotImplementedError(f"{type(self).__name__} defines no look")
+
+    def see(self, values: list[float]) -> None:
+        """The values of these scalars."""
+        raise NotImplementedError(f"{type(self).__name__} defines no see")
+
+    def iterate(self, objective: ResidualObjective, point: ResidualPoint) -> Trial:
+        """One iteration from the point that was looked at."""
+        raise NotImplementedError(f"{type(self).__name__} defines no iterate")
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Put what a later step needs into the state of an optimizer."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take it from there, if it is there."""
 
 
 class GaussNewtonModel:
@@ -135,33 +180,48 @@ class GaussNewtonModel:
         scaled = jacobian / scale
         if free is not None:
             scaled = scaled * free
-        u, s, vh = linalg.svd(scaled, full_matrices=False)
-        self._vh = vh
-        ascending = slice(None, None, -1)
-        self._singular = s.to(np.float64).cpu().numpy()[ascending]
-        self._projected = (u.T @ residuals).to(np.float64).cpu().numpy()[ascending]
+        # What is not finite is noticed when the optimality is read, which is later.
+        finite = scaled.nan_to_num(0.0, 0.0, 0.0)
+        u, self._singular, self._vh = linalg.svd(finite, full_matrices=False)
+        self._projected = u.T @ residuals
+        self._known: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def unread(self) -> list[Tensor]:
+        """The singular values, and the residuals in the basis that belongs to them."""
+        return [self._singular, self._projected]
+
+    def read(self, values: Sequence[float]) -> None:
+        """The values of :attr:`unread`."""
+        s, c = np.array(values, np.float64).reshape(2, -1)
+        self._known = s, c
 
     def step(self, radius: float) -> Tensor:
-        """The Levenberg-Marquardt step for a radius; infinite: the Gauss-Newton step of least length."""
-        s, c = self._singular, self._projected
-        relevant = s > 1e-14 * (s[-1] if s.size else 0.0)
+        """The Levenberg-Marquardt step for a radius."""
+        if self._known is None:
+            self.read(fetch(*self.unread))
+        assert self._known is not None
+        s, c = (values[::-1] for values in self._known)  # ascending
+        relevant = s > _RANK * (s[-1] if s.size else 0.0)
         coefficients = np.zeros_like(s)
-        if math.isinf(radius):
-            coefficients[relevant] = -c[relevant] / s[relevant]
-        elif relevant.any():
+        if relevant.any():
             values, slopes = s[relevant] ** 2, (s * c)[relevant]
             coefficients[relevant] = trust_region_step(values, slopes, radius)[0]
         descending = from_numpy(np.ascontiguousarray(coefficients[::-1]))
         vh = self._vh
         return (vh.T @ descending.to(dtype=vh.dtype, device=vh.device)) / self._scale
 
-    def decrease(self, step: Tensor) -> tuple[float, float]:
-        """What the model promises for a step, and its scaled length."""
+    def full_step(self) -> Tensor:
+        """The Gauss-Newton step of least length, of which nothing is read."""
+        s = self._singular
+        relevant = s > _RANK * max_norm(s)
+        coefficients = where(relevant, self._projected / where(relevant, s, 1.0), 0.0)
+        return -(self._vh.T @ coefficients) / self._scale
+
+    def decrease(self, step: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model promises for a step, and its scaled length, 0-d."""
         change = self._jacobian @ step
-        slope, bend, length = fetch(
-            dot(self._residuals, change), dot(change, change), norm(step * self._scale)
-        )
-        return -slope - bend / 2, length
+        return -dot(self._residuals, change) - dot(change, change) / 2, norm(step * self._scale)
 
 
 def limited(step: Tensor, x: Tensor, box: Box | None) -> Tensor:
@@ -188,7 +248,7 @@ class Trial(NamedTuple):
     ratio: float
 
 
-class LevenbergMarquardtIteration:
+class LevenbergMarquardtIteration(Solver):
     """The Gauss-Newton model within a trust region.
 
     Where bounds hold variables against the gradient, or against the step, the model is restricted to the
@@ -206,17 +266,29 @@ class LevenbergMarquardtIteration:
     def __init__(self, x_scale: Tensor | None = None, radius: float | None = None):
         self._fixed_scale, self.radius = x_scale, radius
         self._scale: Tensor | None = None
-        self._model: tuple[ResidualPoint, GaussNewtonModel] | None = None
+        self._model: GaussNewtonModel
+
+    def look(self, point: ResidualPoint, box: Box | None) -> list[Tensor]:
+        scale = self._scale_at(point)
+        free = None if box is None else box.free(point.x, point.gradient)
+        self._model = GaussNewtonModel(*point.weighted, scale, free)
+        return [norm(point.x * scale), *self._model.unread]
+
+    def see(self, values: list[float]) -> None:
+        size, *others = values
+        self._model.read(others)
+        if self.radius is None:
+            self.radius = 100 * (size or 1.0)
 
     def iterate(self, objective: ResidualObjective, point: ResidualPoint) -> Trial:
         """One trial."""
-        model = self._model_at(point, objective.box)
+        model = self._model
         assert self.radius is not None
         step = model.step(self.radius)
         if objective.box is not None:
             model, step = self._within(objective.box, point, model, step)
-        decrease, length = model.decrease(step)
-        trial = objective.evaluate(point.x + step)
+        trial = objective.evaluate(point.x + step, model.decrease(step))
+        decrease, length = trial.extra
         reduction = point.cost - trial.cost
         ratio = reduction / decrease if decrease > 0 and math.isfinite(trial.cost) else -math.inf
         if ratio < 0.25:
@@ -226,22 +298,10 @@ class LevenbergMarquardtIteration:
         return Trial(trial if ratio > 1e-4 and reduction > 0 else point, length, ratio)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Put what a later step needs into the state of an optimizer."""
         state["radius"], state["scale"] = self.radius, self._scale
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take it from there, if it is there."""
         self.radius, self._scale = state.get("radius", self.radius), state.get("scale", self._scale)
-
-    def _model_at(self, point: ResidualPoint, box: Box | None) -> GaussNewtonModel:
-        if self._model is None or self._model[0] is not point:
-            scale = self._scale_at(point)
-            free = None if box is None else box.free(point.x, point.gradient)
-            self._model = point, GaussNewtonModel(*point.weighted, scale, free)
-            if self.radius is None:
-                (size,) = fetch(norm(point.x * scale))
-                self.radius = 100 * (size or 1.0)
-        return self._model[1]
 
     def _within(
         self, box: Box, point: ResidualPoint, model: GaussNewtonModel, step: Tensor
@@ -251,7 +311,8 @@ class LevenbergMarquardtIteration:
         free = box.free(point.x, point.gradient)
         for _ in range(point.x.numel()):
             inward = box.free(point.x, -step)
-            if not bool((free > inward).any()):
+            (presses,) = fetch((free > inward).any())
+            if not presses:
                 break
             free = free * inward
             model = GaussNewtonModel(*point.weighted, self._scale_at(point), free)
@@ -268,13 +329,22 @@ class LevenbergMarquardtIteration:
         return self._scale
 
 
-class GaussNewtonIteration:
+class GaussNewtonIteration(Solver):
     """Full Gauss-Newton steps, shortened until the cost decreases: Nocedal & Wright (2006), section 10.3."""
+
+    _step: Tensor
+    _slope = _length = math.nan
+
+    def look(self, point: ResidualPoint, box: Box | None) -> list[Tensor]:
+        self._step = GaussNewtonModel(*point.weighted, point.x.ones_like(), None).full_step()
+        return [dot(point.gradient, self._step), norm(self._step)]
+
+    def see(self, values: list[float]) -> None:
+        self._slope, self._length = values
 
     def iterate(self, objective: ResidualObjective, point: ResidualPoint) -> Trial:
         """One iteration."""
-        step = GaussNewtonModel(*point.weighted, point.x.ones_like(), None).step(math.inf)
-        slope, length = fetch(dot(point.gradient, step), norm(step))
+        step, slope, length = self._step, self._slope, self._length
         t, previous = 1.0, None
         for _ in range(40):
             trial = objective.evaluate(moved(point.x, t, step))
@@ -285,9 +355,3 @@ class GaussNewtonIteration:
             else:
                 t, previous = 0.1 * t, None
         return Trial(point, t * length, 0.0)
-
-    def save(self, state: dict[str, Any]) -> None:
-        """There is nothing to keep."""
-
-    def load(self, state: dict[str, Any]) -> None:
-        """There is nothing to take."""

@@ -17,8 +17,8 @@ from nbdl.optim.curvature.source import Source
 from nbdl.optim.krylov import cg_iterates
 from nbdl.optim.operators import DiagonalOperator, LinearOperator
 from nbdl.optim.outputs import MATRICES, OutputsOptimizer
-from nbdl.optim.result import OptimizeResult, Status, ending
-from nbdl.optim.vectors import fetch, moved
+from nbdl.optim.result import Status, reported
+from nbdl.optim.vectors import fetch, moved, norm
 from nbdl.random import Generator
 
 _SPACING = 1.3  # of the iterates that are kept, section 4.6 of Martens (2010)
@@ -54,8 +54,8 @@ class HessianFree(OutputsOptimizer):
         structural_damping: mu; damping mu / (2 N) |change of the states|^2 is added to the model.
 
     Attributes:
-        result: how the last step ended: fun, status, message, success, nfev, nhev, damping, ratio. None
-            before.
+        result: how the last step ended: fun, status, message, success, nit, nfev, njev, nhev, damping, ratio.
+            None before.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -93,7 +93,6 @@ class HessianFree(OutputsOptimizer):
         preconditioner: float = 0.0,
         structural_damping: float = 0.0,
     ):
-        self.result: OptimizeResult | None = None
         super().__init__(params, loss, {
             "lr": lr, "damping": damping, "matrix": matrix, "max_cg_iterations": max_cg_iterations,
             "decay": decay, "weight_decay": weight_decay, "preconditioner": preconditioner,
@@ -153,7 +152,14 @@ class _Step:
         loss, gradients = self.optimizer.differentiated(self.source)
         with no_grad():
             gradient = moved(self.source.layout.flat(gradients), self._penalty, self.x)
-        value = self._penalized(loss, self.x)
+            value, squared, size = fetch(loss.reshape(()), dot(self.x, self.x), norm(gradient))
+        value += self._penalty * squared / 2
+        if not (math.isfinite(value) and size > 0):
+            status = Status.CONVERGED if math.isfinite(value) and size == 0 else Status.NON_FINITE
+            self.optimizer.result = reported(
+                status, value, nfev=1, njev=1, nit=0, damping=self.damping, ratio=math.nan
+            )
+            return loss
         self.state["updates"] = self.state.get("updates", 0) + 1
         seed = self.state["updates"]
         matrix: LinearOperator = MATRICES[self.group["matrix"]](self.source, seed)
@@ -172,11 +178,9 @@ class _Step:
         else:
             place(self.source.params, self.source.layout, self.x)
         self.state["damping"], self.state["last_step"] = self.damping, best
-        status = Status.STEPPED if length else Status.SEARCH_FAILED
-        status = status if math.isfinite(value) else Status.NON_FINITE
-        self.optimizer.result = OptimizeResult(
-            fun=new_value if length else value, **ending(status), nfev=self.nfev,
-            nhev=self._products, damping=self.damping, ratio=ratio,
+        self.optimizer.result = reported(
+            Status.STEPPED if length else Status.SEARCH_FAILED, new_value if length else value,
+            nfev=self.nfev, njev=1, nhev=self._products, damping=self.damping, ratio=ratio,
         )  # fmt: skip
         return loss
 

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbdl.autograd.modes import no_grad
+from nbdl.autograd.tensor import Tensor
+from nbdl.formula import maximum, sqrt, where
+from nbdl.ops.matmul import dot
+from nbdl.ops.pointwise import pointwise
+from nbdl.optim.checks import number
 from nbdl.optim.directions import Direction
 from nbdl.optim.objective import NonFiniteError, Objective, Point
-from nbdl.optim.result import Status, ending
+from nbdl.optim.result import Status
 from nbdl.optim.search import FixedStep, Search
-from nbdl.optim.search.line import Line, NotADescentDirectionError
+from nbdl.optim.search.line import Line, NotADescentDirectionError, WrongDirectionError
 from nbdl.optim.stationarity import negative_curvature
 from nbdl.optim.trust_region import Subproblem
 from nbdl.optim.trust_region.exact import Spectrum
@@ -20,8 +25,14 @@ from nbdl.optim.trust_region.secular import cubic_step, model_decrease
 from nbdl.optim.trust_region.subproblem import ModelStep
 from nbdl.optim.vectors import fetch, max_norm, moved
 
+_unit_step = pointwise("unit_step", lambda slope: 1 / sqrt(maximum(-slope, 1)))
+_same_decrease = pointwise(
+    "same_decrease",
+    lambda slope, decrease: where(slope < 0, 2.02 * decrease / where(slope < 0, -slope, 1), 1),
+)
 _BOTTOM = 1e20  # a function that falls below is taken to be unbounded
 _MAX_ESCAPES = 20  # from saddle points
+_LIGHTEST = 1e-60  # cubic penalty: a step that it allows finds out that a function is unbounded
 _HEAVIER = 10  # the cubic penalty after a step that failed; 3 makes many steps into narrow valleys too short
 
 
@@ -73,12 +84,16 @@ class LineSearchMethod(Method):
 
     def iterate(self, objective: Objective, point: Point) -> tuple[Point, Status | None]:
         with no_grad():
-            d = self.direction(objective, point)
-            new, status = self._search(objective, point, Line(objective, point, d))
+            try:
+                new, status = self._search(self._line(objective, point))
+            except WrongDirectionError:
+                self.direction.doubt()
+                new, status = self._search(self._line(objective, point))
             if status is Status.SEARCH_FAILED and new is point:
                 self._decrease = None
                 if self.direction.forget() or self.direction.needs_hessian:
-                    new, status = self._search(objective, point, Line(objective, point, -point.gradient))
+                    d = -point.gradient
+                    new, status = self._search(Line(objective, point, self._with_length(d, point)))
         return new, None if new is not point and status is Status.SEARCH_FAILED else status
 
     def save(self, state: dict[str, Any]) -> None:
@@ -90,29 +105,38 @@ class LineSearchMethod(Method):
         self._decrease = state.get("last_decrease", self._decrease)
         self.direction.load(state)
 
-    def _search(self, objective: Objective, point: Point, line: Line) -> tuple[Point, Status | None]:
+    def _line(self, objective: Objective, point: Point) -> Line:
+        d = self._with_length(self.direction(objective, point), point)
+        return Line(objective, point, d, wrong=self.direction.wrong)
+
+    def _search(self, line: Line) -> tuple[Point, Status | None]:
+        point = line.start
         try:
-            found = self.search(line, self._first_step(line))
+            found = self.search(line, 1.0)
         except NotADescentDirectionError:
             return point, Status.SEARCH_FAILED
         if found.sample is None:
             return point, found.status
         sample = found.sample
+        if sample.value == point.value and sample.slope == line.slope:  # a step that is lost in rounding
+            return point, Status.SEARCH_FAILED
         self._decrease = point.value - sample.value
         self.direction.learn(point, sample.point, (sample.slope - line.slope) / -line.slope)
         return sample.point, found.status
 
-    def _first_step(self, line: Line) -> float:
-        """1 where the direction has a length; else what promises the decrease of the last step.
+    def _with_length(self, d: Tensor, point: Point) -> Tensor:
+        """A direction as long as its first trial step.
 
-        Nocedal & Wright (2006), eq. (3.60). Before there was one, the length of the step is 1.
+        A direction without a natural length gets the one that promises the decrease of the last step,
+        Nocedal & Wright (2006), eq. (3.60); before there was one, the length of -g becomes 1. The slope that
+        this takes stays on the device.
         """
         if self.direction.scales_itself or isinstance(self.search, FixedStep):
-            return 1.0
-        if self._decrease is None:
-            return min(1.0, 1.0 / math.sqrt(-line.slope))
-        step = -2.02 * self._decrease / line.slope
-        return min(1.0, step) if step > 0 else 1.0
+            return d
+        if self._decrease is not None and not self._decrease > 0:
+            return d
+        slope = dot(point.gradient, d)
+        return d * (_unit_step(slope) if self._decrease is None else _same_decrease(slope, self._decrease))
 
 
 class TrustRegionMethod(Method):
@@ -131,15 +155,16 @@ class TrustRegionMethod(Method):
     needs_hessian = True
 
     def __init__(
-        self, subproblem: Subproblem, radius: float = 1.0, max_radius: float = 1e10, eta: float = 0.15
+        self, subproblem: Subproblem, radius: float = 1.0, max_radius: float = math.inf, eta: float = 0.15
     ):
-        if not 0 < radius < max_radius:
+        number("trust region", "initial_trust_radius", radius, above=0)
+        number("trust region", "max_trust_radius", max_radius, above=0)
+        number("trust region", "eta", eta, least=0, below=0.25)
+        if not radius < max_radius:
             raise ValueError(
-                "trust region: expected 0 < initial_trust_radius < max_trust_radius, got "
+                "trust region: initial_trust_radius must be less than max_trust_radius, got "
                 f"{radius} and {max_radius}"
             )
-        if not 0 <= eta < 0.25:
-            raise ValueError(f"trust region: eta must be in [0, 1/4), got {eta}")
         self._subproblem, self.radius, self._max_radius, self._eta = subproblem, radius, max_radius, eta
         self.dense = subproblem.dense
 
@@ -151,8 +176,10 @@ class TrustRegionMethod(Method):
 
     def iterate(self, objective: Objective, point: Point) -> tuple[Point, Status | None]:
         with no_grad():
-            model = self._subproblem(objective, point, self.radius)
-            trial, ratio = tried(objective, point, model)
+            trial, model, ratio = tried(objective, point, self._subproblem(objective, point, self.radius))
+            if model.wrong:
+                self._subproblem.doubt()
+                trial, model, ratio = tried(objective, point, self._subproblem(objective, point, self.radius))
         if trial.value == -math.inf:
             return point, Status.UNBOUNDED
         if ratio < 0.25:
@@ -177,7 +204,7 @@ class CubicRegularization(Method):
     needs_hessian = dense = True
 
     def __init__(self, weight: float = 1.0):
-        self.weight = weight
+        self.weight = number("ARC", "initial_weight", weight, above=0)
         self._spectrum: Spectrum | None = None
 
     def save(self, state: dict[str, Any]) -> None:
@@ -195,11 +222,11 @@ class CubicRegularization(Method):
             length = float((step @ step) ** 0.5)
             decrease = model_decrease(values, c, step) - self.weight * length**3 / 3
             model = ModelStep(self._spectrum.step(step), length, decrease, nu > 0)
-            trial, ratio = tried(objective, point, model)
+            trial, model, ratio = tried(objective, point, model)
         if trial.value == -math.inf:
             return point, Status.UNBOUNDED
         if ratio > 0.9:
-            self.weight = max(min(0.25 * self.weight, point.gradient_norm), 1e-16)
+            self.weight = max(min(0.25 * self.weight, point.gradient_norm), _LIGHTEST)
         elif ratio < 0.1:
             self.weight *= _HEAVIER
         if ratio > 0.1:
@@ -207,31 +234,33 @@ class CubicRegularization(Method):
         return point, Status.SEARCH_FAILED if is_lost(point, model) else None
 
 
-def tried(objective: Objective, point: Point, model: ModelStep) -> tuple[Point, float]:
-    """The end of a step, and the share of the promised decrease that the function has there.
+def tried(objective: Objective, point: Point, model: ModelStep) -> tuple[Point, ModelStep, float]:
+    """The end of a step, the step with its scalars read, and the share of the promised decrease found there.
+
+    The gradient is computed before it is known whether the step is taken: so one reading tells all.
 
     Where both decreases are rounding errors of the function, the share counts as 1 (Conn, Gould, Toint
     (2000), Trust-Region Methods, section 17.4.2). Where the end or its gradient is not finite, it is
     -infinity.
     """
-    trial = objective.value_at(moved(point.x, 1.0, model.step))
+    trial = objective.evaluate(moved(point.x, 1.0, model.step), extra=model.unread)
+    model = model.read(trial.extra)
+    trial.change = model.length
     decrease = point.value - trial.value
-    if not math.isfinite(trial.value):
-        return trial, -math.inf
+    if not trial.is_finite:
+        return trial, model, -math.inf
     rounding = 1e-15 * max(abs(point.value), abs(trial.value))
     if abs(decrease) <= rounding and model.decrease <= 10 * rounding:
         ratio = 1.0
     else:
         ratio = decrease / model.decrease if model.decrease > 0 else -math.inf
-    if ratio > 0:
-        objective.differentiate(trial)
-        if not trial.is_finite:
-            ratio = -math.inf
-    return trial, ratio
+    return trial, model, ratio
 
 
 def is_lost(point: Point, model: ModelStep) -> bool:
     """Whether a rejected step was too short to change x."""
+    if model.length > 1e-8:  # most are: x need not be looked at
+        return False
     (size,) = fetch(max_norm(point.x))
     return model.length <= 1e-16 * max(size, 1e-8)
 
@@ -271,11 +300,10 @@ class Outcome:
     iterations: int
     note: str = ""
 
-    def report(self, objective: Objective) -> dict[str, Any]:
-        """Status, message and counts, as an :class:`~nbdl.optim.result.OptimizeResult` has them."""
+    def counts(self, objective: Objective) -> dict[str, int]:
+        """Iterations and evaluations, as an :class:`~nbdl.optim.result.OptimizeResult` names them."""
         return {
-            **ending(self.status, self.note), "nit": self.iterations,
-            "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
+            "nit": self.iterations, "nfev": objective.nfev, "njev": objective.njev, "nhev": objective.nhev,
         }  # fmt: skip
 
 
@@ -342,11 +370,8 @@ def _is_small(old: Point, new: Point, limits: Limits) -> Status | None:
     change = abs(old.value - new.value)
     if limits.ftol > 0 and change <= limits.ftol * max(abs(old.value), abs(new.value), 1.0):
         return Status.SMALL_CHANGE
-    if limits.xtol > 0:
-        with no_grad():
-            (step,) = fetch(max_norm(new.x - old.x))
-        if step <= limits.xtol:
-            return Status.SMALL_STEP
+    if limits.xtol > 0 and new.change <= limits.xtol:
+        return Status.SMALL_STEP
     return None
 
 

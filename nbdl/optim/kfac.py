@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.module import Module
+from nbdl.ops.joining import stack
 from nbdl.ops.matmul import dot
 from nbdl.optim.curvature.blocks import KroneckerSpectrum
 from nbdl.optim.curvature.kfac import Layer, Recording, check_fisher, columns_of, layers_of
@@ -15,9 +18,10 @@ from nbdl.optim.curvature.kfac_layers import packed, unpacked
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.elementwise import zeros_state
 from nbdl.optim.optimizer import check_at_least_zero, update
-from nbdl.optim.outputs import MOMENTUM_STEP, OutputsOptimizer
+from nbdl.optim.outputs import MOMENTUM_STEP, OutputsOptimizer, shortening
+from nbdl.optim.result import Status, reported
 from nbdl.optim.shampoo import check_frequency
-from nbdl.optim.vectors import fetch, moved
+from nbdl.optim.vectors import fetch, moved, norm
 from nbdl.random import Generator
 
 _SPECTRUM = ("left_vectors", "right_vectors", "eigenvalues")  # as the state names them
@@ -32,7 +36,8 @@ class KFAC(OutputsOptimizer):
     with the inputs a of a layer and the gradients g by its outputs, and nu <= 1 so that the change in KL
     divergence stays within ``max_kl``. See :class:`nbdl.optim.curvature.KFAC` for the layers that have such
     factors; all other parameters take plain gradient steps. The closure calls the model and returns its
-    outputs and the targets; it calls no ``backward``.
+    outputs and the targets; it calls no ``backward``. Where the loss, its gradient or the factors are not
+    finite nothing changes, and ``result`` says so.
 
     Args:
         model: the module.
@@ -123,15 +128,21 @@ class KFAC(OutputsOptimizer):
         settings = self.param_groups[0]
         counts = self.state[self._layers[0].params[0]]
         steps = counts.get("updates", 0)
-        if steps % settings["factor_freq"] == 0:
-            recording = Recording(self._layers)
-            with recording.looking():
-                source = self.evaluated(closure)
-            loss, gradients = self.differentiated(source)
-            self._learn(source, recording, steps // settings["factor_freq"], settings)
-        else:
+        learns = steps % settings["factor_freq"] == 0
+        recording = Recording(self._layers)
+        with recording.looking() if learns else nullcontext():
             source = self.evaluated(closure)
-            loss, gradients = self.differentiated(source)
+        loss, gradients = self.differentiated(source)
+        factors = self._moments(source, recording, settings) if learns else []
+        with no_grad():
+            sums = [factor.sum() for pair in factors if pair is not None for factor in pair]
+            gradient = source.layout.flat(gradients)
+            value, size, *others = fetch(loss.reshape(()), norm(gradient), *sums)
+        if not all(map(math.isfinite, (value, size, *others))):
+            self.result = reported(Status.NON_FINITE, value, nfev=1, njev=1, nit=0)
+            return loss
+        if learns:
+            self._learn(factors, steps // settings["factor_freq"], settings)
         if steps % settings["inverse_freq"] == 0:
             self._decompose()
         directions = {id(p): g for p, g in zip(source.params, gradients, strict=True)}
@@ -143,21 +154,31 @@ class KFAC(OutputsOptimizer):
                 moves = [directions[id(p)] for p in params]
                 update(MOMENTUM_STEP, params, moves, states, list(self.scalars(index, group).values()))
         self.state[self._layers[0].params[0]]["updates"] = steps + 1
+        self.result = reported(Status.STEPPED if size else Status.CONVERGED, value, nfev=1, njev=1)
         return loss
 
-    def _learn(self, source: Source, recording: Recording, updates: int, settings: dict[str, Any]) -> None:
-        """Mix the moments of a mini-batch into the factors."""
+    def _moments(
+        self, source: Source, recording: Recording, settings: dict[str, Any]
+    ) -> list[tuple[Tensor, Tensor] | None]:
+        """The factors of a mini-batch, layer by layer; None for a layer that was not called."""
         (term,) = source.terms()
         columns = columns_of(source, term, settings["fisher"], settings["n_samples"], self._generator)
         rows = float(term.outputs.shape[0]) if source.reduction == "mean" else 1.0
+        with no_grad():
+            return [
+                None if found is None else (found.left * (1 / rows), found.right * (1 / found.positions))
+                for found in recording.moments(term.outputs, columns)
+            ]
+
+    def _learn(
+        self, factors: list[tuple[Tensor, Tensor] | None], updates: int, settings: dict[str, Any]
+    ) -> None:
+        """Mix the factors of a mini-batch into the means."""
         keep = min(1 - 1 / (updates + 1), settings["ema"])
-        for layer, moments in zip(self._layers, recording.moments(term.outputs, columns), strict=True):
-            if moments is None:
-                continue
+        for layer, pair in zip(self._layers, factors, strict=True):
             state = self.state[layer.params[0]]
             with no_grad():
-                new = moments.left * (1 / rows), moments.right * (1 / moments.positions)
-                for name, factor in zip(("left", "right"), new, strict=True):
+                for name, factor in zip(("left", "right"), pair or (), strict=False):
                     old = state.get(name)
                     state[name] = factor if old is None else moved(keep * old, 1 - keep, factor)
 
@@ -176,10 +197,9 @@ class KFAC(OutputsOptimizer):
                 found.update(self._direction(layer, directions, settings["damping"]))
             if settings["max_kl"] is not None and found:
                 slopes = [dot(directions[key].reshape(-1), d.reshape(-1)) for key, d in found.items()]
-                squared = float(settings["lr"]) ** 2 * sum(fetch(*slopes))
-                if squared > settings["max_kl"]:
-                    factor = (settings["max_kl"] / squared) ** 0.5
-                    found = {key: d * factor for key, d in found.items()}
+                squared = float(settings["lr"]) ** 2 * stack(slopes).sum()
+                factor = shortening(squared, settings["max_kl"])
+                found = {key: d * factor for key, d in found.items()}
         directions.update(found)
 
     def _direction(self, layer: Layer, gradients: dict[int, Tensor], damping: float) -> dict[int, Tensor]:

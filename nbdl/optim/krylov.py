@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,15 +33,17 @@ class Lanczos:
         vectors: the basis.
         diagonal: of the tridiagonal matrix.
         off_diagonal: beside it; the last entry belongs to the vector that was not taken yet.
-        start_norm: the length of ``start``.
+        start_norm: the length of ``start``; known with the first basis vector, since both are read at once.
         is_closed: whether the basis spans an invariant subspace.
     """
 
     def __init__(self, operator: LinearOperator, start: Tensor):
         self._operator = operator
         with no_grad():
-            (self.start_norm,) = fetch(norm(start))
-            self._next = start * (1 / self.start_norm)
+            size = norm(start)
+            self._next = start / size
+        self._unread: list[Tensor] = [size]
+        self.start_norm = math.nan
         self.vectors: list[Tensor] = []
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
@@ -62,7 +64,10 @@ class Lanczos:
             with no_grad():
                 basis = stack(self.vectors)
                 rest = _orthogonal(product, basis)
-                alpha, beta = fetch(dot(q, product), norm(rest))
+                alpha, beta, *size = fetch(dot(q, product), norm(rest), *self._unread)
+                if size:
+                    (self.start_norm,) = size
+                    self._unread = []
                 self._next = rest * (1 / beta) if beta > 0 else rest
             if not math.isfinite(alpha + beta):
                 raise NonFiniteError
@@ -123,7 +128,8 @@ def cg_iterates(
 ) -> Iterator[Iterate]:
     """Conjugate gradients for (A + damping I) x = b: the start and all steps.
 
-    They end where the residual is 0, or where the curvature along the next direction is not positive.
+    They end where the residual is 0, or where the curvature along the next direction is not positive. The
+    scalars of a step are read at once, those of the start with the first step's.
 
     Source: Nocedal & Wright (2006), algorithm 5.3.
 
@@ -139,10 +145,9 @@ def cg_iterates(
         r = b.detach() if x0 is None else b - damped(A @ x, damping, x)
         z = r if M is None else M @ r
         d, rz = z, dot(r, z)
-        residual, slope = fetch(norm(r), rz)
-    decrease = 0.0
-    yield Iterate(x, residual, decrease)
-    while residual > 0:
+        unread = [norm(r), rz]
+    residual = slope = decrease = 0.0
+    while residual > 0 or unread:
         with no_grad():
             product = damped(A @ d, damping, d)
             curvature = dot(d, product)
@@ -150,9 +155,17 @@ def cg_iterates(
             new_r = moved(r, -step, product)
             z = new_r if M is None else M @ new_r
             new_rz = dot(new_r, z)
-            bend, length, residual, new_slope = fetch(curvature, dot(d, d), norm(new_r), new_rz)
-            if not bend > 1e-15 * length:
+            found = fetch(curvature, dot(d, d), norm(new_r), new_rz, *unread)
+        if unread:
+            first, slope = found[4:]
+            unread = []
+            yield Iterate(x, first, decrease)
+            if not first > 0:
                 return
+        bend, length, residual, new_slope = found[:4]
+        if not bend > 1e-15 * length:
+            return
+        with no_grad():
             x, r = moved(x, step, d), new_r
             decrease += slope * slope / bend / 2
             d, rz, slope = moved(z, new_rz / rz, d), new_rz, new_slope
@@ -164,7 +177,9 @@ def damped(product: Tensor, damping: float, v: Tensor) -> Tensor:
     return moved(product, damping, v) if damping else product
 
 
-def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, max_iterations: int) -> Tensor:
+def truncated_cg(
+    operator: LinearOperator, gradient: Tensor, tolerance: Callable[[float], float], max_iterations: int
+) -> Tensor:
     """A Newton direction by conjugate gradients that stop at negative curvature.
 
     Source: Nocedal & Wright (2006), algorithm 7.1, lines of the inner loop.
@@ -172,7 +187,7 @@ def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, m
     Args:
         operator: the Hessian B.
         gradient: g (n,).
-        tolerance: the length of B p + g that is small enough.
+        tolerance: the length of B p + g that is small enough, by that of g.
         max_iterations: of the loop.
 
     Returns:
@@ -180,7 +195,9 @@ def truncated_cg(operator: LinearOperator, gradient: Tensor, tolerance: float, m
     """
     with no_grad():
         steepest = -gradient
+    enough = 0.0
     for count, found in enumerate(cg_iterates(operator, steepest)):
-        if found.residual <= tolerance or count == max_iterations:
+        enough = enough if count else tolerance(found.residual)
+        if found.residual <= enough or count == max_iterations:
             break
     return found.x if count else steepest

@@ -9,14 +9,15 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
+from nbdl.optim.checks import count
 from nbdl.optim.closure import ClosureObjective, relative_units
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
-from nbdl.optim.result import OptimizeResult, Status, ending
+from nbdl.optim.result import OptimizeResult, Status, reported
 from nbdl.optim.search.line import Line, NotADescentDirectionError, Sample
 from nbdl.optim.search.wolfe import StrongWolfe
-from nbdl.optim.vectors import fetch, max_norm, moved
+from nbdl.optim.vectors import fetch, moved
 
 _LEAST_CURVATURE = 1e-10  # of a pair that is remembered, s^T y
 _SEARCH_TOLERANCE = 1e-9  # of a bracket, as a change of any parameter
@@ -45,7 +46,7 @@ class LBFGS(Optimizer):
         line_search_fn: "strong_wolfe" or None.
 
     Attributes:
-        result: how the last step ended: fun, status, message, success, nit, nfev, njev. None before.
+        result: how the last step ended: fun, status, message, success, nit, nfev, njev, nhev. None before.
 
     Raises:
         ValueError: a number is negative, ``history_size`` is not positive, or the search is unknown.
@@ -80,6 +81,7 @@ class LBFGS(Optimizer):
         line_search_fn: str | None = None,
     ):
         if max_eval is None:
+            count("LBFGS", "max_iter", max_iter)
             max_eval = max_iter * 5 // 4
         defaults = {
             "lr": lr, "max_iter": max_iter, "max_eval": max_eval, "tolerance_grad": tolerance_grad,
@@ -93,10 +95,11 @@ class LBFGS(Optimizer):
         if isinstance(group["lr"], Tensor) and group["lr"].numel() != 1:
             raise ValueError(f"LBFGS: a tensor lr must have 1 element, got shape {tuple(group['lr'].shape)}")
         check_at_least_zero("LBFGS", "learning rate", group["lr"])
-        for name in ("max_iter", "max_eval", "tolerance_grad", "tolerance_change"):
+        for name in ("tolerance_grad", "tolerance_change"):
             check_at_least_zero("LBFGS", name, group[name])
-        if group["history_size"] < 1:
-            raise ValueError(f"LBFGS: Invalid history_size: {group['history_size']} (must be 1 or more)")
+        for name in ("max_iter", "max_eval"):
+            count("LBFGS", name, group[name])
+        count("LBFGS", "history_size", group["history_size"], 1)
         if group["line_search_fn"] not in (None, "strong_wolfe"):
             raise ValueError(
                 f"LBFGS: line_search_fn must be 'strong_wolfe' or None, got {group['line_search_fn']!r}"
@@ -159,10 +162,8 @@ class _Run:
         self.memory.save(state)
         if previous is not None:
             state["prev_step"], state["prev_flat_grad"] = point.x - previous.x, previous.gradient
-        count = state["n_iter"] - first
-        return OptimizeResult(
-            fun=value, **ending(status), nit=count, nfev=objective.nfev, njev=objective.njev
-        )
+        iterations = state["n_iter"] - first
+        return reported(status, value, nit=iterations, nfev=objective.nfev, njev=objective.njev)
 
     def _previous(self, point: Point) -> tuple[Point | None, float | None]:
         """The point before ``point``, of the step before this one."""
@@ -220,6 +221,6 @@ class _Run:
             return Status.MAX_EVALUATIONS
         if abs(new.value - old.value) < tolerance:
             return Status.SMALL_CHANGE
-        if tolerance > 0 and fetch(max_norm(new.x - old.x))[0] <= tolerance:
+        if tolerance > 0 and new.change <= tolerance:
             return Status.SMALL_STEP
         return Status.MAX_ITERATIONS

@@ -10,6 +10,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.optim.bounded import BoundedLBFGS
 from nbdl.optim.bounds import Box
+from nbdl.optim.checks import count
 from nbdl.optim.closure import ClosureObjective, relative_units
 from nbdl.optim.iteration import Method
 from nbdl.optim.methods import METHODS
@@ -74,8 +75,7 @@ class LBFGSB(ClosureOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
         check_at_least_zero("LBFGSB", "learning rate", group["lr"])
-        if group["history_size"] < 1:
-            raise ValueError(f"LBFGSB: Invalid history_size: {group['history_size']} (must be 1 or more)")
+        count("LBFGSB", "history_size", group["history_size"], 1)
         self._box([group])
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:

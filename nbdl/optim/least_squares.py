@@ -12,6 +12,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import from_numpy
 from nbdl.optim.bounds import Box
+from nbdl.optim.checks import count, function, number, one_of
 from nbdl.optim.function import Variables, convert
 from nbdl.optim.gauss_newton import (
     GaussNewtonIteration,
@@ -21,7 +22,6 @@ from nbdl.optim.gauss_newton import (
 )
 from nbdl.optim.residuals import LOSSES
 from nbdl.optim.result import OptimizeResult, caller_of
-from nbdl.optim.vectors import fetch, norm
 
 _MESSAGES = {
     -2: "The residuals or their Jacobian are not finite.",
@@ -73,7 +73,7 @@ def least_squares(
         loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
         f_scale: the residual from which a robust loss counts it less.
         max_nfev: the largest number of evaluations; default: 100 n.
-        args: further arguments of ``fun`` and ``jac``.
+        args: further arguments of ``fun`` and ``jac``; something else than a tuple is the only one.
         kwargs: keyword arguments of both.
         callback: called after each iteration as that of :func:`nbdl.optim.minimize`.
 
@@ -97,7 +97,14 @@ def least_squares(
         >>> result.x.round(6).tolist()
         [1.0, 1.0]
     """
-    _check(method, loss, f_scale, ftol=ftol, xtol=xtol, gtol=gtol)
+    _check(method, loss, f_scale, max_nfev, ftol=ftol, xtol=xtol, gtol=gtol)
+    function("least_squares", "fun", fun)
+    if jac is not None:
+        function("least_squares", "jac", jac)
+    if not (kwargs is None or isinstance(kwargs, dict)):
+        raise TypeError(f"least_squares: kwargs must be a dict or None, got {kwargs!r}")
+    if not isinstance(args, tuple):
+        args = (args,)
     variables = Variables("least_squares", x0)
     x, n = variables.start, variables.layout.size
     if n == 0:
@@ -108,14 +115,15 @@ def least_squares(
     scale = _scale(x_scale, x)
     options = kwargs or {}
 
-    def function(x: Tensor) -> tuple[Sequence[Tensor], Any]:
+    def residuals(x: Tensor) -> tuple[Sequence[Tensor], Any]:
         leaves = variables.leaves(x)
         return leaves, fun(variables.nest(leaves), *args, **options)
 
     def matrix(point: ResidualPoint) -> Tensor:
         assert jac is not None
         with no_grad():
-            given = convert(jac(variables.nest(variables.leaves(point.x)), *args, **options), point.x)
+            found = jac(variables.nest(variables.leaves(point.x)), *args, **options)
+            given = convert("least_squares", "jac", found, point.x)
         shape = (point.residuals.numel(), n)
         if given.shape != shape:
             raise ValueError(
@@ -128,7 +136,7 @@ def least_squares(
         raise ValueError("least_squares: method gauss-newton takes no bounds; lm does")
     given = None if jac is None else matrix
     objective = ResidualObjective(
-        "least_squares", variables.layout, function, loss, f_scale, not takes_full_steps, box, given
+        "least_squares", variables.layout, residuals, loss, f_scale, not takes_full_steps, box, given
     )
     solver = GaussNewtonIteration() if takes_full_steps else LevenbergMarquardtIteration(scale)
     tolerances = _Tolerances(ftol or 0.0, xtol or 0.0, gtol or 0.0, max_nfev or 100 * n)
@@ -137,16 +145,15 @@ def least_squares(
     return _result(variables, objective, point, status, iterations)
 
 
-def _check(method: str, loss: str, f_scale: float, **tolerances: float | None) -> None:
-    if method not in _METHODS:
-        raise ValueError(f"least_squares: method must be one of {', '.join(_METHODS)}, got {method!r}")
-    if loss not in LOSSES:
-        raise ValueError(f"least_squares: loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    if not f_scale > 0:
-        raise ValueError(f"least_squares: f_scale must be greater than 0, got {f_scale}")
+def _check(method: str, loss: str, f_scale: float, max_nfev: int | None, **tolerances: float | None) -> None:
+    one_of("least_squares", "method", method, _METHODS)
+    one_of("least_squares", "loss", loss, LOSSES)
+    number("least_squares", "f_scale", f_scale, above=0)
+    if max_nfev is not None:
+        count("least_squares", "max_nfev", max_nfev, 1)
     for name, value in tolerances.items():
-        if value is not None and not value >= 0:
-            raise ValueError(f"least_squares: {name} must not be negative, got {value}")
+        if value is not None:
+            number("least_squares", name, value, least=0)
 
 
 def _scale(x_scale: Any, x: Tensor) -> Tensor | None:
@@ -155,7 +162,12 @@ def _scale(x_scale: Any, x: Tensor) -> Tensor | None:
         if x_scale != "jac":
             raise ValueError(f"least_squares: x_scale must be numbers or 'jac', got {x_scale!r}")
         return None
-    values = np.broadcast_to(np.asarray(x_scale, np.float64).reshape(-1), (x.numel(),))
+    try:
+        values = np.broadcast_to(np.asarray(x_scale, np.float64).reshape(-1), (x.numel(),))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"least_squares: x_scale must be 'jac', a number or {x.numel()} numbers, got {x_scale!r}"
+        ) from None
     if not (values > 0).all():
         raise ValueError(f"least_squares: x_scale must be greater than 0, got {x_scale!r}")
     return from_numpy(1 / values).to(dtype=x.dtype, device=x.device)
@@ -174,7 +186,7 @@ def _iterate(
     report: Callable[[ResidualPoint], bool],
 ) -> tuple[ResidualPoint, int, int]:
     """Iterate; the last point, the status and the number of iterations."""
-    point = objective.differentiate(objective.evaluate(x))
+    point = objective.differentiate(objective.evaluate(x), solver)
     if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
         return point, -2, 0
     iterations = 0
@@ -185,13 +197,12 @@ def _iterate(
             return point, 0, iterations
         new, length, ratio = solver.iterate(objective, point)
         iterations += 1
-        (size,) = fetch(norm(point.x))
-        is_short = length <= tolerances.xtol * (tolerances.xtol + size)
+        is_short = length <= tolerances.xtol * (tolerances.xtol + point.size)
         if new is point:
-            if is_short or length <= 1e-16 * size or isinstance(solver, GaussNewtonIteration):
+            if is_short or length <= 1e-16 * point.size or isinstance(solver, GaussNewtonIteration):
                 return point, 3 if is_short else -1, iterations
             continue
-        if not math.isfinite(objective.differentiate(new).optimality):
+        if not math.isfinite(objective.differentiate(new, solver).optimality):
             return point, -2, iterations
         reduction, point = point.cost - new.cost, new
         if report(point):
@@ -207,7 +218,7 @@ def _iterate(
 def _reporter(callback: Callable[..., Any] | None, variables: Variables) -> Callable[[ResidualPoint], bool]:
     if callback is None:
         return lambda point: False
-    report = caller_of(callback)
+    report = caller_of("least_squares", callback)
     return lambda point: report(variables.returned(point.x), point.cost)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
+from nbdl.optim.checks import one_of
 from nbdl.optim.directions import ConjugateGradient, LimitedMemory, QuasiNewton, SteepestDescent
 from nbdl.optim.iteration import CubicRegularization, LineSearchMethod, Method, TrustRegionMethod
 from nbdl.optim.newton_directions import NewtonCG, NewtonDirection, SaddleFree
@@ -33,16 +35,8 @@ SEARCHES: dict[str, Callable[..., Search]] = {
 
 
 def make_search(line_search: str | Search, **settings: float) -> Search:
-    """A search by name, or the one that is given.
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    if isinstance(line_search, Search):
-        return line_search
-    if line_search not in SEARCHES:
-        raise ValueError(f"line_search must be one of {', '.join(SEARCHES)}, got {line_search!r}")
-    return SEARCHES[line_search](**settings)
+    """A search by name, or the one that is given."""
+    return line_search if isinstance(line_search, Search) else SEARCHES[line_search](**settings)
 
 
 def _gradient_descent(line_search: Any = "armijo", **settings: float) -> Method:
@@ -88,7 +82,9 @@ def _saddle_free(subspace: int | None = None, line_search: Any = "more-thuente",
 
 
 def _trust(subproblem: Callable[[], Subproblem]) -> Callable[..., Method]:
-    def make(initial_trust_radius: float = 1.0, max_trust_radius: float = 1e10, eta: float = 0.15) -> Method:
+    def make(
+        initial_trust_radius: float = 1.0, max_trust_radius: float = math.inf, eta: float = 0.15
+    ) -> Method:
         return TrustRegionMethod(subproblem(), initial_trust_radius, max_trust_radius, eta)
 
     return make
@@ -117,16 +113,42 @@ METHODS: dict[str, Callable[..., Method]] = {
 ALIASES = {"lbfgs": "l-bfgs", "trust-dogleg": "dogleg", "gd": "gradient-descent", "sfn": "saddle-free-newton"}
 
 
+def option_names(caller: str, method: str, given: dict[str, Any]) -> list[str]:
+    """The names of the options of a method, of which the numbers of its search are a part.
+
+    Args:
+        caller: the name that errors begin with.
+        method: a key of :data:`METHODS`.
+        given: options, which may name a search.
+
+    Raises:
+        ValueError: the search is none.
+    """
+    parameters = inspect.signature(METHODS[method]).parameters
+    names = [name for name in parameters if name != "settings"]
+    if "settings" in parameters:
+        search = given.get("line_search", parameters["line_search"].default)
+        if not isinstance(search, Search):
+            one_of(caller, "line_search", search, SEARCHES)
+            names += inspect.signature(SEARCHES[search]).parameters
+    return names
+
+
 def options_of(caller: str, method: str, given: dict[str, Any]) -> dict[str, Any]:
     """All options of a method: those that are given, and the defaults of the others.
 
     Raises:
         TypeError: there is no such option.
+        ValueError: the search is none.
     """
-    try:
-        bound = inspect.signature(METHODS[method]).bind(**given)
-    except TypeError as error:
-        raise TypeError(f"{caller}: wrong options of method {method}: {error}") from None
+    names = option_names(caller, method, given)
+    for name in given:
+        if name not in names:
+            raise TypeError(
+                f"{caller}: unexpected keyword argument {name!r}; besides those of all methods there are "
+                f"{', '.join(names)}"
+            )
+    bound = inspect.signature(METHODS[method]).bind(**given)
     bound.apply_defaults()
     of_search = bound.arguments.pop("settings", {})
     return {**bound.arguments, **of_search}

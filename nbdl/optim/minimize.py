@@ -8,11 +8,12 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.optim.bounded import BoundedLBFGS
 from nbdl.optim.bounds import Box
+from nbdl.optim.checks import count, function, limit, number
 from nbdl.optim.function import FunctionObjective, Variables
 from nbdl.optim.iteration import Limits, Method, Outcome, run
-from nbdl.optim.methods import ALIASES, METHODS
+from nbdl.optim.methods import ALIASES, METHODS, option_names
 from nbdl.optim.objective import Objective, Point
-from nbdl.optim.result import OptimizeResult, caller_of
+from nbdl.optim.result import OptimizeResult, caller_of, ending
 
 _LIMITS = {
     "gtol": "gtol", "ftol": "ftol", "xtol": "xtol", "maxiter": "max_iterations", "maxfun": "max_evaluations",
@@ -51,7 +52,7 @@ def minimize(
     newton                       line_search; Cholesky with added multiple of the identity
     newton-cg                    line_search, max_cg_iterations
     saddle-free-newton           line_search, subspace (None: the whole Hessian; else a Krylov space's size)
-    dogleg, trust-ncg,           initial_trust_radius (1), max_trust_radius (1e10), eta (0.15)
+    dogleg, trust-ncg,           initial_trust_radius (1), max_trust_radius (inf), eta (0.15)
     trust-krylov, trust-exact
     arc                          initial_weight (1); adaptive cubic regularisation
     ===========================  ===========================================================================
@@ -72,7 +73,7 @@ def minimize(
             With a ``jac`` function it may return a number.
         x0: where to begin: a tensor, an array, a list of numbers, or a nest (tuples, lists, dicts) of
             tensors, as ``fun`` takes it. Arrays become tensors.
-        args: further arguments of ``fun`` and its derivatives.
+        args: further arguments of ``fun`` and its derivatives; something else than a tuple is the only one.
         method: a name, in upper or lower case, or a :class:`~nbdl.optim.iteration.Method`; default: l-bfgs-b
             with bounds, bfgs up to 1000 variables, else l-bfgs.
         jac: a function that returns the gradient, or True; default: automatic.
@@ -90,7 +91,7 @@ def minimize(
     Raises:
         ValueError: the method or an option is unknown, a tolerance is negative, bounds cross or are given to
             a method that has none, or a derivative has the wrong size.
-        TypeError: x0 is no number and no tensor, or ``fun`` does not return a tensor.
+        TypeError: an argument is of another kind than those above, or ``fun`` does not return a tensor.
         RuntimeError: x0 is empty, or ``fun`` returns no scalar, or does not depend on x differentiably.
 
     Example:
@@ -101,6 +102,11 @@ def minimize(
         >>> result.success, result.x.round(6).tolist()
         (True, [1.0, 1.0])
     """
+    function("minimize", "fun", fun)
+    if not isinstance(args, tuple):
+        args = (args,)
+    if not (options is None or isinstance(options, dict)):
+        raise TypeError(f"minimize: options must be a dict or None, got {options!r}")
     variables = Variables("minimize", x0)
     start = variables.start
     if variables.layout.size == 0:
@@ -131,10 +137,8 @@ def _limits(settings: dict[str, Any], tol: float | None, n: int) -> Limits:
         settings.setdefault("gtol", tol)
     for option, name in _LIMITS.items():
         if option in settings:
-            value = settings.pop(option)
-            if not value >= 0:
-                raise ValueError(f"minimize: {option} must not be negative, got {value}")
-            values[name] = value
+            check = limit if option.startswith("max") else _tolerance
+            values[name] = check("minimize", option, settings.pop(option))
     return Limits(**values)
 
 
@@ -152,23 +156,30 @@ def _method(
         name = str(method).lower().replace("_", "-")
     name = ALIASES.get(name, name)
     if name != _BOUNDED and name not in METHODS:
-        raise ValueError(f"minimize: unknown method {method!r}; there are {', '.join([*METHODS, _BOUNDED])}")
+        raise ValueError(
+            f"minimize: method must be one of {', '.join([*METHODS, _BOUNDED])}, or a Method; got {method!r}"
+        )
     if has_bounds and name != _BOUNDED:
         raise ValueError(f"minimize: method {name} takes no bounds; {_BOUNDED} does")
     if name == _BOUNDED and box is None:
         name = "l-bfgs"
-    if name == _BOUNDED:
-        assert box is not None
-        history = settings.pop("maxcor", 10)
-        if settings:
-            raise ValueError(
-                f"minimize: method {_BOUNDED} has no option {', '.join(settings)}; it has maxcor"
-            )
-        return BoundedLBFGS(box, history)
-    try:
+    names = ["maxcor"] if name == _BOUNDED else option_names("minimize", name, settings)
+    unknown = [option for option in settings if option not in names]
+    if unknown:
+        raise ValueError(
+            f"minimize: method {name} has no option {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join([*_LIMITS, *names])}"
+        )
+    if "maxcor" in settings:
+        count("minimize", "maxcor", settings["maxcor"], 1)
+    if name != _BOUNDED:
         return METHODS[name](**settings)
-    except TypeError as error:
-        raise ValueError(f"minimize: wrong options of method {name}: {error}") from None
+    assert box is not None
+    return BoundedLBFGS(box, settings.get("maxcor", 10))
+
+
+def _tolerance(caller: str, name: str, value: Any) -> float:
+    return number(caller, name, value, least=0)
 
 
 def _callback(
@@ -177,7 +188,7 @@ def _callback(
     """A callback as :func:`run` takes it."""
     if callback is None:
         return None
-    report = caller_of(callback)
+    report = caller_of("minimize", callback)
     return lambda point, iterations: report(variables.returned(point.x), point.value)
 
 
@@ -186,5 +197,5 @@ def _result(variables: Variables, objective: Objective, outcome: Outcome) -> Opt
     found = OptimizeResult(
         x=variables.returned(point.x), fun=point.value, jac=variables.returned(point.gradient)
     )
-    found.update(outcome.report(objective))
+    found.update({**ending(outcome.status, outcome.note), **outcome.counts(objective)})
     return found

@@ -8,6 +8,7 @@ from typing import Any
 from nbdl.autograd.modes import enable_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula
+from nbdl.optim.checks import number, one_of
 from nbdl.optim.elementwise import ElementwiseOptimizer, overwrite, sign_of
 from nbdl.optim.optimizer import Optimizer
 from nbdl.optim.wrapper import WrappingOptimizer
@@ -86,8 +87,7 @@ class Momentum(ElementwiseOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["form"] not in _RULES:
-            raise ValueError(f"Momentum: form must be one of {', '.join(_RULES)}, got {group['form']!r}")
+        one_of("Momentum", "form", group["form"], _RULES)
 
     def state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",)
@@ -147,7 +147,7 @@ class Nesterov(WrappingOptimizer):
         momentum: float = 0.9,
         **kwargs: Any,
     ):
-        if not 0.0 <= momentum <= 1.0:
+        if not 0.0 <= number("Nesterov", "momentum", momentum) <= 1.0:
             raise ValueError(f"Nesterov: momentum must be in [0, 1], got {momentum}")
         super().__init__(params, base_optimizer, {"look_ahead": momentum}, kwargs)
 

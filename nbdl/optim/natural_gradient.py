@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,10 +10,14 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
 from nbdl.optim.curvature.solvers import Solution, cg
+from nbdl.optim.curvature.source import Source
 from nbdl.optim.elementwise import zeros_state
 from nbdl.optim.optimizer import check_at_least_zero, update
-from nbdl.optim.outputs import MATRICES, MOMENTUM_STEP, OutputsOptimizer
-from nbdl.optim.vectors import fetch
+from nbdl.optim.outputs import MATRICES, MOMENTUM_STEP, OutputsOptimizer, shortening
+from nbdl.optim.result import Status, reported
+from nbdl.optim.vectors import fetch, norm
+
+_NO_CURVATURE = "The Fisher matrix has no positive curvature along the gradient: damping gives it one."
 
 
 class NaturalGradient(OutputsOptimizer):
@@ -21,7 +26,8 @@ class NaturalGradient(OutputsOptimizer):
         (F + damping I) d = g by conjugate gradients,  v <- momentum v + d,  p <- p - lr v
 
     The closure returns the outputs of the model and the targets; it calls no ``backward``. F is the Fisher
-    matrix of the mini-batch, of which only products are computed.
+    matrix of the mini-batch, of which only products are computed. Where the loss or its gradient is not
+    finite, or F has no positive curvature along g, nothing changes and ``result`` says so.
 
     Args:
         params: parameters or groups; groups may have their own ``lr``, ``momentum`` and ``weight_decay``, the
@@ -91,23 +97,42 @@ class NaturalGradient(OutputsOptimizer):
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         source, settings = self.evaluated(closure), self.param_groups[0]
         loss, gradients = self.differentiated(source)
+        with no_grad():
+            gradient = source.layout.flat(gradients)
+            value, size = fetch(loss.reshape(()), norm(gradient))
+        if not (math.isfinite(value) and math.isfinite(size)):
+            self.result = reported(Status.NON_FINITE, value, nfev=1, njev=1, nit=0)
+            return loss
         state = self.state[source.params[0]]
         state["updates"] = state.get("updates", 0) + 1
         matrix = MATRICES[settings["fisher"]](source, state["updates"])
-        with no_grad():
-            gradient = source.layout.flat(gradients)
         self.solution = cg(
             matrix, gradient, rtol=settings["tolerance"], maxiter=settings["max_cg_iterations"],
             damping=settings["damping"],
         )  # fmt: skip
+        status, products = self._ending(size), self.solution.iterations + (self.solution.info == -1)
+        if status is Status.SEARCH_FAILED:
+            self.result = reported(status, value, nfev=1, njev=1, nhev=products, nit=0, note=_NO_CURVATURE)
+            return loss
         direction = self.solution.x
         if settings["max_kl"] is not None:
-            product = matrix @ direction
+            product, products = matrix @ direction, products + 1
             with no_grad():
-                (length,) = fetch(dot(direction, product))
-                divergence = float(settings["lr"]) ** 2 * length / 2
-                if divergence > settings["max_kl"]:
-                    direction = direction * (settings["max_kl"] / divergence) ** 0.5
+                divergence = float(settings["lr"]) ** 2 * dot(direction, product) / 2
+                direction = direction * shortening(divergence, settings["max_kl"])
+        self._move(source, direction)
+        self.result = reported(status, value, nfev=1, njev=1, nhev=products)
+        return loss
+
+    def _ending(self, size: float) -> Status:
+        """How a step with a gradient of this length ends, once the equation is solved."""
+        assert self.solution is not None
+        if size == 0:
+            return Status.CONVERGED
+        stuck = self.solution.info == -1 and self.solution.iterations == 0
+        return Status.SEARCH_FAILED if stuck else Status.STEPPED
+
+    def _move(self, source: Source, direction: Tensor) -> None:
         parts = dict(zip(map(id, source.params), source.layout.split(direction), strict=True))
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if id(p) in parts]
@@ -115,4 +140,3 @@ class NaturalGradient(OutputsOptimizer):
             scalars = list(self.scalars(index, group).values())
             if params:
                 update(MOMENTUM_STEP, params, [parts[id(p)] for p in params], states, scalars)
-        return loss

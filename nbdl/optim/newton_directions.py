@@ -8,12 +8,14 @@ import numpy as np
 
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
+from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import eye
 from nbdl.ops.solving import cholesky_solve
+from nbdl.optim.checks import count
 from nbdl.optim.directions import Direction
 from nbdl.optim.krylov import Lanczos, truncated_cg
-from nbdl.optim.objective import Objective, Point
-from nbdl.optim.vectors import fetch, norm
+from nbdl.optim.objective import NonFiniteError, Objective, Point, checked
+from nbdl.optim.vectors import fetch
 
 _MIN_SHIFT = 1e-3  # beta of algorithm 3.3, relative to the Frobenius norm
 
@@ -27,17 +29,43 @@ class NewtonDirection(Direction):
     needs_hessian = True
     scales_itself = True
 
+    def __init__(self) -> None:
+        self._expects_convexity = False
+
     def __call__(self, objective: Objective, point: Point) -> Tensor:
-        factor = shifted_cholesky(objective.hessian(point))
-        return -cholesky_solve(point.gradient.unsqueeze(1), factor).squeeze(1)
+        matrix, largest = objective.hessian(point)
+        factor, info = linalg.cholesky_ex(matrix)
+        if self._expects_convexity:  # whether it is so is read together with the function at the end
+            self.wrong = where(largest.isfinite(), info, 1)
+            return where(self.wrong == 0, _solved(factor, point.gradient), 0.0)
+        self.wrong = None
+        smallest, size, failed, read = fetch(
+            matrix.diagonal().amin(), (matrix * matrix).sum().sqrt(), info, largest
+        )
+        checked(read)
+        self._expects_convexity = not failed
+        if failed:
+            factor = shifted_cholesky(matrix, smallest, size)
+        return _solved(factor, point.gradient)
+
+    def doubt(self) -> None:
+        self._expects_convexity = False
 
 
-def shifted_cholesky(matrix: Tensor) -> Tensor:
-    """The Cholesky factor of ``matrix`` + tau I with tau = 0 or the first that suffices (algorithm 3.3)."""
-    factor, info = linalg.cholesky_ex(matrix)
-    smallest, size, failed = fetch(matrix.diagonal().amin(), (matrix * matrix).sum().sqrt(), info)
+def _solved(factor: Tensor, gradient: Tensor) -> Tensor:
+    return -cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
+
+
+def shifted_cholesky(matrix: Tensor, smallest: float, size: float) -> Tensor:
+    """The Cholesky factor of ``matrix`` + tau I with the first tau that suffices (algorithm 3.3).
+
+    Args:
+        matrix: without a Cholesky factor.
+        smallest: the least element of its diagonal.
+        size: its Frobenius norm.
+    """
     identity = eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
-    beta = _MIN_SHIFT * (size or 1.0)
+    failed, beta = 1.0, _MIN_SHIFT * (size or 1.0)
     tau = beta if smallest > 0 else beta - smallest
     while failed:
         factor, info = linalg.cholesky_ex(matrix + tau * identity)
@@ -61,12 +89,16 @@ class NewtonCG(Direction):
     scales_itself = True
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("NewtonCG", "max_cg_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
-        (size,) = fetch(norm(point.gradient))
         limit = self._max_iterations or min(20 * point.x.numel(), 200)
-        tolerance = min(0.5, math.sqrt(size)) * size
+
+        def tolerance(size: float) -> float:
+            return min(0.5, math.sqrt(size)) * size
+
         return truncated_cg(objective.hessian_operator(point), point.gradient, tolerance, limit)
 
 
@@ -85,13 +117,17 @@ class SaddleFree(Direction):
     scales_itself = True
 
     def __init__(self, subspace: int | None = None):
+        if subspace is not None:
+            count("SaddleFree", "subspace", subspace, 1)
         self._subspace = subspace
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         g = point.gradient
         rounding = float(np.finfo(g.dtype).eps)  # relative to the largest, less is noise
         if self._subspace is None:
-            values, vectors = linalg.eigh(objective.hessian(point))
+            matrix, largest = objective.hessian(point)
+            self.wrong = largest.isfinite().logical_not()
+            values, vectors = linalg.eigh(matrix)
             magnitude = values.abs()
             floor = (rounding * magnitude.amax()).clamp(min=float(np.finfo(g.dtype).tiny))
             return -(vectors @ ((vectors.T @ g) / magnitude.maximum(floor)))
@@ -103,3 +139,6 @@ class SaddleFree(Direction):
         sizes = abs(ritz_values)
         sizes = sizes.clip(min=max(rounding * sizes.max(), float(np.finfo(g.dtype).tiny)))
         return lanczos.combine(-ritz_vectors @ (lanczos.start_norm * ritz_vectors[0] / sizes))
+
+    def doubt(self) -> None:
+        raise NonFiniteError

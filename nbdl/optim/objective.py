@@ -30,25 +30,26 @@ class Point:
         gradient_norm: its largest magnitude; with bounds, that of the projected gradient.
         slope: the gradient along the direction that was given to :meth:`Objective.evaluate`.
         extra: the values of the scalars that were given to it.
+        change: no variable is farther than this from its value at the point before.
         record: what the objective needs to differentiate here.
-        hessian: the matrix, once it was computed.
+        hessian: the matrix and its largest magnitude, once it was computed.
     """
 
-    __slots__ = ("extra", "gradient", "gradient_norm", "hessian", "record", "slope", "value", "x")
+    __slots__ = ("change", "extra", "gradient", "gradient_norm", "hessian", "record", "slope", "value", "x")
 
     gradient: Tensor
 
     def __init__(self, x: Tensor, record: Any = None):
         self.x, self.record = x, record
-        self.value = self.gradient_norm = self.slope = math.nan
+        self.value = self.gradient_norm = self.slope = self.change = math.nan
         self.extra: list[float] = []
-        self.hessian: Tensor | None = None
+        self.hessian: tuple[Tensor, Tensor] | None = None
 
     @property
     def is_finite(self) -> bool:
         """Whether the value, and the gradient as far as it is known, are finite."""
-        known = self.value if math.isnan(self.gradient_norm) else self.gradient_norm
-        return math.isfinite(self.value) and math.isfinite(known)
+        is_known = hasattr(self, "gradient")
+        return math.isfinite(self.value) and (not is_known or math.isfinite(self.gradient_norm))
 
 
 class Objective:
@@ -136,27 +137,35 @@ class Objective:
 
     def hessian_operator(self, point: Point) -> LinearOperator:
         """The Hessian at a differentiated point, by its products with vectors."""
-        return DenseOperator(point.hessian) if point.hessian is not None else self.curvature(point)
+        return DenseOperator(point.hessian[0]) if point.hessian is not None else self.curvature(point)
 
-    def hessian(self, point: Point) -> Tensor:
-        """The Hessian (n, n) at a differentiated point, made exactly symmetric.
+    def hessian(self, point: Point) -> tuple[Tensor, Tensor]:
+        """The Hessian (n, n) at a differentiated point, and its largest magnitude, 0-d.
 
-        Raises:
-            NonFiniteError: it is not finite.
+        The matrix is made exactly symmetric. Elements that are not finite become 0, so that it can be
+        decomposed before :func:`checked` looks at the magnitude.
         """
         if point.hessian is None:
             matrix = self.curvature(point).to_dense()
             with no_grad():
                 matrix = (matrix + matrix.T) * 0.5
-                (largest,) = fetch(max_norm(matrix))
-            if not math.isfinite(largest):
-                raise NonFiniteError
-            point.hessian = matrix
+                point.hessian = matrix.nan_to_num(0.0, 0.0, 0.0), max_norm(matrix)
         return point.hessian
 
     def _compare(self, point: Point) -> None:
         if point.is_finite and (self.best is None or point.value < self.best.value):
             self.best = point
+
+
+def checked(largest: float) -> float:
+    """The largest magnitude in a Hessian, once it was read.
+
+    Raises:
+        NonFiniteError: it is not finite.
+    """
+    if not math.isfinite(largest):
+        raise NonFiniteError
+    return largest
 
 
 class RecordedHessian(LinearOperator):

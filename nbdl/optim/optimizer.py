@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from nbdl.autograd.engine import reset_gradient
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import enable_grad, mode
+from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
@@ -23,6 +25,7 @@ from nbdl.formula import Formula
 from nbdl.formula.dtypes import is_floating
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
+from nbdl.optim.checks import real_of
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
@@ -48,7 +51,7 @@ class Optimizer:
         counters: names of the state that is kept as a 0-d float64 tensor on the host.
 
     Raises:
-        TypeError: something given is no tensor, or ``params`` is a single tensor.
+        TypeError: something given is no tensor, ``params`` is a single tensor, or a hyperparameter no number.
         ValueError: there is no parameter, one is no leaf, or stands in several groups.
     """
 
@@ -112,8 +115,21 @@ class Optimizer:
         taken = {id(tensor) for other in self.param_groups for tensor in other["params"]}
         if any(id(tensor) in taken for tensor in tensors):
             raise ValueError(f"{label}: some parameters appear in more than one parameter group")
-        self.check_group(group)
+        self.check(group)
         self.param_groups.append(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Check hyperparameters: first whether numbers are numbers, then :meth:`check_group`.
+
+        Raises:
+            TypeError: something else stands where the default is a number, or a tuple of numbers.
+            ValueError: a value is not allowed.
+        """
+        label, kind = type(self).__name__, cast(Any, type(self))
+        for name, default in _numeric_defaults(kind):
+            if name in group:
+                _check_kind(label, name, group[name], default)
+        self.check_group(group)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError if a hyperparameter of ``group`` has a value that is not allowed."""
@@ -215,6 +231,10 @@ class Optimizer:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
         return self._step_post_hooks.add(hook)
 
+    def hook_functions(self) -> tuple[tuple[Callable[..., Any], ...], ...]:
+        """What is called before a step, and what after it."""
+        return tuple(self._step_pre_hooks.values()), tuple(self._step_post_hooks.values())
+
     # ----------------------------------------------------------------------------------------------- state
     def state_dict(self) -> dict[str, Any]:
         """State and groups, with parameters numbered in the order of the groups, as PyTorch lays them out."""
@@ -254,10 +274,11 @@ class Optimizer:
         numbers = itertools.chain.from_iterable(saved["params"] for saved in saved_groups)
         tensors = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
         tensor_of = dict(zip(numbers, tensors, strict=True))
+        rebindings.count += 1
         self.state = defaultdict(dict)
-        for number, entries in state_dict["state"].items():
-            if number in tensor_of:
-                tensor = tensor_of[number]
+        for index, entries in state_dict["state"].items():
+            if index in tensor_of:
+                tensor = tensor_of[index]
                 self.state[tensor] = {
                     name: _counter(value) if name in self.counters else _restored(value, tensor)
                     for name, value in entries.items()
@@ -327,9 +348,47 @@ def _overwriting(rule: Formula) -> tuple[Pointwise, tuple[int, ...]]:
     return Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), (0, *range(2, n_arrays))
 
 
+@functools.cache
+def _numeric_defaults(kind: type) -> list[tuple[str, Any]]:
+    """The parameters of a constructor whose default is a number or a tuple of numbers, with the default."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    found = [(name, p.default) for name, p in inspect.signature(kind).parameters.items()]
+    return [
+        (name, default)
+        for name, default in found
+        if is_number(default) or (isinstance(default, tuple) and any(map(is_number, default)))
+    ]
+
+
+def _check_kind(label: str, name: str, value: Any, default: Any) -> None:
+    if not isinstance(default, tuple):
+        # Tensors are checked where they are allowed, and so is the range.
+        if not isinstance(value, Tensor) and real_of(value) is None:
+            raise TypeError(f"{label}: {name} must be a number, got {value!r}")
+        return
+    is_sequence = isinstance(value, (tuple, list))
+    if not is_sequence or len(value) != len(default):
+        error = ValueError if is_sequence else TypeError
+        raise error(f"{label}: {name} must be {len(default)} numbers, got {value!r}")
+    for k, (entry, usual) in enumerate(zip(value, default, strict=True)):
+        if real_of(entry) is None and not (entry is None and usual is None):
+            raise TypeError(f"{label}: {name}[{k}] must be a number, got {entry!r}")
+
+
 def check_at_least_zero(label: str, description: str, value: Any) -> None:
-    """Raise ValueError unless ``value`` is 0 or more."""
-    if not float(value) >= 0.0:
+    """Raise unless ``value`` is 0 or more.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative or NaN.
+    """
+    real = real_of(value)
+    if real is None:
+        raise TypeError(f"{label}: {description} must be a number, got {value!r}")
+    if not real >= 0.0:
         raise ValueError(f"{label}: Invalid {description}: {value} (must be 0 or more)")
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from nbdl.autograd.modes import enable_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula
+from nbdl.formula import Formula, sqrt, where
+from nbdl.ops.pointwise import pointwise
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.curvature.matrices import GGN, CurvatureMatrix, EmpiricalFisher, Fisher, MonteCarloFisher
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
 from nbdl.optim.recorded import gradients_of
+from nbdl.optim.result import OptimizeResult
 
 MATRICES: dict[str, Callable[[Source, int], CurvatureMatrix]] = {
     "ggn": lambda source, seed: GGN(source),
@@ -31,6 +34,15 @@ MOMENTUM_STEP = Formula("preconditioned_step", _step, 6)
 """Parameter and velocity after a step along a direction, with decoupled weight decay."""
 
 
+shortening = pointwise(
+    "shortening",
+    lambda divergence, bound: sqrt(
+        where(divergence > bound, bound / where(divergence > bound, divergence, 1), 1)
+    ),
+)
+"""The factor of a step, at most 1, with which the divergence of its square keeps a bound."""
+
+
 class OutputsOptimizer(Optimizer):
     """Base of the optimizers whose closure returns the outputs of the model and the targets.
 
@@ -42,6 +54,7 @@ class OutputsOptimizer(Optimizer):
 
     Attributes:
         loss: as given.
+        result: how the last step ended: fun, status, message, success, nit, nfev, njev, nhev. None before.
     """
 
     not_negative: tuple[str, ...] = ("lr", "damping")
@@ -56,17 +69,16 @@ class OutputsOptimizer(Optimizer):
                 f"{type(loss).__name__}"
             )
         self.loss = loss
+        self.result: OptimizeResult | None = None
         super().__init__(params, defaults)
 
     def check_group(self, group: dict[str, Any]) -> None:
         for name in self.not_negative:
             check_at_least_zero(type(self).__name__, name, group[name])
         label, choice = type(self).__name__, self.chooses_matrix
-        if choice is not None and group[choice] not in MATRICES:
-            raise ValueError(f"{label}: {choice} must be one of {', '.join(MATRICES)}, got {group[choice]!r}")
-        products = group.get("max_cg_iterations", 1)
-        if products < 1:
-            raise ValueError(f"{label}: max_cg_iterations must be at least 1, got {products}")
+        if choice is not None:
+            one_of(label, choice, group[choice], MATRICES)
+        count(label, "max_cg_iterations", group.get("max_cg_iterations", 1), 1)
 
     @property
     def trained(self) -> list[Tensor]:

@@ -12,6 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, maximum, minimum, pow, sqrt, where
 from nbdl.ops.creation import full
 from nbdl.ops.joining import stack
+from nbdl.optim.checks import number
 from nbdl.optim.elementwise import (
     CheckedOptimizer,
     compute,
@@ -133,6 +134,8 @@ class Prodigy(CheckedOptimizer):
         super().check_group(group)
         if not group["d0"] > 0.0:
             raise ValueError(f"Prodigy: d0 must be above 0, got {group['d0']}")
+        if group["beta3"] is not None:
+            number("Prodigy", "beta3", group["beta3"], least=0, below=1)
         if not group["growth_rate"] >= 1.0:
             raise ValueError(f"Prodigy: growth_rate must be at least 1, got {group['growth_rate']}")
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
+from nbdl.optim.checks import count, number, one_of
 from nbdl.optim.closure import ClosureObjective, place
 from nbdl.optim.directions import LimitedMemory
 from nbdl.optim.gauss_newton import GaussNewtonIteration, LevenbergMarquardtIteration, ResidualObjective
 from nbdl.optim.objective import Point
 from nbdl.optim.optimizer import check_at_least_zero
 from nbdl.optim.residuals import LOSSES
-from nbdl.optim.result import OptimizeResult, Status, ending
+from nbdl.optim.result import Status, reported
 from nbdl.optim.second_order import ClosureOptimizer, limits
 from nbdl.optim.vectors import Layout, fetch, moved
 
@@ -63,10 +64,8 @@ class LevenbergMarquardt(ClosureOptimizer):
 
     def check_group(self, group: dict[str, Any]) -> None:
         super().check_group(group)
-        if group["loss"] not in LOSSES:
-            raise ValueError(
-                f"{type(self).__name__}: loss must be one of {', '.join(LOSSES)}, got {group['loss']!r}"
-            )
+        one_of(type(self).__name__, "loss", group["loss"], LOSSES)
+        number(type(self).__name__, "f_scale", group["f_scale"], above=0)
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         params, label = self.parameters, type(self).__name__
@@ -81,17 +80,17 @@ class LevenbergMarquardt(ClosureOptimizer):
         bends = isinstance(iteration, LevenbergMarquardtIteration)
         objective = ResidualObjective(label, layout, function, group["loss"], group["f_scale"], bends)
         x = layout.flat([p.detach() for p in params]).clone()
-        point = start = objective.differentiate(objective.evaluate(x))
-        count, status = 0, Status.MAX_ITERATIONS
+        point = start = objective.differentiate(objective.evaluate(x), iteration)
+        iterations, status = 0, Status.MAX_ITERATIONS
         if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
             status = Status.NON_FINITE
-        while status is Status.MAX_ITERATIONS and count < group["max_iter"]:
+        while status is Status.MAX_ITERATIONS and iterations < group["max_iter"]:
             if point.optimality <= group["tolerance_grad"]:
                 break
             new, length, _ = iteration.iterate(objective, point)
-            count += 1
+            iterations += 1
             if new is not point:
-                point = objective.differentiate(new)
+                point = objective.differentiate(new, iteration)
             elif not bends:
                 status = Status.SEARCH_FAILED
             if length <= group["tolerance_change"]:
@@ -100,9 +99,9 @@ class LevenbergMarquardt(ClosureOptimizer):
             status = Status.CONVERGED
         place(params, layout, point.x)
         iteration.save(state)
-        self.result = OptimizeResult(
-            fun=point.cost, optimality=point.optimality, **ending(status), nit=count, nfev=objective.nfev,
-            njev=objective.njev,
+        self.result = reported(
+            status, point.cost, nit=iterations, nfev=objective.nfev, njev=objective.njev,
+            optimality=point.optimality,
         )  # fmt: skip
         return start.cost
 
@@ -144,10 +143,7 @@ class StochasticLBFGS(ClosureOptimizer):
     def check_group(self, group: dict[str, Any]) -> None:
         for name in ("lr", "damping"):
             check_at_least_zero("StochasticLBFGS", name, group[name])
-        if group["history_size"] < 1:
-            raise ValueError(
-                f"StochasticLBFGS: Invalid history_size: {group['history_size']} (must be 1 or more)"
-            )
+        count("StochasticLBFGS", "history_size", group["history_size"], 1)
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         objective = ClosureObjective("StochasticLBFGS", self.parameters, closure)
@@ -155,7 +151,10 @@ class StochasticLBFGS(ClosureOptimizer):
         memory.load(state)
         old = objective.evaluate(objective.start)
         if not old.is_finite:
-            self.result = OptimizeResult(fun=old.value, **ending(Status.NON_FINITE), nfev=1, njev=1)
+            self.result = reported(Status.NON_FINITE, old.value, nfev=1, njev=1, nit=0)
+            return objective.first_loss
+        if old.gradient_norm == 0:
+            self.result = reported(Status.CONVERGED, old.value, nfev=1, njev=1, nit=0)
             return objective.first_loss
         new = objective.evaluate(moved(old.x, -group["lr"], memory.multiply(old.gradient)))
         if new.is_finite:
@@ -168,5 +167,5 @@ class StochasticLBFGS(ClosureOptimizer):
         status, end = (Status.STEPPED, new) if new.is_finite else (Status.SEARCH_FAILED, old)
         objective.place(end.x)
         memory.save(state)
-        self.result = OptimizeResult(fun=end.value, **ending(status), nfev=2, njev=2)
+        self.result = reported(status, end.value, nfev=2, njev=2)
         return objective.first_loss

@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from nbdl.optim.checks import function
 
 
 class Status(enum.IntEnum):
@@ -85,16 +88,47 @@ class OptimizeResult(dict):
         return "\n".join(f"{name:>{width}}: {value!r}" for name, value in self.items())
 
 
-def caller_of(callback: Callable[..., Any]) -> Callable[[Any, float], bool]:
+def reported(
+    status: Status,
+    fun: float,
+    *,
+    nfev: int,
+    njev: int,
+    nit: int = 1,
+    nhev: int = 0,
+    note: str = "",
+    **more: Any,
+) -> OptimizeResult:
+    """How a step of an optimizer ended: value, status, message, all counts, and what a method adds."""
+    return OptimizeResult(fun=fun, **ending(status, note), nit=nit, nfev=nfev, njev=njev, nhev=nhev, **more)
+
+
+def caller_of(caller: str, callback: Callable[..., Any]) -> Callable[[Any, float], bool]:
     """A function of x and the value that calls a user's callback, and tells whether it wants to stop.
 
     The callback gets an :class:`OptimizeResult` if its only parameter is called ``intermediate_result``, else
     x.
+
+    Args:
+        caller: the name that errors begin with.
+        callback: of the user.
+
+    Raises:
+        TypeError: it is no function of one argument.
     """
-    try:
-        takes_result = list(inspect.signature(callback).parameters) == ["intermediate_result"]
-    except (TypeError, ValueError):  # a builtin without a signature
-        takes_result = False
+    function(caller, "callback", callback)
+    takes_result = False
+    with suppress(ValueError):  # a builtin without a signature
+        signature = inspect.signature(callback)
+        takes_result = list(signature.parameters) == ["intermediate_result"]
+        try:
+            signature.bind(None)
+        except TypeError:
+            if not takes_result:
+                raise TypeError(
+                    f"{caller}: callback must take one argument, x or intermediate_result; its signature is "
+                    f"{signature}"
+                ) from None
 
     def call(x: Any, value: float) -> bool:
         try:

@@ -10,7 +10,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula, where
 from nbdl.ops.joining import stack
 from nbdl.optim.elementwise import overwrite
-from nbdl.optim.optimizer import Optimizer
+from nbdl.optim.optimizer import Optimizer, check_at_least_zero
 from nbdl.optim.wrapper import WrappingOptimizer
 
 
@@ -66,8 +66,7 @@ class SAM(WrappingOptimizer):
         adaptive: bool = False,
         **kwargs: Any,
     ):
-        if not rho >= 0.0:
-            raise ValueError(f"SAM: Invalid rho, should be non-negative: {rho}")
+        check_at_least_zero("SAM", "rho", rho)
         super().__init__(params, base_optimizer, {"rho": rho, "adaptive": adaptive}, kwargs)
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:

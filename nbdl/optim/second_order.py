@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.closure import ClosureObjective
 from nbdl.optim.iteration import Limits, Method, run
 from nbdl.optim.methods import METHODS, options_of
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
-from nbdl.optim.result import OptimizeResult
+from nbdl.optim.result import OptimizeResult, reported
 from nbdl.optim.vectors import Layout
 
 
@@ -45,7 +46,8 @@ class ClosureOptimizer(Optimizer):
         return [tensor for group in self.param_groups for tensor in group["params"]]
 
     def check_group(self, group: dict[str, Any]) -> None:
-        for name in ("max_iter", "tolerance_grad", "tolerance_change"):
+        count(type(self).__name__, "max_iter", group["max_iter"])
+        for name in ("tolerance_grad", "tolerance_change"):
             check_at_least_zero(type(self).__name__, name, group[name])
 
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -73,7 +75,9 @@ class ClosureOptimizer(Optimizer):
         outcome = run(method, objective, objective.evaluate(objective.start), ends)
         objective.place(outcome.point.x)
         method.save(state)
-        self.result = OptimizeResult(fun=outcome.point.value, **outcome.report(objective))
+        self.result = reported(
+            outcome.status, outcome.point.value, note=outcome.note, **outcome.counts(objective)
+        )
         return objective.first_loss
 
 
@@ -153,8 +157,7 @@ class BFGS(_Iterated):
     iterations = 20
 
     def __init__(self, params: Iterable[Any], *ends: Any, formula: str = "bfgs", **options: Any):
-        if formula not in ("bfgs", "dfp"):
-            raise ValueError(f"BFGS: formula must be 'bfgs' or 'dfp', got {formula!r}")
+        one_of("BFGS", "formula", formula, ("bfgs", "dfp"))
         self.method = formula
         super().__init__(params, *ends, **options)
 
@@ -266,10 +269,7 @@ class TrustRegion(_Iterated):
     }  # fmt: skip
 
     def __init__(self, params: Iterable[Any], *ends: Any, subproblem: str = "steihaug", **options: Any):
-        if subproblem not in self._METHODS:
-            raise ValueError(
-                f"TrustRegion: subproblem must be one of {', '.join(self._METHODS)}, got {subproblem!r}"
-            )
+        one_of("TrustRegion", "subproblem", subproblem, self._METHODS)
         self.method = self._METHODS[subproblem]
         super().__init__(params, *ends, **options)
 

@@ -102,7 +102,7 @@ class SGD(Optimizer):
             "nesterov": nesterov, "maximize": maximize, "foreach": foreach, "differentiable": differentiable,
             "fused": fused,
         }  # fmt: skip
-        self.check_group(defaults)
+        self.check(defaults)
         super().__init__(params, defaults)
 
     def check_group(self, group: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import arange
 from nbdl.optim.krylov import Lanczos
-from nbdl.optim.objective import Objective, Point
+from nbdl.optim.objective import Objective, Point, checked
 from nbdl.optim.vectors import fetch
 
 SINGULAR = "The Hessian is singular: this need not be a minimum."
@@ -35,8 +35,10 @@ def negative_curvature(objective: Objective, point: Point, dense: bool) -> tuple
 
 
 def _dense(objective: Objective, point: Point) -> tuple[float, float, Tensor]:
-    values, vectors = linalg.eigh(objective.hessian(point))
-    least, largest = fetch(values[0], values.abs().amax())
+    matrix, size = objective.hessian(point)
+    values, vectors = linalg.eigh(matrix)
+    least, largest, read = fetch(values[0], values.abs().amax(), size)
+    checked(read)
     return least, largest, vectors[:, 0].contiguous()
 
 

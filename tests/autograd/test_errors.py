@@ -76,7 +76,8 @@ CASES = [
     (lambda: x.sum(dim=1), IndexError, r"expected to be in range of \[-1, 0\], but got 1"),
     (lambda: x.sum(dim=(0, 0)), RuntimeError, "appears multiple times"),
     (lambda: x.sum(dim="a"), TypeError, "dim must be an integer, got str"),
-    (lambda: leaf(0).amax(), IndexError, "cannot reduce over an axis of size 0"),
+    (lambda: leaf(0).amax(0), IndexError, "cannot reduce over an axis of size 0"),
+    (lambda: leaf(0).amax(), RuntimeError, "max: a tensor without elements has none"),
     (
         lambda: leaf(2, 3) @ leaf(2, 3),
         RuntimeError,

@@ -48,6 +48,8 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: x + y[0],
     lambda x, y: (x @ y.t()).tanh() @ x + y[0],
     lambda x, y: nbdl.where(x > y, x, y * y),
+    lambda x, y: y + ((x @ y.t()).relu() @ x) * 0.1,
+    lambda x, y: nbdl.where(y > 0, x @ x.t() @ y * 0.1, 0),
 ]
 
 

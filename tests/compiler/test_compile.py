@@ -285,3 +285,21 @@ def test_state_that_is_made_of_one_value_is_made_anew(backend: str) -> None:
         total, single = function(nbdl.full((3,), float(k)))
         np.testing.assert_array_equal(total.numpy(), np.full((2, 3), 4.0 + k))
         assert single.item() == 6 * k
+
+
+def test_a_recorded_run_keeps_no_idle_memory():
+    from nbdl.backend.numba import pool
+
+    idle = []
+
+    def function(x):
+        y = (x + 1) @ x  # the sum is freed here
+        idle.append(pool.statistics().idle_bytes)
+        return y.sum()
+
+    with nbdl.use_backend("numba"):
+        x = nbdl.zeros(512, 512)
+        function(x)
+        nbdl.compile(function)(x)
+    assert idle[0] > 0
+    assert idle[1] == 0

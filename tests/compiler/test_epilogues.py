@@ -1,4 +1,4 @@
-"""Pointwise operations at the end of convolutions: which are attached, and that the values stay the same."""
+"""Pointwise operations at the end of products: which are attached, and that the values stay the same."""
 
 from __future__ import annotations
 
@@ -59,6 +59,70 @@ def test_values_stay_the_same(backend: str, name: str, end: str) -> None:
             result, expected = compiled(x), separate(x)
         np.testing.assert_array_equal(result.numpy(), expected.numpy())
         np.testing.assert_allclose(result.numpy(), function(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+# name -> function of a, b, shape of a, shape of b
+MATRICES = {
+    "product": (lambda a, b: a @ b, (37, 20), (20, 50)),
+    "blocks of columns": (lambda a, b: a @ b, (130, 600), (600, 1000)),
+    "first transposed": (lambda a, b: a.T @ b, (20, 37), (20, 50)),
+    "second transposed": (lambda a, b: a @ b.T, (37, 20), (50, 20)),
+    "layer": (lambda a, b: F.linear(a, b, b[:, 0].contiguous()), (300, 40), (200, 40)),
+    "layer over a batch": (lambda a, b: F.linear(a, b), (3, 5, 40), (20, 40)),
+    "batch": (lambda a, b: a @ b, (3, 2, 11, 7), (3, 2, 7, 9)),
+    "few long sums": (lambda a, b: a.T @ b, (700, 40), (700, 3)),
+    "a vector": (lambda a, b: a @ b, (30, 40), (40, 1)),
+}
+# name -> function of the product and another array like it
+MATRIX_ENDS = {
+    "relu": lambda y, _: y.relu(),
+    "summand": lambda y, z: y + z,
+    "mask of a gradient": lambda y, z: nbdl.where(z > 0, y, 0),
+    "number a row": lambda y, z: y * z[..., :1],
+    "number a column": lambda y, z: (y * z[..., :1, :]).relu(),
+    "costly": lambda y, z: (y + z).tanh(),
+}
+
+
+@pytest.mark.parametrize("dtype", [nbdl.float32, nbdl.float64])
+@pytest.mark.parametrize("end", MATRIX_ENDS)
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_stay_the_same(backend: str, name: str, end: str, dtype: nbdl.dtype) -> None:
+    product, *shapes = MATRICES[name]
+    a, b = (tensor(*shape).to(dtype) for shape in shapes)
+    z = tensor(*product(a, b).shape).to(dtype)
+
+    def function(a: nbdl.Tensor, b: nbdl.Tensor, z: nbdl.Tensor) -> nbdl.Tensor:
+        return MATRIX_ENDS[end](product(a, b), z)
+
+    with nbdl.no_grad():
+        compiled = nbdl.compile(function)
+        (operation,) = compiled.program(a, b, z).improved.operations[-1:]
+        assert len(operation.parts) == 2
+        separate = nbdl.compile(function, without=["epilogues"])
+        for _ in range(2):  # recorded, replayed
+            result, expected = compiled(a, b, z), separate(a, b, z)
+        np.testing.assert_array_equal(result.numpy(), expected.numpy())
+        np.testing.assert_allclose(result.numpy(), function(a, b, z).numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_blocks_of_several_threads(threads: int) -> None:
+    a, b, z = tensor(257, 300), tensor(300, 515), tensor(257, 515)
+
+    def function(a: nbdl.Tensor) -> nbdl.Tensor:
+        return nbdl.where(z > 0, a @ b, 0)
+
+    before = nbdl.get_num_threads()
+    with nbdl.use_backend("numba"):
+        nbdl.set_num_threads(threads)
+        try:
+            compiled = nbdl.compile(function)
+            results = [compiled(a) for _ in range(2)]
+        finally:
+            nbdl.set_num_threads(before)
+        np.testing.assert_allclose(results[1].numpy(), function(a).numpy(), rtol=1e-4, atol=1e-4)
+        assert compiled.profile(a, runs=1).rows[-1].name.startswith("matmul + ")
 
 
 def labels(function, *args) -> list[str]:

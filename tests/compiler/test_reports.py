@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import nbdl
+from nbdl.backend.numba import threads
 
 
 def test_programs_do_not_keep_arguments_alive(backend):
@@ -35,11 +36,42 @@ def test_report(backend):
     assert report.flops >= 5 * 100 * 100
 
 
+def test_a_report_names_what_tells_operations_apart(backend):
+    weight = nbdl.ones(5, 7, requires_grad=True)
+
+    def function(x, image, kernel):
+        scores = nbdl.softmax(x @ weight, 0)
+        (gradient,) = nbdl.autograd.grad(scores.sum(0)[0], weight)
+        return gradient, nbdl.nn.functional.conv2d(image, kernel, padding=1, stride=2)
+
+    operands = nbdl.ones(6, 5), nbdl.ones(1, 2, 6, 6), nbdl.ones(3, 2, 3, 3)
+    text = str(nbdl.compile(function).program(*operands)).split("improved on")[0]
+    assert "matmul[transpose_a](i0:float32[6, 5], " in text
+    assert "softmax[axis=0](" in text
+    assert "sum[axes=(0,)](" in text
+    assert "convolution[stride=(2, 2), padding=((1, 1), (1, 1))](" in text
+
+
+def test_long_formulas_are_written_once(backend):
+    weights = [nbdl.ones(3, requires_grad=True), nbdl.ones(4, requires_grad=True)]
+    optimizer = nbdl.optim.Adam(weights, lr=0.1)
+
+    @nbdl.compile
+    def step(x):
+        optimizer.zero_grad()
+        sum((weight * x).sum() for weight in weights).backward()
+        optimizer.step()
+
+    recorded = str(step.program(nbdl.ones(1))).split("improved on")[0]
+    adams = [line for line in recorded.splitlines() if "adam(" in line]
+    assert ["{as above}" in line for line in adams] == [False, True]
+
+
 def test_profile(backend):
     weight = nbdl.full((50, 50), 100.0, requires_grad=True)
     optimizer = nbdl.optim.SGD([weight], lr=0.1, momentum=0.9)
 
-    @nbdl.compile
+    @nbdl.compile(without=["epilogues"])  # a row for every operation
     def step(x):
         optimizer.zero_grad()
         loss = (x @ weight).relu().sum()
@@ -66,6 +98,23 @@ def test_profile(backend):
         step.profile(x, runs=0)
 
 
+def test_profile_counts_parallel_regions():
+    x = nbdl.ones(512, 512)
+    with nbdl.use_backend("numba"):
+        before = threads.get_num_threads()
+        threads.set_num_threads(2)
+        try:
+            parallel = nbdl.compile(lambda x: x @ x).profile(x, runs=1)
+        finally:
+            threads.set_num_threads(before)
+        serial = nbdl.compile(lambda x: x[:8, :8] @ x[:8, :8]).profile(x, runs=1)
+    assert parallel.regions == 1
+    assert parallel.region_seconds > 0
+    assert "1 parallel regions of" in str(parallel)
+    assert serial.regions == 0
+    assert "parallel" not in str(serial)
+
+
 def test_memory_is_shared_by_temporaries(backend):
     def chain(x):
         for _ in range(10):
@@ -79,10 +128,9 @@ def test_memory_is_shared_by_temporaries(backend):
 
 
 def test_a_recording_keeps_no_array_alive(backend: str) -> None:
-    alive: list[weakref.ref] = []
-
     @nbdl.compile
     def function(x):
+        alive: list[weakref.ref] = []
         for _ in range(5):
             x = x + 1
             alive.append(weakref.ref(x.array))

@@ -13,9 +13,11 @@ from numba import njit
 
 from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import launch
 from nbdl.backend.numba.matmul import plan_linear, plan_matmul, plan_product, tile_table
 from nbdl.kernels.cpu import gemm
+from nbdl.kernels.cpu.gemm import COLUMN_BITS
 from nbdl.kernels.cpu.memory import float32_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_caller, tile_shape
 
@@ -241,29 +243,37 @@ def test_nan_and_infinity(dtype, shape):
     assert_close(run(plan_matmul((a, b)), a, b), expected, k, dtype)
 
 
-def make_square_rows():
-    def square_rows(args, lo, hi, task):
-        columns = load_int64(args, 1)
-        values = float32_at(load_int64(args, 0) + lo * columns * 4, (hi - lo) * columns)
-        for k in range((hi - lo) * columns):
-            values[k] *= values[k]
+def make_square_block():
+    def square_block(args, lo, hi, window):
+        columns, first, count = load_int64(args, 1), window >> COLUMN_BITS, window & 0xFFFFFFFF
+        for row in range(lo, hi):
+            values = float32_at(load_int64(args, 0) + (row * columns + first) * 4, count)
+            for k in range(count):
+                values[k] *= values[k]
 
-    return square_rows
+    return square_block
 
 
 @pytest.mark.usefixtures("num_threads")
 @pytest.mark.parametrize(
     ("a_shape", "b_shape"),
-    [((300, 40), (40, 600)), ((5, 33, 7), (5, 7, 9)), ((50, 20), (20, 1)), ((1, 500), (500, 700))],
+    [((300, 40), (40, 600)), ((5, 33, 7), (5, 7, 9)), ((500, 1200), (1200, 900)), ((3, 4, 20), (20, 30))],
 )
-def test_epilogue_runs_once_on_every_row(a_shape, b_shape):
+def test_epilogue_runs_once_on_every_block(a_shape, b_shape):
     a, b = random(a_shape, np.float32, 1), random(b_shape, np.float32, 2)
     result = np.empty(np.matmul(a, b).shape, np.float32)
     arguments = np.array([result.ctypes.data, result.shape[-1]])
-    kernel = compile_kernel("test_square_rows", make_square_rows, "square the rows of a float32 matrix")
-    plan = plan_product(a, b, out=result, epilogue=(kernel, arguments.ctypes.data), keep=arguments)
+    kernel = compile_kernel("test_square_block", make_square_block, "square a block of a float32 matrix")
+    plan = plan_product(a, b, out=result, epilogue=Epilogue(kernel, arguments.ctypes.data, 1), keep=arguments)
     launch(plan.block, a, b, result)
-    np.testing.assert_allclose(result, np.matmul(a, b) ** 2, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result, np.matmul(a, b) ** 2, rtol=1e-4, atol=1e-2)
+
+
+def test_no_epilogue_at_the_end_of_vectors():
+    epilogue = Epilogue(1, 1, 1)
+    a, row, column = np.ones((8, 9)), np.ones((1, 8)), np.ones((9, 1))
+    assert plan_product(row, a, epilogue=epilogue) is None
+    assert plan_product(a, column, epilogue=epilogue) is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

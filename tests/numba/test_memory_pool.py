@@ -54,6 +54,17 @@ def test_pool_frees_the_oldest_beyond_its_limit():
         memory_pool.set_limit(-1)
 
 
+def test_pool_keeps_less_within_a_block():
+    memory_pool = pool.MemoryPool(limit=4 * pool.MIN_BYTES)
+    with memory_pool.limited(0):
+        del_me = memory_pool.empty((pool.MIN_BYTES,), np.uint8)
+        del del_me
+        assert memory_pool.statistics().idle_bytes == 0
+    del_me = memory_pool.empty((pool.MIN_BYTES,), np.uint8)
+    del del_me
+    assert memory_pool.statistics().idle_bytes == pool.MIN_BYTES
+
+
 def test_pool_clear():
     memory_pool = pool.MemoryPool(1 << 24)
     memory_pool.empty((1 << 20,), np.uint8)

@@ -47,7 +47,7 @@ def test_the_cauchy_point_is_that_of_the_paper(n, m, seed):
     hessian = r.standard_normal((n, n))
     hessian = hessian @ hessian.T + 0.5 * np.eye(n)
     steps = r.standard_normal((min(m, n), n))
-    theta, w, middle = compact(nbdl.tensor(steps), nbdl.tensor(steps @ hessian))
+    theta, w, middle, _ = compact(nbdl.tensor(steps), nbdl.tensor(steps @ hessian))
     low, high = -r.uniform(0.1, 2, n), r.uniform(0.1, 2, n)
     low[r.random(n) < 0.2], high[r.random(n) < 0.2] = -np.inf, np.inf
     x, g = np.clip(r.uniform(-2, 2, n), low, high), r.standard_normal(n)
@@ -60,7 +60,7 @@ def test_the_cauchy_point_is_that_of_the_paper(n, m, seed):
     np.testing.assert_allclose(found.x.numpy(), plain_cauchy(x, g, low, high, matrix), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.c.numpy(), w.T.numpy() @ (found.x.numpy() - x), rtol=1e-6, atol=1e-6)
     # The minimizer in the subspace is no worse than the Cauchy point, and within the bounds.
-    end = method._in_subspace(model, found).numpy()
+    end = method._in_subspace(model, found)[0].numpy()
     assert (low <= end).all()
     assert (end <= high).all()
 
@@ -231,7 +231,10 @@ BAD = {
     "nan": (lambda: LBFGSB([leaf(1.0)], bounds=(float("nan"), 2)), "must not be NaN"),
     "shape": (lambda: LBFGSB([leaf(1.0, 2.0)], bounds=([0, 0, 0], None)), r"shape \(2,\), got \(3,\)"),
     "pair": (lambda: LBFGSB([leaf(1.0)], bounds=1.0), "None or a pair"),
-    "history": (lambda: LBFGSB([leaf(1.0)], history_size=0), "history_size: 0"),
+    "history": (
+        lambda: LBFGSB([leaf(1.0)], history_size=0),
+        "history_size must be an integer of at least 1, got 0",
+    ),
     "rate": (lambda: LBFGSB([leaf(1.0)], lr=-1.0), "learning rate: -1.0"),
     "tolerance": (lambda: LBFGSB([leaf(1.0)], tolerance_grad=-1e-3), "tolerance_grad"),
     "empty": (lambda: LBFGSB([]), "empty parameter list"),

@@ -197,13 +197,13 @@ def test_closures_that_cannot_be_differentiated(name):
 @pytest.mark.parametrize("name", [*GRADIENT, *LOSS, *RESIDUALS])
 def test_negative_tolerances(name):
     for setting in ("tolerance_grad", "tolerance_change", "max_iter"):
-        with pytest.raises(ValueError, match=f"Invalid {setting}: -1"):
+        with pytest.raises(ValueError, match=rf"{setting}(:| must be an integer of at least 0, got) -1"):
             ALL[name]([leaf([1.0])], **{setting: -1})
 
 
 @pytest.mark.parametrize("name", ["LBFGS", "LBFGSB", "StochasticLBFGS"])
 def test_an_empty_history(name):
-    with pytest.raises(ValueError, match="Invalid history_size: 0"):
+    with pytest.raises(ValueError, match="history_size must be an integer of at least 1, got 0"):
         ALL[name]([leaf([1.0])], history_size=0)
 
 
@@ -237,7 +237,11 @@ def test_minimize(method):
         (RuntimeError, "scalar", lambda: minimize(lambda x: x * x, [1.0, 2.0], method=method)),
         (TypeError, "return a tensor", lambda: minimize(lambda x: 1.0, [1.0], method=method)),
         (RuntimeError, "differentiably", lambda: minimize(lambda x: nbdl.ones(()), [1.0], method=method)),
-        (ValueError, "gtol must not be negative", lambda: minimize(square, [1.0], method=method, tol=-1.0)),
+        (
+            ValueError,
+            "gtol must be a number of at least 0, got -1",
+            lambda: minimize(square, [1.0], method=method, tol=-1.0),
+        ),
         (ValueError, "ftol", lambda: minimize(square, [1.0], method=method, options={"ftol": -1.0})),
         (ValueError, "maxiter", lambda: minimize(square, [1.0], method=method, options={"maxiter": -1})),
         (ValueError, "option", lambda: minimize(square, [1.0], method=method, bounds=None, options={"x": 1})),
@@ -258,5 +262,5 @@ def test_minimize(method):
 @pytest.mark.parametrize("method", ["l-bfgs", "l-bfgs-b"])
 def test_minimize_with_an_empty_history(method):
     bounds = [(0.0, 1.0)] if method == "l-bfgs-b" else None
-    with pytest.raises(ValueError, match="history_size must be at least 1"):
+    with pytest.raises(ValueError, match="maxcor must be an integer of at least 1, got 0"):
         minimize(lambda x: (x * x).sum(), np.ones(1), method=method, bounds=bounds, options={"maxcor": 0})

@@ -139,8 +139,8 @@ def test_derivatives_of_the_losses(name):
 BAD = {
     "method": (ValueError, "method must be one of", {"method": "newton"}),
     "loss": (ValueError, "loss must be one of", {"loss": "l2"}),
-    "f_scale": (ValueError, "f_scale must be greater", {"f_scale": 0.0}),
-    "ftol": (ValueError, "ftol must not be negative", {"ftol": -1.0}),
+    "f_scale": (ValueError, "f_scale must be a number above 0, got 0", {"f_scale": 0.0}),
+    "ftol": (ValueError, "ftol must be a number of at least 0, got -1", {"ftol": -1.0}),
     "x_scale": (ValueError, "x_scale must be", {"x_scale": "hess"}),
     "x_scale 0": (ValueError, "x_scale must be greater", {"x_scale": 0.0}),
     "crossed": (ValueError, "lower bound must be at most", {"bounds": (1.0, 0.0)}),

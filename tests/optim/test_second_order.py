@@ -183,7 +183,7 @@ BAD = {
     "no parameters": (ValueError, "empty parameter list", lambda: Newton([])),
     "formula": (ValueError, "formula must be", lambda: BFGS(one(), formula="sr1")),
     "search": (ValueError, "line_search must be", lambda: BFGS(one(), line_search="exact")),
-    "beta": (ValueError, "rule must be one of", lambda: NonlinearCG(one(), beta="x")),
+    "beta": (ValueError, "rule of beta must be one of", lambda: NonlinearCG(one(), beta="x")),
     "subproblem": (ValueError, "subproblem must be one of", lambda: TrustRegion(one(), subproblem="x")),
     "radius": (ValueError, "trust region", lambda: TrustRegion(one(), initial_trust_radius=-1.0)),
     "tolerance": (ValueError, "tolerance_grad", lambda: Newton(one(), tolerance_grad=-1.0)),

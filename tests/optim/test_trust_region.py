@@ -111,9 +111,9 @@ def test_lanczos_is_orthonormal_and_stops_at_an_invariant_subspace():
 def test_truncated_cg():
     matrix, _ = symmetric(np.linspace(1, 3, N))
     g = np.random.default_rng(0).standard_normal(N)
-    p = truncated_cg(DenseOperator(nbdl.tensor(matrix)), nbdl.tensor(g), 1e-12, 100)
+    p = truncated_cg(DenseOperator(nbdl.tensor(matrix)), nbdl.tensor(g), lambda size: 1e-12, 100)
     np.testing.assert_allclose(p.numpy(), -np.linalg.solve(matrix, g), atol=1e-11)
-    p = truncated_cg(DenseOperator(nbdl.tensor(-matrix)), nbdl.tensor(g), 1e-12, 100)
+    p = truncated_cg(DenseOperator(nbdl.tensor(-matrix)), nbdl.tensor(g), lambda size: 1e-12, 100)
     np.testing.assert_allclose(p.numpy(), -g)  # negative curvature at once
 
 

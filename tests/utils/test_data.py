@@ -254,13 +254,16 @@ def test_batches_keep_dtype_and_feed_training():
 
 
 BAD_ARGUMENTS = [
-    (lambda: data.TensorDataset(), ValueError, r"got shapes \[\]"),
-    (lambda: data.TensorDataset(nbdl.ones(2), nbdl.ones(3)), ValueError, r"\[\(2,\), \(3,\)\]"),
-    (lambda: data.TensorDataset(nbdl.tensor(1.0)), ValueError, "first axis"),
+    (lambda: data.TensorDataset(), AssertionError, r"got shapes \[\]"),
+    (lambda: data.TensorDataset(nbdl.ones(2), nbdl.ones(3)), AssertionError, r"\[\(2,\), \(3,\)\]"),
+    (lambda: data.TensorDataset(nbdl.tensor(1.0)), AssertionError, "first axis"),
     (lambda: data.TensorDataset([1, 2]), TypeError, "argument 0 must be a tensor, got list"),
-    (lambda: data.ConcatDataset([]), ValueError, "should not be an empty iterable"),
-    (lambda: data.ConcatDataset([Stream()]), TypeError, "does not support IterableDataset"),
-    (lambda: data.ChainDataset([Squares(2)]), TypeError, "only supports IterableDataset, got Squares"),
+    (lambda: data.ConcatDataset([]), AssertionError, "should not be an empty iterable"),
+    (lambda: data.ConcatDataset([Stream()]), AssertionError, "does not support IterableDataset"),
+    (lambda: data.ChainDataset([Squares(2)]), AssertionError, "only supports IterableDataset, got Squares"),
+    (lambda: data.ConcatDataset([[1, 2]])[2], IndexError, "index 2 is out of range for 2 samples"),
+    (lambda: data.ConcatDataset([[1, 2]])[-3], ValueError, "index -3 is out of range for 2 samples"),
+    (lambda: setattr(data.DataLoader([1, 2]), "batch_size", 3), ValueError, "batch_size attribute should"),
     (lambda: data.Dataset()[0], NotImplementedError, "must define __getitem__"),
     (lambda: data.random_split(pairs(), [5, 4]), ValueError, r"\[5, 4\] for 10 samples"),
     (lambda: data.random_split(pairs(), [2.5, 7.5]), ValueError, "does not equal"),

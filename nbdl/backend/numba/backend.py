@@ -37,7 +37,13 @@ from nbdl.backend.numba.margin_losses import (
     plan_multilabel_margin_loss,
     plan_multilabel_margin_loss_input,
 )
-from nbdl.backend.numba.matmul import plan_linear, plan_linear_gradients, plan_matmul
+from nbdl.backend.numba.matmul import (
+    plan_ending_linear,
+    plan_ending_matmul,
+    plan_linear,
+    plan_linear_gradients,
+    plan_matmul,
+)
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
 from nbdl.backend.numba.pointwise import plan_pointwise
 from nbdl.backend.numba.pooling import plan_avg_pool, plan_avg_pool_input, plan_max_pool, plan_window_scatter
@@ -53,6 +59,7 @@ from nbdl.backend.numba.random import (
 )
 from nbdl.backend.numba.recurrent import plan_recurrent, plan_recurrent_input
 from nbdl.backend.numba.reduction import plan_reduce
+from nbdl.backend.numba.requirements import plan_requirement
 from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
 from nbdl.backend.numba.softmax import (
@@ -149,6 +156,7 @@ PLANNERS: dict[str, Planner] = {
     "two_loop": plan_two_loop,
     "remember_pair": plan_remember_pair,
     "slope_and_size": plan_slope_and_size,
+    "requirement": plan_requirement,
     "concatenate": plan_concatenate,
     "pad": plan_pad,
     "resample": plan_resample,
@@ -162,9 +170,12 @@ PLANNERS: dict[str, Planner] = {
     "searchsorted": plan_searchsorted,
 }
 
-_WITH_EPILOGUE: dict[str, Planner] = {
-    "convolution": plan_ending_convolution,
-    "convolution_input": plan_ending_convolution_input,
+# The same for products that end with a pointwise operation, and whether on blocks of rows and columns.
+_WITH_EPILOGUE: dict[str, tuple[Planner, bool]] = {
+    "convolution": (plan_ending_convolution, False),
+    "convolution_input": (plan_ending_convolution_input, False),
+    "matmul": (plan_ending_matmul, True),
+    "linear": (plan_ending_linear, True),
 }
 
 
@@ -260,10 +271,10 @@ class NumbaBackend(NumpyBackend):
         out: Any,
     ) -> Any:
         """A plan of two operations, the second one in place on the result of the first; None without."""
-        planner = _WITH_EPILOGUE.get(product.name)
-        if planner is None:
+        if product.name not in _WITH_EPILOGUE:
             return None
-        return plan_with_epilogue(planner, inputs, product.params, pointwise.params, operands, out)
+        planner, by_blocks = _WITH_EPILOGUE[product.name]
+        return plan_with_epilogue(planner, inputs, product.params, pointwise.params, operands, out, by_blocks)
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None

@@ -47,6 +47,7 @@ def plan_with_epilogue(
     pointwise: dict[str, Any],
     operands: Sequence[Array],
     out: Array,
+    by_blocks: bool,
 ) -> Plan | None:
     """Plans a product and a pointwise operation in place on its result, or returns None.
 
@@ -60,12 +61,15 @@ def plan_with_epilogue(
         pointwise: parameters of the pointwise operation.
         operands: of the pointwise operation; some are `out`.
         out: the result.
+        by_blocks: the kernel of the product finishes blocks of rows and columns, else whole positions.
     """
     if cost(pointwise["formula"]) > _MOST_COST:
         return None
-    step = plan_pointwise(operands, [out], **pointwise)
-    rows = 0 if step is None else _rows_of_a_position(step, len(operands) + 1, out)
-    if step is None or rows == 0:
+    step = plan_pointwise(operands, [out], **pointwise, by_blocks=by_blocks)
+    if step is None:
+        return None
+    rows = 1 if by_blocks else _rows_of_a_position(step, len(operands) + 1, out)
+    if rows == 0:
         return None
     arguments = step.block.ctypes.data + 8 * launcher.HEADER_WORDS
     product = planner(inputs, None, **parameters, epilogue=Epilogue(step.kernel, arguments, rows))
@@ -85,6 +89,7 @@ def plan_with_epilogue(
         outputs=product.outputs,
         arguments=block_words(dict(enumerate(table, kernel.STATE)), count + 1),
         rows=1,
+        regions=product.regions,
         keep=(state(), product, step),
     )
 

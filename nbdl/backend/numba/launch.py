@@ -59,12 +59,14 @@ class Plan:
         arguments: The kernel's own integers; they follow the operands' addresses in its argument block.
         rows: The kernel computes the rows `[0, rows)`.
         tasks: Into how many tasks the rows are split; more than one starts the thread pool.
+        regions: How many parallel regions the kernel itself opens.
         keep: Objects whose memory `arguments` refers to.
 
     Attributes:
         kernel: As above.
         block: int64 array: a header, then the kernel's argument block.
         outputs: As above, a tuple.
+        regions: How many parallel regions a launch opens.
         keep: As above.
         allocate: Function without arguments: the uninitialised output, or a tuple of all if not just one.
 
@@ -72,11 +74,12 @@ class Plan:
         ValueError: A count is negative.
     """
 
-    __slots__ = ("__weakref__", "_specs", "allocate", "block", "keep", "kernel", "outputs")
+    __slots__ = ("__weakref__", "_specs", "allocate", "block", "keep", "kernel", "outputs", "regions")
 
     kernel: int
     block: Words
     outputs: tuple[OutputSpec, ...]
+    regions: int
     keep: Any
     allocate: Callable[[], Any]
 
@@ -89,6 +92,7 @@ class Plan:
         arguments: Sequence[int] = (),
         rows: int,
         tasks: int = 1,
+        regions: int = 0,
         keep: Any = None,
     ) -> None:
         if inputs < 0 or rows < 0:
@@ -98,7 +102,8 @@ class Plan:
         self.keep = keep
         operands = inputs + len(self.outputs)
         tasks = max(1, min(tasks, rows))
-        if tasks > 1:
+        self.regions = regions + (tasks > 1)
+        if self.regions:
             threads.start()
         self.block = np.zeros(launcher.HEADER_WORDS + operands + len(arguments), np.int64)
         self.block[launcher.HEADER_KERNEL] = kernel

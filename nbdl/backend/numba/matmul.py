@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.reduction import plan_reduce
 from nbdl.backend.numba.stages import plans_in_a_row, scratch_memory
@@ -26,7 +27,16 @@ from nbdl.formula import IDENTITY
 from nbdl.kernels.cpu import gemm
 from nbdl.kernels.cpu.microkernel import make_tile_table, tile_shape, tile_table_words
 
-__all__ = ["plan_linear", "plan_linear_gradients", "plan_matmul", "plan_product", "tile_table"]
+__all__ = [
+    "Epilogue",
+    "plan_ending_linear",
+    "plan_ending_matmul",
+    "plan_linear",
+    "plan_linear_gradients",
+    "plan_matmul",
+    "plan_product",
+    "tile_table",
+]
 
 Array = NDArray[Any]
 
@@ -54,6 +64,28 @@ def plan_linear(inputs: Sequence[Array], outs: Sequence[Array] | None = None) ->
     """
     x, weight, *bias = inputs
     return _plan_into(x, weight.T, bias[0] if bias else None, inputs, outs)
+
+
+def plan_ending_matmul(
+    inputs: Sequence[Array],
+    outs: Sequence[Array] | None,
+    *,
+    transpose_a: bool,
+    transpose_b: bool,
+    epilogue: Epilogue,
+) -> Plan | None:
+    """Plans a product with an epilogue; None also where its kernel cannot call one."""
+    a, b = inputs
+    a, b = a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b
+    return plan_product(a, b, epilogue=epilogue) if outs is None else None
+
+
+def plan_ending_linear(
+    inputs: Sequence[Array], outs: Sequence[Array] | None, *, epilogue: Epilogue
+) -> Plan | None:
+    """Plans a linear layer with an epilogue; None also where its kernel cannot call one."""
+    x, weight, *bias = inputs
+    return plan_product(x, weight.T, bias[0] if bias else None, epilogue=epilogue) if outs is None else None
 
 
 def plan_linear_gradients(
@@ -96,7 +128,7 @@ def plan_product(
     *,
     out: Array | None = None,
     accumulate: bool = False,
-    epilogue: tuple[int, int] | None = None,
+    epilogue: Epilogue | None = None,
     keep: Any = None,
 ) -> Plan | None:
     """A plan of `a @ b + bias`, to be launched with (a, b, result) or (a, b, bias, result).
@@ -107,14 +139,13 @@ def plan_product(
         bias: Shape (n,), contiguous, or None.
         out: Array like the result, if it is not to be allocated in C order.
         accumulate: Add to the result what it holds; needs `out`, excludes `bias`.
-        epilogue: Address of a kernel and of its argument block, called on finished rows of the result, all
-            axes but the last counted as one.
+        epilogue: What is called on finished blocks of the result, all axes but the last counted as one.
         keep: Objects that must live as long as the plan.
 
     Returns:
         The plan, or None where NumPy has to compute the product: dtypes other than one of float32 and
         float64, shapes that do not fit or are empty, strides that are no multiples of the item, a batch with
-        more than two axes after merging.
+        more than two axes after merging; with an epilogue also vectors, and what is computed transposed.
     """
     operands = [operand for operand in (a, b, bias, out) if operand is not None]
     if not _is_supported(operands) or a.ndim == 0 or b.ndim == 0:
@@ -128,15 +159,16 @@ def plan_product(
         return None
     c_strides = _elements(out) if out is not None else _contiguous_strides(shape)
     product = _simplify(_describe(a, b, shape, c_strides))
-    becomes_column = product.rows == 1 and epilogue is None
-    if len(product.batch) > _BATCH_AXES or (product.c_column != 1 < product.columns and not becomes_column):
+    if len(product.batch) > _BATCH_AXES or (product.c_column != 1 < product.columns and product.rows > 1):
         return None
     dtype, is_plain = a.dtype, bias is None and not accumulate
     lanes = tile_shape(dtype).lanes
-    if epilogue is None and _is_better_transposed(product, lanes, is_plain):  # an epilogue counts rows of C
+    if _is_better_transposed(product, lanes, is_plain):
         product = _transposed(product)
+    if epilogue is not None and (product.is_transposed or product.is_gemv):
+        return None
     tasks = _tasks(product, dtype.itemsize)
-    rows, columns = _steps(product, tasks, lanes, whole_rows=epilogue is not None)
+    rows, columns = _steps(product, tasks, lanes)
     units = product.matrices * -(-product.rows // rows) * -(-product.columns // columns)
     task_bytes = gemm.scratch_bytes(dtype)
     if product.c_column != 1:
@@ -161,8 +193,8 @@ def plan_product(
         gemm.SCRATCH: scratch.ctypes.data,
         gemm.SCRATCH_STRIDE: task_bytes,
         gemm.TILES: tiles.ctypes.data,
-        gemm.EPILOGUE: epilogue[0] if epilogue else 0,
-        gemm.EPILOGUE_ARGS: epilogue[1] if epilogue else 0,
+        gemm.EPILOGUE: epilogue.kernel if epilogue else 0,
+        gemm.EPILOGUE_ARGS: epilogue.arguments if epilogue else 0,
     }
     outer, inner = ((_Axis(1, 0, 0, 0),) * _BATCH_AXES + product.batch)[-_BATCH_AXES:]
     words |= {gemm.INNER_BATCH: inner.length}
@@ -351,7 +383,7 @@ def _tasks(product: _Product, itemsize: int) -> int:
     return max(1, min(threads.get_num_threads(), int(nanoseconds // _TASK_NANOSECONDS)))
 
 
-def _steps(product: _Product, tasks: int, lanes: int, whole_rows: bool) -> tuple[int, int]:
+def _steps(product: _Product, tasks: int, lanes: int) -> tuple[int, int]:
     """Rows and columns of a unit such that the busiest of `tasks` has the least to do."""
     m, n, k = product.rows, product.columns, product.depth
 
@@ -359,7 +391,7 @@ def _steps(product: _Product, tasks: int, lanes: int, whole_rows: bool) -> tuple
         return min(map(partial(cost_of_grid, row_blocks), range(1, 1 + column_limit(row_blocks))))
 
     def column_limit(row_blocks: int) -> int:
-        return 1 if whole_rows else max(1, 2 * tasks // row_blocks)
+        return max(1, 2 * tasks // row_blocks)
 
     def cost_of_grid(row_blocks: int, column_blocks: int) -> tuple[float, int, int]:
         height = -(-m // row_blocks)

@@ -32,6 +32,7 @@ __all__ = [
     "failure_address",
     "launch_in_python",
     "layout_is_known",
+    "raise_failure",
     "run_block",
     "runtime",
     "state",
@@ -93,7 +94,7 @@ def runtime() -> Runtime:
     words[launcher.STATE_NEW_INT] = _address(api.PyLong_FromLongLong)
     words[launcher.STATE_NEW_ARRAY] = _new_array_address()
     words[launcher.STATE_LIST], words[launcher.STATE_TUPLE] = id(list), id(tuple)
-    words[launcher.STATE_FAILURE] = id(_raise_failure)
+    words[launcher.STATE_FAILURE] = id(raise_failure)
     entries = (launcher.find, launcher.run_plan, launcher.run_rows)
     return Runtime(builtin(launcher.launch)(words), {entry.__name__: builtin(entry) for entry in entries})
 
@@ -210,7 +211,7 @@ def launch_in_python(block: Words, *arrays: NDArray[Any]) -> None:
     _check(block, arrays)
     _bind_and_run(block, arrays)
     if state()[launcher.STATE_FAILED]:
-        _raise_failure()
+        raise_failure()
 
 
 def _check(block: Any, arrays: tuple[Any, ...]) -> None:
@@ -232,7 +233,7 @@ def _check(block: Any, arrays: tuple[Any, ...]) -> None:
             raise ValueError(f"launch: operand {i} is an output and must be writeable, got a read-only array")
 
 
-def _raise_failure() -> None:
+def raise_failure() -> None:
     """Reports what a kernel could not, and clears the word."""
     state()[launcher.STATE_FAILED] = 0
     raise IndexError("launch: an index is out of range")

@@ -25,10 +25,16 @@ from nbdl.backend.numba.codegen import (
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.loops import Nest, element_strides, memory_order, merge, row_major, tasks_for
 from nbdl.formula import Formula, dtypes
+from nbdl.kernels.cpu.gemm import COLUMN_BITS
 
 
 def plan_pointwise(
-    inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray] | None, *, formula: Formula, weak: int
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray] | None,
+    *,
+    formula: Formula,
+    weak: int,
+    by_blocks: bool = False,
 ) -> Plan | None:
     """A plan for ``formula`` on operands like ``inputs``.
 
@@ -37,9 +43,11 @@ def plan_pointwise(
         outputs: given outputs; one that is an input is overwritten element by element; None to allocate.
         formula: the formula.
         weak: bit k is set where operand k was a Python number.
+        by_blocks: make the epilogue of a product, which is called on a range of rows and one of columns.
 
     Returns:
-        The plan, or None where NumPy has to do it (half precision, odd strides, functions without a kernel).
+        The plan, or None where NumPy has to do it (half precision, odd strides, functions without a kernel);
+        by blocks also where rows are not next to each other, or columns.
     """
     _, computed, wanted = dtypes.arithmetic(
         formula, tuple([x.dtype for x in inputs]), dtypes.priorities(inputs, weak)
@@ -69,12 +77,37 @@ def plan_pointwise(
         types = list(wanted)
     else:
         types = [out.dtype for out in outputs]
+    if by_blocks:
+        if order != tuple(range(len(order))) or not _has_blocks(dims, steps):
+            return None
+        rows, _ = merge(dims[:-1], [step[:-1] for step in steps])
+        columns = [step[-1] for step in steps]
+        nest = Nest(
+            (*rows.dims, dims[-1]),
+            tuple((*row, step) for row, step in zip(rows.strides, columns, strict=True)),
+        )
+        return _plan(
+            formula,
+            inputs,
+            types,
+            _aliases(inputs, outputs or ()),
+            nest,
+            specs,
+            computed,
+            math.prod(shape),
+            True,
+        )
     nest, _ = merge(dims, steps)
     if nest.dims == (1,):  # one element: only what is 0-d beside arrays counts as a scalar
         numbers = [x.ndim == 0 and len(shape) > 0 for x in inputs] + [False] * len(types)
         nest = Nest((1,), tuple((0,) if number else (1,) for number in numbers))
     aliases = _aliases(inputs, outputs or ())
     return _plan(formula, inputs, types, aliases, nest, specs, computed, math.prod(shape))
+
+
+def _has_blocks(dims: Sequence[int], steps: Sequence[Sequence[int]]) -> bool:
+    """Whether there are rows, and columns which every operand has side by side or does not have."""
+    return len(dims) > 1 and dims[-1] > 1 and all(step[-1] in (0, 1) for step in steps)
 
 
 def _aliases(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> list[int | None]:
@@ -91,6 +124,7 @@ def _plan(
     specs: list[OutputSpec],
     computed: np.dtype,
     size: int,
+    by_blocks: bool = False,
 ) -> Plan:
     depth = len(nest.dims) - 1
     names = [f"x{k}" for k in range(len(inputs))] + [f"y{k}" for k in range(len(output_types))]
@@ -104,7 +138,7 @@ def _plan(
         operands.append(
             Operand(name, dtype, _pattern(strides, k >= len(inputs)), None if alias is None else f"x{alias}")
         )
-    address = _kernel(formula, tuple(operands), depth, computed)
+    address = _kernel(formula, tuple(operands), depth, computed, by_blocks)
     rows = math.prod(nest.dims[:-1]) if depth else nest.dims[0]
     arguments = [nest.dims[-1]]
     arguments += [strides[-1] for strides in nest.strides]
@@ -133,12 +167,20 @@ def _pattern(strides: Sequence[int], is_output: bool) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _kernel(formula: Formula, operands: tuple[Operand, ...], depth: int, computed: np.dtype) -> int:
+def _kernel(
+    formula: Formula, operands: tuple[Operand, ...], depth: int, computed: np.dtype, by_blocks: bool
+) -> int:
     """The address of the kernel for operands that move like this."""
-    return build(formula.name, kernel_source(formula, operands, depth, computed), computed)
+    return build(formula.name, kernel_source(formula, operands, depth, computed, by_blocks), computed)
 
 
-def kernel_source(formula: Formula, operands: Sequence[Operand], depth: int, computed: np.dtype) -> str:
+def kernel_source(
+    formula: Formula,
+    operands: Sequence[Operand],
+    depth: int,
+    computed: np.dtype,
+    by_blocks: bool = False,
+) -> str:
     """The Python source of a pointwise kernel.
 
     Its argument block: addresses of the operands; length of the inner loop; inner stride per operand;
@@ -149,6 +191,7 @@ def kernel_source(formula: Formula, operands: Sequence[Operand], depth: int, com
         operands: inputs, then outputs.
         depth: number of loops flattened into the rows; 0 for a single loop, split by ``lo`` and ``hi``.
         computed: dtype of the arithmetic.
+        by_blocks: a call is told the columns in place of the task, see `nbdl.kernels.cpu.gemm`.
     """
     count = len(operands)
     inputs = [op for op in operands if op.name[0] == "x"]
@@ -172,7 +215,10 @@ def kernel_source(formula: Formula, operands: Sequence[Operand], depth: int, com
                 )
         _inner_loop(writer, 1, operands, outputs, body, {})
         return writer.text()
-    writer.add(1, f"n = load_int64(args, {count})")
+    if by_blocks:
+        writer.add(1, f"first, n = task >> {COLUMN_BITS}, task & {(1 << COLUMN_BITS) - 1}")
+    else:
+        writer.add(1, f"n = load_int64(args, {count})")
     inner = {op.name: f"{op.name}_step" for op in operands if op.pattern == STRIDED}
     for k, op in enumerate(operands):
         if op.name in inner:
@@ -188,7 +234,8 @@ def kernel_source(formula: Formula, operands: Sequence[Operand], depth: int, com
         if op.pattern == ROW:
             writer.add(2, f"{op.name} = {accessor(op.dtype)}({start}, 1)[0]")
         elif op.pattern == CONTIGUOUS:
-            writer.add(2, f"{op.name} = {accessor(op.dtype)}({start}, n)")
+            column = f" + first * {op.dtype.itemsize}" if by_blocks else ""
+            writer.add(2, f"{op.name} = {accessor(op.dtype)}({start}{column}, n)")
         else:
             writer.add(2, f"{op.name}_start = {start}")
     _inner_loop(writer, 2, operands, outputs, body, inner)

@@ -13,7 +13,8 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ __all__ = [
     "default_pool",
     "empty",
     "keeps",
+    "limited",
     "set_limit",
     "statistics",
 ]
@@ -130,6 +132,16 @@ class MemoryPool:
             self._limit = limit
             self._sort_in_returned()
 
+    @contextmanager
+    def limited(self, limit: int) -> Iterator[None]:
+        """Another limit within a `with` block, for all threads."""
+        before = self._limit
+        self.set_limit(limit)
+        try:
+            yield
+        finally:
+            self.set_limit(before)
+
     def statistics(self) -> PoolStatistics:
         """Returns the counts so far."""
         with self._lock:
@@ -219,6 +231,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=default_pool.renew_lock)
 allocator = default_pool.allocator
 empty = default_pool.empty
+limited = default_pool.limited
 set_limit = default_pool.set_limit
 
 

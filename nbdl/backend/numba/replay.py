@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl.backend.numba import native
-from nbdl.backend.numba.launch import Plan
+from nbdl.backend.numba import native, threads
+from nbdl.backend.numba.adaptive import AdaptiveRun
+from nbdl.backend.numba.compiler import compile_kernel
+from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu import launcher
 from nbdl.kernels.cpu import replay as kernel
+
+_REGION_ROUNDS, _REGIONS_A_ROUND = 10, 100
 
 
 class Place(NamedTuple):
@@ -34,7 +39,8 @@ class Sequel:
         arrays: how many arrays a call brings.
 
     Attributes:
-        run: ``run(*arrays)``: bind these arrays, and run all plans.
+        run: ``run(*arrays)``: bind these arrays, and run all plans, or up to the first that fails.
+        regions: how many parallel regions that opens.
     """
 
     def __init__(self, steps: Sequence[tuple[Plan, Sequence[Place]]], arrays: int):
@@ -48,7 +54,9 @@ class Sequel:
                 else:
                     uses[place.array].append((block.ctypes.data + 8 * k, place.offset))
         self._uses = uses
-        words = [native.state().ctypes.data, arrays, len(steps)]
+        state = native.state()
+        self._threads = int(state[launcher.STATE_THREADS])
+        words = [state.ctypes.data, self._threads, 0, arrays, len(steps)]
         for entries in uses:
             words.append(len(entries))
             words += [word for entry in entries for word in entry]
@@ -56,14 +64,52 @@ class Sequel:
         self._table = np.array(words, np.int64)
         make = _native_replay()
         self.run: Callable[..., None] = self._run_in_python if make is None else make(self._table)
+        self.regions = sum(plan.regions for plan in self._plans)
+        if self.regions and self._threads > 1:
+            self.run = AdaptiveRun(self.run, self._set_half)
+
+    def take_failure(self) -> int | None:
+        """After an exception, once: the position of the plan that failed; None if it was none of these."""
+        failed, self._table[kernel.FAILED] = int(self._table[kernel.FAILED]), 0
+        return failed - 1 if failed else None
+
+    def _set_half(self, half: bool) -> None:
+        """Uses half of the threads from now on, or all."""
+        self._table[kernel.THREADS] = (self._threads + 1) // 2 if half else self._threads
 
     def _run_in_python(self, *arrays: Any) -> None:
         """The same without builtins."""
         for array, entries in zip(arrays, self._uses, strict=True):
             for word, offset in entries:
                 native.store_word(word, array.ctypes.data + offset)
-        for block in self._blocks:
-            native.run_block(block)
+        state = native.state()
+        state[launcher.STATE_THREADS] = self._table[kernel.THREADS]
+        try:
+            for k, block in enumerate(self._blocks, 1):
+                native.run_block(block)
+                if state[launcher.STATE_FAILED]:
+                    self._table[kernel.FAILED] = k
+                    native.raise_failure()
+        finally:
+            state[launcher.STATE_THREADS] = self._threads
+
+
+def region_seconds() -> float:
+    """The least time that a parallel region takes on all threads, to begin and to end."""
+    count = threads.get_num_threads()
+    plan = Plan(_nothing(), inputs=0, rows=count, tasks=count)
+    times = []
+    for _ in range(_REGION_ROUNDS):
+        start = perf_counter()
+        for _ in range(_REGIONS_A_ROUND):
+            launch(plan.block)
+        times.append((perf_counter() - start) / _REGIONS_A_ROUND)
+    return min(times)
+
+
+@cache
+def _nothing() -> int:
+    return compile_kernel("nothing", lambda: kernel.nothing, "an empty region")
 
 
 @cache

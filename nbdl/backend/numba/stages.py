@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbdl.backend.numba import threads
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.native import state
@@ -45,12 +44,11 @@ def staged_plan(
         words: Value of each word of the block from `FIRST_WORD` on; others are 0.
         keep: Objects whose memory the words refer to.
     """
-    if any(stage.tasks > 1 for stage in stages):
-        threads.start()
     outputs = tuple(outputs)
     table = [state().ctypes.data, len(stages)]
     for stage in stages:
         table += [stage.kernel, stage.rows, max(1, min(stage.tasks, stage.rows))]
+    regions = sum(stage.tasks > 1 and stage.rows > 1 for stage in stages)
     words = words | dict(enumerate(table, kernel.STATE))
     return Plan(
         _run_stages(),
@@ -58,6 +56,7 @@ def staged_plan(
         outputs=outputs,
         arguments=block_words(words, inputs + len(outputs)),
         rows=1,
+        regions=regions,
         keep=(state(), keep),
     )
 
@@ -87,6 +86,7 @@ def plans_in_a_row(parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int) -> 
         outputs=outputs,
         arguments=block_words(dict(enumerate(table, kernel.STATE)), inputs + len(outputs)),
         rows=1,
+        regions=sum(plan.regions for plan, _ in parts),
         keep=(state(), parts),
     )
 

@@ -34,6 +34,7 @@ from nbdl.backend.numpy.random import Random
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.reduction import Reduction
 from nbdl.backend.numpy.rejection import Rejection
+from nbdl.backend.numpy.requirements import Requirements
 from nbdl.backend.numpy.resampling import Resampling
 from nbdl.backend.numpy.rows import groups_of_rows, joined_rows
 from nbdl.backend.numpy.scanning import Scanning
@@ -70,6 +71,7 @@ class NumpyBackend(
     Scanning,
     Sorting,
     QuasiNewton,
+    Requirements,
     Resampling,
     Random,
     Rejection,

@@ -72,7 +72,8 @@ class Bags:
             owner = xp.repeat(xp.arange(bags), indices.size // max(bags, 1))
         rows = flat[owner >= 0]
         owner = owner[owner >= 0]
-        rows = xp.where(rows < 0, rows + table.shape[0], rows)
+        count = table.shape[0]  # what is too small must stay so, as the sum could be an index again
+        rows = xp.where((rows < 0) & (rows >= -count), rows + count, rows)
         factors = xp.ones(rows.shape) if padding is None else (rows != padding).astype("float64")
         if mean:
             counts = xp.bincount(owner, weights=factors, minlength=max(bags, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,20 @@ def complain(label: str, message: str, info: Any) -> None:
     element = int(np.flatnonzero(info)[0])
     where = f"(Batch element {element}): " if info.ndim else ""
     raise LinAlgError(f"{label}: {where}{message.format(info=int(info.reshape(-1)[element]))}")
+
+
+def _each(routine: Callable[..., Any], operands: Sequence[Any], result: Any, info: Any) -> None:
+    """Run NumPy's routine on the regular matrices of a batch, one by one.
+
+    Near the limit it may call a matrix singular that another LU factorization did not: the last diagonal
+    element is then the one to blame.
+    """
+    for place in places(operands[0]):
+        if info[place] == 0:
+            try:
+                result[place] = routine(*[x[place] for x in operands])
+            except np.linalg.LinAlgError:
+                info[place] = operands[0].shape[-1]
 
 
 @contextmanager
@@ -165,12 +179,10 @@ class Decompositions:
         try:
             result = self.xp.linalg.inv(x)
         except np.linalg.LinAlgError:
-            info = self.lu(x)[2]
+            result, info = np.full_like(x, np.nan), self.lu(x)[2]
+            _each(np.linalg.inv, [x], result, info)
             if label:
                 complain(label, SINGULAR, info)
-            result = np.full_like(x, np.nan)
-            if (info == 0).any():
-                result[info == 0] = np.linalg.inv(x[info == 0])
         return delivered((result, self.xp.asarray(info)), out)
 
     def solve(self, a: Any, b: Any, *, label: str, out: Any = None) -> Any:
@@ -179,12 +191,10 @@ class Decompositions:
         try:
             result = self.xp.linalg.solve(a, b)
         except np.linalg.LinAlgError:
-            info = self.lu(a)[2]
+            result, info = np.full_like(b, np.nan), self.lu(a)[2]
+            _each(np.linalg.solve, [a, b], result, info)
             if label:
                 complain(label, UNSOLVABLE, info)
-            result = np.full_like(b, np.nan)
-            if (info == 0).any():
-                result[info == 0] = np.linalg.solve(a[info == 0], b[info == 0])
         return delivered((result, self.xp.asarray(info)), out)
 
     def solve_triangular(self, a: Any, b: Any, *, upper: bool, unit: bool, out: Any = None) -> Any:

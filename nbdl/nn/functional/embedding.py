@@ -48,7 +48,8 @@ def embedding(
 
     Raises:
         IndexError: an index is out of range.
-        RuntimeError: ``padding_idx`` is out of range, or the table has not two axes.
+        RuntimeError: ``padding_idx`` is out of range, the table has not two axes, or the indices are no
+            integers.
         ValueError: sparse gradients are asked for.
 
     Example:
@@ -59,6 +60,8 @@ def embedding(
     """
     if weight.array.ndim != 2:
         raise RuntimeError(f"embedding: 'weight' must be 2-D, got shape {tuple(weight.shape)}")
+    if input.dtype.kind not in "iu":
+        raise RuntimeError(f"embedding: the indices must be integers, got {input.dtype}")
     if sparse:
         raise ValueError("embedding: sparse=True is not supported, gradients are dense; use sparse=False")
     rows = weight.array.shape[0]

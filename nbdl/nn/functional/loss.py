@@ -7,12 +7,12 @@ import warnings
 from typing import Any
 
 from nbdl.autograd.autocast import in_float32
-from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
 from nbdl.ops.reduction import SQUARED_DIFFERENCE
+from nbdl.ops.requirements import Requirement, require
 
 _ABSOLUTE = Formula("absolute_difference", lambda x, y: f.abs(x - y), 2)
 
@@ -27,6 +27,7 @@ def _huber_of(difference: Any, delta: Any) -> Any:
 
 _SMOOTH_L1 = Formula("smooth_l1", lambda x, y, beta: _smooth_l1_of(f.abs(x - y), beta), 3)
 _HUBER = Formula("huber", lambda x, y, delta: _huber_of(f.abs(x - y), delta), 3)
+_NEGATIVE = Formula("negative", lambda x: f.where(x < 0, 1, 0), 1)
 _OUTSIDE = Formula("outside", lambda p: f.where(f.logical_or(p < 0, p > 1), 1, 0), 1)
 # Logarithms are not allowed below -100, so that a certain wrong answer keeps a finite loss, as in PyTorch.
 _BCE = Formula(
@@ -69,11 +70,6 @@ def _require_same_shape(label: str, input: Tensor, target: Tensor) -> None:
             f"{label}: Using a target size ({tuple(target.shape)}) that is different to the input size "
             f"({tuple(input.shape)}) is not allowed; they must be the same"
         )
-
-
-def _can_look(x: Tensor) -> bool:
-    """Whether elements can be checked: they belong to one example, and no program is being recorded."""
-    return x.batch is None and mode.recorder is None
 
 
 def _weighted(label: str, losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
@@ -244,8 +240,7 @@ def gaussian_nll_loss(
     """
     if not isinstance(var, Tensor):
         var = input.new_full((), float(var))
-    if _can_look(var) and bool((var.detach() < 0).any()):
-        raise ValueError("gaussian_nll_loss: var has negative entry/entries")
+    require(Requirement.of(ValueError, "gaussian_nll_loss: var has negative entry/entries"), _NEGATIVE, var)
     shape = input.array.shape
     if var.array.ndim and var.array.shape != shape:
         if shape[:-1] == var.array.shape:
@@ -286,8 +281,8 @@ def binary_cross_entropy(
     """
     _require_same_shape("binary_cross_entropy", input, target)
     label = "binary_cross_entropy"
-    if _can_look(input) and reduced(label, _OUTSIDE, "sum", input.detach()).item() > 0:
-        raise RuntimeError(f"{label}: all elements of input should be between 0 and 1")
+    message = f"{label}: all elements of input should be between 0 and 1"
+    require(Requirement.of(RuntimeError, message), _OUTSIDE, input)
     if weight is None:
         return reduced(label, _BCE, reduction, input, target)
     return _weighted(label, reduced(label, _BCE, "none", input, target), weight, reduction)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from nbdl.autograd.autocast import in_float32
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
@@ -200,6 +202,7 @@ def multi_margin_loss(
 
     Raises:
         ValueError: p is neither 1 nor 2, the batches differ, or there is not one weight a class.
+        RuntimeError: there are no classes, or the target is not of int64.
     """
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
@@ -208,14 +211,18 @@ def multi_margin_loss(
     if input.array.ndim < 2 and target.array.size == 1:
         x, classes = input.reshape(1, -1), target.reshape(1)
     x, classes = one_class_a_row("multi_margin_loss", x, classes)
+    if x.array.shape[1:] == (0,):
+        raise RuntimeError(f"multi_margin_loss: input must have classes, got shape {list(input.shape)}")
+    if weight is not None and weight.array.shape != x.array.shape[1:]:
+        raise ValueError(
+            f"multi_margin_loss: weight must have shape {list(x.shape[1:])}, got {list(weight.shape)}"
+        )
+    if classes.dtype != np.int64:
+        raise RuntimeError(f"multi_margin_loss: target must have dtype int64, got {target.dtype}")
     if weight is None and reduction != "none":
         return margin_losses.multi_margin_loss(x, classes, p, float(margin), reduction == "mean")
     losses = margin_losses.multi_margin_rows(x, classes, p, margin)
     if weight is not None:
-        if weight.array.shape != x.array.shape[1:]:
-            raise ValueError(
-                f"multi_margin_loss: weight must have shape {list(x.shape[1:])}, got {list(weight.shape)}"
-            )
         losses = losses * gather(weight, 0, classes)
     if reduction == "none":
         return losses.reshape(target.array.shape)
@@ -232,13 +239,18 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, *, reduction: str = "m
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
-        RuntimeError: the shapes differ.
+        RuntimeError: the shapes differ, there are no classes, or the target is not of int64.
     """
     check_reduction("multilabel_margin_loss", reduction)
     if target.array.shape != input.array.shape or input.array.ndim > 2:
         raise RuntimeError(
             f"multilabel_margin_loss: inconsistent target size {list(target.shape)} for input of size "
             f"{list(input.shape)}; expected (N, C), (C,) or () for both"
+        )
+    if 0 in input.array.shape[-1:] or target.dtype != np.int64:
+        raise RuntimeError(
+            f"multilabel_margin_loss: expected classes and a target of int64, got input {list(input.shape)} "
+            f"and a target of {target.dtype}"
         )
     single = input.array.ndim < 2
     x, classes = (input.reshape(1, -1), target.reshape(1, -1)) if single else (input, target)

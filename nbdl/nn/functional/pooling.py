@@ -216,6 +216,10 @@ def avg_pool3d(
 
 # ------------------------------------------------------------------------------------------- adaptive windows
 def _adaptive(label: str, rank: int, input: Tensor, output_size: Any) -> tuple[Tensor, Any, tuple[int, ...]]:
+    if rank > 1 and input.array.ndim <= rank:
+        raise ValueError(
+            f"{label}: the input must have at least {rank + 1} dimensions, got {input.array.ndim}"
+        )
     x, unbatch = batched(label, input, rank)
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * rank
     if len(wanted) != rank:

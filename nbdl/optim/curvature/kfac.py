@@ -11,6 +11,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.module import Module
 from nbdl.ops.joining import cat
+from nbdl.optim.checks import count, one_of
 from nbdl.optim.curvature.blocks import BlockDiagonal, Kronecker
 from nbdl.optim.curvature.kfac_layers import RULES, LayerRule, Moments, packed, unpacked
 from nbdl.optim.curvature.likelihood import draws, likelihood_of
@@ -136,11 +137,9 @@ def columns_of(
 
 
 def check_fisher(caller: str, fisher: str, n_samples: int) -> None:
-    """Raise ValueError unless these are a kind of Fisher matrix and a number of samples."""
-    if fisher not in FISHERS:
-        raise ValueError(f"{caller}: fisher must be one of {', '.join(FISHERS)}, got {fisher!r}")
-    if n_samples < 1:
-        raise ValueError(f"{caller}: n_samples must be at least 1, got {n_samples}")
+    """Raise unless these are a kind of Fisher matrix and a number of samples."""
+    one_of(caller, "fisher", fisher, FISHERS)
+    count(caller, "n_samples", n_samples, 1)
 
 
 class LayerBlock(LinearOperator):

@@ -15,8 +15,11 @@ from nbdl.optim.operators import DenseOperator, LinearOperator
 from nbdl.optim.vectors import fetch
 
 
-def compact(steps: Tensor, changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """theta, W and M of the matrix theta I - W M W^T that L-BFGS builds; see :class:`LBFGSMemory`."""
+def compact(steps: Tensor, changes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """theta, W and M of the matrix theta I - W M W^T that L-BFGS builds; see :class:`LBFGSMemory`.
+
+    The fourth, 0-d, is not 0 where the pairs depend on each other, so that there is no M.
+    """
     products = steps @ changes.T
     curvatures, lower = products.diagonal(), products.tril(-1)
     theta = dot(changes[-1], changes[-1]) / curvatures[-1]
@@ -26,7 +29,8 @@ def compact(steps: Tensor, changes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             cat([lower, theta * (steps @ steps.T)], 1),
         ]
     )
-    return theta, cat([changes, theta * steps]).T, linalg.inv(middle)
+    inverse, singular = linalg.inv_ex(middle)
+    return theta, cat([changes, theta * steps]).T, inverse, singular
 
 
 class LBFGSMemory(LinearOperator):
@@ -47,7 +51,7 @@ class LBFGSMemory(LinearOperator):
 
     Raises:
         RuntimeError: the shapes differ.
-        ValueError: a pair has no positive curvature s^T y.
+        ValueError: a pair has no positive curvature s^T y, or the pairs depend on each other.
 
     Source: Byrd, Nocedal, Schnabel (1994), Representations of quasi-Newton matrices and their use in limited
         memory methods, theorem 2.3; Nocedal & Wright (2006), theorem 7.4.
@@ -73,7 +77,9 @@ class LBFGSMemory(LinearOperator):
             (least,) = fetch((steps * changes).sum(1).amin())
             if not least > 0:
                 raise ValueError(f"LBFGSMemory: every pair needs s^T y > 0, got {least}")
-            self.theta, self.W, self.M = compact(steps, changes)
+            self.theta, self.W, self.M, singular = compact(steps, changes)
+            if singular:
+                raise ValueError("LBFGSMemory: steps and changes must not depend on each other linearly")
         self._pairs = steps, changes
 
     @classmethod

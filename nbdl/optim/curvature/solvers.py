@@ -97,10 +97,11 @@ def cg(
     limit = _prepared("cg", A, b, rtol, atol, maxiter, 10 * A.shape[0])
     if x0 is not None and x0.shape != b.shape:
         raise RuntimeError(f"cg: x0 must have shape {tuple(b.shape)}, got {tuple(x0.shape)}")
-    with no_grad():
-        (size,) = fetch(norm(b))
-    target = max(rtol * size, atol)
+    target = atol
     for iterations, found in enumerate(cg_iterates(A, b, x0, M, damping)):
+        if not iterations:
+            size = found.residual if x0 is None else fetch(norm(b))[0]  # at 0 the residual is b
+            target = max(rtol * size, atol)
         if callback is not None and iterations:
             callback(found.x)
         if found.residual <= target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbdl.optim.checks import count, number
 from nbdl.optim.search.interpolation import backtracked
 from nbdl.optim.search.line import Found, Line, Search
 
@@ -20,9 +21,8 @@ class Armijo(Search):
     """
 
     def __init__(self, c1: float = 1e-4, max_evaluations: int = 40):
-        if not 0 < c1 < 1:
-            raise ValueError(f"Armijo: c1 must lie between 0 and 1, got {c1}")
-        self.c1, self.max_evaluations = c1, max_evaluations
+        self.c1 = number("Armijo", "c1", c1, above=0, below=1)
+        self.max_evaluations = count("Armijo", "max_evaluations", max_evaluations)
 
     def __call__(self, line: Line, step: float) -> Found:
         previous = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbdl.optim.checks import number
 from nbdl.optim.search.line import Found, Line, Search
 
 
@@ -18,9 +19,7 @@ class FixedStep(Search):
     """
 
     def __init__(self, lr: float = 1.0):
-        if not lr > 0:
-            raise ValueError(f"FixedStep: lr must be greater than 0, got {lr}")
-        self.lr = lr
+        self.lr = number("FixedStep", "lr", lr, above=0)
 
     def __call__(self, line: Line, step: float) -> Found:
         sample = line.at_or_before(self.lr * step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nbdl.optim.checks import count, number
 from nbdl.optim.search.interpolation import quadratic_minimizer
 from nbdl.optim.search.line import MAX_STEP, Found, Line, Search
 
@@ -25,9 +26,8 @@ class Goldstein(Search):
     """
 
     def __init__(self, c: float = 0.1, max_evaluations: int = 60):
-        if not 0 < c < 0.5:
-            raise ValueError(f"Goldstein: c must lie between 0 and 1/2, got {c}")
-        self.c, self.max_evaluations = c, max_evaluations
+        self.c = number("Goldstein", "c", c, above=0, below=0.5)
+        self.max_evaluations = count("Goldstein", "max_evaluations", max_evaluations)
 
     def __call__(self, line: Line, step: float) -> Found:
         low, high = 0.0, MAX_STEP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from nbdl.optim.checks import count, number
 from nbdl.optim.search.line import MAX_STEP, Found, Line, Sample, Search
 
 
@@ -25,7 +26,8 @@ class HagerZhang(Search):
         max_evaluations: of the function.
 
     Raises:
-        ValueError: not 0 < delta < 1/2 and delta <= sigma < 1.
+        TypeError: one is no number.
+        ValueError: not 0 < delta < 1/2 and delta <= sigma < 1, or another number is out of its range.
     """
 
     def __init__(
@@ -38,7 +40,14 @@ class HagerZhang(Search):
         rho: float = 5.0,
         max_evaluations: int = 50,
     ):
-        if not (0 < delta < 0.5 and delta <= sigma < 1):
+        number("HagerZhang", "delta", delta, above=0, below=0.5)
+        number("HagerZhang", "sigma", sigma, above=0, below=1)
+        number("HagerZhang", "epsilon", epsilon, least=0)
+        number("HagerZhang", "theta", theta, above=0, below=1)
+        number("HagerZhang", "gamma", gamma, above=0, below=1)
+        number("HagerZhang", "rho", rho, above=1)
+        count("HagerZhang", "max_evaluations", max_evaluations)
+        if not delta <= sigma:
             raise ValueError(
                 f"HagerZhang: expected 0 < delta < 1/2 and delta <= sigma < 1, got delta={delta}, "
                 f"sigma={sigma}"

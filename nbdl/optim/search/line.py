@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.optim.bounds import Box
+from nbdl.optim.checks import count, number
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
 from nbdl.optim.vectors import fetch, moved, slope_and_size
@@ -54,6 +55,10 @@ class NotADescentDirectionError(Exception):
     """The function does not fall along a line."""
 
 
+class WrongDirectionError(Exception):
+    """What a direction was computed of turned out not to be what it was taken for."""
+
+
 class Line:
     """phi(t) = f(x + t d), evaluated together with its derivative.
 
@@ -63,6 +68,7 @@ class Line:
         direction: d (n,).
         limit: the longest step, 0-d, which is read with the first evaluation; None where there is no limit.
         box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
+        wrong: 0-d, read with the first evaluation, too: not 0 where the direction is none; None: it is one.
     """
 
     def __init__(
@@ -72,9 +78,10 @@ class Line:
         direction: Tensor,
         limit: Tensor | None = None,
         box: Box | None = None,
+        wrong: Tensor | None = None,
     ):
         self.objective, self.start, self.direction = objective, start, direction
-        self._limit, self._box = limit, box
+        self._limit, self._box, self._wrong = limit, box, wrong
         self.evaluations = 0
         self.lowest: Sample | None = None
         self.is_unbounded = False
@@ -83,13 +90,15 @@ class Line:
         """What has to be known of the direction. It is read with the first evaluation, to wait once only."""
         if "slope" in self.__dict__:
             return []
-        limit = [] if self._limit is None else [self._limit]
-        return [slope_and_size(self.direction, self.start.gradient), *limit]
+        others = [x for x in (self._wrong, self._limit) if x is not None]
+        return [slope_and_size(self.direction, self.start.gradient), *others]
 
     def _know(self, values: list[float]) -> None:
         if values:
-            self.__dict__["slope"], self.__dict__["direction_norm"], *limit = values
-            self.__dict__["limit"] = limit[0] if limit else MAX_STEP
+            self.__dict__["slope"], self.__dict__["direction_norm"], *others = values
+            if self._wrong is not None and others.pop(0):
+                raise WrongDirectionError
+            self.__dict__["limit"] = others[0] if others else MAX_STEP
         if not self.slope < 0:
             raise NotADescentDirectionError
 
@@ -132,6 +141,7 @@ class Line:
         if not point.is_finite:
             self.is_unbounded |= point.value == -math.inf
             return Sample(step, math.inf, math.nan, point)
+        point.change = step * self.direction_norm
         sample = Sample(step, point.value, point.slope, point)
         if sample.value < (self.lowest or self.start).value:
             self.lowest = sample
@@ -167,6 +177,20 @@ class Line:
         """The lowest sample if it is below the start, with the reason why nothing better was found."""
         status = Status.UNBOUNDED if self.is_unbounded else Status.SEARCH_FAILED
         return Found(self.lowest, status)
+
+
+def check_wolfe(caller: str, c1: float, c2: float, max_evaluations: int) -> None:
+    """Check the numbers of a search for the Wolfe conditions.
+
+    Raises:
+        TypeError: one is no number.
+        ValueError: not 0 < c1 < c2 < 1.
+    """
+    number(caller, "c1", c1, above=0, below=1)
+    number(caller, "c2", c2, above=0, below=1)
+    count(caller, "max_evaluations", max_evaluations)
+    if not c1 < c2:
+        raise ValueError(f"{caller}: expected 0 < c1 < c2 < 1, got c1={c1}, c2={c2}")
 
 
 class Search:

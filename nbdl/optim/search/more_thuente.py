@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from nbdl.optim.search.line import MAX_STEP, Found, Line, Sample, Search
+from nbdl.optim.search.line import MAX_STEP, Found, Line, Sample, Search, check_wolfe
 
 _NEAREST, _FARTHEST = 1.1, 4.0  # how far the next trial is beyond the last one while nothing is bracketed
 _SHRINK = 0.66  # the bracket must shrink at least by this factor in two trials
@@ -23,12 +23,11 @@ class MoreThuente(Search):
         max_evaluations: of the function.
 
     Raises:
-        ValueError: not 0 < c1 < c2 < 1.
+        ValueError: not 0 < c1 < c2 < 1, or a number is negative.
     """
 
     def __init__(self, c1: float = 1e-4, c2: float = 0.9, max_evaluations: int = 40):
-        if not 0 < c1 < c2 < 1:
-            raise ValueError(f"MoreThuente: expected 0 < c1 < c2 < 1, got c1={c1}, c2={c2}")
+        check_wolfe("MoreThuente", c1, c2, max_evaluations)
         self.c1, self.c2, self.max_evaluations = c1, c2, max_evaluations
 
     def __call__(self, line: Line, step: float) -> Found:
@@ -172,10 +171,12 @@ def _cubic_beyond(best: _End, new: _End, interval: _Interval) -> float:
 
 
 def _parabola_of_values(a: _End, b: _End) -> float:
-    """The minimizer of the parabola with both values and the slope at a."""
-    return a.step + a.slope / ((a.value - b.value) / (b.step - a.step) + a.slope) / 2 * (b.step - a.step)
+    """The minimizer of the parabola with both values and the slope at a; the middle where it is flat."""
+    bend = (a.value - b.value) / (b.step - a.step) + a.slope
+    return a.step + (a.slope / bend / 2 if bend else 0.5) * (b.step - a.step)
 
 
 def _secant(a: _End, b: _End) -> float:
-    """Where the slope, taken to be linear, is zero."""
-    return b.step + b.slope / (b.slope - a.slope) * (a.step - b.step)
+    """Where the slope, taken to be linear, is zero; the middle where it is constant."""
+    change = b.slope - a.slope
+    return b.step + (b.slope / change if change else 0.5) * (a.step - b.step)

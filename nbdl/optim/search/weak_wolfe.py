@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbdl.optim.search.line import MAX_STEP, Found, Line, Search
+from nbdl.optim.search.line import MAX_STEP, Found, Line, Search, check_wolfe
 
 
 class WeakWolfe(Search):
@@ -19,12 +19,11 @@ class WeakWolfe(Search):
         max_evaluations: of the function.
 
     Raises:
-        ValueError: not 0 < c1 < c2 < 1.
+        ValueError: not 0 < c1 < c2 < 1, or a number is negative.
     """
 
     def __init__(self, c1: float = 1e-4, c2: float = 0.9, max_evaluations: int = 60):
-        if not 0 < c1 < c2 < 1:
-            raise ValueError(f"WeakWolfe: expected 0 < c1 < c2 < 1, got c1={c1}, c2={c2}")
+        check_wolfe("WeakWolfe", c1, c2, max_evaluations)
         self.c1, self.c2, self.max_evaluations = c1, c2, max_evaluations
 
     def __call__(self, line: Line, step: float) -> Found:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nbdl.optim.checks import number
 from nbdl.optim.search.interpolation import cubic_minimizer
-from nbdl.optim.search.line import MAX_STEP, Found, Line, Sample, Search
+from nbdl.optim.search.line import MAX_STEP, Found, Line, Sample, Search, check_wolfe
 
 
 class StrongWolfe(Search):
@@ -19,7 +20,7 @@ class StrongWolfe(Search):
         tolerance_change: zooming ends when the bracket is shorter than this, as a change of any parameter.
 
     Raises:
-        ValueError: not 0 < c1 < c2 < 1.
+        ValueError: not 0 < c1 < c2 < 1, or a number is negative.
     """
 
     def __init__(
@@ -29,10 +30,9 @@ class StrongWolfe(Search):
         max_evaluations: int = 25,
         tolerance_change: float = 0.0,
     ):
-        if not 0 < c1 < c2 < 1:
-            raise ValueError(f"StrongWolfe: expected 0 < c1 < c2 < 1, got c1={c1}, c2={c2}")
+        check_wolfe("StrongWolfe", c1, c2, max_evaluations)
         self.c1, self.c2, self.max_evaluations = c1, c2, max_evaluations
-        self.tolerance_change = tolerance_change
+        self.tolerance_change = number("StrongWolfe", "tolerance_change", tolerance_change, least=0)
 
     def __call__(self, line: Line, step: float) -> Found:
         bracket = self._bracket(line, line.at_or_before(step))

@@ -7,9 +7,10 @@ import numpy as np
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import from_numpy
-from nbdl.optim.objective import Objective, Point
+from nbdl.optim.objective import Objective, Point, checked
 from nbdl.optim.trust_region.secular import model_decrease, trust_region_step
 from nbdl.optim.trust_region.subproblem import ModelStep, Subproblem
+from nbdl.optim.vectors import fetch
 
 
 class Spectrum:
@@ -21,10 +22,11 @@ class Spectrum:
     """
 
     def __init__(self, objective: Objective, point: Point):
-        values, self._vectors = linalg.eigh(objective.hessian(point))
-        both = (self._vectors.T @ point.gradient).to(np.float64)
-        self.values = values.to(np.float64).cpu().numpy()
-        self.coefficients = both.cpu().numpy()
+        matrix, largest = objective.hessian(point)
+        values, self._vectors = linalg.eigh(matrix)
+        read, *both = fetch(largest, values, self._vectors.T @ point.gradient)
+        checked(read)
+        self.values, self.coefficients = np.array(both).reshape(2, -1)
         self.point = point
 
     def step(self, coefficients: np.ndarray) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbdl.optim.checks import count
 from nbdl.optim.krylov import Lanczos
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.trust_region.secular import model_decrease, trust_region_step
@@ -23,13 +24,15 @@ class GLTR(Subproblem):
     """
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("GLTR", "max_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:
         lanczos = Lanczos(objective.hessian_operator(point), point.gradient)
-        size = lanczos.start_norm
-        tolerance = min(0.1, size**0.5) * size
         for k in lanczos:
+            size = lanczos.start_norm
+            tolerance = min(0.1, size**0.5) * size
             values, vectors = lanczos.eigen()
             c = size * vectors[0]
             step, multiplier = trust_region_step(values, c, radius)

@@ -16,6 +16,7 @@ _RELATIVE = 1e-13  # of the multiplier
 _MAX_ITERATIONS = 200
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def trust_region_step(
     values: np.ndarray, coefficients: np.ndarray, radius: float
 ) -> tuple[np.ndarray, float]:
@@ -39,6 +40,7 @@ def trust_region_step(
     return _shifted_step(values, coefficients, lambda nu: radius)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def cubic_step(values: np.ndarray, coefficients: np.ndarray, weight: float) -> tuple[np.ndarray, float]:
     """The global minimizer of g^T p + p^T B p / 2 + weight |p|^3 / 3.
 
@@ -57,6 +59,7 @@ def cubic_step(values: np.ndarray, coefficients: np.ndarray, weight: float) -> t
     return _shifted_step(values, coefficients, lambda nu: nu / weight)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def model_decrease(values: np.ndarray, coefficients: np.ndarray, step: np.ndarray) -> float:
     """-m(p) of the quadratic model."""
     return float(-(coefficients @ step + step @ (values * step) / 2))
@@ -113,8 +116,8 @@ def _newton(
 
     What is wanted is constant or proportional to nu, so that its slope is a difference quotient.
     """
-    goal = wanted(nu)
-    goal_slope = (wanted(2 * nu) - goal) / nu if nu > 0 else 0.0
     with np.errstate(all="ignore"):
-        slope = float((coefficients**2 / (values + nu) ** 3).sum()) / size**3
-        return nu - (1 / size - 1 / goal) / (slope + goal_slope / goal**2) if goal > 0 else math.nan
+        goal, length = np.float64(wanted(nu)), np.float64(size)
+        goal_slope = (wanted(2 * nu) - goal) / nu if nu > 0 else 0.0
+        slope = (coefficients**2 / (values + nu) ** 3).sum() / length**3
+        return float(nu - (1 / length - 1 / goal) / (slope + goal_slope / goal**2))

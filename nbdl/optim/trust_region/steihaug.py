@@ -6,6 +6,7 @@ import math
 
 from nbdl.autograd.modes import no_grad
 from nbdl.ops.matmul import dot
+from nbdl.optim.checks import count
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.trust_region.subproblem import ModelStep, Subproblem, boundary_factor
 from nbdl.optim.vectors import fetch, moved
@@ -21,24 +22,25 @@ class Steihaug(Subproblem):
     """
 
     def __init__(self, max_iterations: int | None = None):
+        if max_iterations is not None:
+            count("Steihaug", "max_iterations", max_iterations, 1)
         self._max_iterations = max_iterations
 
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:
         operator, g = objective.hessian_operator(point), point.gradient
         z, r, d = g.zeros_like(), g, -g
         rr = dot(r, r)
-        (squared,) = fetch(rr)
-        tolerance = min(0.5, squared**0.25) ** 2 * squared
-        zz = zd = decrease = 0.0  # |z|^2, z^T d, -m(z)
-        dd = squared
-        for _ in range(self._max_iterations or 2 * g.numel()):
+        zz = zd = dd = decrease = tolerance = 0.0  # |z|^2, z^T d, |d|^2, -m(z)
+        for index in range(self._max_iterations or 2 * g.numel()):
             product = operator @ d
             with no_grad():
                 curvature = dot(d, product)
                 step = rr / curvature
                 new_r = moved(r, step, product)
                 new_rr = dot(new_r, new_r)
-                bend, new_squared = fetch(curvature, new_rr)
+                bend, squared, new_squared = fetch(curvature, rr, new_rr)
+                if index == 0:
+                    dd, tolerance = squared, min(0.5, squared**0.25) ** 2 * squared
                 alpha = squared / bend if bend > 0 else math.inf
                 new_zz = zz + 2 * alpha * zd + alpha * alpha * dd if bend > 0 else math.inf
                 if new_zz >= radius * radius:
@@ -52,5 +54,5 @@ class Steihaug(Subproblem):
                 beta = new_squared / squared
                 d = moved(-new_r, new_rr / rr, d)
                 zz, zd, dd = new_zz, beta * (zd + alpha * dd), new_squared + beta * beta * dd
-                r, rr, squared = new_r, new_rr, new_squared
+                r, rr = new_r, new_rr
         return ModelStep(z, math.sqrt(zz), decrease, False)

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.matmul import dot
 from nbdl.optim.objective import Objective, Point
-from nbdl.optim.operators import LinearOperator
-from nbdl.optim.vectors import fetch, norm
 
 
 class ModelStep(NamedTuple):
     """A step p, and what the model m(p) = g^T p + p^T B p / 2 says of it.
+
+    Scalars may be 0-d tensors, which are read later, together with the function at the end of the step.
 
     Attributes:
         step: p (n,).
         length: |p|.
         decrease: -m(p).
         at_boundary: whether the radius limits it.
+        wrong: not 0 where the step is none.
     """
 
     step: Tensor
-    length: float
-    decrease: float
-    at_boundary: bool
+    length: Any
+    decrease: Any
+    at_boundary: Any
+    wrong: Any = 0
+
+    @property
+    def unread(self) -> list[Tensor]:
+        """The scalars that are tensors."""
+        return [entry for entry in self[1:] if isinstance(entry, Tensor)]
+
+    def read(self, values: Sequence[float]) -> ModelStep:
+        """The same with the values of :attr:`unread`."""
+        known = iter(values)
+        return ModelStep(self.step, *[next(known) if isinstance(x, Tensor) else x for x in self[1:]])
 
 
 class Subproblem:
@@ -46,14 +58,11 @@ class Subproblem:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no solution")
 
+    def doubt(self) -> None:
+        """The last step was wrong: compute the next one from less."""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-
-def modelled(operator: LinearOperator, gradient: Tensor, step: Tensor, at_boundary: bool) -> ModelStep:
-    """A step with its length and the decrease of the model."""
-    slope, bend, length = fetch(dot(gradient, step), dot(step, operator @ step), norm(step))
-    return ModelStep(step, length, -slope - bend / 2, at_boundary)
 
 
 def boundary_factor(dd: float, zd: float, zz: float, radius: float) -> float:

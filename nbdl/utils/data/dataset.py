@@ -43,7 +43,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
     Raises:
         TypeError: something is no tensor.
-        ValueError: there is none, one has no axis, or their first sizes differ.
+        AssertionError: there is none, one has no axis, or their first sizes differ.
 
     Example:
         >>> import nbdl
@@ -61,7 +61,9 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
                 raise TypeError(f"TensorDataset: argument {k} must be a tensor, got {type(tensor).__name__}")
         shapes = [tuple(tensor.shape) for tensor in tensors]
         if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) > 1:
-            raise ValueError(f"TensorDataset: the tensors need a first axis of one size, got shapes {shapes}")
+            raise AssertionError(
+                f"TensorDataset: the tensors need a first axis of one size, got shapes {shapes}"
+            )
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
@@ -141,23 +143,23 @@ class ConcatDataset(Dataset[Sample]):
         datasets: datasets with a length.
 
     Raises:
-        ValueError: there is none.
-        TypeError: one is a stream.
+        AssertionError: there is none, or one is a stream.
     """
 
     def __init__(self, datasets: Iterable[Dataset[Sample]]):
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ValueError("ConcatDataset: datasets should not be an empty iterable")
+            raise AssertionError("ConcatDataset: datasets should not be an empty iterable")
         for dataset in self.datasets:
             if isinstance(dataset, IterableDataset):
-                raise TypeError("ConcatDataset does not support IterableDataset; use ChainDataset")
+                raise AssertionError("ConcatDataset does not support IterableDataset; use ChainDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(dataset) for dataset in self.datasets))  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Sample:
         size = len(self)
         if not -size <= index < size:
-            raise IndexError(f"ConcatDataset: index {index} is out of range for {size} samples")
+            kind = ValueError if index < 0 else IndexError  # as in PyTorch
+            raise kind(f"ConcatDataset: index {index} is out of range for {size} samples")
         index %= size
         k = bisect.bisect_right(self.cumulative_sizes, index)
         return self.datasets[k][index - (self.cumulative_sizes[k - 1] if k else 0)]
@@ -177,7 +179,9 @@ class ChainDataset(IterableDataset[Sample]):
         self.datasets = list(datasets)
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
-                raise TypeError(f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}")
+                raise AssertionError(
+                    f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}"
+                )
 
     def __iter__(self) -> Iterator[Sample]:
         return itertools.chain.from_iterable(self.datasets)  # type: ignore[arg-type]

@@ -13,6 +13,9 @@ from nbdl.utils.data.fetch import Fetcher
 from nbdl.utils.data.pool import WorkerIterator, WorkerPool
 from nbdl.utils.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 
+# What a loader was made of: batches would not follow a change.
+_FIXED = ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers")
+
 
 class DataLoader:
     """Iterates over a dataset in batches.
@@ -121,6 +124,11 @@ class DataLoader:
         if collate_fn is None:
             collate_fn = default_convert if batch_size is None and batch_sampler is None else default_collate
         self.collate_fn = collate_fn
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and "collate_fn" in self.__dict__:
+            raise ValueError(f"DataLoader: {name} attribute should not be set after it is initialized")
+        object.__setattr__(self, name, value)
 
     def __iter__(self) -> Iterator[Any]:
         by_batch = self.batch_sampler is not None
