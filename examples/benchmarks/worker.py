@@ -53,7 +53,10 @@ class Session:
 
     def calibrate(self, seconds: float) -> dict[str, Any]:
         """How many calls take about so long, at least one."""
-        self._run(WARM_UP_CALLS)
+        start, calls = time.perf_counter(), 0
+        while calls < WARM_UP_CALLS and time.perf_counter() - start < seconds:
+            calls += 1
+            self._run(1)
         calls = 1
         while (elapsed := self._run(calls)[0]) < seconds / 10:
             calls *= 2
@@ -62,10 +65,12 @@ class Session:
     def measure(self, calls: int) -> dict[str, Any]:
         """Seconds of one step, out of a block of calls; some before it wake threads and caches.
 
-        `cpu_s` is the processor time of all of it, over all threads.
+        A single call that fills a block does without. `cpu_s` is the processor time of all of it, over all
+        threads.
         """
         cpu_start = time.process_time()
-        self._run(max(1, calls // 10))
+        if calls > 1:
+            self._run(max(1, calls // 10))
         elapsed, value = self._run(calls)
         step_s = elapsed / (calls * self._program.steps)
         return {"step_s": step_s, "value": value, "cpu_s": time.process_time() - cpu_start}

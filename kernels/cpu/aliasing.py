@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from nbdl.kernels.cpu.frontend import CodeLibrary, compile_function
+from nbdl.kernels.cpu.frontend import CodeLibrary, call_compiled, compile_function
 from nbdl.kernels.cpu.memory import make_array
 
 __all__ = ["Block", "over_blocks"]
@@ -56,8 +56,7 @@ def over_blocks(
             offset = builder.mul(n, ir.IntType(64)(block * dtype.itemsize))
             address = builder.add(bases[addresses.index(name)], offset)
             operands.append(make_array(context, builder, array, address, n))
-        context.active_code_library.add_linking_library(compiled.library)
-        context.call_internal(builder, compiled.fndesc, compiled.signature, operands)
+        call_compiled(context, builder, compiled, operands)
         return context.get_dummy_value()
 
     def typer(typing_context: Any, *words: Any) -> Any:

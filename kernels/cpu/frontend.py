@@ -17,18 +17,28 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import typing
+from numba.core import cgutils, typing
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.cpu import CPUContext
+from numba.core.interpreter import (
+    Interpreter,
+    peep_hole_delete_with_exit,
+    peep_hole_fuse_dict_add_updates,
+)
+from numba.core.ir_utils import build_definitions
+from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
+from numba.core.rewrites import rewrite_registry
 from numba.core.runtime import rtsys
+from numba.core.ssa import reconstruct_ssa
 from numba.core.typed_passes import (
     NativeLowering,
     NoPythonBackend,
@@ -46,27 +56,23 @@ from numba.core.untyped_passes import (
 )
 from numba.extending import intrinsic
 
-__all__ = ["FASTMATH", "FASTMATH_REASSOC", "CodeLibrary", "compile_function", "make_callable", "subroutine"]
+from nbdl.kernels.cpu.definitions import definition_for
+
+__all__ = [
+    "FASTMATH",
+    "FASTMATH_REASSOC",
+    "CodeLibrary",
+    "call_compiled",
+    "compile_function",
+    "make_callable",
+    "subroutine",
+]
 
 FASTMATH = frozenset({"nsz", "arcp", "contract"})
 """The relaxations that every kernel may use: NaN and infinities keep their meaning."""
 
 FASTMATH_REASSOC = FASTMATH | {"reassoc"}
 """For kernels whose sums may be taken in another order."""
-
-# In Numba's order. IRLegalization, which says where variables give up references, is not needed.
-_PASSES = (
-    TranslateByteCode,
-    FixupArgs,
-    RewriteSemanticConstants,
-    DeadBranchPrune,
-    GenericRewrites,
-    ReconstructSSA,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-    NativeLowering,
-    NoPythonBackend,
-)
 
 
 def subroutine(
@@ -115,8 +121,7 @@ def make_callable(
         compiled = compiled_for(*operands)
 
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            context.active_code_library.add_linking_library(compiled.library)
-            return context.call_internal(builder, compiled.fndesc, signature, args)
+            return call_compiled(context, builder, compiled, args)
 
         return typing.signature(compiled.signature.return_type, *compiled.signature.args), codegen
 
@@ -126,6 +131,13 @@ def make_callable(
     names = ("typing_context", *parameters)
     typer.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
     return intrinsic(typer)
+
+
+def call_compiled(context: Any, builder: ir.IRBuilder, compiled: Any, args: Any) -> ir.Value:
+    """Lowers a call of what `compile_function` returned, in the code generator of an intrinsic."""
+    for library in compiled.library.with_callees:
+        context.active_code_library.add_linking_library(library)
+    return context.call_internal(builder, compiled.fndesc, compiled.signature, args)
 
 
 def compile_function(
@@ -188,17 +200,33 @@ class CodeLibrary(JITCodeLibrary):
         return cls(cpu_target.target_context.codegen(), name)
 
     def add_linking_library(self, library: Any) -> None:
-        if library is not rtsys.library:  # nothing is allocated
+        if library is not rtsys.library and library not in self._linking_libraries:  # nothing is allocated
             super().add_linking_library(library)
 
+    @property
+    def with_callees(self) -> tuple[Any, ...]:
+        """All libraries that a caller needs: each has the code of its own functions only."""
+        return self, *self._linking_libraries
+
+    def finalize(self) -> None:
+        """Ends the library: functions that a caller does not use will not be in its code."""
+        for function in self._final_module.functions:
+            if not function.is_declaration:
+                function.linkage = "linkonce_odr"
+        self._shared_module = self._final_module
+        self._finalized = True
+
     def _optimize_functions(self, ll_module: Any) -> None:
+        """Left to the kernel that the code becomes a part of."""
         ll_module.data_layout = self._codegen._data_layout
 
-    def _optimize_final_module(self) -> None:
-        """Left to the kernel that the code becomes a part of."""
 
-    def _finalize_final_module(self) -> None:
-        self._finalized = True
+class _Interpreter(Interpreter):
+    """Numba's, without the rewrites of `with` and of dictionaries."""
+
+    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
+        unused = (peep_hole_delete_with_exit, peep_hole_fuse_dict_add_updates)
+        return super().post_process([step for step in peepholes if step not in unused], func_ir)
 
 
 class _Passes(PassManager):
@@ -207,6 +235,92 @@ class _Passes(PassManager):
     def _runPass(self, index: int, step: Any, state: Any) -> None:
         step.analysis = self._analysis
         step.run_pass(state)
+
+
+# Numba's own end with an analysis of the lifetime of variables, for reference counts and generators.
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Translate(TranslateByteCode):
+    def run_pass(self, state: Any) -> bool:
+        state["func_ir"] = _Interpreter(state["func_id"]).interpret(state["bc"])
+        return True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Rewrites(GenericRewrites):
+    def run_pass(self, state: Any) -> bool:
+        blocks = state.func_ir.blocks
+        for make_rewrite in rewrite_registry.rewrites["before-inference"]:
+            rewrite = make_rewrite(state)
+            for label in blocks:
+                while rewrite.match(state.func_ir, blocks[label], state.typemap, state.calltypes):
+                    blocks[label] = rewrite.apply()
+        return True
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _SingleAssignment(ReconstructSSA):
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = reconstruct_ssa(state.func_ir)
+        state.func_ir._definitions = build_definitions(state.func_ir.blocks)
+        return True
+
+
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _StripPhis(PreLowerStripPhis):
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = self._strip_phi_nodes(state.func_ir)
+        state.func_ir._definitions = build_definitions(state.func_ir.blocks)
+        return True
+
+
+class _Lower(Lower):
+    """Lowering without the parts that serve debuggers and reference counts."""
+
+    def lower_binop(self, resty: Any, expr: Any, op: Any) -> ir.Value:
+        if op is operator.pow:  # only powers have definitions for constants; Numba always looks for them
+            return super().lower_binop(resty, expr, op)
+        typing_context = self.context.typing_context
+        function, signature = typing_context.resolve_value_type(op), self.fndesc.calltypes[expr]
+        operands = [
+            self.context.cast(self.builder, self.loadvar(operand.name), self.typeof(operand.name), kind)
+            for operand, kind in zip((expr.lhs, expr.rhs), signature.args, strict=True)
+        ]
+        called = typing_context.resolve_function_type(function, signature.args, {})
+        result = self.context.get_function(function, called)(self.builder, operands)
+        return self.context.cast(self.builder, result, signature.return_type, resty)
+
+    def storevar(self, value: ir.Value, name: str, argidx: int | None = None) -> None:
+        if name in self._singly_assigned_vars:
+            self._blk_local_varmap[name] = value
+        else:
+            self.builder.store(value, self.getvar(name))
+
+    def alloca_lltype(self, name: str, lltype: ir.Type, datamodel: Any = None) -> ir.Value:
+        return cgutils.alloca_once(self.builder, lltype, name=name)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):
+    @property
+    def lowering_class(self) -> type[Lower]:
+        return _Lower
+
+
+# In Numba's order. IRLegalization, which says where variables give up references, is not needed.
+_PASSES = (
+    _Translate,
+    FixupArgs,
+    RewriteSemanticConstants,
+    DeadBranchPrune,
+    _Rewrites,
+    _SingleAssignment,
+    NopythonTypeInference,
+    _StripPhis,
+    _Lowering,
+    NoPythonBackend,
+)
 
 
 class _Compiler(CompilerBase):
@@ -226,9 +340,13 @@ class _TypingContext(Context):
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         if kws or not isinstance(func, types.Function):
             return super().resolve_function_type(func, args, kws)
-        signature = self.signatures.get((func, args))
+        plain = func, tuple(map(types.unliteral, args))
+        signature = self.signatures.get(plain) or self.signatures.get((func, args))
         if signature is None:
-            signature = self.signatures[func, args] = super().resolve_function_type(func, args, kws)
+            signature = super().resolve_function_type(func, args, kws)
+            # Numba first tries without literals: one was needed only where it stands in the signature.
+            needed = any(isinstance(argument, types.Literal) for argument in signature.args)
+            self.signatures[(func, args) if needed else plain] = signature
         return signature
 
     def load_additional_registries(self) -> None:
@@ -236,7 +354,22 @@ class _TypingContext(Context):
 
 
 class _TargetContext(CPUContext):
-    """Numba's, which does not look for new modules of Numba whenever a definition is missing."""
+    """Numba's, with a memory, and without a search of Numba's modules whenever a definition is missing."""
+
+    definitions: dict[tuple[Any, Any], Callable[..., ir.Value]]
+
+    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Callable[..., ir.Value]:
+        definition = self.definitions.get((fn, sig))
+        if definition is None:
+            definition = definition_for(self, fn, sig) or super().get_function(fn, sig, _firstcall)
+            self.definitions[fn, sig] = definition
+        return definition
+
+    def pair_first(self, builder: ir.IRBuilder, val: ir.Value, ty: Any) -> ir.Value:
+        return builder.extract_value(val, 0)
+
+    def pair_second(self, builder: ir.IRBuilder, val: ir.Value, ty: Any) -> ir.Value:
+        return builder.extract_value(val, 1)
 
     def load_additional_registries(self) -> None:
         for registry in tuple(self._registries):  # new intrinsics are in one of these
@@ -252,4 +385,5 @@ def _contexts() -> tuple[_TypingContext, _TargetContext]:
     typing_context.signatures = {}
     target_context = cpu_target.target_context.subtarget(typing_context=typing_context)
     target_context.__class__ = _TargetContext
+    target_context.definitions = {}
     return typing_context, target_context

@@ -47,8 +47,10 @@ from nbdl.kernels.cpu.winograd_tiles import (
     Y_HEIGHT,
     Y_IMAGE,
     Y_VALUES,
-    make_lines,
+    make_patch,
     make_tiles,
+    of_weight,
+    to_weight,
     view_of,
 )  # fmt: skip
 
@@ -60,25 +62,7 @@ def make_weight_values(dtype):
     """The kernel that transforms the weight: [value, panel of filters, channel, filter]; rows are panels."""
     size, view = np.dtype(dtype).itemsize, view_of(dtype)
     lanes, panel = tile_shape(dtype).lanes, tile_shape(dtype).columns
-    _, _, _, of_weight, _ = make_lines(dtype)
-    line = lanes * size
-
-    @subroutine
-    def patch(taps, middle, target, step):
-        for j in range(TAPS):
-            x, out = taps + j * line, middle + j * line
-            of_weight(
-                view(x, lanes), view(x + 3 * line, lanes), view(x + 6 * line, lanes), view(out, lanes),
-                view(out + 3 * line, lanes), view(out + 6 * line, lanes), view(out + 9 * line, lanes),
-                view(out + 12 * line, lanes), view(out + 15 * line, lanes), lanes,
-            )  # fmt: skip
-        for i in range(PATCH):
-            x, y = middle + i * TAPS * line, target + i * PATCH * step
-            of_weight(
-                view(x, lanes), view(x + line, lanes), view(x + 2 * line, lanes), view(y, lanes),
-                view(y + step, lanes), view(y + 2 * step, lanes), view(y + 3 * step, lanes),
-                view(y + 4 * step, lanes), view(y + 5 * step, lanes), lanes,
-            )  # fmt: skip
+    patch, line = make_patch(dtype, of_weight), lanes * size
 
     def weight_values(args, lo, hi, task):
         channels, filters = load_int64(args, CHANNELS), load_int64(args, FILTERS)
@@ -99,7 +83,7 @@ def make_weight_values(dtype):
                         target[j] = view(weight + (offset + j * filter_step) * size, 1)[0]
                 target = load_int64(args, WEIGHT_VALUES) + (k * channels + channel) * panel * size
                 if count > 0:
-                    patch(taps, middle, target + first * size, step)
+                    patch(taps, TAPS * line, line, middle, target + first * size, PATCH * step, step)
 
     return weight_values
 
@@ -149,7 +133,7 @@ def make_outputs(dtype):
             y = load_int64(args, 2 + has_bias)
             multiply(args, x_values, y_values, tiles, *place_in_input(args, band + block, block),
                      *place_in_output(args, y, band, block))  # fmt: skip
-            output_values(args, y, band, tiles, y_values, start, zeros, copy)
+            output_values(args, y, band, tiles, y_values, start, copy)
             if load_int64(args, EPILOGUE) != 0:
                 rows = load_int64(args, EPILOGUE_ROWS)
                 call_kernel(load_int64(args, EPILOGUE), load_int64(args, EPILOGUE_ARGS),
@@ -255,25 +239,7 @@ def make_weight_total(dtype):
     """The kernel of the second stage: adds the tasks' sums in a fixed order; rows are channels."""
     size, view, zero = np.dtype(dtype).itemsize, view_of(dtype), np.dtype(dtype).type(0)
     lanes = tile_shape(dtype).lanes
-    _, _, _, _, to_weight = make_lines(dtype)
-    line = lanes * size
-
-    @subroutine
-    def patch(values, middle, taps):
-        for j in range(PATCH):
-            x, out = values + j * line, middle + j * line
-            to_weight(
-                view(x, lanes), view(x + 6 * line, lanes), view(x + 12 * line, lanes),
-                view(x + 18 * line, lanes), view(x + 24 * line, lanes), view(x + 30 * line, lanes),
-                view(out, lanes), view(out + 6 * line, lanes), view(out + 12 * line, lanes), lanes,
-            )  # fmt: skip
-        for i in range(TAPS):
-            x, out = middle + i * PATCH * line, taps + i * TAPS * line
-            to_weight(
-                view(x, lanes), view(x + line, lanes), view(x + 2 * line, lanes), view(x + 3 * line, lanes),
-                view(x + 4 * line, lanes), view(x + 5 * line, lanes),
-                view(out, lanes), view(out + line, lanes), view(out + 2 * line, lanes), lanes,
-            )  # fmt: skip
+    patch, line = make_patch(dtype, to_weight), lanes * size
 
     def weight_total(args, lo, hi, task):
         channels, filters = load_int64(args, CHANNELS), load_int64(args, FILTERS)
@@ -293,7 +259,7 @@ def make_weight_total(dtype):
                     part = view(load_int64(args, PARTIALS) + place * size, count)
                     for k in range(count):
                         total[k] += part[k]
-            patch(values, middle, taps)
+            patch(values, PATCH * line, line, middle, taps, TAPS * line, line)
             weight = load_int64(args, 2) + (channel * load_int64(args, WEIGHT_CHANNEL) + first * step) * size
             for tap in range(TAPS * TAPS):
                 offset = tap // TAPS * load_int64(args, WEIGHT_HEIGHT)

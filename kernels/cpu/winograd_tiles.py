@@ -24,14 +24,16 @@ elements.
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 
 import numpy as np
 
-from nbdl.kernels.cpu.frontend import FASTMATH_REASSOC, subroutine
+from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64, stack_int64
 from nbdl.kernels.cpu.microkernel import tile_shape
 from nbdl.kernels.cpu.stages import FIRST_WORD
+from nbdl.kernels.cpu.vectors import line_kernel
 
 # Words of the argument block.
 (
@@ -77,7 +79,7 @@ VALUES = PATCH * PATCH
 TAPS = 3
 VALUE_WORDS = 8 * VALUES  # of a vector of each value
 _A, _B = 0.625, 1.5  # exact in binary
-_A2, _B2 = _A * _A, _B * _B
+_A2, _B2, _A3, _B3 = _A**2, _B**2, _A**3, _B**3
 _SUM, _PRODUCT = _A2 + _B2, _A2 * _B2
 _AT_0, _AT_A, _AT_B = 1 / _PRODUCT, 1 / (2 * _A2 * (_A2 - _B2)), 1 / (2 * _B2 * (_B2 - _A2))
 
@@ -87,69 +89,90 @@ def view_of(dtype):
     return float32_at if np.dtype(dtype).itemsize == 4 else float64_at
 
 
-@cache
-def make_lines(dtype):
-    """The five transforms of one axis, of `n` lanes: arrays to arrays that share no memory with them."""
-    number = np.dtype(dtype).type
-    a, b, a2, b2, a3, b3 = (number(x) for x in (_A, _B, _A2, _B2, _A * _A2, _B * _B2))
-    total, product = number(_SUM), number(_PRODUCT)
-    at_0, at_a, at_b = number(_AT_0), number(_AT_A), number(_AT_B)
+def of_input(x0, x1, x2, x3, x4, x5):
+    """`B^T x`, along one axis."""
+    even_a, odd_a = x4 - _B2 * x2, _A * (x3 - _B2 * x1)
+    even_b, odd_b = x4 - _A2 * x2, _B * (x3 - _A2 * x1)
+    return (
+        x4 - _SUM * x2 + _PRODUCT * x0,
+        even_a + odd_a,
+        even_a - odd_a,
+        even_b + odd_b,
+        even_b - odd_b,
+        x5 - _SUM * x3 + _PRODUCT * x1,
+    )
 
-    @subroutine(fastmath=FASTMATH_REASSOC, inlined=True, noalias=True)
-    def of_input(x0, x1, x2, x3, x4, x5, y0, y1, y2, y3, y4, y5, n):
-        for k in range(n):
-            even_a, odd_a = x4[k] - b2 * x2[k], a * (x3[k] - b2 * x1[k])
-            even_b, odd_b = x4[k] - a2 * x2[k], b * (x3[k] - a2 * x1[k])
-            y0[k] = x4[k] - total * x2[k] + product * x0[k]
-            y1[k] = even_a + odd_a
-            y2[k] = even_a - odd_a
-            y3[k] = even_b + odd_b
-            y4[k] = even_b - odd_b
-            y5[k] = x5[k] - total * x3[k] + product * x1[k]
 
-    @subroutine(fastmath=FASTMATH_REASSOC, inlined=True, noalias=True)
-    def to_output(x0, x1, x2, x3, x4, x5, start, y0, y1, y2, y3, n):
-        for k in range(n):
-            even_a, odd_a, even_b, odd_b = x1[k] + x2[k], x1[k] - x2[k], x3[k] + x4[k], x3[k] - x4[k]
-            y0[k] = start[k] + x0[k] + even_a + even_b
-            y1[k] = start[k] + a * odd_a + b * odd_b
-            y2[k] = start[k] + a2 * even_a + b2 * even_b
-            y3[k] = start[k] + a3 * odd_a + b3 * odd_b + x5[k]
+def to_output(x0, x1, x2, x3, x4, x5):
+    """`A^T x`."""
+    even_a, odd_a, even_b, odd_b = x1 + x2, x1 - x2, x3 + x4, x3 - x4
+    return (
+        x0 + even_a + even_b,
+        _A * odd_a + _B * odd_b,
+        _A2 * even_a + _B2 * even_b,
+        _A3 * odd_a + _B3 * odd_b + x5,
+    )
 
-    @subroutine(fastmath=FASTMATH_REASSOC, inlined=True, noalias=True)
-    def of_output(x0, x1, x2, x3, y0, y1, y2, y3, y4, y5, n):
-        for k in range(n):
-            even_a, odd_a = x0[k] + a2 * x2[k], a * x1[k] + a3 * x3[k]
-            even_b, odd_b = x0[k] + b2 * x2[k], b * x1[k] + b3 * x3[k]
-            y0[k] = x0[k]
-            y1[k] = even_a + odd_a
-            y2[k] = even_a - odd_a
-            y3[k] = even_b + odd_b
-            y4[k] = even_b - odd_b
-            y5[k] = x3[k]
 
-    @subroutine(fastmath=FASTMATH_REASSOC, inlined=True, noalias=True)
-    def of_weight(x0, x1, x2, y0, y1, y2, y3, y4, y5, n):
-        for k in range(n):
-            even_a, odd_a = at_a * (x0[k] + a2 * x2[k]), at_a * a * x1[k]
-            even_b, odd_b = at_b * (x0[k] + b2 * x2[k]), at_b * b * x1[k]
-            y0[k] = at_0 * x0[k]
-            y1[k] = even_a + odd_a
-            y2[k] = even_a - odd_a
-            y3[k] = even_b + odd_b
-            y4[k] = even_b - odd_b
-            y5[k] = x2[k]
+def to_output_from(x0, x1, x2, x3, x4, x5, start):
+    """`start + A^T x`."""
+    return tuple(start + y for y in to_output(x0, x1, x2, x3, x4, x5))
 
-    @subroutine(fastmath=FASTMATH_REASSOC, inlined=True, noalias=True)
-    def to_weight(x0, x1, x2, x3, x4, x5, y0, y1, y2, n):
-        for k in range(n):
-            even_a, odd_a = at_a * (x1[k] + x2[k]), at_a * a * (x1[k] - x2[k])
-            even_b, odd_b = at_b * (x3[k] + x4[k]), at_b * b * (x3[k] - x4[k])
-            y0[k] = at_0 * x0[k] + even_a + even_b
-            y1[k] = odd_a + odd_b
-            y2[k] = a2 * even_a + b2 * even_b + x5[k]
 
-    return of_input, to_output, of_output, of_weight, to_weight
+def of_output(x0, x1, x2, x3):
+    """`A x`."""
+    even_a, odd_a = x0 + _A2 * x2, _A * x1 + _A3 * x3
+    even_b, odd_b = x0 + _B2 * x2, _B * x1 + _B3 * x3
+    return x0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, x3
+
+
+def of_weight(x0, x1, x2):
+    """`G x`."""
+    even_a, odd_a = _AT_A * (x0 + _A2 * x2), _AT_A * _A * x1
+    even_b, odd_b = _AT_B * (x0 + _B2 * x2), _AT_B * _B * x1
+    return _AT_0 * x0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, x2
+
+
+def to_weight(x0, x1, x2, x3, x4, x5):
+    """`G^T x`."""
+    even_a, odd_a = _AT_A * (x1 + x2), _AT_A * _A * (x1 - x2)
+    even_b, odd_b = _AT_B * (x3 + x4), _AT_B * _B * (x3 - x4)
+    return _AT_0 * x0 + even_a + even_b, odd_a + odd_b, _A2 * even_a + _B2 * even_b + x5
+
+
+def make_patch(dtype, formula, from_start=None):
+    """A function that transforms both axes of a square of vectors.
+
+    Args:
+        dtype: float32 or float64.
+        formula: Of one axis.
+        from_start: The same with a `start`; for the second axis.
+
+    Returns:
+        A function of addresses and bytes: of the source, and from one of its rows and columns to the next; of
+        scratch memory for a vector of each value; and of the target in the same way. If there is a start, its
+        address follows.
+    """
+    lanes = tile_shape(dtype).lanes
+    line, width = lanes * np.dtype(dtype).itemsize, len(inspect.signature(formula).parameters)
+    columns, rows = line_kernel(dtype, lanes, formula), line_kernel(dtype, lanes, from_start or formula)
+    height = len(formula(*[0.0] * width))
+
+    @subroutine
+    def patch(source, row, column, middle, target, target_row, target_column):
+        for j in range(width):
+            columns(source + j * column, row, middle + j * line, width * line)
+        for i in range(height):
+            rows(middle + i * width * line, line, target + i * target_row, target_column)
+
+    @subroutine
+    def patch_from(source, row, column, middle, target, target_row, target_column, start):
+        for j in range(width):
+            columns(source + j * column, row, middle + j * line, width * line)
+        for i in range(height):
+            rows(middle + i * width * line, line, target + i * target_row, target_column, start)
+
+    return patch_from if from_start else patch
 
 
 @cache
@@ -194,63 +217,10 @@ def _make_boxes(dtype):
 @cache
 def make_tiles(dtype):
     """Functions that transform the tiles of some bands: the input, the output, the output's gradient."""
-    size, n, view = np.dtype(dtype).itemsize, tile_shape(dtype).lanes, view_of(dtype)
-    of_input, to_output, of_output, _, _ = make_lines(dtype)
+    size, n = np.dtype(dtype).itemsize, tile_shape(dtype).lanes
+    input_patch, gradient_patch = make_patch(dtype, of_input), make_patch(dtype, of_output)
+    output_patch = make_patch(dtype, to_output, to_output_from)
     is_inside, read_box, write_box = _make_boxes(dtype)
-    line = n * size
-
-    @subroutine(inlined=True)
-    def input_patch(source, height, width, middle, target, step):
-        """One tile, `n` channels; `height`, `width` and `step` are bytes between rows, columns, values."""
-        for j in range(PATCH):
-            x, y = source + j * width, middle + j * line
-            of_input(
-                view(x, n), view(x + height, n), view(x + 2 * height, n), view(x + 3 * height, n),
-                view(x + 4 * height, n), view(x + 5 * height, n), view(y, n), view(y + 6 * line, n),
-                view(y + 12 * line, n), view(y + 18 * line, n), view(y + 24 * line, n),
-                view(y + 30 * line, n), n,
-            )  # fmt: skip
-        for i in range(PATCH):
-            x, y = middle + i * PATCH * line, target + i * PATCH * step
-            of_input(
-                view(x, n), view(x + line, n), view(x + 2 * line, n), view(x + 3 * line, n),
-                view(x + 4 * line, n), view(x + 5 * line, n), view(y, n), view(y + step, n),
-                view(y + 2 * step, n), view(y + 3 * step, n), view(y + 4 * step, n), view(y + 5 * step, n), n,
-            )  # fmt: skip
-
-    @subroutine(inlined=True)
-    def output_patch(source, step, middle, zeros, start, target, height, width):
-        for j in range(PATCH):
-            x, y = source + j * step, middle + j * line
-            to_output(
-                view(x, n), view(x + 6 * step, n), view(x + 12 * step, n), view(x + 18 * step, n),
-                view(x + 24 * step, n), view(x + 30 * step, n), view(zeros, n),
-                view(y, n), view(y + 6 * line, n), view(y + 12 * line, n), view(y + 18 * line, n), n,
-            )  # fmt: skip
-        for i in range(TILE):
-            x, y = middle + i * PATCH * line, target + i * height
-            to_output(
-                view(x, n), view(x + line, n), view(x + 2 * line, n), view(x + 3 * line, n),
-                view(x + 4 * line, n), view(x + 5 * line, n), view(start, n),
-                view(y, n), view(y + width, n), view(y + 2 * width, n), view(y + 3 * width, n), n,
-            )  # fmt: skip
-
-    @subroutine(inlined=True)
-    def gradient_patch(source, height, width, middle, target, step):
-        for j in range(TILE):
-            x, y = source + j * width, middle + j * line
-            of_output(
-                view(x, n), view(x + height, n), view(x + 2 * height, n), view(x + 3 * height, n),
-                view(y, n), view(y + 4 * line, n), view(y + 8 * line, n), view(y + 12 * line, n),
-                view(y + 16 * line, n), view(y + 20 * line, n), n,
-            )  # fmt: skip
-        for i in range(PATCH):
-            x, y = middle + i * TILE * line, target + i * PATCH * step
-            of_output(
-                view(x, n), view(x + line, n), view(x + 2 * line, n), view(x + 3 * line, n),
-                view(y, n), view(y + step, n), view(y + 2 * step, n), view(y + 3 * step, n),
-                view(y + 4 * step, n), view(y + 5 * step, n), n,
-            )  # fmt: skip
 
     @subroutine
     def place_of(args, band, tile):
@@ -275,13 +245,13 @@ def make_tiles(dtype):
             if not is_inside(first, PATCH, heights, widths):
                 read_box(image, height, width, heights, widths, first, PATCH, channels, copy)
                 source, height, width = copy, PATCH * channels * size, channels * size
-            target = values + t * channels * size
+            target, step = values + t * channels * size, tiles * channels * size
             for c in range(0, channels, n):
                 place = min(c, channels - n) * size
-                input_patch(source + place, height, width, middle, target + place, tiles * channels * size)
+                input_patch(source + place, height, width, middle, target + place, PATCH * step, step)
 
     @subroutine
-    def output_values(args, y, band, tiles, values, start, zeros, copy):
+    def output_values(args, y, band, tiles, values, start, copy):
         """Writes the outputs of all tiles; `start` is the address of the bias, or of zeros."""
         filters = load_int64(args, FILTERS)
         heights, widths = load_int64(args, OUT_HEIGHT), load_int64(args, OUT_WIDTH)
@@ -295,11 +265,11 @@ def make_tiles(dtype):
             inside = is_inside((h, w), TILE, heights, widths)
             if not inside:
                 target, height, width = copy, TILE * filters * size, filters * size
-            source = values + t * filters * size
+            source, step = values + t * filters * size, tiles * filters * size
             for c in range(0, filters, n):
                 place = min(c, filters - n) * size
-                output_patch(source + place, tiles * filters * size, middle, zeros, start + place,
-                             target + place, height, width)  # fmt: skip
+                output_patch(source + place, PATCH * step, step, middle, target + place, height, width,
+                             start + place)  # fmt: skip
             if not inside:
                 write_box(image, height_step, width_step, heights, widths, (h, w), TILE, filters, copy)
 
@@ -318,9 +288,9 @@ def make_tiles(dtype):
             if not is_inside((h, w), TILE, heights, widths):
                 read_box(image, height, width, heights, widths, (h, w), TILE, filters, copy)
                 source, height, width = copy, TILE * filters * size, filters * size
-            target = values + t * filters * size
+            target, step = values + t * filters * size, tiles * filters * size
             for c in range(0, filters, n):
                 place = min(c, filters - n) * size
-                gradient_patch(source + place, height, width, middle, target + place, tiles * filters * size)
+                gradient_patch(source + place, height, width, middle, target + place, PATCH * step, step)
 
     return input_values, output_values, gradient_values

@@ -136,10 +136,13 @@ def _load_or_compile(key: _Key, make: Callable[[], Callable[..., Any]]) -> int:
 class _KernelLibrary(CodeLibrary):
     """The code of a kernel, optimised together with all that it calls."""
 
-    def _optimize_final_module(self) -> None:
+    def finalize(self) -> None:
+        for library in self._linking_libraries:
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         _hide_all_but_entry(self._final_module)
         passes, options = self._codegen._module_pass_manager(opt=_OPTIMIZATION)
         passes.run(self._final_module, options)
+        self._finalized = True
 
 
 def _compile(function: Callable[..., Any], fastmath: Collection[str], signature: Signature) -> _Object:
