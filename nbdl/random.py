@@ -54,7 +54,7 @@ class Generator:
         self.seed_array = Tensor(transfer(np.zeros((), np.int64), self.device))
         self.offset_array = Tensor(transfer(np.zeros((), np.int64), self.device))
         self._lock = threading.RLock()
-        self._set(_unpredictable(), 0)
+        self._write(_unpredictable(), 0)
 
     def manual_seed(self, seed: int) -> Generator:
         """Start the stream of ``seed`` from its beginning.
@@ -125,14 +125,18 @@ class Generator:
         return result
 
     def _set(self, seed: int, offset: int) -> None:
+        if mode.recorder is None:
+            self._write(seed, offset)
+        else:  # as operations, so that each replay does it
+            self.seed_array.fill_(_signed(seed))
+            self.offset_array.fill_(_signed(offset))
+
+    def _write(self, seed: int, offset: int) -> None:
+        """Set seed and number of draws now, and not at each replay of what is being recorded."""
         with self._lock:
             for tensor, value in ((self.seed_array, seed), (self.offset_array, offset)):
-                bits = np.uint64(value).astype(np.int64)
-                if mode.recorder is not None:
-                    tensor.fill_(int(bits))  # an operation, so that each replay does it
-                else:
-                    tensor.array[...] = bits
-                    tensor.mark_changed()
+                tensor.array[...] = _signed(value)
+                tensor.mark_changed()
 
     def __repr__(self) -> str:
         draws = int(self.offset_array.array)
@@ -144,6 +148,11 @@ class Generator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         Generator.__init__(self, state["device"])
         self.set_state(Tensor(np.frombuffer(state["state"], np.uint8).copy()))
+
+
+def _signed(bits: int) -> int:
+    """An unsigned number of 64 bits as the signed one with the same bits."""
+    return bits - _BITS if bits >= _BITS >> 1 else bits
 
 
 def _unpredictable() -> int:
@@ -179,7 +188,7 @@ def default_generator(device: Device | str | None = None) -> Generator:
             if found is None:
                 found = Generator(place)
                 if _seed is not None:
-                    found.manual_seed(_seed)
+                    found._write(_seed % _BITS, 0)
                 _defaults[place] = found
     return found
 

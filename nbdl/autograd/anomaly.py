@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,21 @@ class set_detect_anomaly:
 
 def user_line() -> str:
     """File and line of the innermost caller outside the package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
-        frame = frame.f_back
+    frame, _ = _user_frame()
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def user_stacklevel() -> int:
+    """The ``stacklevel`` with which a caller in the package warns about the user's line."""
+    return _user_frame()[1]
+
+
+def _user_frame() -> tuple[types.FrameType, int]:
+    """The innermost frame outside the package, and how many frames it is above the caller of the caller."""
+    frame, level = sys._getframe(2), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    return frame, level
 
 
 def _not_finite(array: Any) -> str | None:

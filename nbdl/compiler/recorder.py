@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nbdl.autograd.anomaly import user_line
+from nbdl.autograd.anomaly import user_line, user_stacklevel
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import clock
 from nbdl.compiler.program import (
@@ -108,7 +108,7 @@ class Recorder:
                 warnings.warn(
                     f"compile: random numbers of {name} were drawn while the function was recorded; its "
                     "program repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
-                    stacklevel=5,  # who called the compiled function
+                    stacklevel=user_stacklevel(),
                 )
 
     # ------------------------------------------------------------------------------- what backends are asked

@@ -487,3 +487,11 @@ def test_seeds_and_states_are_set_by_every_replay(name, backend):
 def test_reading_is_refused(read):
     with pytest.raises(nbdl.compiler.RecordingError, match="was used at"):
         nbdl.compile(read)(nbdl.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_generator_that_is_made_by_a_recording_goes_on(seed, monkeypatch):
+    monkeypatch.setattr(nbdl.random, "_defaults", {})  # the first draw makes it
+    monkeypatch.setattr(nbdl.random, "_seed", seed)
+    function = nbdl.compile(lambda x: x * nbdl.rand(2))
+    assert len({tuple(function(nbdl.ones(2)).tolist()) for _ in range(4)}) == 4
