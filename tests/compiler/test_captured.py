@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import types
 from dataclasses import dataclass
 
@@ -187,134 +186,6 @@ def test_hooks_of_tensors_are_noticed():
     assert [gradient(x).tolist() for _ in range(2)] == [[3, 3]] * 2
 
 
-def same_steps(make_optimizer, *changes):
-    """Weights after steps, some changes between them, compiled and not."""
-    results = []
-    for wrap in (nbdl.compile, lambda function: function):
-        weights = [nbdl.ones(3, requires_grad=True), nbdl.full((2,), 2.0, requires_grad=True)]
-        optimizer = make_optimizer(weights)
-
-        def step(x, weights=weights, optimizer=optimizer):
-            optimizer.zero_grad()
-            sum((weight * x).square().sum() for weight in weights).backward()
-            optimizer.step()
-
-        run = wrap(step)
-        for change in (lambda o: None, *changes):
-            change(optimizer)
-            for _ in range(3):
-                run(nbdl.full((1,), 0.5))
-        results.append([weight.tolist() for weight in weights])
-    for compiled, eager in zip(*results, strict=True):
-        np.testing.assert_allclose(compiled, eager, rtol=1e-5)
-
-
-def setting(**values):
-    return lambda optimizer: optimizer.param_groups[0].update(values)
-
-
-def test_settings_of_sgd_may_change():
-    same_steps(
-        lambda weights: nbdl.optim.SGD(weights, lr=0.1),
-        setting(lr=0.0),
-        setting(lr=0.2, momentum=0.9),
-        setting(nesterov=True),
-        setting(weight_decay=0.1),
-        setting(maximize=True),
-        setting(momentum=0.0, nesterov=False),
-    )
-
-
-def test_settings_and_state_of_adam_may_change():
-    kept = {}
-    same_steps(
-        lambda weights: nbdl.optim.Adam(weights, lr=0.1),
-        setting(betas=(0.5, 0.9)),
-        setting(eps=0.1, weight_decay=0.1),
-        lambda optimizer: kept.update(copy.deepcopy(optimizer.state_dict())),
-        setting(betas=(0.0, 0.9)),
-        lambda optimizer: optimizer.load_state_dict(kept),
-        lambda optimizer: optimizer.state.clear(),
-        lambda optimizer: next(iter(optimizer.state.values()))["exp_avg"].zero_(),
-        lambda optimizer: optimizer.add_param_group({"params": [nbdl.ones(2, requires_grad=True)]}),
-    )
-
-
-def test_hooks_of_optimizers_are_noticed():
-    weight, calls = nbdl.ones(2, requires_grad=True), []
-    optimizer = nbdl.optim.SGD([weight], lr=1.0)
-
-    @nbdl.compile
-    def step():
-        optimizer.zero_grad()
-        weight.sum().backward()
-        optimizer.step()
-
-    for _ in range(3):
-        step()
-    optimizer.register_step_post_hook(lambda *args: calls.append(1))
-    step()
-    assert len(calls) == 1
-
-
-@pytest.mark.parametrize("create", [lambda x: x.clone().requires_grad_(), lambda x: x.requires_grad_() * 1])
-def test_gradients_flow_to_any_argument(create, backend):
-    calls = 0
-
-    @nbdl.compile
-    def function(x, y):
-        nonlocal calls
-        calls += 1
-        return (x.sin() * y).sum()
-
-    for k in range(5):
-        x, y = create(nbdl.full((3,), float(k))), nbdl.full((3,), 2.0, requires_grad=True)
-        gradients = nbdl.autograd.grad(function(x, y), (x, y))
-        np.testing.assert_allclose(gradients[0].tolist(), np.full(3, 2 * np.cos(k)), rtol=1e-6)
-        np.testing.assert_allclose(gradients[1].tolist(), np.full(3, np.sin(k)), rtol=1e-6)
-    assert calls == 2  # the first leaf may have been a part of the program
-
-
-def test_transforms_of_compiled_functions(backend):
-    function = nbdl.compile(lambda x: (x.sin() * x).sum(-1))
-    x = nbdl.randn(2, 3, dtype=nbdl.float64, generator=nbdl.Generator().manual_seed(0))
-    expected = x.cos() * x + x.sin()
-    for _ in range(3):
-        np.testing.assert_allclose(nbdl.func.grad(lambda x: function(x).sum())(x), expected, rtol=1e-12)
-        np.testing.assert_allclose(nbdl.func.jvp(function, (x,), (x,))[1], (expected * x).sum(-1), rtol=1e-12)
-        np.testing.assert_allclose(nbdl.vmap(function)(x), function(x), rtol=1e-12)
-    with pytest.raises(RuntimeError, match="call the function inside the transform, uncompiled"):
-        nbdl.func.jacrev(function)(x)
-
-
-def test_a_gradient_taken_inside_belongs_to_the_leaf():
-    @nbdl.compile
-    def function(x):
-        (x * x).sum().backward()
-        gradient, x.grad = x.grad, None
-        return gradient
-
-    for k in range(4):
-        assert function(nbdl.full((2,), float(k), requires_grad=True)).tolist() == [2 * k] * 2
-
-
-def test_parameters_of_an_optimizer_may_move():
-    weight = nbdl.ones(2, requires_grad=True)
-    optimizer = nbdl.optim.SGD([weight], lr=1.0)
-
-    def step():
-        optimizer.param_groups[0]["params"][0].sum().backward()
-        optimizer.step()
-
-    compiled = nbdl.compile(step)
-    for start in (5.0, 7.0):
-        weight.data = nbdl.full((2,), start)
-        for _ in range(3):
-            optimizer.zero_grad()
-            compiled()
-        assert weight.tolist() == [start - 3] * 2
-
-
 def test_modules_added_later_are_looked_at():
     outer, inner = nbdl.nn.Sequential(nbdl.nn.ReLU()), Scaled()
     compiled, x = nbdl.compile(outer), nbdl.ones(2)
@@ -423,56 +294,6 @@ def test_what_the_first_call_makes_once_is_kept():
     assert [compiled(nbdl.full((2,), k)).tolist() for k in (1.0, 2.0, 3.0)] == [[3, 3], [6, 6], [9, 9]]
 
 
-def seeded():
-    """Name -> what makes a function that seeds, or continues a stream."""
-
-    def fixed():
-        def function(x):
-            nbdl.manual_seed(0)
-            return x + nbdl.rand(3)
-
-        return function
-
-    def own():
-        generator = nbdl.Generator()
-
-        def function(x):
-            generator.manual_seed(5)
-            return x + nbdl.rand(3, generator=generator)
-
-        return function
-
-    def state():
-        kept = nbdl.get_rng_state()
-
-        def function(x):
-            nbdl.set_rng_state(kept)
-            return x + nbdl.rand(3)
-
-        return function
-
-    def forked():
-        def function(x):
-            with nbdl.random.fork_rng():
-                inner = nbdl.rand(3)
-            return x + inner + 10 * nbdl.rand(3)
-
-        return function
-
-    return {"manual_seed": fixed, "generator": own, "set_rng_state": state, "fork_rng": forked}
-
-
-@pytest.mark.parametrize("name", seeded())
-def test_seeds_and_states_are_set_by_every_replay(name, backend):
-    results = []
-    for wrap in (nbdl.compile, lambda function: function):
-        nbdl.manual_seed(1)
-        function = wrap(seeded()[name]())
-        results.append([function(nbdl.ones(3)).tolist() for _ in range(4)] + [nbdl.rand(2).tolist()])
-    for compiled, eager in zip(*results, strict=True):
-        np.testing.assert_allclose(compiled, eager, rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     "read",
     [
@@ -487,11 +308,3 @@ def test_seeds_and_states_are_set_by_every_replay(name, backend):
 def test_reading_is_refused(read):
     with pytest.raises(nbdl.compiler.RecordingError, match="was used at"):
         nbdl.compile(read)(nbdl.tensor([1, 2]))
-
-
-@pytest.mark.parametrize("seed", [None, 0])
-def test_a_generator_that_is_made_by_a_recording_goes_on(seed, monkeypatch):
-    monkeypatch.setattr(nbdl.random, "_defaults", {})  # the first draw makes it
-    monkeypatch.setattr(nbdl.random, "_seed", seed)
-    function = nbdl.compile(lambda x: x * nbdl.rand(2))
-    assert len({tuple(function(nbdl.ones(2)).tolist()) for _ in range(4)}) == 4
