@@ -11,7 +11,7 @@ import numpy as np
 from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import equal, where
+from nbdl.formula.functions import equal, floor, logical_and, minimum, where
 from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange, tensor
 from nbdl.ops.pointwise import call
@@ -28,6 +28,14 @@ _EDGE = Formula(
     "edge",
     lambda k, low, high, bins: where(
         k * 2 < bins + 1, low + k * ((high - low) / bins), high - (bins - k) * ((high - low) / bins)
+    ),
+    4,
+)
+# The bin of an element; what lies in none is counted behind the last one.
+_BIN = Formula(
+    "bin",
+    lambda x, low, high, bins: where(
+        logical_and(x >= low, x <= high), minimum(floor((x - low) * bins / (high - low)), bins - 1), bins
     ),
     4,
 )
@@ -151,8 +159,10 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError(f"histc: bins must be > 0, got {bins}")
     _check_bounds("histc", min, max)
     x = input.detach()
-    low, high = _bounds(x, None if min == max else (min, max), 1.0)
-    return _counts(x, _edges(low, high, int(bins)), None)
+    low, high = _bounds(x, None, 1.0) if min == max else (min, max)
+    places = call(_BIN, x.reshape(-1), low, high, bins).to(np.int64)
+    counts = scatter_add(x.new_zeros(bins + 1), 0, places, x.new_ones(places.array.size))
+    return counts.narrow(0, 0, bins)
 
 
 def histogram(
