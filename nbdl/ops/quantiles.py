@@ -109,8 +109,8 @@ def _quantile(
         kept_shape = tuple([1 if k == place else n for k, n in enumerate(input.array.shape)])
     if rows.array.shape[-1] == 0:
         raise RuntimeError(f"{label}: input tensor must be non-empty")
-    if not isinstance(q, Tensor) and not skips_nan:
-        value = _selected(rows, float(wanted.array), interpolation)
+    if isinstance(q, (int, float)) and not skips_nan:
+        value = _selected(rows, q, interpolation)
         return value.reshape(kept_shape if keep else value.array.shape[:-1])
     values = _between(rows, wanted.reshape(-1), interpolation, skips_nan)  # (..., number of quantiles)
     values = values.movedim(-1, 0)
