@@ -37,6 +37,7 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     CHANNELS,  # of the input in a group
     FILTERS,  # channels of the output in a group
     BLOCK,  # filters whose weights are packed together
+    PANEL,  # filters that a tile has at most: one vector of them or two
     BLOCKS,  # such blocks in a group
     X_IMAGE,  # strides of the input; X_GROUP from group to group
     X_GROUP,
@@ -75,7 +76,7 @@ from nbdl.kernels.cpu.stages import FIRST_WORD
     EPILOGUE,  # address of a kernel that is called on finished lines of the output, or 0
     EPILOGUE_ARGS,  # address of its argument block
     EPILOGUE_ROWS,  # its rows for each position of the output
-) = range(FIRST_WORD, FIRST_WORD + 43)
+) = range(FIRST_WORD, FIRST_WORD + 44)
 
 # Words of a piece: the part of the copy that exists in the input, and what is cleared before. Then five for
 # every job.
@@ -190,11 +191,10 @@ def make_correlation(dtype):
     Rows are (block of filters, image, piece), the last one fastest. The output's channels are adjacent.
     """
     size = np.dtype(dtype).itemsize
-    shape = tile_shape(dtype)
-    tile_rows, panel = shape.rows, shape.columns
     view = float32_at if size == 4 else float64_at
     zero = np.dtype(dtype).type(0)
     tile = tile_caller(dtype)
+    tile_rows = tile_shape(dtype).rows
     copy_piece = make_copy_piece(dtype)
 
     @subroutine(fastmath=FASTMATH_REASSOC)
@@ -206,6 +206,7 @@ def make_correlation(dtype):
             load_int64(args, TAP_COUNT),
         )
         filter_stride, channel_stride = load_int64(args, WEIGHT_FILTER), load_int64(args, WEIGHT_CHANNEL)
+        panel = load_int64(args, PANEL)
         for first in range(0, filters, panel):
             width = min(panel, filters - first)
             for row in range(tap_count * channels):
@@ -230,7 +231,7 @@ def make_correlation(dtype):
         )
         passes, pass_count = load_int64(job, JOB_PASSES), load_int64(job, JOB_PASS_COUNT)
         panel_stride = load_int64(args, TAP_COUNT) * load_int64(args, CHANNELS) * size
-        height = even_height(count, tile_rows)
+        panel, height = load_int64(args, PANEL), even_height(count, tile_rows)
         for j in range(0, filters, panel):
             width = min(panel, filters - j)
             for i in range(0, count, height):
@@ -257,7 +258,7 @@ def make_correlation(dtype):
         pieces, job_count = load_int64(args, PIECE_COUNT), load_int64(args, JOB_COUNT)
         packed = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         copied = packed + load_int64(args, REGION)
-        packed_block = -1
+        panel, packed_block = load_int64(args, PANEL), -1
         for unit in range(lo, hi):
             block, image = unit // (batch * pieces), unit // pieces % batch
             group, first = block // blocks, block % blocks * block_size

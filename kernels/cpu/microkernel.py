@@ -27,7 +27,6 @@ from numba.extending import intrinsic
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _VECTORS = 2  # vectors per row of a full tile
-_NARROW_ROWS = 8  # the highest tile of one vector a row with a loop of its own
 _ROWS_PER_POINTER = 4  # rows of A reached from one pointer: base, + row, + 2 row, + 3 row
 
 # The arguments of a tile, all int64; addresses count bytes, strides count elements.
@@ -263,7 +262,7 @@ def _micro_kernel(module: ir.Module, dtype: np.dtype, rows: int, vectors: int, m
         function.linkage = "linkonce_odr"
         function.attributes.add("noinline")
         function.attributes.add("nounwind")
-        upper = _upper_rows(rows, vectors)
+        upper = _upper_rows(rows)
         if upper < rows:
             _emit_two_tiles(function, dtype, (upper, rows - upper), vectors, masked)
         else:
@@ -271,13 +270,12 @@ def _micro_kernel(module: ir.Module, dtype: np.dtype, rows: int, vectors: int, m
     return function
 
 
-def _upper_rows(rows: int, vectors: int) -> int:
+def _upper_rows(rows: int) -> int:
     """Rows that a function computes itself; those below are another one's, to compile fewer of them.
 
-    Loops of their own have even heights, 1 and 3, and one vector a row saturates the multipliers with 8 rows.
+    Loops of their own have even heights, 1 and 3.
     """
-    upper = rows - 3 if rows % 2 and rows > 3 else rows
-    return upper if vectors == _VECTORS else min(upper, _NARROW_ROWS)
+    return rows - 3 if rows % 2 and rows > 3 else rows
 
 
 def _emit_two_tiles(

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbdl.autograd.reading import before_reading
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
-from nbdl.formula.functions import equal, where
+from nbdl.formula.expr import Expr
+from nbdl.formula.functions import equal, floor, logical_and, minimum, where
 from nbdl.ops import arithmetic
-from nbdl.ops.creation import arange, tensor
+from nbdl.ops.creation import arange, ones, tensor, zeros
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
+from nbdl.ops.selecting import IndexPut
 from nbdl.ops.sorting import searchsorted, sort
 
 __all__ = ["bincount", "histc", "histogram", "histogramdd", "isin"]
@@ -31,6 +34,15 @@ _EDGE = Formula(
     ),
     4,
 )
+
+
+def _bin_of(x: Expr, low: Expr, high: Expr, bins: Expr) -> Expr:
+    place = (x - low) * bins / (high - low)
+    return where(logical_and(place >= 0, x <= high), minimum(floor(place), bins - 1), bins)
+
+
+# The bin of an element; what lies in none is counted behind the last one.
+_BIN = Formula("bin", _bin_of, 4)
 
 
 class Histogram(NamedTuple):
@@ -77,12 +89,19 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     low, high = (int(input.array.min()), int(input.array.max())) if n else (0, -1)
     if low < 0:
         raise RuntimeError(f"bincount: only supports 1-d non-negative integral inputs, got {low}")
+    count, places = max(high + 1, minlength), input.to(np.int64)
     if weights is None:
-        weights = input.ones_like(dtype=np.int64)
-    elif not weights.is_floating_point():
+        return _occurrences(places, count, np.int64)
+    if not weights.is_floating_point():
         weights = weights.to(np.float64)
-    zeros = weights.new_zeros(max(high + 1, minlength))
-    return scatter_add(zeros, 0, input.to(np.int64), weights) if n else zeros
+    none = weights.new_zeros(count)
+    return scatter_add(none, 0, places, weights) if n else none
+
+
+def _occurrences(places: Tensor, count: int, dtype: Any) -> Tensor:
+    """How often each of ``count`` numbers is in a vector."""
+    none = zeros(count, dtype=dtype, device=places.device)
+    return apply(IndexPut.of((0,), True), none, ones(dtype=dtype, device=places.device), places)
 
 
 def _bounds(x: Tensor, given: Sequence[float] | None, margin: float) -> tuple[Tensor, Tensor]:
@@ -95,7 +114,7 @@ def _bounds(x: Tensor, given: Sequence[float] | None, margin: float) -> tuple[Te
 
 
 def _check_bounds(label: str, low: float, high: float) -> None:
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise RuntimeError(f"{label}: range of [{low}, {high}] is not finite")
     if low > high:
         raise RuntimeError(f"{label}: max must be larger than min, got range [{low}, {high}]")
@@ -151,8 +170,9 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
         raise RuntimeError(f"histc: bins must be > 0, got {bins}")
     _check_bounds("histc", min, max)
     x = input.detach()
-    low, high = _bounds(x, None if min == max else (min, max), 1.0)
-    return _counts(x, _edges(low, high, int(bins)), None)
+    low, high = _bounds(x, None, 1.0) if min == max else (min, max)
+    places = call(_BIN, x.reshape(-1), low, high, bins).to(np.int64)
+    return _occurrences(places, bins + 1, x.dtype).narrow(0, 0, bins)
 
 
 def histogram(

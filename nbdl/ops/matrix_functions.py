@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.tape import apply
@@ -13,17 +14,17 @@ from nbdl.ops.arithmetic import maximum
 from nbdl.ops.batching import over_leading_axes
 from nbdl.ops.complex_numbers import adjoint, conj
 from nbdl.ops.creation import arange, eye
-from nbdl.ops.joining import cat, stack
+from nbdl.ops.joining import Concatenate, cat, stack
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.matrices import check_matrices
 from nbdl.ops.primitive import Primitive, normalize_axis
 from nbdl.ops.reduction import amax, amin
 from nbdl.ops.shape import diagonal as diagonal_of
-from nbdl.ops.shape import select
 from nbdl.ops.solving import inv
 from nbdl.ops.spectra import eigvalsh, svdvals
 from nbdl.ops.statistics import norm as elementwise_norm
 from nbdl.ops.type_rules import finfo
+from nbdl.ops.views import Slice
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -375,9 +376,17 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
             f"linalg.cross: inputs dimension {dim} must have length 3. Got {a.array.shape[axis]} and "
             f"{b.array.shape[axis]}"
         )
-    (a0, a1, a2), (b0, b1, b2) = ([select(x, axis, k) for k in range(3)] for x in (a, b))
+    position = axis + a.array.ndim
+    (a0, a1, a2), (b0, b1, b2) = ([part(x) for part in _parts_at(position)] for x in (a, b))
     # Products one by one: a sum fused with a product would not be 0 for parallel vectors.
-    return stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis)
+    components = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
+    return apply(Concatenate.of(position, (1, 1, 1)), *components)
+
+
+@cache
+def _parts_at(axis: int) -> tuple[Slice, ...]:
+    """The three components along an axis, which is kept."""
+    return tuple([Slice.of((*[(None, None, None)] * axis, (k, k + 1, None))) for k in range(3)])
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from nbdl.autograd.autocast import in_float32, lowered
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.formula import Formula, dtypes
+from nbdl.formula import IDENTITY, Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops import matrix_functions
 from nbdl.ops.complex_numbers import conj
@@ -20,6 +21,7 @@ from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.reduction import SQUARED_DIFFERENCE, Reduce, amax, amin
 from nbdl.ops.statistics import norm
+from nbdl.ops.views import Diagonal
 
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "cdist", "cross", "dist", "ger", "inner", "kron", "outer",
@@ -281,7 +283,7 @@ def trace(input: Tensor) -> Tensor:
     """
     if input.array.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.array.ndim}")
-    return input.diagonal().sum()
+    return apply(Reduce.of(IDENTITY, "sum", (0,), False), Diagonal.of(0, 0, 1)(input))
 
 
 # --------------------------------------------------------------------------------------------- distances

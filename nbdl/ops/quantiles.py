@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import as_tensor
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.scattering import take_along_dim
-from nbdl.ops.sorting import sort
+from nbdl.ops.sorting import ArgKth, sort
 
 __all__ = ["nanquantile", "quantile"]
 
@@ -107,11 +109,37 @@ def _quantile(
         kept_shape = tuple([1 if k == place else n for k, n in enumerate(input.array.shape)])
     if rows.array.shape[-1] == 0:
         raise RuntimeError(f"{label}: input tensor must be non-empty")
+    if isinstance(q, (int, float)) and not skips_nan:
+        value = _selected(rows, q, interpolation)
+        return value.reshape(kept_shape if keep else value.array.shape[:-1])
     values = _between(rows, wanted.reshape(-1), interpolation, skips_nan)  # (..., number of quantiles)
     values = values.movedim(-1, 0)
     if keep:
         values = values.reshape((values.array.shape[0], *kept_shape))
     return values if wanted.array.ndim else values.squeeze(0)
+
+
+def _selected(rows: Tensor, q: float, interpolation: str) -> Tensor:
+    """One quantile of the last axis, which is kept; nothing is sorted."""
+    last, number = rows.array.shape[-1] - 1, rows.dtype.type
+    rank = float(number(q) * number(last))  # rounded as a tensor of them is
+    if interpolation == "nearest":
+        rank = float(round(rank))
+    elif interpolation == "lower":
+        rank = math.floor(rank)
+    elif interpolation == "higher":
+        rank = math.ceil(rank)
+    below, above = math.floor(rank), min(math.ceil(rank), last)
+    value = _ranked(rows, below)
+    if interpolation in ("linear", "midpoint"):
+        weight = rank - below if interpolation == "linear" else 0.5
+        value = value.lerp(value if above == below else _ranked(rows, above), weight)
+    return value
+
+
+def _ranked(rows: Tensor, k: int) -> Tensor:
+    """The element behind k smaller ones in each row; NaN where there is a NaN."""
+    return rows.gather(-1, apply(ArgKth.of(k, rows.array.ndim - 1, True), rows))
 
 
 def _between(rows: Tensor, q: Tensor, interpolation: str, skips_nan: bool) -> Tensor:

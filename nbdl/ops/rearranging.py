@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.copying import Copy, constant
+from nbdl.ops.copying import COPY, constant
 from nbdl.ops.joining import Concatenate, at_least, cat, split_axis, stack, tensor_list
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.padding import pad_constant
@@ -44,10 +45,12 @@ def flip(input: Tensor, *axes: Any, dims: Any = None, axis: Any = None) -> Tenso
     elif len(axes) == 1 and isinstance(axes[0], (tuple, list)):
         axes = tuple(axes[0])
     positions = normalize_axes("flip", axes, input.array.ndim) if axes else ()
-    index = tuple(
-        [(None, None, -1) if k in positions else (None, None, None) for k in range(input.array.ndim)]
-    )
-    return apply(Copy.of("C"), Slice.of(index)(input))
+    return apply(COPY, _reversed_along(positions, input.array.ndim)(input))
+
+
+@cache
+def _reversed_along(axes: tuple[int, ...], ndim: int) -> Slice:
+    return Slice.of(tuple([(None, None, -1 if k in axes else None) for k in range(ndim)]))
 
 
 def fliplr(input: Tensor) -> Tensor:
@@ -152,7 +155,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     shape = (1,) * added + input.array.shape
     apart = reshape(input, [size for n in shape for size in (1, n)])
     spread = apart.expand([size for count, n in zip(counts, shape) for size in (count, n)])
-    return reshape(apply(Copy.of("C"), spread), [count * n for count, n in zip(counts, shape)])
+    return reshape(apply(COPY, spread), [count * n for count, n in zip(counts, shape)])
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:

@@ -236,16 +236,21 @@ def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | N
     if dim is None and axis is None:
         if not x.array.size:
             return x.new_full((), float("nan"))
-        return _median(label, x.reshape(-1), 0, False, None, ignore_nan).values
+        flat = x.reshape(-1)
+        return flat.gather(0, _middle(flat, 0, ignore_nan)).reshape(())
     position = pick_axis(label, x, dim, axis)
     if x.array.ndim == 0:
         return only_element(x)
-    n = x.array.shape[position]
+    return values_at(x, position, _middle(x, position, ignore_nan), keepdim)
+
+
+def _middle(x: Tensor, axis: int, ignore_nan: bool) -> Tensor:
+    """The place of the median along an axis, which is kept."""
+    n = x.array.shape[axis]
     if not (ignore_nan and x.is_floating_point()):
-        place = apply(ArgKth.of((n - 1) // 2, position, x.is_floating_point()), x)
-        return values_at(x, position, place, keepdim)
-    place = call(_MIDDLE, arithmetic.isnan(x).sum(position, keepdim=True), n)
-    return values_at(x, position, argsort(x, position).gather(position, place), keepdim)
+        return apply(ArgKth.of((n - 1) // 2, axis, x.is_floating_point()), x)
+    rank = call(_MIDDLE, arithmetic.isnan(x).sum(axis, keepdim=True), n)
+    return argsort(x, axis).gather(axis, rank)
 
 
 @numpy_keywords

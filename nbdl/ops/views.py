@@ -140,19 +140,11 @@ class Diagonal(View):
         super().__init__(offset=offset, axis1=axis1, axis2=axis2)
 
     def view(self, array: Any) -> Any:
-        """The diagonal; NumPy's is read-only, so the window is made by strides."""
-        offset, a, b = self.params["offset"], self.params["axis1"], self.params["axis2"]
-        if not isinstance(array, np.ndarray):
-            return array.diagonal(offset, a, b)
-        rest = [axis for axis in range(array.ndim) if axis not in (a, b)]
-        moved = array.transpose((*rest, a, b))
-        rows, columns = moved.shape[-2:]
-        count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-        if count:
-            moved = moved[..., max(0, -offset) :, max(0, offset) :]
-        step = moved.strides[-2] + moved.strides[-1]
-        shape, strides = (*moved.shape[:-2], count), (*moved.strides[:-2], step)
-        return np.lib.stride_tricks.as_strided(moved, shape, strides)
+        """The diagonal; NumPy's is read-only until asked for."""
+        window = array.diagonal(self.params["offset"], self.params["axis1"], self.params["axis2"])
+        if isinstance(array, np.ndarray):
+            window.flags.writeable = array.flags.writeable
+        return window
 
     def behind(self, size: int, shape: Shape) -> tuple[View, ...]:
         """The diagonal of the next axes."""

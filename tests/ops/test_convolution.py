@@ -73,6 +73,16 @@ def test_dtypes(backend: str, dtype: str, tolerance: float) -> None:
     assert all(t.grad is not None and t.grad.dtype == t.dtype for t in tensors)
 
 
+def test_blocks_of_filters_and_tiles_of_outputs(backend: str) -> None:
+    rng = np.random.default_rng(2)
+    for dtype, filters, width in itertools.product(("float32", "float64"), (7, 8, 9, 16, 17, 40), (13, 27)):
+        x, w = rng.integers(-3, 4, (2, 3, 4, width)), rng.integers(-3, 4, (filters, 3, 3, 2))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), (2, 3))
+        expected = np.einsum("nchwij,ocij->nohw", windows, w)
+        y = F.conv2d(nbdl.tensor(x.astype(dtype)), nbdl.tensor(w.astype(dtype)))
+        np.testing.assert_array_equal(y.numpy(), expected.astype(dtype), strict=True)
+
+
 def test_strided_and_empty_operands(backend: str) -> None:
     x, w, b = operands(GEOMETRIES[2])
     strided = nbdl.tensor(x.transpose(3, 1, 0, 2).copy()).permute(2, 1, 3, 0)

@@ -19,6 +19,18 @@ def test_edges_of_histograms(backend):
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("bins", [1, 2, 8, 64])
+def test_elements_on_edges_are_in_pytorchs_bins(backend, bins):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for dtype in ("float32", "float64"):
+        values = np.linspace(-4, 4, 2 * bins + 1).astype(dtype)  # edges that floats can say
+        for bounds in ((-4, 4), (-1, 3), (0, 0)):
+            found = nbdl.histc(nbdl.tensor(values), bins, *bounds)
+            expected = torch.histc(torch.tensor(values), bins, *bounds)
+            np.testing.assert_array_equal(found.numpy(), expected.numpy(), strict=True)
+
+
+@pytest.mark.torch
 def test_histograms_of_nothing_and_of_one_value(backend):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     for values in ([], [2.0, 2.0]):

@@ -182,6 +182,19 @@ def test_quantiles_of_nan_and_many_axes() -> None:
     assert nbdl.tensor([4.0, 1.0]).quantile(0.25, axis=0, keepdims=True).tolist() == [1.75]
 
 
+@pytest.mark.parametrize("interpolation", ["linear", "lower", "higher", "midpoint", "nearest"])
+def test_quantiles_of_numbers_are_those_of_tensors(backend: str, interpolation: str) -> None:
+    values = RNG.integers(0, 5, (3, 7)).astype("float32")
+    values[2, 3] = math.nan
+    for q in (0, 0.1, 0.25, 1 / 3, 0.5, 0.75, 1):
+        for dim, keepdim in ((None, False), (0, True), (1, False)):
+            found, expected = (
+                nbdl.tensor(values).quantile(wanted, dim, keepdim, interpolation=interpolation)
+                for wanted in (q, nbdl.tensor(q, dtype="float32"))
+            )
+            np.testing.assert_array_equal(found.numpy(), expected.numpy(), strict=True)
+
+
 def test_distances_have_no_slope_at_zero() -> None:
     x = nbdl.ones(2, 3, dtype="float64", requires_grad=True)
     for p in (0, 0.5, 1, 2, 3, math.inf):

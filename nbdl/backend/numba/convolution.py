@@ -223,7 +223,8 @@ def _plan_correlation(
     channels, filters = image.channels // groups, result.channels // groups
     taps = weight_taps(jobs, three_axes(tap_strides, 0))
     tap_count = sum(math.prod(axis.taps for axis in job) for job in jobs)
-    panel = tile_shape(dtype).columns
+    tile = tile_shape(dtype)
+    panel = tile.lanes if filters <= tile.lanes else tile.columns
     panel_bytes = tap_count * channels * panel * itemsize
     block = min(-(-filters // panel), max(1, _BLOCK_BYTES // max(1, panel_bytes))) * panel
     blocks = -(-filters // block)
@@ -242,6 +243,7 @@ def _plan_correlation(
     words |= {
         kernel.FILTERS: filters,
         kernel.BLOCK: block,
+        kernel.PANEL: panel,
         kernel.BLOCKS: blocks,
         kernel.WEIGHT_GROUP: weight_group,
         kernel.WEIGHT_FILTER: weight_filter,
