@@ -56,10 +56,9 @@ def _share(args, first, last):
     return 1.0 / float(max(counted, 1))
 
 
-def make_embedding_bag(dtype, has_starts):
-    """The kernel of the forward pass: operands table, indices, starts?, result. Rows: bags."""
-    size, view = np.dtype(dtype).itemsize, float32_at if np.dtype(dtype).itemsize == 4 else float64_at
-    zero, real = np.dtype(dtype).type(0), np.dtype(dtype).type
+def _row_operations(dtype):
+    """Subroutines on n numbers at an address: zeros, adding others times a factor, scaling."""
+    view, zero = float32_at if np.dtype(dtype).itemsize == 4 else float64_at, np.dtype(dtype).type(0)
 
     @subroutine
     def clear(target, n):
@@ -68,16 +67,25 @@ def make_embedding_bag(dtype, has_starts):
             values[j] = zero
 
     @subroutine
-    def add(source, target, n):
+    def add(source, target, factor, n):
         row, total = view(source, n), view(target, n)
         for j in range(n):
-            total[j] += row[j]
+            total[j] += factor * row[j]
 
     @subroutine
-    def scale(target, share, n):
+    def scale(target, factor, n):
         values = view(target, n)
         for j in range(n):
-            values[j] *= share
+            values[j] *= factor
+
+    return clear, add, scale
+
+
+def make_embedding_bag(dtype, has_starts):
+    """The kernel of the forward pass: operands table, indices, starts?, result. Rows: bags."""
+    size, real = np.dtype(dtype).itemsize, np.dtype(dtype).type
+    clear, add, scale = _row_operations(dtype)
+    one = real(1)
 
     def embedding_bag(args, lo, hi, task):
         rows, n, padding = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, PADDING)
@@ -90,7 +98,7 @@ def make_embedding_bag(dtype, has_starts):
                 row = _row(args, place)
                 fits &= row < rows
                 if (row < rows) & (row != padding):
-                    add(load_int64(args, 0) + row * n * size, target, n)
+                    add(load_int64(args, 0) + row * n * size, target, one, n)
             if load_int64(args, MEAN):
                 scale(target, real(_share(args, first, last)), n)
         if not fits:
@@ -101,20 +109,8 @@ def make_embedding_bag(dtype, has_starts):
 
 def make_embedding_bag_input(dtype, has_starts):
     """The gradient by the table: operands g, indices, starts?, gradient. Rows: blocks of its columns."""
-    size, view = np.dtype(dtype).itemsize, float32_at if np.dtype(dtype).itemsize == 4 else float64_at
-    zero, real = np.dtype(dtype).type(0), np.dtype(dtype).type
-
-    @subroutine
-    def clear(target, n):
-        values = view(target, n)
-        for j in range(n):
-            values[j] = zero
-
-    @subroutine
-    def add(source, target, share, n):
-        row, total = view(source, n), view(target, n)
-        for j in range(n):
-            total[j] += share * row[j]
+    size, real = np.dtype(dtype).itemsize, np.dtype(dtype).type
+    clear, add, _ = _row_operations(dtype)
 
     def embedding_bag_input(args, lo, hi, task):
         rows, n, padding = load_int64(args, ROWS), load_int64(args, COLUMNS), load_int64(args, PADDING)
