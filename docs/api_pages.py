@@ -59,6 +59,7 @@ MODULES = {
     "compiler": "nbdl.compiler",
     "autograd": "nbdl.autograd",
     "autograd_functional": "nbdl.autograd.functional",
+    "autograd_graph": "nbdl.autograd.graph",
     "forward_ad": "nbdl.autograd.forward_ad",
     "formula": "nbdl.formula",
     "amp": "nbdl.amp",

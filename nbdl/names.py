@@ -33,6 +33,11 @@ _GROUPS = {
         set_float32_matmul_precision set_flush_denormal set_num_interop_threads set_warn_always
         use_deterministic_algorithms""",
     "ops.memory_format": "channels_last channels_last_3d contiguous_format memory_format preserve_format",
+    "ops.memory_layout": "UntypedStorage layout strided",
+    "ops.view_copies": """
+        alias_copy as_strided_copy detach_copy diagonal_copy expand_copy permute_copy select_copy split_copy
+        split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsqueeze_copy
+        view_as_complex_copy view_as_real_copy view_copy""",
     "serialization": "load save",
     "tensor_types": """
         BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor

@@ -28,7 +28,7 @@ _HOMES = {
     "numba_kernel": "kernels",
     "set_detect_anomaly": "anomaly",
 }
-_MODULES = ("forward_ad", "function", "functional")
+_MODULES = ("forward_ad", "function", "functional", "graph")
 
 __all__ = [
     "enable_grad",

@@ -393,7 +393,7 @@ def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) 
             elif gradient.requires_grad:
                 gradient = gradient.detach()
             taken.add(id(array))
-        leaf.grad = gradient
+        leaf._grad = gradient
     if sums:
         _add_in_place(sums)
     for leaf in gradients:

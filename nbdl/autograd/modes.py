@@ -35,6 +35,9 @@ class _Mode(threading.local):
         self.backend_name: str | None = None
         # What writes down the calls of the array layer while nbdl.compile looks.
         self.recorder: Recorder | None = None
+        # The hooks that saved values pass through, and the error for entering others.
+        self.packing: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
+        self.packing_refused: str | None = None
         # What casts operands inside `nbdl.amp.autocast`.
         self.autocast: Autocast | None = None
 

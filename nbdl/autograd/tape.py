@@ -313,6 +313,10 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
             node.saved_outputs = (result,)
             tensor.storage = storage = _new(Storage)
             node.output_storage = (storage,)
+    if modes["packing"] and not (modes["recorder"] or modes["dual_level"]):
+        from nbdl.autograd.graph import pack_saved
+
+        pack_saved(node)
     if modes["anomaly"]:
         from nbdl.autograd.anomaly import user_line
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,6 @@ class Tensor(Readable, Operations):
     Attributes:
         array: the NumPy or CuPy array.
         requires_grad: whether gradients flow to it.
-        grad: the gradient that ``backward`` accumulated, or None.
         edge: where it was made (a node, or one output of a node); None for a leaf.
         view_of: (base, primitives) if it is a view: the tensor that owns the memory, and the view operations
             that lead here.
@@ -63,7 +63,7 @@ class Tensor(Readable, Operations):
     # Class attributes are the defaults: making a tensor sets only what differs.
     array: Any
     requires_grad: bool = False
-    grad: Tensor | None = None
+    _grad: Tensor | None = None
     edge: Node | OutputEdge | None = None
     view_of: tuple[Tensor, tuple] | None = None
     view_time: int = 0
@@ -152,6 +152,42 @@ class Tensor(Readable, Operations):
     def data(self, value: Tensor) -> None:
         rebindings.count += 1
         self.array = value.array
+
+    def _set_grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            self._check_grad(value)
+        self._grad = value
+
+    def _check_grad(self, value: Any) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                "grad: assigned grad expected to be a Tensor or None but got grad of type "
+                f"{type(value).__name__}"
+            )
+        if value is self:
+            raise RuntimeError("grad: a tensor cannot be its own gradient")
+        mine, given = self.array, value.array
+        if given.dtype != mine.dtype:
+            raise RuntimeError(
+                f"grad: attempting to assign a gradient with dtype {given.dtype} to a tensor of dtype "
+                f"{mine.dtype}"
+            )
+        if type(given) is not type(mine) or value.device != self.device:
+            raise RuntimeError(
+                f"grad: attempting to assign a gradient on {value.device} to a tensor on {self.device}"
+            )
+        if given.shape != mine.shape:
+            raise RuntimeError(
+                f"grad: attempting to assign a gradient of size {list(given.shape)} to a tensor of size "
+                f"{list(mine.shape)}"
+            )
+
+    grad = property(
+        attrgetter("_grad"),
+        _set_grad,
+        lambda self: self._set_grad(None),
+        "The gradient that ``backward`` accumulated, or None; one that is assigned must fit.",
+    )
 
     def dim(self) -> int:
         """Number of axes."""
@@ -384,7 +420,7 @@ class Tensor(Readable, Operations):
         twin.array = self.array.copy()
         twin.storage = twin.view_of = twin.hooks = None
         if self.grad is not None:
-            twin.grad = self.grad.__deepcopy__(memo)
+            twin._grad = self.grad.__deepcopy__(memo)
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -165,7 +165,7 @@ def arithmetic(
 
     Raises:
         RuntimeError: a difference of bools.
-        NotImplementedError: a bitwise function on floats, or one that complex numbers do not have.
+        NotImplementedError: a bitwise function on floats, or one that bools or complex numbers do not have.
     """
     from nbdl.formula.printers import is_truth_value
 
@@ -183,6 +183,8 @@ def arithmetic(
         )
     if formula.name == "subtract" and BOOL in dtypes:  # 1 - mask: is the complement meant?
         raise RuntimeError("subtract: bools cannot be subtracted; use ^ or logical_xor, ~ or logical_not")
+    if result == BOOL and formula.name in _OF_NUMBERS:
+        raise NotImplementedError(f"{formula.name}: not implemented for bools; cast to a number type")
     if formula.name == "square" and result == BOOL:  # a power of 2, and numbers are integers
         result = np.dtype(np.int64)
     if result.kind == "c":
@@ -190,6 +192,8 @@ def arithmetic(
     outputs = tuple(BOOL if is_truth_value(root) else result for root in formula.outputs)
     return result, arithmetic_dtype(result), outputs
 
+
+_OF_NUMBERS = frozenset(("abs", "ceil", "floor", "floor_divide", "fmod", "pow", "remainder", "rint", "trunc"))
 
 # What is defined for complex numbers: the analytic functions, and tests for equality and finiteness.
 _COMPLEX_FUNCTIONS = frozenset((

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def _unary(name: str, doc: str) -> Callable[[Any], Tensor]:
 
     def operation(input: Any, *, out: Tensor | None = None) -> Tensor:
         result = apply(plain, input) if isinstance(input, Tensor) else call(formula, input)
-        return result if out is None else written(name, result, out)
+        return result if out is None else written(name, result, out, (input,))
 
     return _described(operation, name, doc, plain)
 
@@ -64,7 +65,7 @@ def _binary(name: str, doc: str) -> Callable[[Any, Any], Tensor]:
     def operation(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
         both = isinstance(input, Tensor) and isinstance(other, Tensor)
         result = apply(plain, input, other) if both else call(formula, input, other)
-        return result if out is None else written(name, result, out)
+        return result if out is None else written(name, result, out, (input, other))
 
     return _described(operation, name, doc, plain)
 
@@ -170,14 +171,14 @@ absolute = abs
 def sinc(input: Any, *, out: Tensor | None = None) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0."""
     result = complex_sinc(input) if _is_complex(input) else _real_sinc(input)
-    return result if out is None else written("sinc", result, out)
+    return result if out is None else written("sinc", result, out, (input,))
 
 
 def logaddexp(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
     """log(exp(x) + exp(y)) without overflow."""
     is_complex = _is_complex(input) or _is_complex(other)
     result = complex_logaddexp(input, other) if is_complex else _real_logaddexp(input, other)
-    return result if out is None else written("logaddexp", result, out)
+    return result if out is None else written("logaddexp", result, out, (input, other))
 
 
 _POW = formula_of("pow")
@@ -189,7 +190,7 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
         result = _complex_power(input, exponent)
     else:
         result = call(_POW, input, exponent)
-    return result if out is None else written("pow", result, out)
+    return result if out is None else written("pow", result, out, (input, exponent))
 
 
 def _is_complex(value: Any) -> bool:
@@ -227,7 +228,7 @@ def add(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) 
         result = apply(_ADD, input, other)
     else:
         result = call(_add, input, other)
-    return result if out is None else written("add", result, out)
+    return result if out is None else written("add", result, out, (input, other))
 
 
 def subtract(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = None) -> Tensor:
@@ -242,7 +243,7 @@ def subtract(input: Any, other: Any, *, alpha: float = 1, out: Tensor | None = N
         result = apply(_SUBTRACT, input, other)
     else:
         result = call(_subtract, input, other)
-    return result if out is None else written("subtract", result, out)
+    return result if out is None else written("subtract", result, out, (input, other))
 
 
 sub = subtract
@@ -256,7 +257,7 @@ def divide(input: Any, other: Any, *, rounding_mode: str | None = None, out: Ten
         ValueError: another rounding mode.
     """
     if out is not None:
-        return written("divide", divide(input, other, rounding_mode=rounding_mode), out)
+        return written("divide", divide(input, other, rounding_mode=rounding_mode), out, (input, other))
     if rounding_mode is None:
         return call(_divide, input, other)
     if rounding_mode == "floor":
@@ -304,12 +305,15 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """``input`` where ``condition`` holds, ``other`` elsewhere.
 
     Args:
-        condition: bool tensor (anything not 0 counts).
+        condition: bool tensor.
         input: tensor or number.
         other: tensor or number.
 
     Returns:
         A tensor; with the condition alone a tuple of index tensors, one an axis: the places where it holds.
+
+    Raises:
+        RuntimeError: the condition is not of dtype bool (uint8 is taken, with a warning).
 
     Example:
         >>> import nbdl
@@ -321,6 +325,13 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         from nbdl.ops.indexing import nonzero
 
         return nonzero(condition, as_tuple=True)
+    kind = getattr(condition, "dtype", None)
+    if kind is not None and kind != np.bool_:
+        if kind != np.uint8:
+            raise RuntimeError(
+                f"where: expected condition to be a boolean tensor, but got a tensor with dtype {kind}"
+            )
+        warnings.warn("where: a uint8 condition is deprecated; use a boolean one", stacklevel=2)
     return call(formula_of("where"), condition, input, other)
 
 

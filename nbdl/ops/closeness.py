@@ -25,11 +25,13 @@ def isclose(
     """Whether |x - y| <= atol + rtol |y|; infinities are close to themselves, NaN only with ``equal_nan``.
 
     Raises:
-        RuntimeError: a tolerance is negative.
+        RuntimeError: a tolerance is negative, or the dtypes differ.
     """
     for label, tolerance in (("rtol", rtol), ("atol", atol)):
         if tolerance < 0:
             raise RuntimeError(f"isclose: {label} must be greater than or equal to zero, but got {tolerance}")
+    if input.dtype != other.dtype:
+        raise RuntimeError(f"isclose: {input.dtype} of input did not match {other.dtype} of other; cast one")
     if input.is_complex() or other.is_complex():
         close = logical_or(
             eq(input, other), logical_and(isfinite(other), abs(input - other) <= atol + rtol * abs(other))

@@ -35,6 +35,7 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
     Raises:
         ValueError: the nesting is ragged.
         TypeError: something is no number.
+        RuntimeError: a Python number is too large for the integers asked for.
     """
     wanted, given = None if dtype is None else as_dtype(dtype), data
     if _contains_tensor(data):
@@ -51,10 +52,24 @@ def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
     if wanted is None:
         kinds = set() if typed else _dtypes_in(given)
         wanted = functools.reduce(dtypes.promote, kinds) if kinds else as_dtype(array.dtype)
+    if not typed and wanted.kind in "iu" and array.dtype.kind in "iuf" and array.size:
+        _check_range(caller, array, wanted)
     if array.dtype.kind == "c" and wanted.kind != "c":
         raise TypeError(f"{caller}: complex numbers cannot be stored as {wanted}")
     with np.errstate(all="ignore"):
         return array.astype(wanted, order="C")
+
+
+def _check_range(caller: str, values: np.ndarray, wanted: np.dtype) -> None:
+    """Negative integers may wrap around where the dtype has none, down to minus its largest number."""
+    limits = np.iinfo(wanted)
+    least = -limits.max if wanted.kind == "u" and values.dtype.kind != "f" else limits.min
+    low, high = values.min().item(), values.max().item()
+    if not (least <= low and high <= limits.max):  # NaN is in no range
+        raise RuntimeError(
+            f"{caller}: value {low if not least <= low else high} cannot be converted to type {wanted} "
+            f"without overflow; it must be in [{least}, {limits.max}]"
+        )
 
 
 def _unwrapped(data: Any) -> Any:

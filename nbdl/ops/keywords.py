@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from inspect import signature, unwrap
 from types import FunctionType
 from typing import Any, TypeVar
+
+import numpy as np
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
@@ -16,6 +19,13 @@ __all__ = ["numpy_keywords", "offer", "written"]
 R = TypeVar("R")
 
 _NUMPY_NAMES = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}
+# Functions that write ``out`` without a cast: it must have the dtype of the result.
+_UNCAST = frozenset((
+    "addbmm", "addmm", "addmv", "amax", "amin", "argmax", "argmin", "baddbmm", "bmm", "clamp", "cross",
+    "cummax", "cummin", "diag", "dot", "gather", "index_select", "inner", "inverse", "kthvalue",
+    "log_softmax", "logcumsumexp", "masked_select", "matmul", "max", "median", "min", "mm", "mode",
+    "mv", "nonzero", "norm", "softmax", "sort", "take", "tensordot", "topk", "tril", "triu", "where",
+))  # fmt: skip
 
 
 def numpy_keywords(function: Callable[..., R]) -> Callable[..., R]:
@@ -67,12 +77,20 @@ def offer(namespace: dict[str, Any], skip: int = 0) -> None:
                 namespace[name] = _offered(value, tensors, takes_out=not skip)
 
 
-def written(label: str, result: Any, out: Any) -> Any:
-    """``out`` holding ``result``, or a tuple of tensors holding several; an empty tensor takes its shape.
+def written(label: str, result: Any, out: Any, operands: Iterable[Any] = ()) -> Any:
+    """``out`` holding ``result``, or a tuple of tensors holding several.
+
+    A tensor of another shape is resized; unless it was empty a warning says so.
+
+    Args:
+        label: the function.
+        result: what it returned.
+        out: the tensors to fill.
+        operands: what it was called with; their memory must not overlap with ``out`` in part.
 
     Raises:
-        RuntimeError: a tensor of ``out`` has another shape, a dtype that the result cannot be cast to, or
-            gradients are wanted, which do not flow into ``out``.
+        RuntimeError: a tensor of ``out`` has a dtype that the result cannot be cast to, overlaps with an
+            operand, or gradients are wanted, which do not flow into ``out``.
         TypeError: ``out`` is no tensor, or not as many as results.
     """
     results = result if isinstance(result, tuple) else (result,)
@@ -85,6 +103,15 @@ def written(label: str, result: Any, out: Any) -> Any:
                 f"{label}(): functions with out=... arguments don't support automatic differentiation, but "
                 "one of the arguments requires grad"
             )
+        if any(_overlap(target.array, x.array) for x in _tensors_in(operands)):
+            raise RuntimeError(
+                f"{label}(): unsupported operation: some elements of the input tensor and of out, which is "
+                "written to, refer to a single memory location; clone() one of them"
+            )
+        if label in _UNCAST and value.dtype != target.dtype:
+            raise RuntimeError(
+                f"{label}(): Expected out tensor to have dtype {value.dtype}, but got {target.dtype} instead"
+            )
         if dtypes.category(value.dtype) > dtypes.category(target.dtype):
             raise RuntimeError(
                 f"{label}(): result type {value.dtype} can't be cast to the desired output type "
@@ -92,12 +119,32 @@ def written(label: str, result: Any, out: Any) -> Any:
             )
         if target.shape != value.shape:
             if target.numel():
-                raise RuntimeError(
-                    f"{label}(): out has shape {list(target.shape)}, the result has {list(value.shape)}"
+                warnings.warn(
+                    f"{label}(): An output with one or more elements was resized since it had shape "
+                    f"{list(target.shape)}, which does not match the required output shape "
+                    f"{list(value.shape)}; give an empty tensor, or one of that shape",
+                    stacklevel=3,
                 )
             target.resize_(*value.shape)
         target.copy_(value)
     return out
+
+
+def _tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors_in(value)
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    """Whether two dense windows on memory share a part of it; being the same window is fine."""
+    if type(a) is not np.ndarray or type(b) is not np.ndarray:
+        return False
+    if not (a.flags.c_contiguous and b.flags.c_contiguous and np.may_share_memory(a, b)):
+        return False
+    return a.ctypes.data != b.ctypes.data or a.nbytes != b.nbytes
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -116,7 +163,9 @@ def _offered(function: Callable[..., Any], tensors: frozenset[str], takes_out: b
             if wrong is None:
                 raise
             raise TypeError(wrong) from error
-        return result if out is None else written(function.__name__, result, out)
+        if out is None:
+            return result
+        return written(function.__name__, result, out, (*args, *keywords.values()))
 
     return operation
 

@@ -26,6 +26,7 @@ from nbdl.ops import (
     layout,
     masks,
     matrix_aliases,
+    memory_layout,
     new_like,
     products,
     quantiles,
@@ -210,7 +211,10 @@ class Operations(PointwiseMethods, InPlaceMethods):
 
     # what they are
     apply_ = attributes.apply_
+    _base = property(memory_layout.base)
+    _is_view = memory_layout.is_view
     const_data_ptr = Tensor.data_ptr
+    untyped_storage = memory_layout.untyped_storage
     dim_order = attributes.dim_order
     get_device = attributes.get_device
     is_cpu = property(lambda self: not self.is_cuda, doc="Whether it lives in the memory of the host.")
@@ -428,6 +432,9 @@ class Operations(PointwiseMethods, InPlaceMethods):
     slogdet = matrix_aliases.slogdet
     svd = matrix_aliases.svd
     triangular_solve = matrix_aliases.triangular_solve
+
+    # at the end, for it hides the module
+    layout = property(lambda self: memory_layout.strided, doc="``nbdl.strided``: all tensors are dense.")
 
 
 def attach() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.windows import Pairs
+from nbdl.ops.connection import connected
 from nbdl.ops.primitive import LinearMap
 from nbdl.ops.shape import contiguous, narrow
 from nbdl.ops.views import Slice
@@ -67,7 +68,8 @@ class Extend(LinearMap):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Every element gets the gradients of all that repeat it."""
-        return (ExtendInput.of(self.widths, self.mode)(contiguous(gradients[0])),)  # type: ignore[arg-type]
+        gradient = ExtendInput.of(self.widths, self.mode)(contiguous(gradients[0]))  # type: ignore[arg-type]
+        return (gradient if self.mode == "wrap" else connected(gradient, node),)
 
 
 class ExtendInput(Extend):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbdl.autograd.tape import apply
 from nbdl.backend.windows import Sizes, window_counts
 from nbdl.ops.batching import over_merged_axes
+from nbdl.ops.connection import connected
 from nbdl.ops.primitive import NOTHING, LinearMap, Primitive
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Maximum(Primitive):
         g = gradients[0]
         if g is None:
             return (None,)
-        return (window_scatter(g, node.output(1), node.shape(0)[2:]),)
+        return (connected(window_scatter(g, node.output(1), node.shape(0)[2:]), node),)
 
     def jvp(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
@@ -191,7 +192,7 @@ class AvgPool(LinearMap):
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """Each element spread over its window."""
-        return (apply(AvgPoolInput.of(*self.geometry), gradients[0]),)  # type: ignore[arg-type]
+        return (connected(apply(AvgPoolInput.of(*self.geometry), gradients[0]), node),)  # type: ignore[arg-type]
 
 
 class AvgPoolInput(LinearMap):

@@ -214,12 +214,14 @@ def kthvalue(
 
     Raises:
         RuntimeError: there is no such element.
+        NotImplementedError: the elements are bools.
 
     Example:
         >>> import nbdl
         >>> nbdl.kthvalue(nbdl.tensor([3.0, 1.0, 2.0]), 2).values
         tensor(2.)
     """
+    _refuse_bools("kthvalue", input)
     position = normalize_axis("kthvalue", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
     if not 1 <= k <= n:
@@ -232,7 +234,13 @@ def kthvalue(
 
 
 # ----------------------------------------------------------------------------------- elements in the middle
+def _refuse_bools(label: str, x: Tensor) -> None:
+    if x.dtype == np.bool_:
+        raise NotImplementedError(f"{label}: not implemented for bool; cast to a number type")
+
+
 def _median(label: str, x: Tensor, dim: int | None, keepdim: bool, axis: int | None, ignore_nan: bool) -> Any:
+    _refuse_bools(label, x)
     if dim is None and axis is None:
         if not x.array.size:
             return x.new_full((), float("nan"))
@@ -259,6 +267,9 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis
 
     Returns:
         A tensor; with ``dim`` (values, indices).
+
+    Raises:
+        NotImplementedError: the elements are bools.
 
     Example:
         >>> import nbdl

@@ -55,7 +55,7 @@ def hutchinson_diagonal(
         with no_grad():
             signs = [2 * param.detach().bernoulli(0.5, generator=generator) - 1 for param in params]
         gradients = [params[k].grad for k in on_tape]
-        products = pulled_back(gradients, params, [signs[k] for k in on_tape])  # type: ignore[arg-type]
+        products = pulled_back(gradients, params, [signs[k] for k in on_tape])
         with no_grad():
             sample = [z * product for z, product in zip(signs, products, strict=True)]
             total = sample if total is None else [a + b for a, b in zip(total, sample, strict=True)]

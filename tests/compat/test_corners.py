@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,94 @@ def without_count(torch: Any) -> list[Any]:
     return [count, repr(layer.load_state_dict(state)), *layer.state_dict().values(), repr(keys)]
 
 
+def assigned(torch: Any, value: Callable[[Any], Any]) -> Any:
+    """A gradient that was assigned."""
+    x = torch.ones(2, requires_grad=True)
+    x.grad = value(torch)
+    return x.grad
+
+
+def deleted(torch: Any) -> bool:
+    """``del`` takes the gradient away."""
+    x = torch.ones(2, requires_grad=True)
+    x.grad = torch.ones(2)
+    del x.grad
+    return x.grad is None
+
+
+def resized(torch: Any, f: Callable[..., Any], *outs: Any) -> list[Any]:
+    """Outputs of another shape take that of the result, with a warning."""
+    with pytest.warns(UserWarning, match="resized"):
+        f(out=outs if len(outs) > 1 else outs[0])
+    return list(outs)
+
+
+def of_bytes(torch: Any) -> Any:
+    """A condition of uint8 is taken, with a warning (PyTorch's comes once only)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.where(torch.tensor([1, 0], dtype=torch.uint8), torch.ones(2), torch.zeros(2))
+
+
+OVERFLOWS = {
+    "uint8": (300, -255, [256], [-300], [1.7, -1.2], 255),
+    "int8": (200, -128, [-200], [float("nan")], 1.5),
+    "int16": (100000, [[1, -40000]]),
+    "int32": (2**40, -(2**31)),
+}
+NO_NUMBERS = ("abs", "ceil", "floor", "round", "trunc", "median", "nanmedian")
+NO_PAIRS_OF_NUMBERS = ("floor_divide", "fmod", "pow", "remainder")
+
+
+def of_bools(name: str, count: int) -> Callable[[Any], Any]:
+    """A function of as many bools."""
+    return lambda torch: getattr(torch, name)(*[torch.tensor([True])] * count)
+
+
+def as_integers(value: Any, dtype: str) -> Callable[[Any], Any]:
+    """Numbers that may be too large."""
+    return lambda torch: torch.tensor(value, dtype=getattr(torch, dtype))
+
+
 CORNERS: dict[str, Callable[[Any], Any]] = {
+    "gradient of another shape": lambda torch: assigned(torch, lambda torch: torch.ones(3)),
+    "gradient of another dtype": lambda torch: assigned(
+        torch, lambda torch: torch.ones(2, dtype=torch.float64)
+    ),
+    "gradient that is a number": lambda torch: assigned(torch, lambda torch: 1.0),
+    "gradient that fits": lambda torch: assigned(torch, lambda torch: torch.ones(2)),
+    "gradient deleted": deleted,
+    "where of integers": lambda torch: torch.where(torch.tensor([1, 0]), 1.0, 0.0),
+    "where of floats": lambda torch: torch.ones(2).where(torch.ones(2), 0),
+    "where of bytes": of_bytes,
+    "isclose of dtypes": lambda torch: torch.isclose(torch.ones(2), torch.ones(2, dtype=torch.float64)),
+    "allclose of dtypes": lambda torch: torch.allclose(torch.ones(2), torch.ones(2, dtype=torch.int64)),
+    "kthvalue of bools": lambda torch: torch.tensor([True, False]).kthvalue(1),
+    **{f"{name} of bools": of_bools(name, 1) for name in NO_NUMBERS},
+    **{f"{name} of bools": of_bools(name, 2) for name in NO_PAIRS_OF_NUMBERS},
+    **{f"{n} as {dtype}": as_integers(n, dtype) for dtype, values in OVERFLOWS.items() for n in values},
+    "out overlapping": lambda torch: (lambda x: torch.add(x[1:], x[:-1], out=x[:-1]))(torch.arange(4.0)),
+    "out overlapping in cat": lambda torch: (lambda x: torch.cat([x[:3], x[3:6]], out=x[1:7]))(
+        torch.arange(9.0)
+    ),
+    "out itself": lambda torch: (lambda x: torch.add(x, x, out=x))(torch.arange(4.0)),
+    "out of other elements": lambda torch: (lambda x: torch.add(x[:2], 1, out=x[2:]))(torch.arange(4.0)),
+    "out of matmul": lambda torch: torch.mm(
+        torch.ones(1, 1), torch.ones(1, 1), out=torch.ones(1, 1, dtype=torch.float64)
+    ),
+    "out of sqrt": lambda torch: torch.sqrt(torch.ones(1), out=torch.ones(1, dtype=torch.float64)),
+    "out of sort": lambda torch: torch.sort(
+        torch.ones(1), out=(torch.ones(1), torch.ones(1, dtype=torch.int32))
+    ),
+    "out resized": lambda torch: resized(
+        torch, lambda out: torch.add(torch.ones(2), 1, out=out), torch.ones(3)
+    ),
+    "out of sort resized": lambda torch: resized(
+        torch,
+        lambda out: torch.sort(torch.tensor([3.0, 1.0]), out=out),
+        torch.ones(3),
+        torch.ones(1, dtype=torch.int64),
+    ),
     "hooks": hooked,
     "print": printed,
     "vmap": indexed_per_example,
@@ -118,6 +206,35 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def pooled(label: str, *args: Any, **keywords: Any) -> Callable[[Any, Any], Any]:
+    """A function of ``nn.functional`` on (1, 1, *size)."""
+    return lambda torch, x: getattr(torch.nn.functional, label)(x, *args, **keywords)
+
+
+CONSTANT_SLOPES: dict[str, tuple[tuple[int, ...], Callable[[Any, Any], Any]]] = {
+    "max": ((6,), pooled("max_pool1d", 2)),
+    "max of planes": ((4, 4), pooled("max_pool2d", 2)),
+    "avg": ((6,), pooled("avg_pool1d", 2)),
+    "avg of volumes": ((2, 2, 2), pooled("avg_pool3d", 2)),
+    "adaptive max": ((4,), pooled("adaptive_max_pool1d", 2)),
+    "adaptive avg": ((4, 4), pooled("adaptive_avg_pool2d", 2)),
+    "fractional max": ((4, 4), pooled("fractional_max_pool2d", 2, output_size=2)),
+    "reflect": ((4,), pooled("pad", (1, 1), mode="reflect")),
+    "replicate": ((3, 3), pooled("pad", (1, 1, 1, 1), mode="replicate")),
+    "circular": ((4,), pooled("pad", (1, 1), mode="circular")),
+    "zeros": ((4,), pooled("pad", (1, 1))),
+}
+
+
+def second(torch: Any, size: tuple[int, ...], f: Callable[[Any, Any], Any], inner: bool) -> Any:
+    """The gradient of a gradient that is the same everywhere, of a leaf or of what was made of it."""
+    x = torch.arange(float(np.prod(size))).reshape(1, 1, *size).requires_grad_()
+    y = f(torch, x * x if inner else x)
+    (g,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (h,) = torch.autograd.grad(g.sum(), x)
+    return h
+
+
 def outcome(corner: Callable[[Any], Any], torch: Any) -> Any:
     """The result, or the error."""
     try:
@@ -149,3 +266,25 @@ def test_same_outcome(name: str) -> None:
     import torch
 
     compare(outcome(CORNERS[name], nbdl), outcome(CORNERS[name], torch))
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("name", CONSTANT_SLOPES)
+def test_second_derivatives_that_are_zero(name: str, inner: bool) -> None:
+    import torch
+
+    size, f = CONSTANT_SLOPES[name]
+    if name == "fractional max":  # draws where its windows are
+        assert second(nbdl, size, f, inner).shape == (1, 1, *size)
+        return
+    compare(
+        outcome(lambda torch: second(torch, size, f, inner), nbdl),
+        outcome(lambda torch: second(torch, size, f, inner), torch),
+    )
+
+
+def test_a_condition_of_bytes_warns() -> None:
+    with pytest.warns(UserWarning, match="uint8"):
+        nbdl.where(nbdl.ones(2, dtype="uint8"), 1.0, 0.0)

@@ -265,7 +265,8 @@ def loaded(state):
 
 def wrong_gradient():
     x = leaf()
-    x.grad = nbdl.ones(3)
+    x.grad = nbdl.ones(2)
+    x.data = nbdl.ones(3)
     optim.SGD([x]).step()
 
 
@@ -295,7 +296,7 @@ BAD_ARGUMENTS = [
     (lambda: optim.Adam([leaf()], weight_decay=-1), ValueError, "Invalid weight_decay value"),
     (lambda: loaded(optim.SGD([leaf(), leaf()]).state_dict()), ValueError, "match the size"),
     (lambda: loaded({"state": {}, "param_groups": []}), ValueError, "different number"),
-    (wrong_gradient, RuntimeError, r"shape \(2,\) has shape \(3,\)"),
+    (wrong_gradient, RuntimeError, r"shape \(3,\) has shape \(2,\)"),
 ]  # fmt: skip
 
 

@@ -36,7 +36,8 @@ EXCLUDED = tuple(
             float[48]_.* bits\w* bit complex32 chalf""",
         "sparse and nested tensors: all tensors are dense": r"""
             .*sparse.* .*_indices indices values .*coalesced? dense_dim to_dense to_padded_tensor
-            (ds|hs|s|sp|hsp)(mm|addmm|paddmm) sspaddmm saddmm is_nested layout lobpcg""",
+            (ds|hs|s|sp|hsp)(mm|addmm|paddmm) sspaddmm saddmm is_nested lobpcg
+            (.*_)?indices_copy values_copy""",
         "other devices, and single functions of their libraries: a GPU is what CuPy computes on": r"""
             (cudnn|miopen|mkldnn|onednn)_.* .*_mkldnn .*_?(xpu|ipu|xla|mps|mtia|hpu|maia|vulkan)(_.*)?
             .*_cuda(12)? record_stream get_device_module grouped_mm scaled_.*mm ScalingType SwizzleType""",
@@ -45,10 +46,10 @@ EXCLUDED = tuple(
             fork wait .*_multithreading_enabled thread_safe_generator""",
         "casts are switched by a block, nbdl.amp.autocast, and not behind its back": r".*autocast.*",
         "other compilers and recorders; nbdl.compile replays what it has seen": r"""
-            sym_.* .*_copy import_ir_.* parse_.* merge_type.* unify_type.* boolean_dispatch functionalize
+            sym_.* slice_copy import_ir_.* parse_.* merge_type.* unify_type.* boolean_dispatch functionalize
             debug_unwrap is_traceable_.* is_opaque_.* get_swap_module.* as_subclass dispatch.*""",
         "memory formats and storages: kernels choose the order of memory, arrays own it": r"""
-            convert_conv\dd_weight_memory_format .*storage(_type)? storage_type enforce_grad_layout_policy
+            convert_conv\dd_weight_memory_format (is_|typed_)?storage storage_type enforce_grad_layout_policy
             hash_tensor module_load grad_dtype slice_inverse is_view_replay_enabled""",
         "names that PyTorch keeps only to say what replaced them, or that nothing documents": r"""
             eig lstsq matrix_rank solve symeig Container resize resize_as reinforce volatile NestedIOFunction
