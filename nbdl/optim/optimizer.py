@@ -26,6 +26,7 @@ from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
 from nbdl.optim.checks import check_kinds, real_of
+from nbdl.optim.skipping import overwrite_arrays
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
@@ -48,8 +49,11 @@ class Optimizer:
     Attributes:
         param_groups: the groups; their values may be changed at any time.
         state: what is remembered of each parameter, by parameter.
-        counters: names of the state that is kept as a 0-d float64 tensor on the host.
+        counters: names of the state that is kept as a 0-d float64 tensor on the host (beside the parameters
+            once a step was compiled with a :class:`~nbdl.amp.GradScaler`).
         accepts_complex: whether parameters may be complex; each is then two real ones, as in PyTorch.
+        can_skip: whether all that a step changes is overwritten by rules, so that a flag on the device may
+            say that it changes nothing (:mod:`nbdl.optim.skipping`).
 
     Raises:
         TypeError: something given is no tensor, ``params`` is a single tensor, or a hyperparameter no number.
@@ -58,6 +62,7 @@ class Optimizer:
 
     counters: ClassVar[tuple[str, ...]] = ("step",)
     accepts_complex: ClassVar[bool] = False
+    can_skip: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -335,9 +340,9 @@ def update(
         row += scalars
         rows.append(row)
     if counts:
-        backend.overwrite(_COUNTING, counts, (0,))
+        overwrite_arrays(backend, _COUNTING, counts, (0,))
     primitive, positions = _overwriting(rule)
-    backend.overwrite(primitive, rows, positions)
+    overwrite_arrays(backend, primitive, rows, positions)
     mark_changed(params)
 
 
