@@ -6,21 +6,23 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbdl.autograd.modes import enable_grad, no_grad
+import numpy as np
+
+from nbdl.autograd.modes import enable_grad, mode, no_grad
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.creation import full
 from nbdl.ops.joining import stack
-from nbdl.ops.pointwise import call
 from nbdl.ops.reduction import Reduce
-from nbdl.optim.optimizer import Optimizer
+from nbdl.optim.optimizer import Optimizer, update
+from nbdl.optim.skipping import skipped_if
 
 _NOT_FINITE = Formula("not_finite", lambda x: f.logical_not(f.isfinite(x)), 1)
 
 
-def _next_scale(scale: Any, good: Any, found: Any, growth: Any, backoff: Any, interval: Any) -> tuple:
+def _next_scale(scale: Any, found: Any, good: Any, growth: Any, backoff: Any, interval: Any) -> tuple:
     """The scale and the number of good steps since it grew, after a step that found overflow or not."""
     grows = good + 1 >= interval
     grown = f.where(f.isfinite(scale * growth), scale * growth, scale)
@@ -51,6 +53,9 @@ class GradScaler:
 
     A step whose gradients overflowed is skipped, and the scale is reduced; after ``growth_interval`` good
     steps in a row it grows. Scale and count stay on the device: one number a step is read, whether to step.
+    :func:`nbdl.compile` may record ``step`` and ``update``, too: nothing is read then, and each formula of
+    the optimizer chooses between new and old values on the device, which optimizers with ``can_skip`` allow:
+    SGD, Adam and all others that update each element on its own.
 
     Args:
         device: where the scale is: ``cuda`` or ``cpu``.
@@ -91,8 +96,10 @@ class GradScaler:
             raise AssertionError(f"GradScaler: The backoff factor must be < 1.0, got {backoff_factor}")
         self._device, self._enabled = device, bool(enabled)
         self._init_scale, self._init_growth_tracker = float(init_scale), 0
-        self._growth_factor, self._backoff_factor = float(growth_factor), float(backoff_factor)
-        self._growth_interval = growth_interval
+        # Arrays, so that a compiled step reads what is in them at each call.
+        self._growth_factor, self._backoff_factor, self._growth_interval = (
+            np.array(number, np.float64) for number in (growth_factor, backoff_factor, growth_interval)
+        )
         self._scale: Tensor | None = None  # made at first use, when the device is needed
         self._good_steps: Tensor | None = None
         self._stages: dict[int, _Stage] = {}
@@ -167,7 +174,10 @@ class GradScaler:
                 self.unscale_(optimizer)
             if not entry.found:
                 raise AssertionError("GradScaler.step: No inf checks were recorded for this optimizer.")
-            result = None if _any(entry.found) else optimizer.step(**kwargs)
+            if mode.recorder is not None and optimizer.can_skip:
+                result = _step_or_skip(optimizer, _merged(entry.found), kwargs)
+            else:
+                result = None if _any(entry.found) else optimizer.step(**kwargs)
         entry.stage = _Stage.STEPPED
         return result
 
@@ -198,17 +208,13 @@ class GradScaler:
                 found = [flag for entry in self._stages.values() for flag in entry.found]
                 if not found:
                     raise AssertionError("GradScaler.update: No inf checks were recorded prior to update.")
-                scale, good = call(
+                update(
                     _NEXT_SCALE,
-                    self._scale,
-                    self._good_steps,
-                    _merged(found).to(self._scale.device),
-                    self._growth_factor,
-                    self._backoff_factor,
-                    self._growth_interval,
+                    [self._scale],
+                    [_merged(found).to(self._scale.device)],
+                    [[self._good_steps]],
+                    [self._growth_factor, self._backoff_factor, self._growth_interval],
                 )
-                self._scale.copy_(scale)
-                self._good_steps.copy_(good)
         self._stages.clear()
 
     def _step_with_closure(
@@ -289,27 +295,27 @@ class GradScaler:
 
     def get_growth_factor(self) -> float:
         """What the scale is multiplied by after good steps."""
-        return self._growth_factor
+        return float(self._growth_factor)
 
     def set_growth_factor(self, new_factor: float) -> None:
         """Replace the growth factor."""
-        self._growth_factor = float(new_factor)
+        self._growth_factor[...] = new_factor
 
     def get_backoff_factor(self) -> float:
         """What the scale is multiplied by after an overflow."""
-        return self._backoff_factor
+        return float(self._backoff_factor)
 
     def set_backoff_factor(self, new_factor: float) -> None:
         """Replace the backoff factor."""
-        self._backoff_factor = float(new_factor)
+        self._backoff_factor[...] = new_factor
 
     def get_growth_interval(self) -> int:
         """Number of good steps before the scale grows."""
-        return self._growth_interval
+        return int(self._growth_interval)
 
     def set_growth_interval(self, new_interval: int) -> None:
         """Replace the number of good steps."""
-        self._growth_interval = new_interval
+        self._growth_interval[...] = new_interval
 
     # -------------------------------------------------------------------------------------------------- state
     def state_dict(self) -> dict[str, Any]:
@@ -319,9 +325,9 @@ class GradScaler:
         tracker = self._init_growth_tracker if self._good_steps is None else int(self._good_steps.item())
         return {
             "scale": self.get_scale(),
-            "growth_factor": self._growth_factor,
-            "backoff_factor": self._backoff_factor,
-            "growth_interval": self._growth_interval,
+            "growth_factor": self.get_growth_factor(),
+            "backoff_factor": self.get_backoff_factor(),
+            "growth_interval": self.get_growth_interval(),
             "_growth_tracker": tracker,
         }
 
@@ -339,11 +345,24 @@ class GradScaler:
                 "from a disabled instance of GradScaler."
             )
         self._init_scale = float(state_dict["scale"])
-        self._growth_factor = float(state_dict["growth_factor"])
-        self._backoff_factor = float(state_dict["backoff_factor"])
-        self._growth_interval = int(state_dict["growth_interval"])
+        self.set_growth_factor(state_dict["growth_factor"])
+        self.set_backoff_factor(state_dict["backoff_factor"])
+        self.set_growth_interval(state_dict["growth_interval"])
         self._init_growth_tracker = int(state_dict["_growth_tracker"])
-        self._scale = self._good_steps = None
+        if self._scale is not None and self._good_steps is not None:  # where a compiled step finds them
+            with no_grad():
+                self._scale.fill_(self._init_scale)
+                self._good_steps.fill_(float(self._init_growth_tracker))
+
+
+def _step_or_skip(optimizer: Optimizer, skips: Tensor, kwargs: dict[str, Any]) -> Any:
+    """A step that changes nothing if ``skips`` is true, which is not read."""
+    for state in optimizer.state.values():
+        for name in optimizer.counters:
+            if name in state and state[name].device != skips.device:
+                state[name] = state[name].to(skips.device)
+    with skipped_if(skips):
+        return optimizer.step(**kwargs)
 
 
 def _merged(flags: list[Tensor]) -> Tensor:

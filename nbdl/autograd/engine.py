@@ -380,7 +380,7 @@ def _accumulate(gradients: dict[Tensor, Tensor], create: bool, taken: set[int]) 
     for leaf, gradient in gradients.items():
         if recorder is not None:
             recorder.uses_gradient(leaf, resets=False)
-        if leaf.grad is not None:
+        if leaf._grad is not None:
             if create:
                 leaf.grad = leaf.grad + gradient
             else:
@@ -442,10 +442,10 @@ def reset_gradient(leaf: Tensor, set_to_none: bool) -> None:
     """Forget ``leaf.grad``, or fill it with zeros."""
     if mode.recorder is not None:
         mode.recorder.uses_gradient(leaf, resets=set_to_none)
-    if leaf.grad is None:
+    if leaf._grad is None:
         return
     if set_to_none:
-        leaf.grad = None
+        leaf._grad = None
     else:
         leaf.grad = leaf.grad.detach()
         leaf.grad.zero_()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from nbdl.autograd.autocast import Autocast
     from nbdl.autograd.batching import BatchLevel
+    from nbdl.autograd.tensor import Tensor
     from nbdl.backend.numpy import NumpyBackend
     from nbdl.compiler.recorder import Recorder
 
@@ -38,6 +39,8 @@ class _Mode(threading.local):
         # The hooks that saved values pass through, and the error for entering others.
         self.packing: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
         self.packing_refused: str | None = None
+        # A flag on the device: whether the running step of an optimizer changes nothing. None: a usual one.
+        self.skipped: Tensor | None = None
         # What casts operands inside `nbdl.amp.autocast`.
         self.autocast: Autocast | None = None
 

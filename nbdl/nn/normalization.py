@@ -104,11 +104,11 @@ class _BatchNorm(_ChannelNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_rank(input)
-        momentum = 0.0 if self.momentum is None else self.momentum
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
             count_up(self.num_batches_tracked)
             if self.momentum is None:  # the plain mean of all batches
-                momentum = 1.0 / self.num_batches_tracked.item()
+                momentum = 1.0 / self.num_batches_tracked.double()
         uses_batch = self.training or self.running_mean is None
         keeps_statistics = not self.training or self.track_running_stats
         return F.batch_norm(

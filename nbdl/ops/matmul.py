@@ -243,7 +243,7 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     rule = _LINEAR_GRADIENTS.get(needs)
     is_watched = modes["grad"] or modes["dual_level"] or modes["recorder"] is not None
     found: tuple[Tensor | None, ...]
-    if rule is None or is_watched or not all(map(_has_rows, operands)):
+    if rule is None or is_watched or not _are_rows(operands):
         found = linear_gradients(needs, operands)
     else:
         found = apply(rule, *operands)
@@ -252,10 +252,13 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     return found if needs & 2 else (*found[:1], None, *found[1:])
 
 
-def _has_rows(x: Tensor) -> bool:
-    """Whether ``x`` is the rows of one matrix without being copied."""
-    array = x.array
-    return array.ndim == 2 or (array.ndim > 2 and array.flags.c_contiguous)
+def _are_rows(operands: Sequence[Tensor]) -> bool:
+    """Whether each operand is the rows of one matrix without being copied."""
+    for x in operands:
+        ndim = x.array.ndim
+        if ndim != 2 and (ndim < 2 or not x.array.flags.c_contiguous):
+            return False
+    return True
 
 
 def linear_gradients(needs: int, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:

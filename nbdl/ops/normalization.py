@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply, mark_changed
+from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.backend.numpy.normalization import spread_out
 from nbdl.formula import Formula
@@ -20,7 +21,6 @@ from nbdl.ops.reduction import SQUARED_DIFFERENCE, Reduce, sum_to
 if TYPE_CHECKING:
     from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
-    from nbdl.autograd.tensor import Tensor
 
 _SQUARE = formula_of("square")
 _STANDARD = Formula("standard", lambda x, mean, variance, eps: (x - mean) * rsqrt(variance + eps), 4)
@@ -267,13 +267,15 @@ def normalize(
     return primitive.compose(x, *affine) if x.is_complex() else apply(primitive, x, *affine)
 
 
-def move_statistics(running: Sequence[Tensor], found: Sequence[Tensor], momentum: float, count: int) -> bool:
+def move_statistics(
+    running: Sequence[Tensor], found: Sequence[Tensor], momentum: float | Tensor, count: int
+) -> bool:
     """Move the running mean and variance towards those of a batch, both in one pass.
 
     Args:
         running: the tensors (C,) that are overwritten.
         found: mean and biased variance of the batch, with as many elements.
-        momentum: weight of the new statistics.
+        momentum: weight of the new statistics, a number or a 0-d tensor without gradient.
         count: elements behind each mean.
 
     Returns:
@@ -286,7 +288,8 @@ def move_statistics(running: Sequence[Tensor], found: Sequence[Tensor], momentum
         if array.dtype != first.dtype or array.size != first.size:
             return False
         arrays.append(array if array.shape == first.shape else array.reshape(first.shape))
-    arrays += (scalar(momentum).array, scalar(float(count)).array)
+    weight = momentum if isinstance(momentum, Tensor) else scalar(momentum)
+    arrays += (weight.array, scalar(float(count)).array)
     return _overwrite(_MOVED, running, arrays)
 
 

@@ -13,6 +13,7 @@ from nbdl.formula import Expr, Formula, maximum, pow, sqrt
 from nbdl.ops.creation import zeros
 from nbdl.optim.elementwise import CheckedOptimizer, decays, sign_of
 from nbdl.optim.optimizer import update
+from nbdl.optim.skipping import device_of_counters
 
 Rule = tuple[Expr, ...]
 
@@ -87,6 +88,7 @@ class Adam(CheckedOptimizer):
     """
 
     accepts_complex = True
+    can_skip = True
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class Adam(CheckedOptimizer):
 def _start(state: dict[str, Any], names: tuple[str, ...], param: Tensor) -> None:
     """Adds what is missing in the state of ``param``: zeros."""
     if "step" not in state:
-        state["step"] = zeros((), dtype=np.float64, device="cpu")
+        state["step"] = zeros((), dtype=np.float64, device=device_of_counters())
     for name in names:
         if name not in state:
             state[name] = param.detach().zeros_like()

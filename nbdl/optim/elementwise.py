@@ -22,6 +22,7 @@ from nbdl.optim.optimizer import (
     reject_differentiable,
     update,
 )
+from nbdl.optim.skipping import device_of_counters, overwrite_arrays
 
 _DESCRIPTIONS = {"lr": "learning rate", "eps": "epsilon value"}
 
@@ -65,6 +66,7 @@ class ElementwiseOptimizer(CheckedOptimizer):
             None if the only one is ``step``, which is increased by 1.
     """
 
+    can_skip = True
     counting: ClassVar[Formula | None] = None
 
     def rule(self, group: dict[str, Any]) -> Formula:
@@ -133,8 +135,8 @@ class TwoMeans(ElementwiseOptimizer):
 
 
 def counter(value: float) -> Tensor:
-    """A 0-d float64 tensor on the host, as step counts are."""
-    return full((), value, dtype=np.float64, device="cpu")
+    """A 0-d float64 tensor where step counts are: on the host, as a rule."""
+    return full((), value, dtype=np.float64, device=device_of_counters())
 
 
 def sign_of(group: dict[str, Any]) -> float:
@@ -185,7 +187,7 @@ def _execute(
     backend = mode.backend or registry.cpu or registry.select()
     arrays = [[entry.array if isinstance(entry, Tensor) else entry for entry in row] for row in rows]
     arrays = [list(map(real_view, row)) if row[0].dtype.kind == "c" else row for row in arrays]
-    backend.overwrite(Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), arrays, positions)
+    overwrite_arrays(backend, Pointwise.of(rule, (1 << rule.arity) - (1 << n_arrays)), arrays, positions)
 
 
 def compute(rule: Formula, tensors: Sequence[Tensor], scalars: Sequence[Tensor | np.ndarray]) -> Any:

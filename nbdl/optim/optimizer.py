@@ -26,12 +26,13 @@ from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
 from nbdl.optim.checks import check_kinds, real_of
+from nbdl.optim.skipping import overwrite_arrays
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
 COUNT = Formula("count", lambda step: step + 1, 1)
 _COUNTING = Pointwise.of(COUNT)
-_array_of = attrgetter("array")
+_array_of, _grad_of = attrgetter("array"), attrgetter("_grad")
 
 
 class Optimizer:
@@ -48,8 +49,11 @@ class Optimizer:
     Attributes:
         param_groups: the groups; their values may be changed at any time.
         state: what is remembered of each parameter, by parameter.
-        counters: names of the state that is kept as a 0-d float64 tensor on the host.
+        counters: names of the state that is kept as a 0-d float64 tensor on the host (beside the parameters
+            once a step was compiled with a :class:`~nbdl.amp.GradScaler`).
         accepts_complex: whether parameters may be complex; each is then two real ones, as in PyTorch.
+        can_skip: whether all that a step changes is overwritten by rules, so that a flag on the device may
+            say that it changes nothing (:mod:`nbdl.optim.skipping`).
 
     Raises:
         TypeError: something given is no tensor, ``params`` is a single tensor, or a hyperparameter no number.
@@ -58,6 +62,7 @@ class Optimizer:
 
     counters: ClassVar[tuple[str, ...]] = ("step",)
     accepts_complex: ClassVar[bool] = False
+    can_skip: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = defaults
@@ -140,7 +145,7 @@ class Optimizer:
         for group in self.param_groups:
             for tensor in group["params"]:
                 if forgets:
-                    tensor.grad = None
+                    tensor._grad = None
                 else:
                     reset_gradient(tensor, set_to_none)
 
@@ -177,11 +182,9 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for index, group in enumerate(self.param_groups):
-            params = [tensor for tensor in group["params"] if tensor.grad is not None]
+            params = [tensor for tensor in group["params"] if tensor._grad is not None]
             if params:
-                self.update_group(
-                    group, params, [tensor.grad for tensor in params], self.scalars(index, group)
-                )
+                self.update_group(group, params, list(map(_grad_of, params)), self.scalars(index, group))
         return loss
 
     def update_group(
@@ -334,10 +337,11 @@ def update(
             counts.append(row[-1:])
         row += scalars
         rows.append(row)
+    overwrite = backend.overwrite if mode.skipped is None else functools.partial(overwrite_arrays, backend)
     if counts:
-        backend.overwrite(_COUNTING, counts, (0,))
+        overwrite(_COUNTING, counts, (0,))
     primitive, positions = _overwriting(rule)
-    backend.overwrite(primitive, rows, positions)
+    overwrite(primitive, rows, positions)
     mark_changed(params)
 
 

@@ -66,6 +66,7 @@ class SGD(Optimizer):
     """
 
     accepts_complex = True
+    can_skip = True
 
     def __init__(
         self,

@@ -22,8 +22,6 @@ pytestmark = pytest.mark.usefixtures("gpu")
 UNKNOWN_SHAPES = frozenset(
     ("unique_consecutive", "unique", "masked_select", "nonzero", "argwhere", "x[mask]", "bincount")
 )
-# Products with vectors are left to cuBLAS.
-VECTORS = frozenset(("dot", "vdot", "mv", "addmv"))
 # What Python waits for: LAPACK on the CPU, and values that say what is computed.
 WAITING = frozenset(("geqrf", "lu", "row_order", "cofactors", "matrix_exp"))
 
@@ -83,8 +81,7 @@ def test_an_operation(entry: Op, gpu: str) -> None:
         size = np.abs(b[np.isfinite(b)]).max(initial=1.0) if b.dtype.kind == "f" else 1.0
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * entry.scale * size)
     (steps,) = steps_of(run)
-    allowed = {"matmul"} if entry.name in VECTORS else DECOMPOSITIONS | WAITING
-    assert set(steps.eager) <= allowed
+    assert set(steps.eager) <= DECOMPOSITIONS | WAITING
     assert steps.graphs > 0 or steps.eager or not steps.calls
     if gpu == "standin":
         assert (waits > 0) == bool(WAITING & set(steps.eager))

@@ -39,6 +39,25 @@ def steps_of(compiled: nbdl.compiler.Compiled) -> list[graphs.GraphSteps]:
     ]
 
 
+def test_the_plain_mean_of_all_batches(gpu: str) -> None:
+    """BatchNorm without a momentum counts on the device."""
+    layers = [nn.BatchNorm1d(3, momentum=None).to("cuda") for _ in range(2)]
+    run = nbdl.compile(lambda x: layers[0](x))
+    for k in range(4):
+        x = tensor(5, 3, seed=k)
+        standin.counters.reset()
+        run(x)
+        assert gpu != "standin" or standin.counters.synchronisations == 0
+        layers[1](x)
+    (steps,) = steps_of(run)
+    assert (steps.graphs, steps.eager) == (1, [])
+    for a, b in zip(layers[0].buffers(), layers[1].buffers(), strict=True):
+        np.testing.assert_allclose(a.cpu().numpy(), b.cpu().numpy(), rtol=1e-6)
+    batches = np.stack([numbers(5, 3, seed=k) for k in range(4)])
+    mean = layers[0].running_mean.cpu().numpy()
+    np.testing.assert_allclose(mean, batches.mean((0, 1)), rtol=1e-5, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------ training
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))

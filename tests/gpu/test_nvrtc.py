@@ -119,6 +119,7 @@ def sources() -> dict[str, str]:
 FILES = {
     "bags.cu": ("elements.cuh",),
     "class_losses.cu": ("elements.cuh",),
+    "framing.cu": ("elements.cuh",),
     "pooling.cu": ("elements.cuh", "windows.cuh"),
     "rejection.cu": ("elements.cuh", "philox.cuh"),
     "resampling.cu": ("elements.cuh",),

@@ -76,6 +76,24 @@ def test_transposes_and_stacks(lt: list, batch: tuple, transpose_a: bool, transp
     )
 
 
+@pytest.mark.parametrize("dtype", KINDS)
+def test_vectors(lt: list, gpu: str, dtype: str) -> None:
+    """They are rows on the left and columns on the right, of one call each."""
+    vector, matrix = random(4, dtype=dtype), random(4, 3, dtype=dtype, seed=1)
+    stack = random(2, 4, 3, dtype=dtype, seed=2)
+    pairs = [(vector, vector), (vector, matrix), (matrix.T, vector), (vector, stack)]
+    pairs += [(stack.swapaxes(1, 2), vector), (vector[::-1], matrix)]
+    for a, b in pairs:
+        assert_same(MatMul.of(), a, b, scale=8)
+    if gpu == "standin":
+        assert len(lt) == len(pairs)
+        place = on_device(np.zeros((2, 3), matrix.dtype))[:, 1]
+        backend = registry.load("cupy")
+        backend.matmul(on_device(np.ascontiguousarray(matrix.T[:2])), on_device(vector), out=place)
+        expected = matrix.T[:2].astype(np.float64) @ vector.astype(np.float64)
+        assert_close(place, expected.astype(matrix.dtype), scale=8)
+
+
 def test_layouts(lt: list) -> None:
     for name, a in layouts((4, 3), np.float32).items():
         for b in layouts((3, 5), np.float32, seed=1).values():
@@ -93,7 +111,6 @@ def test_single_rows_and_columns(lt: list, shapes: tuple) -> None:
 
 def test_what_the_library_does_not_compute(lt: list) -> None:
     product = MatMul.of(False, False)
-    assert_same(product, random(3), random(3, 4))
     assert_same(product, random(0, 3), random(3, 4))
     assert_same(product, np.arange(6).reshape(2, 3), np.arange(6).reshape(3, 2))
     assert lt == []

@@ -182,43 +182,50 @@ def test_a_compiled_step_is_one_graph(name: str, gpu: str) -> None:
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def scaled(count: int, wrap: Callable[[Any], Any] = lambda step: step) -> list[np.ndarray]:
-    """Parameters after steps with a GradScaler, one of which overflows."""
+def scaled(count: int, passes: Callable[[Any], Any] = lambda f: f, whole: Any = lambda f: f) -> list[Any]:
+    """Parameters after steps with a GradScaler, one of which overflows, and its scale.
+
+    ``passes`` and ``whole`` wrap the computation of gradients and the whole step.
+    """
     nbdl.manual_seed(0)
     model = with_dropout().to("cuda")
     optimizer, scaler = adamw(model.parameters()), nbdl.amp.GradScaler("cuda", init_scale=8.0)
 
+    @passes
     def gradients(x: nbdl.Tensor, y: nbdl.Tensor) -> nbdl.Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
         scaler.scale(loss).backward()
         return loss.detach()
 
-    run = wrap(gradients)
+    @whole
+    def step(x: nbdl.Tensor, y: nbdl.Tensor) -> nbdl.Tensor:
+        loss = gradients(x, y)
+        scaler.step(optimizer)
+        scaler.update()
+        return loss
+
     y = nbdl.tensor(np.arange(8) % 3, device="cuda")
     for k in range(count):
         x = np.random.default_rng(k).standard_normal((8, 6)).astype(np.float32)
-        x[0] *= np.float32("inf") if k == 2 else np.float32(1)
-        run(nbdl.tensor(x, device="cuda"), y)
-        scaler.step(optimizer)
-        scaler.update()
-    return [p.detach().cpu().numpy() for p in model.parameters()]
+        x[0] *= np.float32("inf") if k == 4 else np.float32(1)
+        x = nbdl.tensor(x, device="cuda")
+        if k == count - 1:
+            standin.counters.reset()
+        step(x, y)
+    counts = standin.counters.graphs, standin.counters.synchronisations
+    return [*counts, scaler.get_scale(), *[p.detach().cpu().numpy() for p in model.parameters()]]
 
 
 @pytest.mark.usefixtures("products")
-def test_steps_with_scaled_losses() -> None:
-    """The passes can be compiled; the scaler's step reads one number, to skip a step that overflows."""
+@pytest.mark.parametrize("wrapped", ["passes", "whole"])
+def test_steps_with_scaled_losses(wrapped: str, gpu: str) -> None:
+    """A whole step is one graph that reads nothing; outside of it, the scaler's step reads one number."""
     with np.errstate(all="ignore"):  # of what stands for a device
-        pairs = list(zip(scaled(4, nbdl.compile), scaled(4), strict=True))
-    for a, b in pairs:
+        graphs, reads, *got = scaled(6, **{wrapped: nbdl.compile})
+        _, eager_reads, *expected = scaled(6)
+    if gpu == "standin":
+        assert (graphs, reads, eager_reads) == (1, 0 if wrapped == "whole" else 1, 1)
+    for a, b in zip(got, expected, strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_the_step_of_a_scaler_reads_one_number(gpu: str) -> None:
-    if gpu != "standin":
-        pytest.skip("counts what the stand-in does")
-    standin.counters.reset()
-    scaled(1)
-    read = standin.counters.synchronisations - 6  # parameters, at the end
-    assert read == 1

@@ -17,6 +17,7 @@ from nbdl.backend.cupy.bags import CupyBags
 from nbdl.backend.cupy.class_losses import CupyClassLosses
 from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
+from nbdl.backend.cupy.framing import CupyFraming
 from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
@@ -58,6 +59,7 @@ class CupyBackend(
     CupyBags,
     CupyClassLosses,
     CupyConvolution,
+    CupyFraming,
     CupyGating,
     CupyLastPooling,
     CupyNormalization,

@@ -42,8 +42,21 @@ class CupyProducts(LinearAlgebra):
             a = a.swapaxes(-1, -2)
         if transpose_b:
             b = b.swapaxes(-1, -2)
-        result = self._product(a, b, out)
+        if min(a.ndim, b.ndim) == 1:
+            result = self._product_with_vector(a, b, out)
+        else:
+            result = self._product(a, b, out)
         return self._cupy_product(a, b, out) if result is None else result
+
+    def _product_with_vector(self, a: Any, b: Any, out: Any) -> Any:
+        """:meth:`_product` where a is a row or b a column, which the result has no axis for."""
+        left = a[None] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        every = slice(None)
+        added = (..., *[None if x.ndim == 1 else every for x in (a, b)])
+        taken = (..., *[0 if x.ndim == 1 else every for x in (a, b)])
+        result = self._product(left, right, None if out is None else out[added])
+        return result if result is None else result[taken] if out is None else out
 
     def linear(self, x: Any, weight: Any, *bias: Any, out: Any = None) -> Any:
         """``x @ weight.T + bias``; see :meth:`~nbdl.backend.numpy.NumpyBackend.linear`."""

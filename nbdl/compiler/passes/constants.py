@@ -51,4 +51,7 @@ def _folded(operation: Operation) -> Operation:
 
 def _is_constant(window: Window) -> bool:
     """Whether it is a Python number, whose array is read-only; hyperparameters of optimizers are not."""
-    return window.buffer.kind == CAPTURED and window.shape == () and not window.buffer.array.flags.writeable
+    buffer = window.buffer
+    return (
+        buffer.kind == CAPTURED and buffer.on_host and window.shape == () and not buffer.array.flags.writeable
+    )

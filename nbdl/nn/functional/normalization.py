@@ -66,7 +66,7 @@ def _update_running(
     running_var: Tensor | None,
     mean: Tensor,
     variance: Tensor,
-    momentum: float,
+    momentum: float | Tensor,
     count: int,
 ) -> None:
     """Move the running statistics towards those of a batch, in place."""
@@ -88,7 +88,7 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel (Ioffe & Szegedy 2015).
@@ -101,7 +101,7 @@ def batch_norm(
         bias: (C,) or None.
         training: normalise with the statistics of the batch, and move the running ones towards them in place;
             else use the running ones.
-        momentum: weight of the new statistics.
+        momentum: weight of the new statistics, a number or a 0-d tensor.
         eps: added to the variance.
 
     Raises:
