@@ -243,7 +243,7 @@ def linear_vjp(node: Node, g: Tensor) -> tuple[Tensor | None, ...]:
     rule = _LINEAR_GRADIENTS.get(needs)
     is_watched = modes["grad"] or modes["dual_level"] or modes["recorder"] is not None
     found: tuple[Tensor | None, ...]
-    if rule is None or is_watched or not _are_rows(operands):
+    if rule is None or is_watched or (g.array.ndim != 2 and not _are_rows(operands)):
         found = linear_gradients(needs, operands)
     else:
         found = apply(rule, *operands)

@@ -330,7 +330,7 @@ def update(
             )
         if states:
             row += map(_array_of, states[k])
-        if row[0].dtype.kind == "c":
+        if row[0].itemsize > 4 and row[0].dtype.kind == "c":  # the size is quick to tell
             row = list(map(real_view, row))
         if steps:
             row.append(steps[k].array)
