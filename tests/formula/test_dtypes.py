@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import nbdl
-from nbdl.formula import dtypes
+from nbdl.formula import Formula, dtypes
+from nbdl.formula import functions as f
+from nbdl.ops.pointwise import call
 
 NAMES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -64,7 +66,9 @@ def test_half_precision_is_computed_in_single(backend):
 
 
 def test_the_condition_of_where_does_not_count(backend):
-    assert nbdl.where(nbdl.tensor([1.0], dtype="float64"), nbdl.ones(1), 2.0).dtype == "float32"
+    choose = Formula("choose", lambda condition, x: f.where(condition, x, 2.0), 2)
+    assert call(choose, nbdl.tensor([1.0], dtype="float64"), nbdl.ones(1)).dtype == "float32"
+    assert nbdl.where(nbdl.tensor([True]), nbdl.ones(1), 2.0).dtype == "float32"
 
 
 def test_default_dtype_is_used_and_restored():
