@@ -7,7 +7,8 @@ Attributes:
         variable ``NBDL_WINOGRAD`` says.
     adaptive_threads (bool): Whether a compiled program tries half of the threads where another process keeps
         a core busy, and goes on with what is faster, see :mod:`nbdl.backend.numba.adaptive`. Results are the
-        same to the last bit. The default is True, or what ``NBDL_ADAPTIVE_THREADS`` says.
+        same to the last bit. On for machines that are shared all the time; where others come and go the
+        comparisons cost more than they gain. The default is False, or what ``NBDL_ADAPTIVE_THREADS`` says.
 
 Example:
     >>> import nbdl
@@ -39,10 +40,7 @@ class _Switches(types.ModuleType):
     @winograd.setter
     def winograd(self, value: bool) -> None:
         config.WINOGRAD.set(_checked("winograd", value))
-        if registry.is_loaded("numba"):
-            from nbdl.backend.numba import threads
-
-            threads.forget_plans()
+        _make_plans_anew()
 
     @property
     def adaptive_threads(self) -> bool:
@@ -51,6 +49,14 @@ class _Switches(types.ModuleType):
     @adaptive_threads.setter
     def adaptive_threads(self, value: bool) -> None:
         config.ADAPTIVE_THREADS.set(_checked("adaptive_threads", value))
+        _make_plans_anew()
+
+
+def _make_plans_anew() -> None:
+    if registry.is_loaded("numba"):
+        from nbdl.backend.numba import threads
+
+        threads.forget_plans()
 
 
 def _checked(name: str, value: object) -> bool:

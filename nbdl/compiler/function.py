@@ -153,7 +153,7 @@ class Variant(NamedTuple):
             if tensor.requires_grad is not requires_grad:
                 return False
         for leaf, _ in self.gradients:
-            if leaf.reads and _memory_of(leaf.tensor.grad) is not _memory_of(leaf.before):
+            if leaf.reads and _memory_of(leaf.tensor._grad) is not _memory_of(leaf.before):
                 return False
         return True
 
@@ -166,7 +166,7 @@ class Variant(NamedTuple):
         for k in self.writes.inputs:
             arguments.tensors[k].mark_changed()
         for leaf, gradient in self.gradients:
-            leaf.tensor.grad = gradient
+            leaf.tensor._grad = gradient
         if self.backward is not None:
             tensors = self.backward.connect(arguments, arrays)
         elif self.tree is LEAF and self.leaves[0] is None and not self.assigned:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import nbdl
-from nbdl import config
 from nbdl.backend.numba import adaptive, threads
 from nbdl.backend.numba.adaptive import AdaptiveRun
 
@@ -75,16 +74,23 @@ def test_short_runs_are_left_alone():
 
 
 def test_the_switch():
-    assert nbdl.backends.numba.adaptive_threads
-    machine = Machine(BUSY)
-    with config.ADAPTIVE_THREADS.using(False):
-        machine.go_on(1)
-        assert not machine.half
-    machine.go_on(1)
-    assert machine.half
-    with config.ADAPTIVE_THREADS.using(False):
-        machine.go_on(1)
-        assert not machine.half
+    """Off by default; it says whether programs that are made from then on compare."""
+    assert not nbdl.backends.numba.adaptive_threads
+    before, x = threads.get_num_threads(), nbdl.ones(512, 512)
+    kinds = []
+    threads.set_num_threads(2)
+    try:
+        for value in (True, False):
+            nbdl.backends.numba.adaptive_threads = value
+            with nbdl.use_backend("numba"):
+                function = nbdl.compile(lambda x: x @ x)
+                function(x)
+            (variants,) = function._variants.values()
+            kinds.append([type(step) is AdaptiveRun for step in variants[0].replay.steps])
+    finally:
+        nbdl.backends.numba.adaptive_threads = False
+        threads.set_num_threads(before)
+    assert kinds == [[True], [False]]
 
 
 def test_the_switch_takes_true_and_false():
@@ -105,12 +111,14 @@ def test_results_do_not_depend_on_the_threads(count, monkeypatch):
     monkeypatch.setattr(AdaptiveRun, "_use", lambda self, half: (used.append(half), use(self, half)))
     before = threads.get_num_threads()
     threads.set_num_threads(count)
+    nbdl.backends.numba.adaptive_threads = True
     try:
         generator = np.random.default_rng(0)
         x, w = (nbdl.tensor(generator.normal(size=(512, 512)).astype("f4")) for _ in range(2))
         step = nbdl.compile(lambda x, w: ((x @ w).relu().sum(0), (x @ w.T).square().mean()))
         results = [step(x, w) for _ in range(40)]
     finally:
+        nbdl.backends.numba.adaptive_threads = False
         threads.set_num_threads(before)
     assert True in used
     for result in results[2:]:

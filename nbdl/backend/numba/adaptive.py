@@ -11,7 +11,8 @@ window goes the other way, and the faster way goes on. Comparisons that change n
 limits below, at which they cost less than 1 % of the time: on a quiet machine, where half of the threads take
 up to twice as long, they are one window in 250; beside a neighbour, where the ways differ little, one in 25.
 
-The setting is `nbdl.backends.numba.adaptive_threads`.
+The setting is `nbdl.backends.numba.adaptive_threads`; it is off by default, since disturbances at every start
+of work, as between the blocks of a benchmark, lead to comparisons that cost more than they gain.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
-
-from nbdl import config
 
 __all__ = ["AdaptiveRun"]
 
@@ -77,8 +76,8 @@ class AdaptiveRun:
 
     def _end_window(self, seconds: float) -> None:
         """Decide how to go on after a window whose runs took so long each."""
-        if seconds < _SHORTEST or not config.ADAPTIVE_THREADS.value:
-            self._is_short = seconds < _SHORTEST
+        if seconds < _SHORTEST:
+            self._is_short = True
             self._is_trial = False
             self._use(half=False)
         elif self._is_trial:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbdl import config
 from nbdl.backend.numba import native, threads
 from nbdl.backend.numba.adaptive import AdaptiveRun
 from nbdl.backend.numba.compiler import compile_kernel
@@ -65,7 +66,7 @@ class Sequel:
         make = _native_replay()
         self.run: Callable[..., None] = self._run_in_python if make is None else make(self._table)
         self.regions = sum(plan.regions for plan in self._plans)
-        if self.regions and self._threads > 1:
+        if self.regions and self._threads > 1 and config.ADAPTIVE_THREADS.value:
             self.run = AdaptiveRun(self.run, self._set_half)
 
     def take_failure(self) -> int | None:
