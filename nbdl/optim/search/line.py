@@ -186,6 +186,9 @@ def check_wolfe(caller: str, c1: float, c2: float, max_evaluations: int) -> None
         TypeError: one is no number.
         ValueError: not 0 < c1 < c2 < 1.
     """
+    are_plain = type(c1) is type(c2) is float and type(max_evaluations) is int
+    if are_plain and 0 < c1 < c2 < 1 and max_evaluations >= 0:
+        return  # quickly: methods make a search in every iteration
     number(caller, "c1", c1, above=0, below=1)
     number(caller, "c2", c2, above=0, below=1)
     count(caller, "max_evaluations", max_evaluations)
