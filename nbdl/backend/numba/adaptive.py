@@ -8,8 +8,7 @@ tasks stay the same.
 Nobody tells a process how busy the cores are, so the two ways are compared by the clock. Runs are timed in
 windows. When a window took clearly longer than the ones before, or none was compared for some time, the next
 window goes the other way, and the faster way goes on. Comparisons that change nothing become rarer, up to the
-limits below, at which they cost less than 1 % of the time: on a quiet machine, where half of the threads take
-up to twice as long, they are one window in 250; beside a neighbour, where the ways differ little, one in 25.
+limits below, at which they would cost less than 1 % of the time if runs of a kind always took as long.
 
 The setting is `nbdl.backends.numba.adaptive_threads`; it is off by default, since disturbances at every start
 of work, as between the blocks of a benchmark, lead to comparisons that cost more than they gain.
