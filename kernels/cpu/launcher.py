@@ -19,14 +19,16 @@ they do not expect is left to Python code, which raises the proper exception.
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.memory import call_kernel, load_int32, load_int64, stack_int64, store_int64
+from nbdl.kernels.cpu.memory import (
+    call_int64,
+    call_kernel,
+    load_int32,
+    load_int64,
+    stack_int64,
+    store_int64,
+)
+from nbdl.kernels.cpu.placement import current_cpu, leave
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
 OBJECT_TYPE = 1
@@ -81,21 +83,16 @@ STATE_CALL = 16  # PyObject_CallNoArgs
 STATE_NEW_INT = 17  # PyLong_FromLongLong
 STATE_LIST = 18
 STATE_TUPLE = 19
-STATE_WORDS = 20
+STATE_PLACES = 20  # address of the words of `nbdl.kernels.cpu.placement`; 0: the system places threads
+STATE_WORDS = 21
 
-
-@intrinsic
-def call_int64(typingctx: Any, function: Any, arguments: Any) -> Any:
-    """Call the C function at address ``function`` with a tuple of int64; its result is taken as int64."""
-    argument_types = types.UniTuple(types.int64, len(arguments))
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        word = ir.IntType(64)
-        function_type = ir.FunctionType(word, [word] * len(argument_types))
-        words = [builder.extract_value(args[1], i) for i in range(len(argument_types))]
-        return builder.call(builder.inttoptr(args[0], function_type.as_pointer()), words)
-
-    return types.int64(types.int64, argument_types), codegen
+DESCRIPTOR_INSTRUCTIONS = 0
+DESCRIPTOR_COUNT = 1
+DESCRIPTOR_ROWS = 2
+DESCRIPTOR_TASKS = 3
+DESCRIPTOR_PLACES = 4
+DESCRIPTOR_CPU = 5  # the caller's
+DESCRIPTOR_WORDS = 6
 
 
 # ---- Splitting over threads ----
@@ -106,11 +103,14 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
 
     The pool is given one operand at address 0 with a stride of 1 byte, so `args` leads to the index of the
     first task and `dimensions` to the number of tasks. Each task runs the descriptor's instructions, pairs of
-    kernel and argument block, over its share of the rows.
+    kernel and argument block, over its share of the rows. The caller has the first share.
     """
-    instructions, count = load_int64(descriptor, 0), load_int64(descriptor, 1)
-    rows, tasks = load_int64(descriptor, 2), load_int64(descriptor, 3)
+    instructions = load_int64(descriptor, DESCRIPTOR_INSTRUCTIONS)
+    count = load_int64(descriptor, DESCRIPTOR_COUNT)
+    rows, tasks = load_int64(descriptor, DESCRIPTOR_ROWS), load_int64(descriptor, DESCRIPTOR_TASKS)
     first = load_int64(args, 0)
+    if first > 0:
+        leave(load_int64(descriptor, DESCRIPTOR_PLACES), load_int64(descriptor, DESCRIPTOR_CPU))
     for task in range(first, first + load_int64(dimensions, 0)):
         lo, hi = task * rows // tasks, (task + 1) * rows // tasks
         for i in range(count):
@@ -127,12 +127,15 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
         for i in range(count):
             call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), 0, rows, 0)
         return
-    words = stack_int64(8)
-    descriptor, args, dimensions, steps = words, words + 32, words + 40, words + 48
-    store_int64(descriptor, 0, instructions)
-    store_int64(descriptor, 1, count)
-    store_int64(descriptor, 2, rows)
-    store_int64(descriptor, 3, tasks)
+    descriptor, words = stack_int64(DESCRIPTOR_WORDS), stack_int64(3)
+    args, dimensions, steps = words, words + 8, words + 16
+    places = load_int64(state, STATE_PLACES)
+    store_int64(descriptor, DESCRIPTOR_INSTRUCTIONS, instructions)
+    store_int64(descriptor, DESCRIPTOR_COUNT, count)
+    store_int64(descriptor, DESCRIPTOR_ROWS, rows)
+    store_int64(descriptor, DESCRIPTOR_TASKS, tasks)
+    store_int64(descriptor, DESCRIPTOR_PLACES, places)
+    store_int64(descriptor, DESCRIPTOR_CPU, current_cpu(places))
     store_int64(args, 0, 0)
     store_int64(dimensions, 0, tasks)
     store_int64(steps, 0, 1)

@@ -17,15 +17,18 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from operator import index
 from pathlib import Path
 
 import llvmlite.binding as llvm
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 from nbdl import config
 from nbdl.backend.numba.native import state
-from nbdl.kernels.cpu import launcher
+from nbdl.kernels.cpu import launcher, placement
 
 __all__ = ["get_num_threads", "on_change", "set_num_threads", "start", "threading_layer"]
 
@@ -146,8 +149,19 @@ def _publish() -> None:
     if _pool.layer == "workqueue":
         threads = min(threads, numba.config.NUMBA_NUM_THREADS)
     words[launcher.STATE_THREADS] = threads
+    # Only OpenMP gives the caller the first share of the work, by which a thread knows whom it helps
+    knows_places = started and _pool.layer == "omp" and _places().size > 0
+    words[launcher.STATE_PLACES] = _places().ctypes.data if knows_places else 0
     for word, symbol in _SYMBOLS.items():
         words[word] = llvm.address_of_symbol(symbol) if started else 0
+
+
+@cache
+def _places() -> NDArray[np.int64]:
+    """The words of `nbdl.kernels.cpu.placement`, none where the C library lacks one of its functions."""
+    functions = [llvm.address_of_symbol(name) for name in placement.FUNCTIONS]
+    words = [*functions, *[0] * (placement.PLACES_WORDS - len(functions))] if all(functions) else []
+    return np.array(words, np.int64)
 
 
 def _after_fork() -> None:
