@@ -28,7 +28,7 @@ from nbdl.kernels.cpu.memory import (
     stack_int64,
     store_int64,
 )
-from nbdl.kernels.cpu.placement import current_cpu, leave
+from nbdl.kernels.cpu.placement import current_cpu, current_time, leave
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
 OBJECT_TYPE = 1
@@ -91,8 +91,9 @@ DESCRIPTOR_COUNT = 1
 DESCRIPTOR_ROWS = 2
 DESCRIPTOR_TASKS = 3
 DESCRIPTOR_PLACES = 4
-DESCRIPTOR_CPU = 5  # the caller's
-DESCRIPTOR_WORDS = 6
+DESCRIPTOR_CPU = 5  # of the caller, and when it called; unless there are no places
+DESCRIPTOR_TIME = 6
+DESCRIPTOR_WORDS = 7
 
 
 # ---- Splitting over threads ----
@@ -109,8 +110,9 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
     count = load_int64(descriptor, DESCRIPTOR_COUNT)
     rows, tasks = load_int64(descriptor, DESCRIPTOR_ROWS), load_int64(descriptor, DESCRIPTOR_TASKS)
     first = load_int64(args, 0)
-    if first > 0:
-        leave(load_int64(descriptor, DESCRIPTOR_PLACES), load_int64(descriptor, DESCRIPTOR_CPU))
+    places = load_int64(descriptor, DESCRIPTOR_PLACES)
+    if places != 0 and first > 0:
+        leave(places, load_int64(descriptor, DESCRIPTOR_CPU), load_int64(descriptor, DESCRIPTOR_TIME))
     for task in range(first, first + load_int64(dimensions, 0)):
         lo, hi = task * rows // tasks, (task + 1) * rows // tasks
         for i in range(count):
@@ -135,7 +137,9 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
     store_int64(descriptor, DESCRIPTOR_ROWS, rows)
     store_int64(descriptor, DESCRIPTOR_TASKS, tasks)
     store_int64(descriptor, DESCRIPTOR_PLACES, places)
-    store_int64(descriptor, DESCRIPTOR_CPU, current_cpu(places))
+    if places != 0:
+        store_int64(descriptor, DESCRIPTOR_CPU, current_cpu(places))
+        store_int64(descriptor, DESCRIPTOR_TIME, current_time(places))
     store_int64(args, 0, 0)
     store_int64(dimensions, 0, tasks)
     store_int64(steps, 0, 1)
