@@ -13,11 +13,13 @@ Words of the pool (int64), on cache lines of their own:
 
     TICKET     the number of regions so far, shifted, and the shares of the newest one
     JOB        address of its descriptor, see `run_tasks`
+    CPU        processor of the calling thread, which workers leave, see `nbdl.kernels.cpu.placement`
     SLEEPERS   how many workers sleep, or are about to
     BUSY       1 while a region runs
     SEMAPHORE  on which they sleep
     WAIT ...   addresses of functions of the C library
     RETIRED    1: the workers are to end
+    PLACES     address of the words of `placement`; 0: the system places threads
     SHARES     for each share the number of the region whose share was taken last, and was done last
 """
 
@@ -33,10 +35,12 @@ from nbdl.kernels.cpu.atomics import (
 )
 from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import call_int64, call_kernel, load_int64, stack_int64, store_int64
+from nbdl.kernels.cpu.placement import current_cpu, leave
 
 LINE = 8
 TICKET = 0
 JOB = 1
+CPU = 2
 SLEEPERS = LINE
 BUSY = 2 * LINE
 SEMAPHORE = 3 * LINE  # sem_t of the C library has 32 bytes
@@ -46,6 +50,7 @@ YIELD = WAIT + 2
 CLOCK_TIME = WAIT + 3
 CLOCK = WAIT + 4  # which clock CLOCK_TIME is to read
 RETIRED = WAIT + 5
+PLACES = WAIT + 6
 SHARES = 5 * LINE
 TAKEN = 0
 DONE = 1
@@ -106,6 +111,7 @@ def work(place: int) -> int:
         ticket = atomic_load(pool, TICKET)
         if ticket != seen:
             seen, spins = ticket, 0
+            leave(load_int64(pool, PLACES), load_int64(pool, CPU))
             _run_shares(pool, ticket, share)
             if _time(pool) - turn > _TURN:
                 call_int64(load_int64(pool, YIELD), (0,))
@@ -143,6 +149,7 @@ def run_shared(pool: int, job: int, shares: int) -> None:
     region = (load_int64(pool, TICKET) >> _SHARE_BITS) + 1
     ticket = region << _SHARE_BITS | shares
     store_int64(pool, JOB, job)
+    store_int64(pool, CPU, current_cpu(load_int64(pool, PLACES)))
     atomic_store(pool, TICKET, ticket)
     wake(pool, shares - 1)
     _run_shares(pool, ticket, 0)

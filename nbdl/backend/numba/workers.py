@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from nbdl.backend.numba.compiler import Signature, compile_kernel
+from nbdl.kernels.cpu import placement
 from nbdl.kernels.cpu import workers as kernel
 
 __all__ = ["Workers"]
@@ -43,6 +44,8 @@ class Workers:
         words = kernel.SHARES + kernel.LINE * threads
         self._memory = np.zeros(8 * words + _CACHE_LINE, np.uint8)
         self.address = self._memory.ctypes.data + -self._memory.ctypes.data % _CACHE_LINE
+        functions = [_address(name) for name in placement.FUNCTIONS]
+        self._placement = np.array([*functions, placement.NEVER], np.int64)
         self._fill()
         self._threads: list[ctypes.c_ulong] = []
         self._places = np.zeros((threads, kernel.PLACE_WORDS), np.int64)
@@ -67,11 +70,11 @@ class Workers:
     def _fill(self) -> None:
         offset = self.address - self._memory.ctypes.data
         words = self._memory[offset : offset + 8 * kernel.SHARES].view(np.int64)
-        library = _library()
         for word, name in _FUNCTIONS.items():
-            words[word] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+            words[word] = _address(name)
         words[kernel.CLOCK] = time.CLOCK_MONOTONIC
-        if library.sem_init(ctypes.c_void_p(self.address + 8 * kernel.SEMAPHORE), 0, 0):
+        words[kernel.PLACES] = self._placement.ctypes.data if self._placement.all() else 0
+        if _library().sem_init(ctypes.c_void_p(self.address + 8 * kernel.SEMAPHORE), 0, 0):
             raise OSError("Workers: this system has no semaphores without names")
 
     def _start(self, routine: int, place: int) -> None:
@@ -82,6 +85,11 @@ class Workers:
         if error:
             raise OSError(error, "Workers: no thread could be started")
         self._threads.append(thread)
+
+
+def _address(name: str) -> int:
+    """Of a function of the C library; 0 if it has none of this name."""
+    return ctypes.cast(getattr(_library(), name, None), ctypes.c_void_p).value or 0
 
 
 def _library() -> ctypes.CDLL:
