@@ -153,3 +153,69 @@ extern "C" __global__ void nbdl_window_gather(
         y[i] = exists ? x[i / places_of_plane * plane + place] : nbdl::cast<element_t>(0);
     }
 }
+
+// Elements written at places of their planes, which are zeros; of equal places one wins, and a place that does not
+// exist is left out.
+extern "C" __global__ void nbdl_window_put(
+    const element_t* __restrict__ y, const long long* __restrict__ places, element_t* __restrict__ x, long long count,
+    long long plane, long long places_of_plane) {
+    NBDL_EACH(i, count) {
+        const long long place = places[i];
+        if (0 <= place && place < plane) x[i / places_of_plane * plane + place] = y[i];
+    }
+}
+
+// Each operation is rounded to the type in memory, as where arrays of that type are multiplied.
+NBDL_FUNCTION number rounded(number x) { return nbdl::cast<number>(nbdl::cast<element_t>(x)); }
+
+// An axis along which windows begin at random places; `distance` is (size - kernel) / (count - 1).
+struct RandomAxis {
+    int size, kernel, count, sample;
+    number distance;
+
+    __device__ __forceinline__ int begin(int window, const element_t* samples) const {
+        if (window == count - 1) return size - kernel;
+        const number u = nbdl::cast<number>(samples[sample]);
+        const number first = rounded(u * distance);
+        return int(rounded(rounded(number(window) + u) * distance)) - int(first);
+    }
+};
+
+#define NBDL_RANDOM_AXIS(name) int name##_size, int name##_kernel, int name##_count, int name##_sample, double name##_distance
+#define NBDL_RANDOM_AXIS_OF(name) \
+    const RandomAxis name = {name##_size, name##_kernel, name##_count, name##_sample, rounded(number(name##_distance))}
+
+// The last of several NaN wins.
+extern "C" __global__ void nbdl_fractional_max_pool(
+    const element_t* __restrict__ x, const element_t* __restrict__ samples, element_t* __restrict__ y,
+    long long* __restrict__ places, long long count, int rank, NBDL_RANDOM_AXIS(a), NBDL_RANDOM_AXIS(b),
+    NBDL_RANDOM_AXIS(c)) {
+    NBDL_RANDOM_AXIS_OF(a);
+    NBDL_RANDOM_AXIS_OF(b);
+    NBDL_RANDOM_AXIS_OF(c);
+    NBDL_EACH(i, count) {
+        long long rest = i / c.count;
+        const int window_c = int(i % c.count), window_b = int(rest % b.count);
+        rest /= b.count;
+        const int window_a = int(rest % a.count);
+        const long long plane = rest / a.count;
+        const element_t* numbers = samples + plane * rank;
+        const element_t* image = x + plane * a.size * b.size * c.size;
+        const int first_a = a.begin(window_a, numbers), first_b = b.begin(window_b, numbers);
+        const int first_c = c.begin(window_c, numbers);
+        number best = 0;
+        long long place = -1;
+        for (int p = 0; p < a.kernel; ++p)
+            for (int q = 0; q < b.kernel; ++q)
+                for (int r = 0; r < c.kernel; ++r) {
+                    const long long here = ((long long)(first_a + p) * b.size + first_b + q) * c.size + first_c + r;
+                    const number value = nbdl::cast<number>(image[here]);
+                    if (place < 0 || value > best || value != value) {
+                        best = value;
+                        place = here;
+                    }
+                }
+        y[i] = nbdl::cast<element_t>(best);
+        places[i] = place;
+    }
+}

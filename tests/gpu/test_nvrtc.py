@@ -117,6 +117,7 @@ def sources() -> dict[str, str]:
 
 # The files of kernels/cuda that are templates over a type in memory, and what stands in front of them.
 FILES = {
+    "alignments.cu": (),
     "bags.cu": ("elements.cuh",),
     "class_losses.cu": ("elements.cuh",),
     "framing.cu": ("elements.cuh",),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.cupy.alignments import CupyAlignments
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.bags import CupyBags
@@ -55,6 +56,7 @@ MAX_PLANS = 4096
 
 
 class CupyBackend(
+    CupyAlignments,
     CupyAttention,
     CupyBags,
     CupyClassLosses,

@@ -58,6 +58,30 @@ class CupyPooling:
         self._pool("window_gather", x.dtype, operands, result.size, planes)
         return delivered(result, out)
 
+    def window_put(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
+        """Elements written at flat positions of planes of zeros."""
+        result = self.xp.zeros((*y.shape[:2], *size), y.dtype)
+        planes = np.int64(math.prod(size)), np.int64(math.prod(y.shape[2:]))
+        operands = *map(self.xp.ascontiguousarray, (y, indices)), result
+        self._pool("window_put", y.dtype, operands, y.size, planes)
+        return delivered(result, out)
+
+    def fractional_max_pool(
+        self, x: Any, samples: Any, *, kernel: Sizes, counts: Sizes, out: Any = None
+    ) -> tuple[Any, Any]:
+        """The maxima of windows that begin at random places, and where they are."""
+        rank, missing = len(counts), MAX_AXES - len(counts)
+        shape = (*x.shape[:2], *counts)
+        values, places = self.xp.empty(shape, x.dtype), self.xp.empty(shape, np.int64)
+        axes: list[Any] = [np.int32(rank)]
+        for axis in range(-missing, rank):
+            n, window, count = (1, 1, 1) if axis < 0 else (x.shape[2 + axis], kernel[axis], counts[axis])
+            sample = rank - 1 - axis if rank == 2 else max(axis, 0)
+            axes += [*map(np.int32, (n, window, count, sample)), np.float64((n - window) / max(1, count - 1))]
+        operands = *map(self.xp.ascontiguousarray, (x, samples.astype(x.dtype, copy=False))), values, places
+        self._pool("fractional_max_pool", x.dtype, operands, values.size, tuple(axes))
+        return delivered((values, places), out)
+
     def avg_pool(
         self,
         x: Any,
