@@ -16,6 +16,7 @@ from nbdl.backend.resampling import Taps
 from nbdl.ops.alignments import CtcLossInput
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
 from nbdl.ops.class_losses import NllLoss, NllLossInput
+from nbdl.ops.joining import Concatenate
 from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
@@ -97,6 +98,10 @@ def put_back() -> tuple[Any, list[np.ndarray]]:
     return WindowPut.of((4, 5)), [numbers(2, 3, 2, 2), np.arange(24).reshape(2, 3, 2, 2) % 21]
 
 
+def parts() -> tuple[Any, list[np.ndarray]]:
+    return Concatenate.of(1, (3, 5)), [numbers(4, 3), numbers(4, 5)]
+
+
 _TAPS = Taps(np.array([0, 2, 3]), np.array([0, 2, 4]), np.ones(3), 5)
 
 
@@ -173,6 +178,12 @@ FAULTS = {
     ),
     "put back: a place behind the plane": Fault(
         "pooling.cu", "place < plane) x[", "place <= plane) x[", put_back, f"{RACE}|{OUTSIDE}"
+    ),
+    "parts: rows of one part are exchanged": Fault(
+        "joining.cu", "x##k + row * n##k", "x##k + (row ^ 1) * n##k", parts, None
+    ),
+    "parts: a place behind the last row": Fault(
+        "joining.cu", "y + row * width", "y + (row + 1) * width", parts, OUTSIDE
     ),
     "maps: one element too many": Fault(
         "resampling.cu", "k < starts[j + 1]", "k <= starts[j + 1]", maps, None

@@ -20,6 +20,7 @@ from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
 from nbdl.backend.cupy.framing import CupyFraming
 from nbdl.backend.cupy.gating import CupyGating
+from nbdl.backend.cupy.joining import CupyJoining
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
@@ -63,6 +64,7 @@ class CupyBackend(
     CupyConvolution,
     CupyFraming,
     CupyGating,
+    CupyJoining,
     CupyLastPooling,
     CupyNormalization,
     CupyProducts,
