@@ -8,6 +8,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import kernel_of, types_of
 from nbdl.backend.cupy.launch import THREADS, Kernels, power_of_two
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.cupy.reduction import IDENTITY
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula
@@ -39,7 +40,8 @@ class CupyAlignments:
     ) -> tuple[Any, Any]:
         """The losses of all samples, and their total."""
         samples, columns = labels.shape
-        losses = self.xp.empty(samples, log_probs.dtype)
+        place = None if out is None else out[0]
+        losses = target(self.xp, place, (samples,), log_probs.dtype, log_probs)
         if not samples:
             return delivered((losses, self.xp.zeros((), log_probs.dtype)), out)
         lengths = self._as_int64(target_lengths)
@@ -66,7 +68,7 @@ class CupyAlignments:
         out: Any = None,
     ) -> Any:
         """The gradient of :meth:`ctc_loss` by log-probabilities that a log-softmax gave."""
-        result = self.xp.empty(log_probs.shape, log_probs.dtype)
+        result = target(self.xp, out, log_probs.shape, log_probs.dtype, log_probs, g)
         if not result.size:
             return delivered(result, out)
         (samples, columns), number = labels.shape, arithmetic_dtype(log_probs.dtype)

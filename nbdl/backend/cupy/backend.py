@@ -41,7 +41,7 @@ from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.backend.numpy.results import delivered
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -243,6 +243,8 @@ class CupyBackend(
     def argreduce(self, x: Any, *, kind: str, axis: int | None, keepdims: bool, out: Any = None) -> Any:
         """Index of the first maximum or minimum (``argmax``, ``argmin``), a NaN counting as both; int64."""
         find = self.xp.argmax if kind == "argmax" else self.xp.argmin
+        if dtypes.is_bfloat16(x.dtype):  # which CuPy does not compare everywhere
+            x = self.cast(x, dtype=dtypes.FLOAT32)
         result = find(x, axis=axis, keepdims=keepdims).astype(np.int64, copy=False)
         if out is None:
             return result

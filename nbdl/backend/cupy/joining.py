@@ -10,6 +10,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import kernel_of
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, blocks
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 
 # Parts that one launch takes.
@@ -34,10 +35,11 @@ class CupyJoining:
         order = common_order(arrays)
         back = np.argsort(order)
         parts = [self.xp.ascontiguousarray(x.transpose(order)) for x in arrays if x.size]
-        result = self.xp.empty([shape[k] for k in order], arrays[0].dtype)
+        place = None if out is None else out.transpose(order)
+        result = target(self.xp, place, tuple([shape[k] for k in order]), arrays[0].dtype, *arrays)
         if parts:
             self._join(parts, result, order.index(axis))
-        return delivered(result.transpose(back), out)
+        return out if result is place else delivered(result.transpose(back), out)
 
     def _join(self, parts: Sequence[Any], result: Any, axis: int) -> None:
         """Row-major parts into the rows of a row-major result."""
@@ -49,7 +51,7 @@ class CupyJoining:
         )  # fmt: skip
         rows, width, start = math.prod(result.shape[:axis]), sum(widths) // word, 0
         operands = [_in_words(x, word) for x in parts]
-        target = _in_words(result, word)
+        whole = _in_words(result, word)
         for first in range(0, len(parts), _AT_ONCE):
             several = operands[first : first + _AT_ONCE]
             words = [n // word for n in widths[first : first + _AT_ONCE]]
@@ -57,7 +59,7 @@ class CupyJoining:
             count = rows * sum(words)
             sizes = map(np.int64, (count, width, start, *words, *[0] * missing))
             grid = (blocks(count, THREADS, MAX_BLOCKS),)
-            kernel(grid, (THREADS,), (*several, *several[:1] * missing, target, *sizes))
+            kernel(grid, (THREADS,), (*several, *several[:1] * missing, whole, *sizes))
             start += sum(words)
 
 
