@@ -186,6 +186,16 @@ def _dtypes_of(operation: Operation) -> tuple[np.dtype, np.dtype, tuple[np.dtype
     return dtypes_of(primitive.formula, operation.inputs, primitive.weak)
 
 
+def _fused_dtypes(
+    formula: Formula, inputs: Sequence[Window], weak: int
+) -> tuple[np.dtype, np.dtype, tuple[np.dtype, ...]] | None:
+    """Those of a fused formula; None where it is not defined for them, as bits beside floats are not."""
+    try:
+        return dtypes_of(formula, inputs, weak)
+    except NotImplementedError:
+        return None
+
+
 def _short(name: str) -> str:
     """Names of long chains keep their end."""
     parts = name.split("_of_")
@@ -200,10 +210,10 @@ def _same_arithmetic(
     parts: Sequence[Operation],
 ) -> bool:
     """Whether the fused formula computes in the same precision as its parts, and gives the same dtypes."""
-    try:
-        _, computed, wanted = dtypes_of(formula, inputs, weak)
-    except (TypeError, ValueError):
+    fused = _fused_dtypes(formula, inputs, weak)
+    if fused is None:
         return False
+    _, computed, wanted = fused
     for part in parts:
         _, own, own_wanted = _dtypes_of(part)
         if own != computed or computed.kind != "f":
@@ -261,7 +271,10 @@ def _sum_of(
         return None
     primitive = reduction.primitive
     assert isinstance(primitive, Reduce)
-    _, computed, (dtype,) = dtypes_of(formula, inputs, composer.weak)
+    fused = _fused_dtypes(formula, inputs, composer.weak)
+    if fused is None:
+        return None
+    _, computed, (dtype,) = fused
     for part in (producer, reduction):
         _, own, (own_dtype,) = _dtypes_of(part)
         if own != computed or own_dtype != dtype or computed != dtype or computed.kind != "f":
