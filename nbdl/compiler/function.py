@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     pass
 
 MAX_PROGRAMS = 64
+MAX_VARIANTS = 8  # for the same arguments, which differ in where gradients from outside lie
 _KEEPS = (
     "compile: the function keeps a tensor that it computed, beyond the call: {}. A program would leave it as "
     "it is now; return the tensor, or write into a tensor from outside with copy_()."
@@ -230,9 +231,9 @@ class Compiled:
             if (*setting, flowing.key) in self._flowing:
                 arguments = flowing
                 variant = self._variant((*setting, arguments.key))
-        if variant is None:
+        if variant is None and len(self._variants.get((*setting, arguments.key), ())) < MAX_VARIANTS:
             return self._record(setting, arguments)
-        if variant.writes.collide(arguments.arrays):
+        if variant is None or variant.writes.collide(arguments.arrays):
             return self.function(*args, **kwargs)
         return variant.run(arguments)
 
@@ -346,7 +347,7 @@ class Compiled:
             recording = self._run(arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
-        if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
+        if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
         if self._captured.learn_assigned(attributes, recording.reads):
@@ -371,7 +372,7 @@ class Compiled:
             replay,
             recording.tree,
             recording.constants,
-            [(leaf, leaf.tensor.grad) for leaf in recording.leaves],
+            [(leaf, leaf.tensor._grad) for leaf in recording.leaves],
             recording.refreshers,
             recording.storages,
             recording.backward,

@@ -23,7 +23,7 @@ from nbdl.backend.numba.codegen import (
     row_offsets,
 )
 from nbdl.backend.numba.launch import OutputSpec, Plan
-from nbdl.backend.numba.loops import Nest, element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numba.loops import Nest, domain, element_strides, memory_order, merge, row_major, tasks_for
 from nbdl.formula import Formula, dtypes
 from nbdl.kernels.cpu.gemm import COLUMN_BITS
 
@@ -56,7 +56,7 @@ def plan_pointwise(
         return None
     if outputs is not None and not is_supported(formula, [out.dtype for out in outputs]):
         return None
-    shape = np.broadcast_shapes(*[x.shape for x in inputs])
+    shape = domain(inputs, outputs)
     if 0 in shape:
         return None  # nothing to compute, and no loop to compile
     strides = [element_strides(x, shape) for x in inputs]

@@ -186,16 +186,6 @@ def _dtypes_of(operation: Operation) -> tuple[np.dtype, np.dtype, tuple[np.dtype
     return dtypes_of(primitive.formula, operation.inputs, primitive.weak)
 
 
-def _fused_dtypes(
-    formula: Formula, inputs: Sequence[Window], weak: int
-) -> tuple[np.dtype, np.dtype, tuple[np.dtype, ...]] | None:
-    """Those of a fused formula; None where it is not defined for them, as bits beside floats are not."""
-    try:
-        return dtypes_of(formula, inputs, weak)
-    except NotImplementedError:
-        return None
-
-
 def _short(name: str) -> str:
     """Names of long chains keep their end."""
     parts = name.split("_of_")
@@ -210,19 +200,20 @@ def _same_arithmetic(
     parts: Sequence[Operation],
 ) -> bool:
     """Whether the fused formula computes in the same precision as its parts, and gives the same dtypes."""
-    fused = _fused_dtypes(formula, inputs, weak)
-    if fused is None:
-        return False
-    _, computed, wanted = fused
+    _, precision, _ = _dtypes_of(parts[0])
     for part in parts:
         _, own, own_wanted = _dtypes_of(part)
-        if own != computed or computed.kind != "f":
+        # Masks are combined as bools: what does that may not even be defined for the floats they come from.
+        if own != precision or own.kind != "f":
             return False
         # A value that was rounded or cast when it was stored must not go on unrounded.
-        if any(window.dtype not in (computed, BOOL) for window in part.outputs):
+        if any(window.dtype not in (own, BOOL) for window in part.outputs):
             return False
         if any(given != window.dtype for given, window in zip(own_wanted, part.outputs)):
             return False
+    _, computed, wanted = dtypes_of(formula, inputs, weak)
+    if computed != precision:
+        return False
     return all(given == window.dtype for given, window in zip(wanted, outputs, strict=True))
 
 
