@@ -32,10 +32,15 @@ def fetch(*scalars: Tensor) -> list[float]:
     """The values in 0-d or 1-D tensors, one after the other, with a single synchronisation of the device."""
     values: list[float] = []
     for x in scalars:
-        if not isinstance(x.array, np.ndarray):
+        if not is_on_host(x):
             return cat([x.to(np.float64).reshape(-1) for x in scalars]).tolist()
         values += x.array.reshape(-1).tolist()
     return values
+
+
+def is_on_host(x: Tensor) -> bool:
+    """Whether reading a value waits for nothing, so that it may be done whenever it saves work."""
+    return isinstance(x.array, np.ndarray)
 
 
 def norm(x: Tensor) -> Tensor:
