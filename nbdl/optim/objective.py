@@ -174,7 +174,7 @@ class RecordedHessian(LinearOperator):
     def __init__(
         self, objective: Objective, layout: Layout, leaves: Sequence[Tensor], gradients: Sequence[Tensor]
     ):
-        super().__init__((layout.size, layout.size), leaves[0].dtype, leaves[0].device)
+        super().__init__((layout.size, layout.size), layout.dtype, leaves[0].device)
         self._objective, self._layout, self._leaves, self._gradients = objective, layout, leaves, gradients
 
     def matvec(self, v: Tensor) -> Tensor:
