@@ -22,6 +22,8 @@ __all__ = [
     "linspace", "logspace", "ones", "tensor", "zeros",
 ]  # fmt: skip
 
+_NUMBERS = (bool, int, float, complex, np.generic)
+
 
 def _contains_tensor(data: Any) -> bool:
     while isinstance(data, (list, tuple)) and data:
@@ -277,7 +279,7 @@ def full(
 
     Raises:
         RuntimeError: a size is negative.
-        TypeError: a size is no integer.
+        TypeError: a size is no integer, or the value is no number.
 
     Example:
         >>> import nbdl
@@ -286,6 +288,8 @@ def full(
                 [7, 7]])
     """
     value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    if not isinstance(value, _NUMBERS) and not (isinstance(value, np.ndarray) and value.ndim == 0):
+        raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(fill_value)
     return filled(
