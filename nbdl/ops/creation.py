@@ -209,13 +209,17 @@ def full(
                 [7, 7]])
     """
     is_scalar = isinstance(fill_value, Tensor) or (isinstance(fill_value, np.ndarray) and not fill_value.ndim)
-    value = fill_value.item() if is_scalar else fill_value
+    value: Any = fill_value.item() if is_scalar else fill_value
     if not isinstance(value, _NUMBERS):
         raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(0 if type(value) is int else fill_value)
     wanted = dtype_or_default(dtype)
-    if wanted.kind in "iu" and not np.iinfo(wanted).min <= value <= np.iinfo(wanted).max:
+    fits = wanted.kind not in "iu" or (
+        not isinstance(value, (complex, np.complexfloating))
+        and np.iinfo(wanted).min <= value <= np.iinfo(wanted).max
+    )
+    if not fits:
         raise RuntimeError(f"full: value {value} cannot be converted to type {wanted} without overflow")
     return filled(
         "full",
