@@ -188,6 +188,11 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return filled("ones", size, 1, dtype, device, requires_grad)
 
 
+def _is_within(value: Any, limits: np.iinfo) -> bool:
+    is_complex = isinstance(value, (complex, np.complexfloating))
+    return not is_complex and bool(limits.min <= value <= limits.max)
+
+
 def full(
     size: Sequence[int],
     fill_value: Any,
@@ -215,11 +220,7 @@ def full(
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(0 if type(value) is int else fill_value)
     wanted = dtype_or_default(dtype)
-    fits = wanted.kind not in "iu" or (
-        not isinstance(value, (complex, np.complexfloating))
-        and np.iinfo(wanted).min <= value <= np.iinfo(wanted).max
-    )
-    if not fits:
+    if wanted.kind in "iu" and not _is_within(value, np.iinfo(wanted)):
         raise RuntimeError(f"full: value {value} cannot be converted to type {wanted} without overflow")
     return filled(
         "full",
