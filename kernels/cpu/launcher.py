@@ -28,7 +28,7 @@ from nbdl.kernels.cpu.memory import (
     stack_int64,
     store_int64,
 )
-from nbdl.kernels.cpu.placement import current_cpu, current_time, leave
+from nbdl.kernels.cpu.workers import run_shared, run_tasks
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
 OBJECT_TYPE = 1
@@ -72,7 +72,7 @@ STATE_TUPLE_SET = 5
 STATE_OBJECT_CALL = 6
 STATE_LAUNCH = 7  # Python function that takes over
 STATE_NEW_ARRAY = 8  # PyArray_NewFromDescr
-STATE_PARALLEL_FOR = 9  # the thread pool's entry; 0: run the tasks one after the other
+STATE_PARALLEL_FOR = 9  # the entry of Numba's thread pool, where that is used
 STATE_REGION = 10  # address of `region`
 STATE_THREADS = 11
 STATE_GET_NUM_THREADS = 12  # Numba's thread count of the calling thread, which the pool overwrites
@@ -83,17 +83,8 @@ STATE_CALL = 16  # PyObject_CallNoArgs
 STATE_NEW_INT = 17  # PyLong_FromLongLong
 STATE_LIST = 18
 STATE_TUPLE = 19
-STATE_PLACES = 20  # address of the words of `nbdl.kernels.cpu.placement`; 0: the system places threads
+STATE_WORKERS = 20  # address of the words of our thread pool; without any pool tasks run one after the other
 STATE_WORDS = 21
-
-DESCRIPTOR_INSTRUCTIONS = 0
-DESCRIPTOR_COUNT = 1
-DESCRIPTOR_ROWS = 2
-DESCRIPTOR_TASKS = 3
-DESCRIPTOR_PLACES = 4
-DESCRIPTOR_CPU = 5  # of the caller, and when it called; unless there are no places
-DESCRIPTOR_TIME = 6
-DESCRIPTOR_WORDS = 7
 
 
 # ---- Splitting over threads ----
@@ -103,20 +94,10 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
     """What a thread of the pool runs: the inner loop that Numba's `parallel_for` expects of a ufunc.
 
     The pool is given one operand at address 0 with a stride of 1 byte, so `args` leads to the index of the
-    first task and `dimensions` to the number of tasks. Each task runs the descriptor's instructions, pairs of
-    kernel and argument block, over its share of the rows. The caller has the first share.
+    first task and `dimensions` to the number of tasks.
     """
-    instructions = load_int64(descriptor, DESCRIPTOR_INSTRUCTIONS)
-    count = load_int64(descriptor, DESCRIPTOR_COUNT)
-    rows, tasks = load_int64(descriptor, DESCRIPTOR_ROWS), load_int64(descriptor, DESCRIPTOR_TASKS)
     first = load_int64(args, 0)
-    places = load_int64(descriptor, DESCRIPTOR_PLACES)
-    if places != 0 and first > 0:
-        leave(places, load_int64(descriptor, DESCRIPTOR_CPU), load_int64(descriptor, DESCRIPTOR_TIME))
-    for task in range(first, first + load_int64(dimensions, 0)):
-        lo, hi = task * rows // tasks, (task + 1) * rows // tasks
-        for i in range(count):
-            call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), lo, hi, task)
+    run_tasks(descriptor, first, first + load_int64(dimensions, 0))
 
 
 @subroutine
@@ -125,31 +106,25 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
 
     An instruction is a pair of words: address of the kernel, address of its argument block.
     """
-    if tasks <= 1:
-        for i in range(count):
-            call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), 0, rows, 0)
-        return
-    descriptor, words = stack_int64(DESCRIPTOR_WORDS), stack_int64(3)
-    args, dimensions, steps = words, words + 8, words + 16
-    places = load_int64(state, STATE_PLACES)
-    store_int64(descriptor, DESCRIPTOR_INSTRUCTIONS, instructions)
-    store_int64(descriptor, DESCRIPTOR_COUNT, count)
-    store_int64(descriptor, DESCRIPTOR_ROWS, rows)
-    store_int64(descriptor, DESCRIPTOR_TASKS, tasks)
-    store_int64(descriptor, DESCRIPTOR_PLACES, places)
-    if places != 0:
-        store_int64(descriptor, DESCRIPTOR_CPU, current_cpu(places))
-        store_int64(descriptor, DESCRIPTOR_TIME, current_time(places))
-    store_int64(args, 0, 0)
-    store_int64(dimensions, 0, tasks)
-    store_int64(steps, 0, 1)
-    entry, parallel_for = load_int64(state, STATE_REGION), load_int64(state, STATE_PARALLEL_FOR)
+    words = stack_int64(8)
+    job, args, dimensions, steps = words, words + 32, words + 40, words + 48
+    store_int64(job, 0, instructions)
+    store_int64(job, 1, count)
+    store_int64(job, 2, rows)
+    store_int64(job, 3, max(tasks, 1))
     threads = min(tasks, load_int64(state, STATE_THREADS))
-    if parallel_for == 0 or threads == 1:
-        call_kernel(entry, args, dimensions, steps, descriptor)
+    pool, parallel_for = load_int64(state, STATE_WORKERS), load_int64(state, STATE_PARALLEL_FOR)
+    if threads <= 1 or (pool == 0 and parallel_for == 0):
+        run_tasks(job, 0, load_int64(job, 3))
+    elif pool != 0:
+        run_shared(pool, job, threads)
     else:
+        store_int64(args, 0, 0)
+        store_int64(dimensions, 0, tasks)
+        store_int64(steps, 0, 1)
         users_threads = call_int64(load_int64(state, STATE_GET_NUM_THREADS), (0,))
-        call_int64(parallel_for, (entry, args, dimensions, steps, descriptor, 0, 1, threads))
+        entry = load_int64(state, STATE_REGION)
+        call_int64(parallel_for, (entry, args, dimensions, steps, job, 0, 1, threads))
         call_int64(load_int64(state, STATE_SET_NUM_THREADS), (users_threads,))
 
 

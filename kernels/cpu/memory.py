@@ -128,7 +128,8 @@ def call_int64(typingctx: Any, function: Any, arguments: Any) -> Any:
     argument_types = types.UniTuple(types.int64, len(arguments))
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        function_type = ir.FunctionType(_INT64, [_INT64] * len(argument_types))
+        word = _INT64
+        function_type = ir.FunctionType(word, [word] * len(argument_types))
         words = [builder.extract_value(args[1], i) for i in range(len(argument_types))]
         return builder.call(builder.inttoptr(args[0], function_type.as_pointer()), words)
 

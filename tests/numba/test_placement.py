@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbdl.backend.numba import native, threads
 from nbdl.backend.numba.compiler import compile_kernel
-from nbdl.kernels.cpu import launcher, placement
+from nbdl.backend.numba.workers import Workers
+from nbdl.kernels.cpu import placement, workers
 from nbdl.kernels.cpu.memory import load_int64, store_int64
 
 _Mask = ctypes.c_uint64 * placement.MASK_WORDS
@@ -24,7 +24,7 @@ class System:
     """Stands in for the C library: threads that may use the processors `allowed`."""
 
     def __init__(self, cpu: int, allowed: set[int]) -> None:
-        self.cpu, self.allowed, self.now, self.wait = cpu, set(allowed), 10**12, 0
+        self.cpu, self.allowed, self.nanoseconds = cpu, set(allowed), 7
         self.asked: list[set[int]] = []
         self._functions = (
             ctypes.CFUNCTYPE(_INT)(lambda: self.cpu),
@@ -32,8 +32,8 @@ class System:
             ctypes.CFUNCTYPE(_INT, _INT, ctypes.c_size_t, _POINTER)(self._set),
             ctypes.CFUNCTYPE(_INT, _INT, _POINTER)(self._time),
         )
-        self._places = np.zeros(placement.PLACES_WORDS, np.int64)
-        self._places[: len(self._functions)] = [ctypes.cast(f, _POINTER).value for f in self._functions]
+        addresses = [ctypes.cast(f, _POINTER).value for f in self._functions]
+        self._places = np.array([*addresses, placement.NEVER], np.int64)
 
     def _get(self, thread: int, size: int, address: int) -> int:
         mask = _Mask.from_address(address)
@@ -44,37 +44,28 @@ class System:
     def _set(self, thread: int, size: int, address: int) -> int:
         words = enumerate(_Mask.from_address(address))
         self.asked.append({64 * k + bit for k, word in words for bit in range(64) if word >> bit & 1})
-        self.now += self.wait
         return 0 if self.asked[-1] else -1
 
     def _time(self, clock: int, address: int) -> int:
         seconds_and_nanoseconds = (ctypes.c_int64 * 2).from_address(address)
-        seconds_and_nanoseconds[:] = divmod(self.now, 10**9)
+        seconds_and_nanoseconds[:] = 3, self.nanoseconds
         return 0
 
-    def leave(self, cpu: int, late: int = 0) -> bool:
-        """What `placement.leave` answers to a thread that helps one on `cpu`, so long after it was called."""
-        return call_leave(self._places.ctypes.data, cpu, self.now - late)
-
-    def pause(self) -> int:
-        """How long it takes from now on until a thread leaves processor 0 again, to the millisecond."""
-        self.cpu, start = 0, self.now
-        while not self.leave(0):
-            self.now += 10**6
-        return (self.now - start) // 10**6
+    def leave(self, cpu: int) -> bool:
+        """What `placement.leave` answers to a thread that helps one on `cpu`."""
+        return call_leave(self._places.ctypes.data, cpu)
 
 
-def call_leave(places: int, cpu: int, called: int) -> bool:
-    words = np.array([places, cpu, called, -1])
+def call_leave(places: int, cpu: int) -> bool:
+    words = np.array([places, cpu, -1])
     kernel = compile_kernel("test_leave", make_leave, "tests leave")
     ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(kernel)(words.ctypes.data, 0, 1, 0)
-    return bool(words[3])
+    return bool(words[2])
 
 
 def make_leave() -> Callable[..., Any]:
     def leave(args, lo, hi, task):
-        left = placement.leave(load_int64(args, 0), load_int64(args, 1), load_int64(args, 2))
-        store_int64(args, 3, left)
+        store_int64(args, 2, placement.leave(load_int64(args, 0), load_int64(args, 1)))
 
     return leave
 
@@ -101,47 +92,24 @@ def test_a_thread_that_has_no_other_processor_stays():
 def test_once_a_tick():
     system = System(0, {0, 1})
     assert [system.leave(0), system.leave(0)] == [True, False]
-    assert [system.pause(), len(system.asked)] == [4, 4]
+    system.nanoseconds += 1
+    assert [system.leave(0), system.leave(0)] == [True, False]
+    assert len(system.asked) == 4
 
 
-def test_who_comes_late_from_elsewhere_stops_it_for_a_while():
-    system = System(1, {0, 1})
-    assert not system.leave(0, late=2 * placement.LATE)
-    assert system.pause() == 8
-    system = System(1, {0, 1})
-    assert not system.leave(0, late=placement.LATE)
-    assert system.pause() == 0
-
-
-def test_who_waits_for_the_other_processor_stops_it_for_a_while():
-    system = System(0, {0, 1})
-    system.wait = 2 * placement.LATE
-    assert system.leave(0)
-    system.wait = 0
-    assert system.pause() == 8
-
-
-def test_pauses_become_longer_where_others_stay_busy():
-    system, lengths = System(0, {0, 1}), []
-    for _ in range(14):
-        system.cpu = 1
-        assert not system.leave(0, late=2 * placement.LATE)
-        lengths.append(system.pause())
-        system.now += placement.SHORTEST_PAUSE
-    assert lengths[:4] == [8, 16, 32, 64]
-    assert lengths[-1] * 10**6 == placement.LONGEST_PAUSE
-    system.now += 2 * placement.LONGEST_PAUSE
-    system.cpu = 1
-    assert not system.leave(0, late=2 * placement.LATE)
-    assert system.pause() == 8
+def test_nothing_is_asked_where_the_system_does_not_tell():
+    assert not call_leave(0, 0)
+    assert not call_leave(0, -1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the functions are Linux's")
-def test_the_pool_knows_the_places():
-    knows = threads.threading_layer() == "omp" and all(threads._places()[: len(placement.FUNCTIONS)])
-    assert bool(native.state()[launcher.STATE_PLACES]) == knows
-    if knows:
+def test_a_thread_of_the_system_may_run_where_it_could():
+    pool = Workers(2)
+    try:
+        places = ctypes.c_int64.from_address(pool.address + 8 * workers.PLACES).value
         before = os.sched_getaffinity(0)
         for cpu in before:
-            call_leave(int(native.state()[launcher.STATE_PLACES]), cpu, 0)
+            call_leave(places, cpu)
         assert os.sched_getaffinity(0) == before
+    finally:
+        pool.retire()
