@@ -207,8 +207,9 @@ def full(
         tensor([[7, 7],
                 [7, 7]])
     """
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    if not isinstance(value, (Number, np.generic)):
+    value: Any = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    is_number = isinstance(value, (Number, np.generic))
+    if not is_number:
         raise TypeError(
             f"full(): argument 'fill_value' (position 2) must be Number, not {type(value).__name__}"
         )
