@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,9 +152,16 @@ class Tensor(Readable, Operations):
         rebindings.count += 1
         self.array = value.array
 
+    def _get_grad(self) -> Tensor | None:
+        if mode.recorder is not None and self.edge is None:
+            mode.recorder.uses_gradient(self, resets=False)
+        return self._grad
+
     def _set_grad(self, value: Tensor | None) -> None:
         if value is not None:
             self._check_grad(value)
+        if mode.recorder is not None and self.edge is None:
+            mode.recorder.uses_gradient(self, resets=True)
         self._grad = value
 
     def _check_grad(self, value: Any) -> None:
@@ -183,7 +189,7 @@ class Tensor(Readable, Operations):
             )
 
     grad = property(
-        attrgetter("_grad"),
+        _get_grad,
         _set_grad,
         lambda self: self._set_grad(None),
         "The gradient that ``backward`` accumulated, or None; one that is assigned must fit.",

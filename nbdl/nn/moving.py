@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +29,7 @@ class Movable:
         Parameters stay the same objects, so an optimizer that holds them goes on working.
         """
         rebindings.count += 1
-        for module in self.modules() if recurse else (self,):
+        for module in itertools.islice(self.modules(), None if recurse else 1):  # itself first
             for name in module._parameter_names:
                 parameter = module.__dict__[name]
                 if parameter is not None:
