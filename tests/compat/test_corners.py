@@ -222,6 +222,13 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     "print": printed,
     "vmap": indexed_per_example,
     "format of several": lambda torch: f"{torch.ones(2):.2f}",
+    **{
+        f"{element!r} in": lambda torch, element=element: element in torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        for element in (3, 3.5, True, 2 + 0j, "3", None)
+    },
+    "tensors in": lambda torch: [
+        torch.tensor(row) in torch.tensor([[1.0, 2.0], [3.0, 4.0]]) for row in ([1.0, 9.0], [2.0, 1.0])
+    ],
     "reversed": lambda torch: reversed(torch.arange(3.0)),
     "float of several": lambda torch: float(torch.ones(2)),
     "int of several": lambda torch: int(torch.ones(2)),
