@@ -364,6 +364,11 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
         raise RuntimeError(
             f"mv: expected a matrix and a vector, got {input.array.ndim}-D and {vec.array.ndim}-D tensors"
         )
+    if input.array.shape[1] != vec.array.shape[0]:
+        raise RuntimeError(
+            "mv: the vector must have an element for each column of the matrix, got "
+            f"{list(vec.array.shape)} for {list(input.array.shape)}"
+        )
     return apply(MATMUL, input, vec)
 
 

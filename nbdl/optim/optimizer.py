@@ -181,7 +181,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        recorder = mode.recorder
         for index, group in enumerate(self.param_groups):
+            if recorder is not None:
+                for tensor in group["params"]:
+                    recorder.uses_gradient(tensor, resets=False)
             params = [tensor for tensor in group["params"] if tensor._grad is not None]
             if params:
                 self.update_group(group, params, list(map(_grad_of, params)), self.scalars(index, group))
