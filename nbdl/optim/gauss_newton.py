@@ -125,8 +125,9 @@ class ResidualObjective:
             point.jacobian = self._matrix(point)
         else:
             if not point.residuals.requires_grad:
+                remedy = "; or give jac" if self._caller == "least_squares" else ""
                 raise RuntimeError(
-                    f"{self._caller}: the residuals must depend differentiably on the variables; or give jac"
+                    f"{self._caller}: the residuals must depend differentiably on the variables{remedy}"
                 )
             point.jacobian = jacobian(point.residuals, point.leaves, self.layout)
         self.njev += 1
