@@ -51,7 +51,7 @@ class Node(GraphNode):
         saved: the operands, None where the rule reads only their shape; None for all once freed.
         saved_outputs: arrays of the outputs if the rule reads them.
         carrying: weak references to the outputs where they carry tangents (with others the node would keep
-            itself); who reads an output that is gone computes it again.
+            itself); who reads an output that is gone computes all of them again, of a node of their own.
         specs: (shape, dtype) of every output.
         time: when it was recorded; operands are always older.
         refill: computes the saved values of a checkpoint again.
@@ -123,7 +123,9 @@ class Node(GraphNode):
             if kept is not None and (kept.storage is None or kept.storage.changed <= self.time):
                 return kept
             result = self.primitive(*self.inputs)
-            return result[k] if isinstance(result, tuple) else result
+            results = result if isinstance(result, tuple) else (result,)
+            self.carrying = tuple([lambda x=x: x for x in results])
+            return results[k]
         array = self.saved_outputs[k]
         if self.output_storage is not None and self.output_storage[k].changed > (self.restored or self.time):
             raise _changed_error(self, array, self.output_storage[k])
@@ -222,7 +224,7 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
                 break
     if out is None:
         out = _plain(result)
-    if modes["dual_level"] and primitive.differentiable:
+    if modes["dual_level"] and primitive.differentiable and any(map(_may_carry, inputs)):
         carried = _carry_tangents(primitive, inputs, out)
         first = out[0] if type(out) is tuple else out
         if carried is not out and (edge := first.edge) is not None:
@@ -232,6 +234,11 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     if modes["anomaly"]:
         _check_finite(primitive, out)
     return out
+
+
+def _may_carry(tensor: Tensor) -> bool:
+    """Whether a tensor, or one whose memory it shares, may have a tangent."""
+    return tensor.dual is not None or tensor.view_of is not None
 
 
 def _plain(result: Any) -> Any:

@@ -48,15 +48,19 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     )
 
 
-def fans(tensor: Tensor) -> tuple[int, int]:
+def fans(tensor: Tensor, label: str = "fans") -> tuple[int, int]:
     """(fan_in, fan_out): inputs that an output of a weight (out, in, *kernel) sees, and vice versa.
 
+    Args:
+        tensor: the weight.
+        label: what errors call the function.
+
     Raises:
-        ValueError: it has fewer than 2 axes.
+        ValueError: the weight has fewer than 2 axes.
     """
     if tensor.ndim < 2:
         raise ValueError(
-            "fans: Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, got "
+            f"{label}: Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, got "
             f"shape {tuple(tensor.shape)}"
         )
     field = math.prod(tensor.shape[2:])
@@ -69,7 +73,7 @@ _calculate_fan_in_and_fan_out = fans  # as programs with initial values of their
 def _fan(label: str, tensor: Tensor, mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{label}: Mode {mode} not supported, please use one of ['fan_in', 'fan_out']")
-    fan_in, fan_out = fans(tensor)
+    fan_in, fan_out = fans(tensor, label)
     return fan_in if mode == "fan_in" else fan_out
 
 
@@ -163,13 +167,13 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Any = None) ->
 
     Source: Glorot, Bengio (2010), Understanding the difficulty of training deep feedforward neural networks.
     """
-    bound = gain * math.sqrt(6 / sum(fans(tensor)))
+    bound = gain * math.sqrt(6 / sum(fans(tensor, "xavier_uniform_")))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
     """Normally distributed with variance 2 gain^2 / (fan_in + fan_out); see :func:`xavier_uniform_`."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), generator)
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor, "xavier_normal_"))), generator)
 
 
 def kaiming_uniform_(

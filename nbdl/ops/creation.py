@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ __all__ = [
     "arange", "as_tensor", "asarray", "empty", "eye", "from_dlpack", "from_numpy", "full", "is_tensor",
     "linspace", "logspace", "ones", "tensor", "zeros",
 ]  # fmt: skip
+
+_NUMBERS = (bool, int, float, complex, np.generic)
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -187,6 +188,11 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return filled("ones", size, 1, dtype, device, requires_grad)
 
 
+def _is_within(value: Any, limits: np.iinfo) -> bool:
+    is_complex = isinstance(value, (complex, np.complexfloating))
+    return not is_complex and bool(limits.min <= value <= limits.max)
+
+
 def full(
     size: Sequence[int],
     fill_value: Any,
@@ -207,15 +213,14 @@ def full(
         tensor([[7, 7],
                 [7, 7]])
     """
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    if not isinstance(value, (Number, np.generic)):
-        raise TypeError(
-            f"full(): argument 'fill_value' (position 2) must be Number, not {type(value).__name__}"
-        )
+    is_scalar = isinstance(fill_value, Tensor) or (isinstance(fill_value, np.ndarray) and not fill_value.ndim)
+    value: Any = fill_value.item() if is_scalar else fill_value
+    if not isinstance(value, _NUMBERS):
+        raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(0 if type(value) is int else fill_value)
     wanted = dtype_or_default(dtype)
-    if wanted.kind in "iu" and not np.iinfo(wanted).min <= value <= np.iinfo(wanted).max:
+    if wanted.kind in "iu" and not _is_within(value, np.iinfo(wanted)):
         raise RuntimeError(f"full: value {value} cannot be converted to type {wanted} without overflow")
     return filled(
         "full",

@@ -24,7 +24,7 @@ from nbdl.ops.drawing import (
     is_everywhere,
 )
 from nbdl.ops.pointwise import call, scalar
-from nbdl.ops.primitive import new_shape
+from nbdl.ops.primitive import check_broadcast, new_shape
 from nbdl.ops.searching import searchsorted
 from nbdl.random import Generator
 
@@ -197,11 +197,12 @@ def normal(
     if (isinstance(std, (int, float)) and std < 0) or (
         isinstance(std, Tensor) and not is_everywhere(std >= 0)
     ):
-        raise RuntimeError("normal: expects all elements of std >= 0.0")
+        given = "" if isinstance(std, Tensor) else f", got {std}"
+        raise RuntimeError(f"normal: expects all elements of std >= 0.0{given}")
     if size is None:
         if not tensors:
             raise TypeError("normal: missing argument size")
-        size = np.broadcast_shapes(*[value.array.shape for value in tensors])
+        size = check_broadcast("normal", [value.array for value in tensors])
     if tensors:
         dtype, device = dtype or tensors[0].dtype, tensors[0].device if device is None else device
     sample = draw_floats(

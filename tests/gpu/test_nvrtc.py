@@ -121,6 +121,7 @@ FILES = {
     "bags.cu": ("elements.cuh",),
     "class_losses.cu": ("elements.cuh",),
     "framing.cu": ("elements.cuh",),
+    "margin_losses.cu": ("rows.cuh",),
     "pooling.cu": ("elements.cuh", "windows.cuh"),
     "rejection.cu": ("elements.cuh", "philox.cuh"),
     "resampling.cu": ("elements.cuh",),

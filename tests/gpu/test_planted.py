@@ -17,6 +17,7 @@ from nbdl.ops.alignments import CtcLossInput
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
 from nbdl.ops.class_losses import NllLoss, NllLossInput
 from nbdl.ops.joining import Concatenate
+from nbdl.ops.margin_losses import MultilabelMarginLossInput
 from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
@@ -102,6 +103,11 @@ def parts() -> tuple[Any, list[np.ndarray]]:
     return Concatenate.of(1, (3, 5)), [numbers(4, 3), numbers(4, 5)]
 
 
+def margins() -> tuple[Any, list[np.ndarray]]:
+    labels = np.array([[3, 1, 3, -1, 0], [0, 1, 2, 3, -1], [-1, 0, 0, 0, 0]])
+    return MultilabelMarginLossInput.of(True), [numbers(1), numbers(3, 5), labels]
+
+
 _TAPS = Taps(np.array([0, 2, 3]), np.array([0, 2, 4]), np.ones(3), 5)
 
 
@@ -184,6 +190,13 @@ FAULTS = {
     ),
     "parts: a place behind the last row": Fault(
         "joining.cu", "y + row * width", "y + (row + 1) * width", parts, OUTSIDE
+    ),
+    "margins: one class too many": Fault(
+        "margin_losses.cu", "for (long long j = row.lane; j < n; j += row.lanes) {",
+        "for (long long j = row.lane; j <= n; j += row.lanes) {", margins, f"{RACE}|{OUTSIDE}"
+    ),
+    "margins: every lane writes the slope of a target": Fault(
+        "margin_losses.cu", "if (target[k] % row.lanes == row.lane)\n", "", margins, RACE
     ),
     "maps: one element too many": Fault(
         "resampling.cu", "k < starts[j + 1]", "k <= starts[j + 1]", maps, None

@@ -22,6 +22,7 @@ from nbdl.backend.cupy.framing import CupyFraming
 from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.joining import CupyJoining
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
+from nbdl.backend.cupy.margin_losses import CupyMarginLosses
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
@@ -66,6 +67,7 @@ class CupyBackend(
     CupyGating,
     CupyJoining,
     CupyLastPooling,
+    CupyMarginLosses,
     CupyNormalization,
     CupyProducts,
     CupyQuasiNewton,

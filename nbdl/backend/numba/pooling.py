@@ -136,6 +136,13 @@ def plan_avg_pool_input(
     (y,) = inputs
     if outputs is not None or not _is_supported(inputs) or 0 in size:
         return None
+    if set(stride) == {1} and (count_include_pad or divisor or not any(padding)):
+        # An element is in as many windows as a window has elements, and all sums have one divisor
+        around = tuple(k - 1 - pad for k, pad in zip(kernel, padding, strict=True))
+        return plan_avg_pool(
+            inputs, None, kernel=kernel, stride=stride, padding=around, counts=size, count_include_pad=True,
+            divisor=divisor,
+        )  # fmt: skip
     dilation = (1,) * len(counts)
     tables = _tap_tables(size, kernel, stride, padding, dilation, counts)
     words = _window_words(size, dilation, counts, tables)

@@ -89,7 +89,8 @@ class Workers:
 
 def _address(name: str) -> int:
     """Of a function of the C library; 0 if it has none of this name."""
-    return ctypes.cast(getattr(_library(), name, None), ctypes.c_void_p).value or 0
+    function = getattr(_library(), name, None)
+    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _library() -> ctypes.CDLL:

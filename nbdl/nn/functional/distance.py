@@ -68,7 +68,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
         >>> nbdl.nn.functional.normalize(nbdl.tensor([[3.0, 4.0]]))
         tensor([[0.6000, 0.8000]])
     """
-    return input / call(_AT_LEAST, vector_norm(input, p, dim, True), eps)
+    axis = normalize_axis("normalize", dim, input.array.ndim)
+    return input / call(_AT_LEAST, vector_norm(input, p, axis, True), eps)
 
 
 def cosine(x1: Tensor, x2: Tensor, dim: int, eps: float) -> Tensor:
@@ -106,6 +107,7 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """The p-norm of x1 - x2 + eps along the last axis."""
+    check_broadcast("pairwise_distance", (x1.array, x2.array))
     if p == 2 and has_squared_distance(x1, x2):
         return call(_ROOT, squared_distance(x1, x2, eps, keepdim))
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)

@@ -11,6 +11,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
 from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
+from nbdl.ops.primitive import check_broadcast
 from nbdl.ops.reduction import SQUARED_DIFFERENCE
 from nbdl.ops.requirements import Requirement, require
 
@@ -56,6 +57,7 @@ _GAUSSIAN = Formula(
 
 def _warn_if_broadcast(label: str, input: Tensor, target: Tensor) -> None:
     if input.array.shape != target.array.shape:
+        check_broadcast(label, (input.array, target.array))
         warnings.warn(
             f"{label}: using a target size ({tuple(target.shape)}) that is different to the input size "
             f"({tuple(input.shape)}); the losses of the broadcast pairs are taken, ensure they have the same "

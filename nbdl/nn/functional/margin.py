@@ -23,6 +23,7 @@ from nbdl.nn.functional.reduction import check_reduction, reduce_losses, reduced
 from nbdl.ops import margin_losses
 from nbdl.ops.arithmetic import where
 from nbdl.ops.pointwise import call
+from nbdl.ops.primitive import check_broadcast
 from nbdl.ops.scattering import gather
 
 _HINGE_EMBEDDING = Formula(
@@ -148,6 +149,7 @@ def triplet_margin_loss(
     Raises:
         ValueError: the margin is not positive.
     """
+    check_broadcast("triplet_margin_loss", (anchor.array, positive.array, negative.array))
     by_squares = p == 2 and has_squared_distance(anchor, positive) and has_squared_distance(anchor, negative)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
