@@ -162,6 +162,7 @@ class ndarray:
 
     def __getitem__(self, key: Any) -> ndarray:
         entries = key if isinstance(key, tuple) else (key,)
+        _check_key(entries)
         if any(isinstance(entry, (ndarray, np.ndarray, list)) for entry in entries):
             if any(isinstance(entry, ndarray) and entry.dtype == bool for entry in entries):
                 wait("indexing by a mask")
@@ -171,6 +172,7 @@ class ndarray:
         return self._view(self._host[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        _check_key(key if isinstance(key, tuple) else (key,))
         used = memories_of([self, key, value])
         host, key, value = self._host, unwrapped(key), unwrapped(value)
 
@@ -234,6 +236,12 @@ class ndarray:
     __neg__ = lambda self: apply(operator.neg, self)  # noqa: E731
     __invert__ = lambda self: apply(operator.invert, self)  # noqa: E731
     __abs__ = lambda self: apply(operator.abs, self)  # noqa: E731
+
+
+def _check_key(entries: Sequence[Any]) -> None:
+    """An index on the host is sent to the device, from memory that a replay would read again."""
+    if is_capturing() and any(isinstance(entry, (np.ndarray, list)) for entry in entries):
+        wait("a copy of an index from the host")
 
 
 def unwrapped(value: Any) -> Any:
