@@ -164,7 +164,7 @@ class CtcLossInput(Fused):
                 log_probs + log_probs.new_zeros(()).requires_grad_()
             )  # a node, whatever has a gradient already
             losses, total = CtcLoss.of(**self.params).compose(x, *integers)
-            return (grad(losses if g.array.ndim else total, x, g, create_graph=True)[0],)  # type: ignore[return-value]
+            return (grad(losses if g.array.ndim else total, x, g, create_graph=True)[0],)
 
 
 def ctc_loss(

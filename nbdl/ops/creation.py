@@ -188,6 +188,11 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return filled("ones", size, 1, dtype, device, requires_grad)
 
 
+def _is_within(value: Any, limits: np.iinfo) -> bool:
+    is_complex = isinstance(value, (complex, np.complexfloating))
+    return not is_complex and bool(limits.min <= value <= limits.max)
+
+
 def full(
     size: Sequence[int],
     fill_value: Any,
@@ -209,13 +214,13 @@ def full(
                 [7, 7]])
     """
     is_scalar = isinstance(fill_value, Tensor) or (isinstance(fill_value, np.ndarray) and not fill_value.ndim)
-    value = fill_value.item() if is_scalar else fill_value
+    value: Any = fill_value.item() if is_scalar else fill_value
     if not isinstance(value, _NUMBERS):
         raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
         dtype = result_type(0 if type(value) is int else fill_value)
     wanted = dtype_or_default(dtype)
-    if wanted.kind in "iu" and not np.iinfo(wanted).min <= value <= np.iinfo(wanted).max:
+    if wanted.kind in "iu" and not _is_within(value, np.iinfo(wanted)):
         raise RuntimeError(f"full: value {value} cannot be converted to type {wanted} without overflow")
     return filled(
         "full",
