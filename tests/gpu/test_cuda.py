@@ -9,6 +9,8 @@ import pytest
 
 import nbdl
 from nbdl import config
+from nbdl.backend import registry
+from nbdl.ops.dropout import Dropout
 
 
 @pytest.mark.usefixtures("gpu")
@@ -266,6 +268,12 @@ class TestMemory:
         np.testing.assert_array_equal((x + 1).cpu().numpy(), 1)
 
 
+def dropped_at_a_rate_there(x):
+    """By a primitive, whose rate is an array of the device."""
+    draw = [np.array(k) for k in (1, 2)]
+    registry.load("cupy").execute(Dropout.of(), [*draw, x.array, (x[0] / 2).array])
+
+
 @pytest.mark.usefixtures("gpu")
 class TestWaiting:
     @pytest.fixture(autouse=True)
@@ -284,6 +292,7 @@ class TestWaiting:
             ("the text of a tensor", repr),
             (r"cpu\(\)", lambda x: x.cpu()),
             ("nonzero: the shape", lambda x: x.nonzero()),
+            ("the rate of dropout", dropped_at_a_rate_there),
             ("synchronize", lambda x: nbdl.cuda.synchronize()),
             ("synchronize", lambda x: nbdl.cuda.current_stream().synchronize()),
         ],
