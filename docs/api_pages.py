@@ -27,6 +27,7 @@ TENSOR_PAGES = {
             "quantiles",
             "counting",
             "sorting",
+            "searching",
             "scanning",
             "segments",
             "calculus",

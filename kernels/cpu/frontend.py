@@ -39,6 +39,7 @@ from numba.core.registry import cpu_target
 from numba.core.rewrites import rewrite_registry
 from numba.core.runtime import rtsys
 from numba.core.ssa import reconstruct_ssa
+from numba.core.targetconfig import Option
 from numba.core.typed_passes import (
     NativeLowering,
     NoPythonBackend,
@@ -167,16 +168,17 @@ def compile_function(
     Raises:
         numba.core.errors.NumbaError: Numba cannot compile the function.
     """
-    flags = Flags()
+    flags = _Flags()
     flags.fastmath = set(fastmath)
     flags.error_model = "numpy"
     flags.forceinline = inlined is True
+    flags.noinline = inlined is False
     flags.noalias = noalias
     flags.nrt = False
     flags.no_compile = True
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
-    result = compile_extra(
+    return compile_extra(
         *_contexts(),
         function,
         args=arguments,
@@ -186,9 +188,6 @@ def compile_function(
         library=library,
         pipeline_class=_Compiler,
     )
-    if inlined is False:
-        library.get_function(result.fndesc.llvm_func_name).add_function_attribute("noinline")
-    return result
 
 
 class CodeLibrary(JITCodeLibrary):
@@ -275,8 +274,17 @@ class _StripPhis(PreLowerStripPhis):
         return True
 
 
+class _Flags(Flags):
+    noinline = Option(type=bool, default=False, doc="Forbid LLVM to inline the function.")
+
+
 class _Lower(Lower):
     """Lowering without the parts that serve debuggers and reference counts."""
+
+    def setup_function(self, fndesc: Any) -> None:
+        super().setup_function(fndesc)
+        if self.flags.noinline:
+            self.function.attributes.add("noinline")
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> ir.Value:
         if op is operator.pow:  # only powers have definitions for constants; Numba always looks for them

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd import modes as modes_module
 from nbdl.autograd.modes import mode, recording
+from nbdl.autograd.nodes import GraphNode
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.hooks import Hooks
     from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
@@ -40,7 +40,7 @@ class Storage:
     version: int = 0
 
 
-class Node:
+class Node(GraphNode):
     """One recorded operation.
 
     Attributes:
@@ -67,7 +67,6 @@ class Node:
     time: int
     saved_outputs: tuple | None = None
     output_storage: tuple | None = None
-    hooks: Hooks | None = None
     carrying: tuple | None = None
     origin: str | None = None
     refill: Callable[[], None] | None = None
@@ -142,22 +141,6 @@ class Node:
     def dtype(self, k: int) -> Any:
         """Dtype of operand k, which must need a gradient."""
         return edge_spec(self.edges[k])[1]
-
-    # ------------------------------------------------------------------------------- what users see
-    @property
-    def name(self) -> str:
-        """The name in ``grad_fn``: ``AddBackward``."""
-        return "".join(part[:1].upper() + part[1:] for part in self.primitive.label.split("_")) + "Backward"
-
-    @property
-    def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        """The nodes of the operands with their output numbers, as PyTorch shows them."""
-        return tuple(
-            (edge.node, edge.index) if isinstance(edge, OutputEdge) else (edge, 0) for edge in self.edges
-        )
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
 
 
 class OutputEdge:
@@ -429,7 +412,7 @@ def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) ->
 def freed_error(node: Node) -> RuntimeError:
     """The error for a second backward pass."""
     return RuntimeError(
-        f"Trying to backward through the graph a second time ({node.name}): its saved values were freed "
+        f"Trying to backward through the graph a second time ({node.name()}): its saved values were freed "
         "by the first pass. Specify retain_graph=True the first time if you need to go through it again."
     )
 
@@ -438,7 +421,7 @@ def _changed_error(node: Node, array: Any, storage: Storage) -> RuntimeError:
     origin = f" It was recorded at {node.origin}." if node.origin else ""
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"{node.name} saved a tensor of shape {tuple(array.shape)}, which is at version {storage.version} "
+        f"{node.name()} saved a tensor of shape {tuple(array.shape)}, which is at version {storage.version} "
         f"now.{origin} Use the out-of-place form of the operation, or clone() before it."
     )
 

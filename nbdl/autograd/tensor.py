@@ -308,9 +308,7 @@ class Tensor(Readable, Operations):
             if self.hooks is None:
                 self.hooks = Hooks()
             return self.hooks.add(hook)
-        if node.hooks is None:
-            node.hooks = Hooks()
-        return node.hooks.add((self.output_nr, hook))
+        return node.add_hook(self.output_nr, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
         """Call ``hook(tensor)`` after a gradient was added to ``grad`` of this leaf.
@@ -340,9 +338,7 @@ class Tensor(Readable, Operations):
 
         node = self.grad_fn
         assert node is not None
-        if node.hooks is None:
-            node.hooks = Hooks()
-        node.hooks.add((self.output_nr, keep), last=True)
+        node.add_hook(self.output_nr, keep, last=True)
 
     @property
     def retains_grad(self) -> bool:

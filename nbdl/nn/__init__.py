@@ -34,6 +34,14 @@ from nbdl.nn.activation import (
     Threshold,
 )
 from nbdl.nn.attention import MultiheadAttention
+from nbdl.nn.batch_normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from nbdl.nn.blocks import (
     DenselyConnected,
     Residual,
@@ -115,19 +123,7 @@ from nbdl.nn.module import Module
 from nbdl.nn.neighbors import (
     NearestNeighbor,
 )
-from nbdl.nn.normalization import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    CrossMapLRN2d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-    LayerNorm,
-    LocalResponseNorm,
-    RMSNorm,
-)
+from nbdl.nn.normalization import CrossMapLRN2d, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from nbdl.nn.padding import (
     CircularPad1d,
     CircularPad2d,

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.nn.batch_normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from nbdl.nn.convolution import (
     Conv1d,
     Conv2d,
@@ -15,14 +23,6 @@ from nbdl.nn.convolution import (
 )
 from nbdl.nn.linear import Linear
 from nbdl.nn.module import Module
-from nbdl.nn.normalization import (
-    BatchNorm1d,
-    BatchNorm2d,
-    BatchNorm3d,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    InstanceNorm3d,
-)
 from nbdl.nn.parameter import Buffer, Parameter
 from nbdl.ops.creation import empty
 

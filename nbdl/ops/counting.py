@@ -18,8 +18,9 @@ from nbdl.ops import arithmetic
 from nbdl.ops.creation import arange, ones, tensor, zeros
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
+from nbdl.ops.searching import searchsorted
 from nbdl.ops.selecting import IndexPut
-from nbdl.ops.sorting import searchsorted, sort
+from nbdl.ops.sorting import sort
 
 __all__ = ["bincount", "histc", "histogram", "histogramdd", "isin"]
 

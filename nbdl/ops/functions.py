@@ -31,6 +31,7 @@ from nbdl.ops.reduction import *
 from nbdl.ops.rejection import *
 from nbdl.ops.scanning import *
 from nbdl.ops.scattering import *
+from nbdl.ops.searching import *
 from nbdl.ops.segments import *
 from nbdl.ops.selecting import *
 from nbdl.ops.shape import *

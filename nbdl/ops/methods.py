@@ -35,6 +35,7 @@ from nbdl.ops import (
     reduction,
     scanning,
     scattering,
+    searching,
     selecting,
     shape,
     short_time,
@@ -357,8 +358,8 @@ class Operations(PointwiseMethods, InPlaceMethods):
     nanmedian = sorting.nanmedian
     sort = sorting.sort
     topk = sorting.topk
-    unique = sorting.unique
-    unique_consecutive = sorting.unique_consecutive
+    unique = searching.unique
+    unique_consecutive = searching.unique_consecutive
 
     # statistics
     aminmax = statistics.aminmax

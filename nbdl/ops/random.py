@@ -25,7 +25,7 @@ from nbdl.ops.drawing import (
 )
 from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import new_shape
-from nbdl.ops.sorting import searchsorted
+from nbdl.ops.searching import searchsorted
 from nbdl.random import Generator
 
 __all__ = [

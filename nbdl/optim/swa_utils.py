@@ -13,8 +13,8 @@ import numpy as np
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula
+from nbdl.nn.batch_normalization import _BatchNorm
 from nbdl.nn.module import Module
-from nbdl.nn.normalization import _BatchNorm
 from nbdl.ops.creation import tensor
 from nbdl.optim.elementwise import overwrite
 from nbdl.optim.lr_scheduler.base import Schedule, one_per_group

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 
@@ -22,3 +24,27 @@ def num_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     yield request.param
     threads.set_num_threads(before)
     backend._forget_plans()
+
+
+@pytest.fixture(params=[1, 2], ids=["serial", "two threads"])
+def thread_count(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs the test in one thread and in two; the planners divide work as they always do."""
+    from nbdl.backend.numba import threads
+
+    before = threads.get_num_threads()
+    threads.set_num_threads(request.param)
+    yield request.param
+    threads.set_num_threads(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=["row_major", "channels_last", "reversed_batch", "window"])
+def layout(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    """Lays an array out in memory in one of the ways of `kernel_checks`."""
+    import kernel_checks
+
+    return getattr(kernel_checks, request.param)

@@ -19,11 +19,6 @@ EPSILON = {"float32": 1.2e-7, "float64": 2.3e-16}
 DROPOUT = tuple(np.array(value) for value in (12345, 7, 0.3))  # seed, number of the draw, p
 
 
-@pytest.fixture(params=["float32", "float64"])
-def dtype(request: pytest.FixtureRequest) -> np.dtype:
-    return np.dtype(request.param)
-
-
 # ---- Operands ----
 
 

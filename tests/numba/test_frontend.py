@@ -12,7 +12,7 @@ from numba import types
 
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.kernels.cpu import winograd_tiles
-from nbdl.kernels.cpu.frontend import subroutine
+from nbdl.kernels.cpu.frontend import CodeLibrary, compile_function, subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, int64_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_shape
 from nbdl.kernels.cpu.vectors import line_kernel
@@ -192,3 +192,19 @@ def test_winograd_transforms_of_one_axis():
     products = x_values * np.stack(winograd_tiles.of_output(*gradient))
     weight_gradient = [sum(gradient[i] * x[i + k] for i in range(4)) for k in range(3)]
     np.testing.assert_allclose(winograd_tiles.to_weight(*products), weight_gradient, rtol=0, atol=1e-12)
+
+
+# ---- frontend.py ----
+
+
+INLINING = [(False, "noinline"), (True, "alwaysinline"), (None, None)]
+
+
+@pytest.mark.parametrize(("inlined", "attribute"), INLINING)
+def test_subroutines_say_whether_they_are_inlined(inlined, attribute):
+    library = CodeLibrary.new("library")
+    compiled = compile_function(lambda x: x + 1, (types.int64,), None, library, inlined=inlined)
+    library._final_module.verify()
+    function = library.get_function(compiled.fndesc.llvm_func_name)
+    found = {word for attributes in function.attributes for word in attributes.split()}
+    assert found & {b"noinline", b"alwaysinline"} == ({attribute.encode()} if attribute else set())

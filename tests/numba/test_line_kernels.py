@@ -15,7 +15,8 @@ from nbdl.backend.numba.backend import PLANNERS
 from nbdl.ops.extrema import ArgReduce
 from nbdl.ops.reduction import IDENTITY, Reduce
 from nbdl.ops.scanning import ArgScan, LinearScan, Scan
-from nbdl.ops.sorting import Argsort, ArgTopK, SearchSorted
+from nbdl.ops.searching import SearchSorted
+from nbdl.ops.sorting import Argsort, ArgTopK
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
 SHAPES = [(1,), (37,), (3, 300), (70, 3), (3, 4, 20)]

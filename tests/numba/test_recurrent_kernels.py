@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,20 +11,11 @@ from nbdl.backend.cells import CELLS
 from nbdl.backend.numpy import NumpyBackend
 
 numba_backend = pytest.importorskip("nbdl.backend.numba.backend")
-from nbdl.backend.numba import threads  # noqa: E402
 from nbdl.backend.numba.launch import launch  # noqa: E402
 
 SPECIFICATION = NumpyBackend()
 SIZES = {"tiny": (1, 1, 1), "odd": (5, 11, 19), "whole panels": (2, 10, 64)}  # steps, sequences, units
 TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
-
-
-@pytest.fixture(params=[1, 2], ids=["serial", "two threads"])
-def thread_count(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def check(name, *arrays, **params):

@@ -24,6 +24,7 @@ from nbdl.backend.numba.codegen import (
 )
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.loops import Nest, domain, element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numba.stages import plans_side_by_side
 from nbdl.formula import Formula, dtypes
 from nbdl.kernels.cpu.gemm import COLUMN_BITS
 
@@ -103,6 +104,23 @@ def plan_pointwise(
         nest = Nest((1,), tuple((0,) if number else (1,) for number in numbers))
     aliases = _aliases(inputs, outputs or ())
     return _plan(formula, inputs, types, aliases, nest, specs, computed, math.prod(shape))
+
+
+def plan_group(
+    rows: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]], *, formula: Formula, weak: int
+) -> Plan | None:
+    """A plan for ``formula`` in place on several rows of operands and outputs, or None.
+
+    It keeps the addresses of the operands, whose rows must be independent of one another.
+    """
+    plans = []
+    for inputs, outputs in rows:
+        plan = plan_pointwise(inputs, outputs, formula=formula, weak=weak)
+        if plan is None or plan.rows != outputs[0].size:  # rows of several elements are not comparable
+            return None
+        plans.append((plan, [*inputs, *outputs]))
+    size = sum(plan.rows for plan, _ in plans)
+    return plans_side_by_side(plans, tasks_for(size * cost(formula), size))
 
 
 def _has_blocks(dims: Sequence[int], steps: Sequence[Sequence[int]]) -> bool:

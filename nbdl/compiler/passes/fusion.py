@@ -262,11 +262,13 @@ def _sum_of(
         return None
     primitive = reduction.primitive
     assert isinstance(primitive, Reduce)
-    _, computed, (dtype,) = dtypes_of(formula, inputs, composer.weak)
+    _, precision, _ = _dtypes_of(producer)
     for part in (producer, reduction):
-        _, own, (own_dtype,) = _dtypes_of(part)
-        if own != computed or own_dtype != dtype or computed != dtype or computed.kind != "f":
+        _, own, (dtype,) = _dtypes_of(part)
+        if own != precision or dtype != precision or own.kind != "f":
             return None
+    if dtypes_of(formula, inputs, composer.weak)[1:] != (precision, (precision,)):
+        return None
     summed = Reduce.of(formula, primitive.kind, primitive.axes, primitive.keepdims, composer.weak)
     return Operation(summed, inputs, reduction.outputs, reduction.into)
 

@@ -11,8 +11,8 @@ from nbdl.ops import triangular
 from nbdl.ops.creation import ones, zeros
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
+from nbdl.ops.searching import unique
 from nbdl.ops.selecting import index_copy_, take_rows
-from nbdl.ops.sorting import unique
 
 _CONSTANT_WHERE = Formula(
     "padding_row", lambda index, padding, row, constant: f.where(f.equal(index, padding), constant, row), 4

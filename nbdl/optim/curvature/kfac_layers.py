@@ -13,20 +13,18 @@ from typing import Any, NamedTuple
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn import functional as F
-from nbdl.nn.convolution import Conv1d, Conv2d, Conv3d
-from nbdl.nn.embedding import Embedding
-from nbdl.nn.linear import Linear
-from nbdl.nn.normalization import (
+from nbdl.nn.batch_normalization import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
-    GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
     InstanceNorm3d,
-    LayerNorm,
-    RMSNorm,
 )
+from nbdl.nn.convolution import Conv1d, Conv2d, Conv3d
+from nbdl.nn.embedding import Embedding
+from nbdl.nn.linear import Linear
+from nbdl.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from nbdl.ops.joining import cat
 
 
