@@ -10,7 +10,6 @@ Variables:
     NBDL_CACHE_DIR: Folder for compiled kernels; default: `nbdl` in the user's cache folder.
     NBDL_REQUIRE_GPU: `1` turns a missing CUDA device into an error where it would be passed over.
     NBDL_SYNC_DEBUG: What happens where the program waits for a GPU: `warn` and `error` name the line.
-    NBDL_ADAPTIVE_THREADS: `1` has compiled programs use half of the threads where that is faster.
     NBDL_WINOGRAD: `0` has the CPU kernels compute all convolutions directly (`nbdl.backends.numba`).
 
 Example:
@@ -140,7 +139,6 @@ NUM_THREADS: Flag[int | None] = Flag("NBDL_NUM_THREADS", _thread_count, None)
 CACHE_DIR: Flag[Path | None] = Flag("NBDL_CACHE_DIR", _folder, None)
 REQUIRE_GPU: Flag[bool] = Flag("NBDL_REQUIRE_GPU", _switch, False)
 SYNC_DEBUG: Flag[str] = Flag("NBDL_SYNC_DEBUG", _sync_mode, "default")
-ADAPTIVE_THREADS: Flag[bool] = Flag("NBDL_ADAPTIVE_THREADS", _switch, False)
 WINOGRAD: Flag[bool] = Flag("NBDL_WINOGRAD", _switch, True)
 
 

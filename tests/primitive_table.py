@@ -46,10 +46,6 @@ PARTLY = {
 # What is specified as others of this table, on a GPU.
 COMPOSED = {
     "activated_linear_gradients": "products and sums",
-    "multi_margin_loss": "formulas and scatters",
-    "multi_margin_loss_input": "formulas and scatters",
-    "multilabel_margin_loss": "formulas and scatters",
-    "multilabel_margin_loss_input": "formulas and scatters",
 }
 
 

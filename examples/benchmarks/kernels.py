@@ -101,7 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     print("\n".join([report.facts(described), *options.missing]), flush=True)
     results = run(options)
     sections = [group_table(group, results, options.chosen) for group in options.only]
-    report.write(options.out, "kernels", "Single operations", described, options.missing, sections, results)
+    report.write(
+        options.out, "kernels", "Single operations", described, options.missing, sections, results, brief=True
+    )
     print(f"\nwritten: {options.out / 'kernels'}.md and .json")
     return int(report.any_failed(results))
 

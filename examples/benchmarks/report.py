@@ -134,6 +134,17 @@ def any_failed(results: Mapping[str, dict[str, Any]]) -> bool:
     return any("error" in result for summary in results.values() for result in summary["contenders"].values())
 
 
+def times_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a summary was measured: the others follow from it. Times have four digits."""
+    found = {}
+    for name, result in summary["contenders"].items():
+        if "error" in result:
+            found[name] = {"error": result["error"]}
+        else:
+            found[name] = {"blocks_s": [float(f"{seconds:.4g}") for seconds in result["blocks_s"]]}
+    return {"best_peer": summary["best_peer"], "contenders": found}
+
+
 def write(
     folder: Path,
     name: str,
@@ -142,6 +153,8 @@ def write(
     missing: Sequence[str],
     sections: Sequence[str],
     results: Mapping[str, Any],
+    *,
+    brief: bool = False,
 ) -> None:
     """Write `<name>.md` and `<name>.json`.
 
@@ -153,12 +166,17 @@ def write(
         missing: a line for each contender that is left out.
         sections: the tables in Markdown.
         results: summaries by program.
+        brief: of many programs the JSON keeps the measured times alone, a line a program.
     """
     folder.mkdir(parents=True, exist_ok=True)
     notes = [f"\n{line}" for line in missing]
     markdown = "\n".join([f"# {title}\n", facts(described), *notes, *sections, ""])
-    data = {"machine": described, "missing": missing, "results": results}
-    for file, text in ((f"{name}.md", markdown), (f"{name}.json", json.dumps(data, indent=1) + "\n")):
+    data = {"machine": described, "missing": missing, "results": {} if brief else results}
+    values = json.dumps(data, indent=1)
+    if brief:
+        lines = [f"  {json.dumps(key)}: {json.dumps(times_of(results[key]))}" for key in results]
+        values = values.replace('"results": {}', '"results": {\n' + ",\n".join(lines) + "\n }")
+    for file, text in ((f"{name}.md", markdown), (f"{name}.json", values + "\n")):
         unfinished = folder / f".{file}"  # so that a run that is cut short leaves a whole file
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(folder / file)

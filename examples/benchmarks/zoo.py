@@ -110,7 +110,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def save(groups: list[str], results: Mapping[str, Any]) -> None:
         sections = [overview(results), *[group_table(group, results) for group in groups]]
-        report.write(options.out, "zoo", "The layer zoo", described, options.missing, sections, results)
+        report.write(
+            options.out, "zoo", "The layer zoo", described, options.missing, sections, results, brief=True
+        )
 
     results = run(options, save)
     print(overview(results))

@@ -124,8 +124,7 @@ def make_copy_box(dtype):
         t_depth,
         t_height,
     ):
-        whole_width = width // lanes * lanes if s_width == 1 else 0
-        whole_channels = channels // lanes * lanes if s_width == 1 else 0
+        has_squares = (s_width == 1) & (width >= lanes) & (channels >= lanes)
         for line in range(depths * heights):
             d, h = line // heights, line % heights
             s = source + (d * s_depth + h * s_height) * size
@@ -137,13 +136,17 @@ def make_copy_box(dtype):
                     for k in range(run):
                         to[k] = from_[k]
                 continue
-            for c in range(0, whole_channels, lanes):
-                for w in range(0, whole_width, lanes):
-                    transpose(
-                        s + (c * s_channel + w) * size, s_channel, t + (w * channels + c) * size, channels
-                    )
+            if has_squares:  # the last ones overlap those before
+                for i in range(0, channels, lanes):
+                    c = min(i, channels - lanes)
+                    for j in range(0, width, lanes):
+                        w = min(j, width - lanes)
+                        transpose(
+                            s + (c * s_channel + w) * size, s_channel, t + (w * channels + c) * size, channels
+                        )
+                continue
             for c in range(channels):
-                for w in range(whole_width if c < whole_channels else 0, width):
+                for w in range(width):
                     view(t + (w * channels + c) * size, 1)[0] = view(
                         s + (c * s_channel + w * s_width) * size, 1
                     )[0]

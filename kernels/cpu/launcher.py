@@ -19,14 +19,16 @@ they do not expect is left to Python code, which raises the proper exception.
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.memory import call_kernel, load_int32, load_int64, stack_int64, store_int64
+from nbdl.kernels.cpu.memory import (
+    call_int64,
+    call_kernel,
+    load_int32,
+    load_int64,
+    stack_int64,
+    store_int64,
+)
+from nbdl.kernels.cpu.workers import run_shared, run_tasks
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
 OBJECT_TYPE = 1
@@ -70,7 +72,7 @@ STATE_TUPLE_SET = 5
 STATE_OBJECT_CALL = 6
 STATE_LAUNCH = 7  # Python function that takes over
 STATE_NEW_ARRAY = 8  # PyArray_NewFromDescr
-STATE_PARALLEL_FOR = 9  # the thread pool's entry; 0: run the tasks one after the other
+STATE_PARALLEL_FOR = 9  # the entry of Numba's thread pool, where that is used
 STATE_REGION = 10  # address of `region`
 STATE_THREADS = 11
 STATE_GET_NUM_THREADS = 12  # Numba's thread count of the calling thread, which the pool overwrites
@@ -81,21 +83,8 @@ STATE_CALL = 16  # PyObject_CallNoArgs
 STATE_NEW_INT = 17  # PyLong_FromLongLong
 STATE_LIST = 18
 STATE_TUPLE = 19
-STATE_WORDS = 20
-
-
-@intrinsic
-def call_int64(typingctx: Any, function: Any, arguments: Any) -> Any:
-    """Call the C function at address ``function`` with a tuple of int64; its result is taken as int64."""
-    argument_types = types.UniTuple(types.int64, len(arguments))
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        word = ir.IntType(64)
-        function_type = ir.FunctionType(word, [word] * len(argument_types))
-        words = [builder.extract_value(args[1], i) for i in range(len(argument_types))]
-        return builder.call(builder.inttoptr(args[0], function_type.as_pointer()), words)
-
-    return types.int64(types.int64, argument_types), codegen
+STATE_WORKERS = 20  # address of the words of our thread pool; without any pool tasks run one after the other
+STATE_WORDS = 21
 
 
 # ---- Splitting over threads ----
@@ -105,16 +94,10 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
     """What a thread of the pool runs: the inner loop that Numba's `parallel_for` expects of a ufunc.
 
     The pool is given one operand at address 0 with a stride of 1 byte, so `args` leads to the index of the
-    first task and `dimensions` to the number of tasks. Each task runs the descriptor's instructions, pairs of
-    kernel and argument block, over its share of the rows.
+    first task and `dimensions` to the number of tasks.
     """
-    instructions, count = load_int64(descriptor, 0), load_int64(descriptor, 1)
-    rows, tasks = load_int64(descriptor, 2), load_int64(descriptor, 3)
     first = load_int64(args, 0)
-    for task in range(first, first + load_int64(dimensions, 0)):
-        lo, hi = task * rows // tasks, (task + 1) * rows // tasks
-        for i in range(count):
-            call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), lo, hi, task)
+    run_tasks(descriptor, first, first + load_int64(dimensions, 0))
 
 
 @subroutine
@@ -123,26 +106,25 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
 
     An instruction is a pair of words: address of the kernel, address of its argument block.
     """
-    if tasks <= 1:
-        for i in range(count):
-            call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), 0, rows, 0)
-        return
     words = stack_int64(8)
-    descriptor, args, dimensions, steps = words, words + 32, words + 40, words + 48
-    store_int64(descriptor, 0, instructions)
-    store_int64(descriptor, 1, count)
-    store_int64(descriptor, 2, rows)
-    store_int64(descriptor, 3, tasks)
-    store_int64(args, 0, 0)
-    store_int64(dimensions, 0, tasks)
-    store_int64(steps, 0, 1)
-    entry, parallel_for = load_int64(state, STATE_REGION), load_int64(state, STATE_PARALLEL_FOR)
+    job, args, dimensions, steps = words, words + 32, words + 40, words + 48
+    store_int64(job, 0, instructions)
+    store_int64(job, 1, count)
+    store_int64(job, 2, rows)
+    store_int64(job, 3, max(tasks, 1))
     threads = min(tasks, load_int64(state, STATE_THREADS))
-    if parallel_for == 0 or threads == 1:
-        call_kernel(entry, args, dimensions, steps, descriptor)
+    pool, parallel_for = load_int64(state, STATE_WORKERS), load_int64(state, STATE_PARALLEL_FOR)
+    if threads <= 1 or (pool == 0 and parallel_for == 0):
+        run_tasks(job, 0, load_int64(job, 3))
+    elif pool != 0:
+        run_shared(pool, job, threads)
     else:
+        store_int64(args, 0, 0)
+        store_int64(dimensions, 0, tasks)
+        store_int64(steps, 0, 1)
         users_threads = call_int64(load_int64(state, STATE_GET_NUM_THREADS), (0,))
-        call_int64(parallel_for, (entry, args, dimensions, steps, descriptor, 0, 1, threads))
+        entry = load_int64(state, STATE_REGION)
+        call_int64(parallel_for, (entry, args, dimensions, steps, job, 0, 1, threads))
         call_int64(load_int64(state, STATE_SET_NUM_THREADS), (users_threads,))
 
 

@@ -17,6 +17,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 __all__ = [
     "array_at",
     "bool_at",
+    "call_int64",
     "call_kernel",
     "float32_at",
     "float64_at",
@@ -119,6 +120,20 @@ def call_kernel(typingctx: Any, function: Any, args: Any, lo: Any, hi: Any, task
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), codegen
+
+
+@intrinsic
+def call_int64(typingctx: Any, function: Any, arguments: Any) -> Any:
+    """Call the C function at address ``function`` with a tuple of int64; its result is taken as int64."""
+    argument_types = types.UniTuple(types.int64, len(arguments))
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        word = _INT64
+        function_type = ir.FunctionType(word, [word] * len(argument_types))
+        words = [builder.extract_value(args[1], i) for i in range(len(argument_types))]
+        return builder.call(builder.inttoptr(args[0], function_type.as_pointer()), words)
+
+    return types.int64(types.int64, argument_types), codegen
 
 
 def make_array(

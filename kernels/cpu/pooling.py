@@ -8,10 +8,12 @@ the position of its first tap inside the input, and the number of taps inside. F
 second table of the width has three words a tap: the first lane that meets the input, the number of such
 lanes, and the position of the first. Windows that are wide and far apart have no lanes: a line of their taps
 is a run of neighbours. All lines are reduced to one, column by column, and that one to windows; or, where
-there is but one or it is too long, each run at once.
+there is but one or it is too long, each run at once. Each of these ways is a kernel of its own (`Way`).
 """
 
 from __future__ import annotations
+
+from enum import Enum
 
 import numpy as np
 
@@ -56,9 +58,17 @@ from nbdl.kernels.cpu.memory import float32_at, float64_at, int32_at, int64_at, 
     KERNEL_WIDTH,
     STRIDE_WIDTH,
     X_LANE,  # stride from such a lane to the next
-    IS_WIDE,  # the windows have runs instead of lanes: 1, or 2 where the runs of a line fit into `COLUMNS`
-) = range(4, 40)
+) = range(4, 39)
 COLUMNS = 512  # of a line that are reduced at once, in the first-level cache
+
+
+class Way(Enum):
+    """How a kernel walks over windows."""
+
+    CHANNELS = "by_channels"  # the lanes are adjacent channels
+    WINDOWS = "by_windows"  # the lanes are the windows of a line
+    RUNS = "by_runs"  # each run of neighbours at once
+    LINES = "by_lines"  # the lines, of at most `COLUMNS` elements, are reduced to one
 
 
 @subroutine
@@ -67,11 +77,12 @@ def offset_of(args, d, h, w):
     return d * load_int64(args, X_DEPTH) + h * load_int64(args, X_HEIGHT) + w * load_int64(args, X_WIDTH)
 
 
-def _make_pool(dtype, begin, tap, box, boxes, end, square):
+def _make_pool(dtype, way, begin, tap, box, boxes, end, square):
     """A kernel over (image, chunk of channels, depth, height): lines of windows.
 
     Args:
         dtype: of the elements.
+        way: a `Way`.
         begin: `begin(y, places, n)` prepares n lanes.
         tap: `tap(x, x_lane, y, places, n, position, position_lane)` adds a tap of n lanes: elements at the
             distance `x_lane`, whose positions in the input are `position_lane` apart.
@@ -82,53 +93,72 @@ def _make_pool(dtype, begin, tap, box, boxes, end, square):
         square: `square(x0, x1, x2, x3, y, places, n, position, beside, below)` does it all but `end` for 2x2
             taps, in registers; `beside` and `below` are the distances of the positions.
     """
-    size = np.dtype(dtype).itemsize
+    size, is_by_channels = np.dtype(dtype).itemsize, way is Way.CHANNELS
 
     @subroutine
-    def pool_group(args, x, depth_taps, height_taps, w, y, places, divisors):
-        """The channels of window `w` of a line, or all its windows."""
-        has_lanes, width_taps = load_int64(args, HAS_LANES) != 0, load_int64(args, TAPS_WIDTH) + w * 16
-        n, taps = load_int64(args, COUNT_WIDTH), load_int64(args, KERNEL_WIDTH)
-        if has_lanes:
-            n, taps = load_int64(args, CHUNK), load_int64(width_taps, 1)
-        step, x_lane = load_int64(args, STRIDE_WIDTH), load_int64(args, X_LANE)
+    def line_of_taps(args, depth_taps, height_taps, line):
+        """Offset and position of the line of the input that some taps of a window lie in."""
         heights = load_int64(height_taps, 1)
-        if has_lanes & (taps == 2) & (heights == 2) & (load_int64(depth_taps, 1) == 1):
-            d, h, w = load_int64(depth_taps, 0), load_int64(height_taps, 0), load_int64(width_taps, 0)
-            width = load_int64(args, SIZE_WIDTH)
-            below, beside = load_int64(args, DILATION_HEIGHT), load_int64(args, DILATION_WIDTH)
-            position = (d * load_int64(args, SIZE_HEIGHT) + h) * width + w
-            first = x + offset_of(args, d, h, w) * size
-            second = first + below * load_int64(args, X_HEIGHT) * size
-            step = beside * load_int64(args, X_WIDTH) * size
-            square(first, first + step, second, second + step, y, places, n, position, beside, below * width)
-            end(y, n, divisors, 0)
-            return
+        d = load_int64(depth_taps, 0) + line // heights * load_int64(args, DILATION_DEPTH)
+        h = load_int64(height_taps, 0) + line % heights * load_int64(args, DILATION_HEIGHT)
+        position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH)
+        return offset_of(args, d, h, 0) * size, position
+
+    @subroutine
+    def channels(args, x, depth_taps, height_taps, width_taps, y, places, divisors):
+        """The channels of one window."""
+        n, taps, step = load_int64(args, CHUNK), load_int64(width_taps, 1), load_int64(args, X_WIDTH) * size
+        first, beside = load_int64(width_taps, 0), load_int64(args, DILATION_WIDTH)
+        lines = load_int64(depth_taps, 1) * load_int64(height_taps, 1)
+        if (taps == 2) & (lines == 2) & (load_int64(height_taps, 1) == 2):
+            below = load_int64(args, DILATION_HEIGHT)
+            offset, position = line_of_taps(args, depth_taps, height_taps, 0)
+            upper = x + offset + first * step
+            lower = upper + below * load_int64(args, X_HEIGHT) * size
+            square(upper, upper + beside * step, lower, lower + beside * step, y, places, n,
+                   position + first, beside, below * load_int64(args, SIZE_WIDTH))  # fmt: skip
+        else:
+            begin(y, places, n)
+            for line in range(lines):
+                offset, position = line_of_taps(args, depth_taps, height_taps, line)
+                for k in range(taps):
+                    w = first + k * beside
+                    tap(x + offset + w * step, 1, y, places, n, position + w, 0)
+        end(y, n, divisors, 0)
+
+    @subroutine
+    def windows(args, x, depth_taps, height_taps, width_taps, y, places, divisors):
+        """All windows of a line, side by side."""
+        n, step = load_int64(args, COUNT_WIDTH), load_int64(args, X_WIDTH) * size
         begin(y, places, n)
-        if load_int64(args, IS_WIDE) != 0:
-            if load_int64(args, IS_WIDE) == 2:
-                boxes(args, x, depth_taps, height_taps, width_taps, n, y, places)
-            else:
-                for k in range(n):
-                    box(args, x, depth_taps, height_taps, load_int64(width_taps, 2 * k),
-                        load_int64(width_taps, 2 * k + 1), y + k * size, places + k * 8)  # fmt: skip
-            end(y, n, divisors, 1)
-            return
-        for line in range(load_int64(depth_taps, 1) * heights):
-            d = load_int64(depth_taps, 0) + line // heights * load_int64(args, DILATION_DEPTH)
-            h = load_int64(height_taps, 0) + line % heights * load_int64(args, DILATION_HEIGHT)
-            position = (d * load_int64(args, SIZE_HEIGHT) + h) * load_int64(args, SIZE_WIDTH)
-            source = x + offset_of(args, d, h, 0) * size
-            for k in range(taps):
-                if has_lanes:
-                    w = load_int64(width_taps, 0) + k * load_int64(args, DILATION_WIDTH)
-                    tap(source + w * load_int64(args, X_WIDTH) * size, 1, y, places, n, position + w, 0)
-                else:
-                    lanes = load_int64(args, LANES_WIDTH) + k * 24
-                    first, w = load_int64(lanes, 0), load_int64(lanes, 2)
-                    tap(source + w * load_int64(args, X_WIDTH) * size, x_lane, y + first * size,
-                        places + first * 8, load_int64(lanes, 1), position + w, step)  # fmt: skip
-        end(y, n, divisors, 0 if has_lanes else 1)
+        for line in range(load_int64(depth_taps, 1) * load_int64(height_taps, 1)):
+            offset, position = line_of_taps(args, depth_taps, height_taps, line)
+            for k in range(load_int64(args, KERNEL_WIDTH)):
+                lanes = load_int64(args, LANES_WIDTH) + k * 24
+                first, w = load_int64(lanes, 0), load_int64(lanes, 2)
+                tap(x + offset + w * step, load_int64(args, X_LANE), y + first * size, places + first * 8,
+                    load_int64(lanes, 1), position + w, load_int64(args, STRIDE_WIDTH))  # fmt: skip
+        end(y, n, divisors, 1)
+
+    @subroutine
+    def runs(args, x, depth_taps, height_taps, width_taps, y, places, divisors):
+        """All windows of a line, one by one."""
+        n = load_int64(args, COUNT_WIDTH)
+        begin(y, places, n)
+        for k in range(n):
+            box(args, x, depth_taps, height_taps, load_int64(width_taps, 2 * k),
+                load_int64(width_taps, 2 * k + 1), y + k * size, places + k * 8)  # fmt: skip
+        end(y, n, divisors, 1)
+
+    @subroutine
+    def lines(args, x, depth_taps, height_taps, width_taps, y, places, divisors):
+        """All windows of a line, from the lines of their taps."""
+        n = load_int64(args, COUNT_WIDTH)
+        begin(y, places, n)
+        boxes(args, x, depth_taps, height_taps, width_taps, n, y, places)
+        end(y, n, divisors, 1)
+
+    group = {Way.CHANNELS: channels, Way.WINDOWS: windows, Way.RUNS: runs, Way.LINES: lines}[way]
 
     def pool(args, lo, hi, task):
         depths, heights = load_int64(args, COUNT_DEPTH), load_int64(args, COUNT_HEIGHT)
@@ -140,17 +170,24 @@ def _make_pool(dtype, begin, tap, box, boxes, end, square):
             x = image * load_int64(args, X_IMAGE) + channel * load_int64(args, X_CHANNEL)
             y = image * load_int64(args, Y_IMAGE) + channel * load_int64(args, Y_CHANNEL)
             y += d * load_int64(args, Y_DEPTH) + h * load_int64(args, Y_HEIGHT)
-            for w in range(widths if load_int64(args, HAS_LANES) != 0 else 1):
+            for w in range(widths if is_by_channels else 1):
                 place = y + w * load_int64(args, Y_WIDTH)
                 divisors = load_int64(args, DIVISORS) + ((d * heights + h) * widths + w) * size
-                pool_group(args, load_int64(args, 0) + x * size, load_int64(args, TAPS_DEPTH) + d * 16,
-                           load_int64(args, TAPS_HEIGHT) + h * 16, w, load_int64(args, 1) + place * size,
-                           load_int64(args, 2) + place * 8, divisors)  # fmt: skip
+                group(
+                    args,
+                    load_int64(args, 0) + x * size,
+                    load_int64(args, TAPS_DEPTH) + d * 16,
+                    load_int64(args, TAPS_HEIGHT) + h * 16,
+                    load_int64(args, TAPS_WIDTH) + w * 16,
+                    load_int64(args, 1) + place * size,
+                    load_int64(args, 2) + place * 8,
+                    divisors,
+                )
 
     return pool
 
 
-def make_max_pool(dtype):
+def make_max_pool(dtype, way):
     """The kernel of the maximum: operands x, values, positions."""
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
@@ -267,10 +304,10 @@ def make_max_pool(dtype):
         best_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), int64_at(places, n), n,
                      position, beside, below)  # fmt: skip
 
-    return _make_pool(dtype, begin, tap, box, boxes, end, square)
+    return _make_pool(dtype, way, begin, tap, box, boxes, end, square)
 
 
-def make_avg_pool(dtype):
+def make_avg_pool(dtype, way):
     """The kernel of the mean: operands x, y."""
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
@@ -352,4 +389,4 @@ def make_avg_pool(dtype):
     def square(x0, x1, x2, x3, y, places, n, position, beside, below):
         sum_of_four(view(x0, n), view(x1, n), view(x2, n), view(x3, n), view(y, n), n)
 
-    return _make_pool(dtype, begin, tap, box, boxes, end, square)
+    return _make_pool(dtype, way, begin, tap, box, boxes, end, square)

@@ -3,7 +3,6 @@
 Words of the table (int64):
 
     STATE    address of the launcher's state
-    THREADS  over how many threads the plans' tasks are split
     FAILED   number of the plan at which the run ended, counted from 1; 0 if it did not fail
     ARRAYS   how many arrays a call binds (arguments, then results)
     BLOCKS   how many plans run
@@ -21,7 +20,6 @@ from nbdl.kernels.cpu.launcher import (
     STATE_FAILURE,
     STATE_LAUNCH,
     STATE_NONE,
-    STATE_THREADS,
     call_python,
     is_array,
     new_reference,
@@ -30,11 +28,10 @@ from nbdl.kernels.cpu.launcher import (
 from nbdl.kernels.cpu.memory import load_int64, store_int64
 
 STATE = 0
-THREADS = 1
-FAILED = 2
-ARRAYS = 3
-BLOCKS = 4
-USES = 5
+FAILED = 1
+ARRAYS = 2
+BLOCKS = 3
+USES = 4
 
 
 @subroutine
@@ -65,13 +62,10 @@ def replay(self: int, args: int, nargs: int) -> int:
     if not fits:
         return call_python(state, STATE_LAUNCH, args, nargs)  # which raises TypeError
     blocks = bind(table, args)
-    threads = load_int64(state, STATE_THREADS)
-    store_int64(state, STATE_THREADS, load_int64(table, THREADS))
     done, count = 0, load_int64(table, BLOCKS)
     while done < count and not load_int64(state, STATE_FAILED):
         run_block(state, load_int64(blocks, done))
         done += 1
-    store_int64(state, STATE_THREADS, threads)
     if load_int64(state, STATE_FAILED):
         store_int64(table, FAILED, done)
         return call_python(state, STATE_FAILURE, args, 0)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.launcher import HEADER_OPERANDS, HEADER_WORDS, run_block, run_region
-from nbdl.kernels.cpu.memory import load_int64, stack_int64, store_int64
+from nbdl.kernels.cpu.memory import call_kernel, load_int64, stack_int64, store_int64
 
 MAX_OPERANDS = 16
 MAX_STAGES = 3
@@ -63,3 +63,17 @@ def run_with_epilogue(args: int, lo: int, hi: int, task: int) -> None:
     product = args + 8 * TABLE
     _bind(args, _bind(args, product))
     run_block(load_int64(args, STATE), load_int64(product, 0))
+
+
+SEGMENTS = 1  # behind their count: kernel, argument block and first row of each; the last one only has a row
+SEGMENT_WORDS = 3
+
+
+def run_side_by_side(args: int, lo: int, hi: int, task: int) -> None:
+    """The kernel that computes rows of several plans, numbered through from the first plan to the last."""
+    for k in range(load_int64(args, 0)):
+        segment = args + 8 * (SEGMENTS + SEGMENT_WORDS * k)
+        first = load_int64(segment, 2)
+        start, stop = max(lo, first), min(hi, load_int64(segment, SEGMENT_WORDS + 2))
+        if start < stop:
+            call_kernel(load_int64(segment, 0), load_int64(segment, 1), start - first, stop - first, task)

@@ -8,20 +8,13 @@ extern "C" __global__ void nbdl_columns_of_windows(
     NBDL_AXIS_OF(b);
     NBDL_AXIS_OF(c);
     NBDL_EACH(i, count) {
-        long long rest = i / c.count;
-        const int window_c = int(i % c.count), window_b = int(rest % b.count);
-        rest /= b.count;
-        const int window_a = int(rest % a.count);
-        rest /= a.count;
-        const int tap_c = int(rest % c.kernel);
-        rest /= c.kernel;
-        const int tap_b = int(rest % b.kernel);
-        rest /= b.kernel;
-        const int m = a.begin(window_a) + int(rest % a.kernel) * a.dilation;
-        const int n = b.begin(window_b) + tap_b * b.dilation, o = c.begin(window_c) + tap_c * c.dilation;
+        const Place window = place_of(i, a.count, b.count, c.count);
+        const Place tap = place_of(window.plane, a.kernel, b.kernel, c.kernel);
+        const int m = a.begin(window.a) + tap.a * a.dilation, n = b.begin(window.b) + tap.b * b.dilation;
+        const int o = c.begin(window.c) + tap.c * c.dilation;
         const bool is_inside = m >= 0 && m < a.size && n >= 0 && n < b.size && o >= 0 && o < c.size;
-        const long long plane = rest / a.kernel * a.size * b.size * c.size;
-        y[i] = is_inside ? x[plane + ((long long)m * b.size + n) * c.size + o] : nbdl::cast<element_t>(0);
+        const element_t* image = x + tap.plane * a.size * b.size * c.size;
+        y[i] = is_inside ? image[in_plane(m, n, o, b.size, c.size)] : nbdl::cast<element_t>(0);
     }
 }
 
@@ -41,20 +34,17 @@ extern "C" __global__ void nbdl_windows_of_columns(
     NBDL_AXIS_OF(b);
     NBDL_AXIS_OF(c);
     NBDL_EACH(i, count) {
-        long long rest = i / c.size;
-        const int at_c = int(i % c.size), at_b = int(rest % b.size);
-        rest /= b.size;
-        const int at_a = int(rest % a.size);
-        const long long plane = rest / a.size * a.kernel;
+        const Place at = place_of(i, a.size, b.size, c.size);
+        const long long plane = at.plane * a.kernel;
         number total = 0;
         for (int p = 0; p < a.kernel; ++p) {
-            const int m = window_at(a, at_a, p);
+            const int m = window_at(a, at.a, p);
             if (m < 0) continue;
             for (int q = 0; q < b.kernel; ++q) {
-                const int n = window_at(b, at_b, q);
+                const int n = window_at(b, at.b, q);
                 if (n < 0) continue;
                 for (int r = 0; r < c.kernel; ++r) {
-                    const int o = window_at(c, at_c, r);
+                    const int o = window_at(c, at.c, r);
                     if (o < 0) continue;
                     const long long tap = ((plane + p) * b.kernel + q) * c.kernel + r;
                     total += nbdl::cast<number>(y[((tap * a.count + m) * b.count + n) * c.count + o]);

@@ -16,5 +16,25 @@ struct Axis {
     }
 };
 
+// Element i of (planes, na, nb, nc).
+struct Place {
+    int a, b, c;
+    long long plane;
+};
+
+NBDL_FUNCTION Place place_of(long long i, int na, int nb, int nc) {
+    Place at;
+    at.c = int(i % nc);
+    i /= nc;
+    at.b = int(i % nb);
+    i /= nb;
+    at.a = int(i % na);
+    at.plane = i / na;
+    return at;
+}
+
+// The place of (m, n, o) in a plane (na, nb, nc).
+NBDL_FUNCTION long long in_plane(int m, int n, int o, int nb, int nc) { return ((long long)m * nb + n) * nc + o; }
+
 #define NBDL_AXIS(name) int name##_size, int name##_count, int name##_kernel, int name##_stride, int name##_padding, int name##_dilation
 #define NBDL_AXIS_OF(name) const Axis name = {name##_size, name##_count, name##_kernel, name##_stride, name##_padding, name##_dilation}

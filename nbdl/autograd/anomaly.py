@@ -114,7 +114,7 @@ def check_backward(node: Node, gradients: Sequence[Any]) -> None:
         found = None if gradient is None else _not_finite(gradient.array)
         if found is not None:
             raise RuntimeError(
-                f"Function '{node.name}' returned {found} values in its gradient number {k}; the "
+                f"Function '{node.name()}' returned {found} values in its gradient number {k}; the "
                 "operation was recorded at "
                 f"{node.origin or 'an unknown line (record it inside detect_anomaly too)'}"
             )

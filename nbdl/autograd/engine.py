@@ -12,46 +12,45 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
+from nbdl.autograd.edges import GradientEdge, edge_of, inputs_of, key_of, listed, seeds_of
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, OutputEdge, mark_changed
-from nbdl.autograd.tensor import Tensor, made
+from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 
 _time_of = attrgetter("time")
 
+Differentiable = Tensor | GradientEdge
+
 
 def backward(
-    tensors: Tensor | Sequence[Tensor],
+    tensors: Differentiable | Sequence[Differentiable],
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    inputs: Tensor | Sequence[Tensor] | None = None,
+    inputs: Differentiable | Sequence[Differentiable] | dict[str, Tensor] | None = None,
 ) -> None:
     """Accumulate the gradients of ``tensors`` into the ``grad`` of the leaves.
 
     Args:
-        tensors: what to differentiate.
+        tensors: what to differentiate; tensors, or edges of :func:`nbdl.autograd.graph.get_gradient_edge`.
         grad_tensors: for each of them the gradient of a final scalar by it; None for a scalar.
         retain_graph: keep the saved values for another pass; default: the value of ``create_graph``.
         create_graph: record the pass itself, for higher derivatives.
-        inputs: accumulate into these leaves only; default: all.
+        inputs: accumulate into these leaves only, which may be the values of a dict; default: all.
 
     Raises:
+        TypeError: of ``inputs`` something is neither a tensor nor an edge.
         RuntimeError: a tensor needs no gradient, is no scalar and has no gradient given, or the graph was
             freed.
     """
-    roots, seeds = _seeds("backward", tensors, grad_tensors)
+    roots, seeds = seeds_of("backward", tensors, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
-    wanted = None if inputs is None else [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if wanted is not None:
-        if not wanted:
+    targets = None
+    if inputs is not None:
+        targets = {key_of(tensor): tensor for tensor in inputs_of("backward", inputs)}
+        if not targets:
             raise RuntimeError("backward: inputs must not be empty")
-        for k, tensor in enumerate(wanted):
-            if not tensor.requires_grad:
-                raise RuntimeError(f"backward: inputs[{k}] does not require grad")
-    targets = None if wanted is None else {_key(tensor): tensor for tensor in wanted}
     gradients = _run(roots, seeds, targets, retain, create_graph)
     if targets is not None:
         gradients = {targets[key]: gradient for key, gradient in gradients.items()}
@@ -59,20 +58,21 @@ def backward(
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
+    outputs: Differentiable | Sequence[Differentiable],
+    inputs: Differentiable | Sequence[Differentiable] | dict[str, Tensor],
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> Any:
     """The gradients of ``outputs`` by ``inputs``, as new tensors.
 
     Args:
         outputs: what to differentiate; scalars unless ``grad_outputs`` says more.
-        inputs: tensors with ``requires_grad``, leaves or not.
+        inputs: tensors with ``requires_grad``, leaves or not, or edges of
+            :func:`nbdl.autograd.graph.get_gradient_edge`; or a dict of tensors.
         grad_outputs: the vector of the vector-Jacobian product, one per output.
         retain_graph: keep the saved values for another pass; default: the value of ``create_graph``.
         create_graph: record the pass itself, for higher derivatives.
@@ -81,7 +81,12 @@ def grad(
             stacked.
         materialize_grads: give zeros instead of None.
 
+    Returns:
+        A tuple of tensors; a dict with the same keys where ``inputs`` is one.
+
     Raises:
+        TypeError: of ``inputs`` something is neither a tensor nor an edge.
+        ValueError: ``materialize_grads`` and ``allow_unused=False`` contradict each other.
         RuntimeError: as :func:`backward`, or an input is unused.
 
     Example:
@@ -90,22 +95,25 @@ def grad(
         >>> nbdl.autograd.grad((x ** 3).sum(), x)
         (tensor([ 3., 12.]),)
     """
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: expected allow_unused to be True or not passed when materialize_grads=True")
+    if type(inputs) is dict:
+        found = grad(
+            outputs, list(inputs.values()), grad_outputs, retain_graph, create_graph, allow_unused,
+            is_grads_batched, materialize_grads,
+        )  # fmt: skip
+        return dict(zip(inputs, found, strict=True))
+    wanted = inputs_of("grad", inputs)
     if is_grads_batched:
         return _batched_grad(
             outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads
         )
-    roots, seeds = _seeds("grad", outputs, grad_outputs)
-    for k, tensor in enumerate(wanted):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"grad: inputs[{k}] must be a tensor, got {type(tensor).__name__}")
-        if not tensor.requires_grad:
-            raise RuntimeError(f"grad: inputs[{k}] does not require grad")
+    roots, seeds = seeds_of("grad", outputs, grad_outputs)
     retain = create_graph if retain_graph is None else retain_graph
-    gradients = _run(roots, seeds, {_key(tensor): tensor for tensor in wanted}, retain, create_graph)
+    gradients = _run(roots, seeds, {key_of(tensor): tensor for tensor in wanted}, retain, create_graph)
     results: list[Tensor | None] = []
     for k, tensor in enumerate(wanted):
-        found = gradients.get(_key(tensor))
+        found = gradients.get(key_of(tensor))
         if found is not None:
             results.append(found)
         elif materialize_grads:
@@ -126,7 +134,7 @@ def _batched_grad(
 ) -> tuple:
     from nbdl.autograd.batching import Batch, batch_level, lifted
 
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    roots = listed(outputs)
     vectors = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [])
     if len(vectors) != len(roots) or any(vector is None for vector in vectors):
         raise RuntimeError("grad: is_grads_batched needs one tensor in grad_outputs for every output")
@@ -136,66 +144,6 @@ def _batched_grad(
         found = grad(roots, wanted, seeds, retain, create_graph, allow_unused, False, materialize)
         batches = [None if gradient is None else lifted(gradient, level).batch for gradient in found]
     return tuple([None if batch is None else batch.full() for batch in batches])
-
-
-def _seeds(caller: str, tensors: Any, given: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """The outputs and their gradients, checked."""
-    if given is None and isinstance(tensors, Tensor):
-        return [tensors], [_seed(caller, tensors, None)]
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    if given is None:
-        vectors: list[Tensor | None] = [None] * len(roots)
-    else:
-        vectors = list(given) if isinstance(given, (tuple, list)) else [given]
-    if len(vectors) != len(roots):
-        raise RuntimeError(
-            f"{caller}: got {len(roots)} tensors and {len(vectors)} gradients; one each is needed"
-        )
-    return roots, [_seed(caller, root, vector) for root, vector in zip(roots, vectors, strict=True)]
-
-
-def _seed(caller: str, root: Tensor, vector: Tensor | None) -> Tensor:
-    """The gradient of one output, checked; 1 where none is given."""
-    if not isinstance(root, Tensor):
-        raise TypeError(f"{caller}: expected tensors, got {type(root).__name__}")
-    if not root.requires_grad:
-        raise RuntimeError(
-            f"{caller}: element 0 of tensors does not require grad and does not have a grad_fn"
-        )
-    array = root.array
-    if vector is None:
-        if array.size != 1:
-            raise RuntimeError(
-                f"{caller}: grad can be implicitly created only for scalar outputs, got shape "
-                f"{tuple(array.shape)}; give the gradient"
-            )
-        if array.dtype.kind == "c":
-            raise RuntimeError(
-                f"{caller}: grad can be implicitly created only for real scalar outputs but got {array.dtype}"
-            )
-        return _one(array) if type(array) is np.ndarray else root.ones_like()
-    if not isinstance(vector, Tensor):
-        raise TypeError(f"{caller}: a gradient must be a tensor or None, got {type(vector).__name__}")
-    if vector.array.shape != array.shape:
-        raise RuntimeError(
-            f"{caller}: Mismatch in shape: the gradient has shape {tuple(vector.array.shape)}, the tensor "
-            f"{tuple(array.shape)}"
-        )
-    return vector
-
-
-def _one(array: np.ndarray) -> Tensor:
-    """1 in the shape and dtype of an array of one element."""
-    one = np.array(1, array.dtype)
-    return made(one if array.ndim == 0 else one.reshape(array.shape))
-
-
-def _key(tensor: Tensor) -> Any:
-    """What identifies the value of a tensor on the tape: a leaf itself, else the node and the output."""
-    edge = _edge_of(tensor)
-    if type(edge) is OutputEdge:
-        return edge.node, edge.index
-    return (edge, 0) if type(edge) is Node else edge
 
 
 def _run(
@@ -223,12 +171,13 @@ def _run(
     heap: list[tuple[int, Node]] = []
     # What has to be delivered: (edge, gradient) pairs, of the roots first, then of each node in turn.
     deliveries: Iterable[tuple[Any, Tensor | None]] = [
-        (_edge_of(root), seed) for root, seed in zip(roots, seeds)
+        (edge_of(root), seed) for root, seed in zip(roots, seeds)
     ]
     rule: Node | None = None  # the node whose gradients are delivered
     modes = mode.__dict__
     previous, mode.grad = mode.grad, create
     casts, mode.autocast = mode.autocast, None
+    endings, mode.endings = mode.endings, {}
     try:
         while True:
             for edge, gradient in deliveries:
@@ -264,7 +213,7 @@ def _run(
             rule = node
             gradients = arrived.pop(node)
             if node.hooks:
-                _call_hooks(node, gradients)
+                node.hooks.before(gradients)
             deliveries = ()
             if targets is not None:
                 for index, gradient in enumerate(gradients):
@@ -278,14 +227,18 @@ def _run(
                 results = _checked_vjp(node, gradients)
             else:
                 results = node.primitive.vjp(node, *gradients)
+            if node.hooks:
+                results = node.hooks.after(results, gradients)
             deliveries = zip(node.edges, results)
             if not retain:
                 node.saved = node.saved_outputs = None if node.saved or node.saved_outputs else ()
         for key, gradient in found.items():
             if type(key) is not tuple and key.hooks:
                 found[key] = _hooked(key, gradient)
+        for hook, seen in mode.endings.items():
+            hook(seen)
     finally:
-        mode.grad, mode.autocast = previous, casts
+        mode.grad, mode.autocast, mode.endings = previous, casts, endings
     return found
 
 
@@ -296,12 +249,6 @@ def _hooked(leaf: Tensor, gradient: Tensor) -> Tensor:
         if replaced is not None:
             gradient = replaced
     return gradient
-
-
-def _edge_of(tensor: Tensor) -> Any:
-    if tensor.view_of is not None:
-        tensor.refresh_edge()
-    return tensor.edge or tensor
 
 
 def _checked_vjp(node: Node, gradients: list[Tensor | None]) -> Sequence[Tensor | None]:
@@ -323,19 +270,11 @@ def _fitted(rule: Node | None, gradient: Tensor, shape: tuple[int, ...], dtype: 
         gradient = gradient.to(dtype)
     if gradient.array.shape != shape:
         raise RuntimeError(
-            f"{rule.name if rule else 'the caller'} returned an invalid gradient: got shape "
+            f"{rule.name() if rule else 'the caller'} returned an invalid gradient: got shape "
             f"{tuple(gradient.array.shape)} but "
             f"expected {tuple(shape)}"
         )
     return gradient
-
-
-def _call_hooks(node: Node, gradients: list[Tensor | None]) -> None:
-    for index, hook in node.hooks.in_order():  # type: ignore[union-attr]
-        if gradients[index] is not None:
-            replaced = hook(gradients[index])
-            if replaced is not None:
-                gradients[index] = replaced
 
 
 def _nodes_towards(roots: Sequence[Tensor], targets: dict[Any, Tensor]) -> dict[Node, bool]:

@@ -256,18 +256,18 @@ class _FunctionCall(Primitive):
         expected = len(self.other_args)
         if len(found) < expected or any(g is not None for g in found[expected:]):
             raise RuntimeError(
-                f"function {node.name} returned an incorrect number of gradients (expected {expected}, "
+                f"function {node.name()} returned an incorrect number of gradients (expected {expected}, "
                 f"got {len(found)})"
             )
         for k, g in enumerate(found[:expected]):
             if g is not None and not isinstance(g, Tensor):
                 raise TypeError(
-                    f"function {node.name} returned a gradient of type {type(g).__name__} at position "
+                    f"function {node.name()} returned a gradient of type {type(g).__name__} at position "
                     f"{k}; expected a tensor or None"
                 )
             if g is not None and k not in self.positions:
                 raise RuntimeError(
-                    f"function {node.name} returned a gradient different from None at position {k + 1}, "
+                    f"function {node.name()} returned a gradient different from None at position {k + 1}, "
                     "but the corresponding forward input was not a tensor"
                 )
         return [*[found[k] for k in self.positions], *[None] * len(self.extras)]

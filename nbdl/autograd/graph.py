@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from nbdl.autograd import modes
 from nbdl.autograd.batching import Batch
+from nbdl.autograd.edges import GradientEdge, get_gradient_edge
+from nbdl.autograd.hooks import Handle, Handles
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, clock, mark_changed, wrap
 from nbdl.autograd.tensor import Tensor
 
 __all__ = [
+    "GradientEdge",
     "Node",
     "disable_saved_tensors_hooks",
+    "get_gradient_edge",
     "increment_version",
+    "register_multi_grad_hook",
     "save_on_cpu",
     "saved_tensors_hooks",
 ]
@@ -100,6 +106,53 @@ class disable_saved_tensors_hooks:
 def increment_version(tensor: Tensor | Iterable[Tensor]) -> None:
     """Note that the memory of tensors was changed in place by something that the tape does not see."""
     mark_changed([tensor] if isinstance(tensor, Tensor) else list(tensor))
+
+
+def register_multi_grad_hook(
+    tensors: Sequence[Tensor], fn: Callable[[Any], Any], *, mode: str = "all"
+) -> Handle:
+    """Call ``fn`` in every backward pass that reaches some of ``tensors``, once.
+
+    Args:
+        tensors: tensors that need gradients.
+        fn: with ``mode="all"`` it takes the list of their gradients, with None for those that the pass does
+            not reach, at the end of the pass, before gradients are accumulated; with ``mode="any"`` it takes
+            the first gradient, as soon as it is there.
+        mode: ``"all"`` or ``"any"``.
+
+    Returns:
+        A handle whose ``remove()`` takes the hook away.
+
+    Raises:
+        ValueError: an unknown mode.
+        RuntimeError: a tensor needs no gradient.
+
+    Example:
+        >>> import nbdl
+        >>> x, y = nbdl.ones(2, requires_grad=True), nbdl.ones(1, requires_grad=True)
+        >>> hook = nbdl.autograd.graph.register_multi_grad_hook([x, y], print)
+        >>> (3 * x).sum().backward()
+        [tensor([3., 3.]), None]
+    """
+    if mode not in ("all", "any"):
+        raise ValueError(f"register_multi_grad_hook: mode must be 'all' or 'any', got {mode!r}")
+
+    def at_end(gradients: list[Tensor | None]) -> None:
+        if mode == "all":
+            fn(gradients)
+
+    def seen(k: int) -> Callable[[Tensor], None]:
+        def note(gradient: Tensor) -> None:
+            gradients = modes.mode.endings.get(at_end)
+            if gradients is None:
+                gradients = modes.mode.endings[at_end] = [None] * len(tensors)
+                if mode == "any":
+                    fn(gradient)
+            gradients[k] = gradient
+
+        return note
+
+    return Handles([tensor.register_hook(seen(k)) for k, tensor in enumerate(tensors)])
 
 
 def pack_saved(node: Node) -> None:

@@ -9,6 +9,8 @@ from nbdl.autograd.rebinding import rebindings
 
 _LAST = 1 << 62  # above all numbers of hooks
 
+BEFORE, AFTER = -1, -2  # in the place of an output's number: hooks of the whole node
+
 
 class Hooks(dict):
     """Hooks by number; a dict that can be referred to weakly."""
@@ -27,6 +29,26 @@ class Hooks(dict):
     def in_order(self) -> list[Any]:
         """The hooks in the order in which they are called."""
         return [self[key] for key in sorted(self)]
+
+    def before(self, gradients: list[Any]) -> None:
+        """Let hooks change the gradients of a node's outputs: those of one output, then of the node."""
+        hooks = self.in_order()
+        for index, hook in hooks:
+            if index >= 0 and gradients[index] is not None:
+                replaced = hook(gradients[index])
+                if replaced is not None:
+                    gradients[index] = replaced
+        for index, hook in hooks:
+            if index == BEFORE:
+                gradients[:] = hook(tuple(gradients)) or gradients
+
+    def after(self, results: Any, gradients: list[Any]) -> Any:
+        """What the hooks of a node leave of the gradients of its operands."""
+        for index, hook in self.in_order():
+            if index == AFTER:
+                results = tuple(results)
+                results = hook(results, tuple(gradients)) or results
+        return results
 
 
 class Handle:
@@ -47,3 +69,15 @@ class Handle:
 
     def __exit__(self, *exc_info: object) -> None:
         self.remove()
+
+
+class Handles(Handle):
+    """Removes several hooks."""
+
+    def __init__(self, handles: list[Handle]):
+        self._handles = handles
+
+    def remove(self) -> None:
+        """Take the hooks away; a second call does nothing."""
+        for handle in self._handles:
+            handle.remove()

@@ -39,6 +39,8 @@ class _Mode(threading.local):
         # The hooks that saved values pass through, and the error for entering others.
         self.packing: tuple[Callable[[Any], Any], Callable[[Any], Any]] | None = None
         self.packing_refused: str | None = None
+        # What waits for the end of the running backward pass, with the gradients that it has seen.
+        self.endings: dict[Callable[[list], Any], list[Tensor | None]] = {}
         # A flag on the device: whether the running step of an optimizer changes nothing. None: a usual one.
         self.skipped: Tensor | None = None
         # What casts operands inside `nbdl.amp.autocast`.

@@ -152,7 +152,7 @@ def to_string(x: Tensor) -> str:
     if array.dtype not in usual:
         suffixes.append(f"dtype={array.dtype.name}")
     if x.grad_fn is not None:
-        suffixes.append(f"grad_fn=<{x.grad_fn.name}>")
+        suffixes.append(f"grad_fn=<{x.grad_fn.name()}>")
     elif x.requires_grad:
         suffixes.append("requires_grad=True")
     indent = len("tensor(")

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd import modes as modes_module
 from nbdl.autograd.modes import mode, recording
+from nbdl.autograd.nodes import GraphNode
 from nbdl.backend import registry
 
 if TYPE_CHECKING:
-    from nbdl.autograd.hooks import Hooks
     from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
@@ -40,7 +40,7 @@ class Storage:
     version: int = 0
 
 
-class Node:
+class Node(GraphNode):
     """One recorded operation.
 
     Attributes:
@@ -51,7 +51,7 @@ class Node:
         saved: the operands, None where the rule reads only their shape; None for all once freed.
         saved_outputs: arrays of the outputs if the rule reads them.
         carrying: weak references to the outputs where they carry tangents (with others the node would keep
-            itself); who reads an output that is gone computes it again.
+            itself); who reads an output that is gone computes all of them again, of a node of their own.
         specs: (shape, dtype) of every output.
         time: when it was recorded; operands are always older.
         refill: computes the saved values of a checkpoint again.
@@ -67,7 +67,6 @@ class Node:
     time: int
     saved_outputs: tuple | None = None
     output_storage: tuple | None = None
-    hooks: Hooks | None = None
     carrying: tuple | None = None
     origin: str | None = None
     refill: Callable[[], None] | None = None
@@ -124,7 +123,9 @@ class Node:
             if kept is not None and (kept.storage is None or kept.storage.changed <= self.time):
                 return kept
             result = self.primitive(*self.inputs)
-            return result[k] if isinstance(result, tuple) else result
+            results = result if isinstance(result, tuple) else (result,)
+            self.carrying = tuple([lambda x=x: x for x in results])
+            return results[k]
         array = self.saved_outputs[k]
         if self.output_storage is not None and self.output_storage[k].changed > (self.restored or self.time):
             raise _changed_error(self, array, self.output_storage[k])
@@ -142,22 +143,6 @@ class Node:
     def dtype(self, k: int) -> Any:
         """Dtype of operand k, which must need a gradient."""
         return edge_spec(self.edges[k])[1]
-
-    # ------------------------------------------------------------------------------- what users see
-    @property
-    def name(self) -> str:
-        """The name in ``grad_fn``: ``AddBackward``."""
-        return "".join(part[:1].upper() + part[1:] for part in self.primitive.label.split("_")) + "Backward"
-
-    @property
-    def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        """The nodes of the operands with their output numbers, as PyTorch shows them."""
-        return tuple(
-            (edge.node, edge.index) if isinstance(edge, OutputEdge) else (edge, 0) for edge in self.edges
-        )
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
 
 
 class OutputEdge:
@@ -239,7 +224,7 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
                 break
     if out is None:
         out = _plain(result)
-    if modes["dual_level"] and primitive.differentiable:
+    if modes["dual_level"] and primitive.differentiable and any(map(_may_carry, inputs)):
         carried = _carry_tangents(primitive, inputs, out)
         first = out[0] if type(out) is tuple else out
         if carried is not out and (edge := first.edge) is not None:
@@ -249,6 +234,11 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     if modes["anomaly"]:
         _check_finite(primitive, out)
     return out
+
+
+def _may_carry(tensor: Tensor) -> bool:
+    """Whether a tensor, or one whose memory it shares, may have a tangent."""
+    return tensor.dual is not None or tensor.view_of is not None
 
 
 def _plain(result: Any) -> Any:
@@ -429,7 +419,7 @@ def _carry_tangents(primitive: Primitive, inputs: Sequence[Tensor], out: Any) ->
 def freed_error(node: Node) -> RuntimeError:
     """The error for a second backward pass."""
     return RuntimeError(
-        f"Trying to backward through the graph a second time ({node.name}): its saved values were freed "
+        f"Trying to backward through the graph a second time ({node.name()}): its saved values were freed "
         "by the first pass. Specify retain_graph=True the first time if you need to go through it again."
     )
 
@@ -438,7 +428,7 @@ def _changed_error(node: Node, array: Any, storage: Storage) -> RuntimeError:
     origin = f" It was recorded at {node.origin}." if node.origin else ""
     return RuntimeError(
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"{node.name} saved a tensor of shape {tuple(array.shape)}, which is at version {storage.version} "
+        f"{node.name()} saved a tensor of shape {tuple(array.shape)}, which is at version {storage.version} "
         f"now.{origin} Use the out-of-place form of the operation, or clone() before it."
     )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,9 +152,16 @@ class Tensor(Readable, Operations):
         rebindings.count += 1
         self.array = value.array
 
+    def _get_grad(self) -> Tensor | None:
+        if mode.recorder is not None and self.edge is None:
+            mode.recorder.uses_gradient(self, resets=False)
+        return self._grad
+
     def _set_grad(self, value: Tensor | None) -> None:
         if value is not None:
             self._check_grad(value)
+        if mode.recorder is not None and self.edge is None:
+            mode.recorder.uses_gradient(self, resets=True)
         self._grad = value
 
     def _check_grad(self, value: Any) -> None:
@@ -183,7 +189,7 @@ class Tensor(Readable, Operations):
             )
 
     grad = property(
-        attrgetter("_grad"),
+        _get_grad,
         _set_grad,
         lambda self: self._set_grad(None),
         "The gradient that ``backward`` accumulated, or None; one that is assigned must fit.",
@@ -302,9 +308,7 @@ class Tensor(Readable, Operations):
             if self.hooks is None:
                 self.hooks = Hooks()
             return self.hooks.add(hook)
-        if node.hooks is None:
-            node.hooks = Hooks()
-        return node.hooks.add((self.output_nr, hook))
+        return node.add_hook(self.output_nr, hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
         """Call ``hook(tensor)`` after a gradient was added to ``grad`` of this leaf.
@@ -334,9 +338,7 @@ class Tensor(Readable, Operations):
 
         node = self.grad_fn
         assert node is not None
-        if node.hooks is None:
-            node.hooks = Hooks()
-        node.hooks.add((self.output_nr, keep), last=True)
+        node.add_hook(self.output_nr, keep, last=True)
 
     @property
     def retains_grad(self) -> bool:

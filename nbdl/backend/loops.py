@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Strides = tuple[int, ...]
 
 
@@ -23,6 +25,11 @@ class Nest(NamedTuple):
 
     dims: tuple[int, ...]
     strides: tuple[Strides, ...]
+
+
+def domain(inputs: Sequence[Any], outputs: Sequence[Any] | None) -> tuple[int, ...]:
+    """The shape over which a formula runs: operands may broadcast to that of given outputs."""
+    return np.broadcast_shapes(*[x.shape for x in (*inputs, *(outputs or ()))])
 
 
 def element_strides(array: Any, shape: tuple[int, ...]) -> Strides | None:

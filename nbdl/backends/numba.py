@@ -5,10 +5,6 @@ Attributes:
         where that is faster. It rounds a little more than the direct method: see
         :mod:`nbdl.backend.numba.winograd` for how much. The default is True, or what the environment
         variable ``NBDL_WINOGRAD`` says.
-    adaptive_threads (bool): Whether a compiled program tries half of the threads where another process keeps
-        a core busy, and goes on with what is faster, see :mod:`nbdl.backend.numba.adaptive`. Results are the
-        same to the last bit. On for machines that are shared all the time; where others come and go the
-        comparisons cost more than they gain. The default is False, or what ``NBDL_ADAPTIVE_THREADS`` says.
 
 Example:
     >>> import nbdl
@@ -24,9 +20,8 @@ import types
 from nbdl import config
 from nbdl.backend import registry
 
-__all__ = ["adaptive_threads", "winograd"]
+__all__ = ["winograd"]
 
-adaptive_threads: bool
 winograd: bool
 
 
@@ -40,15 +35,6 @@ class _Switches(types.ModuleType):
     @winograd.setter
     def winograd(self, value: bool) -> None:
         config.WINOGRAD.set(_checked("winograd", value))
-        _make_plans_anew()
-
-    @property
-    def adaptive_threads(self) -> bool:
-        return config.ADAPTIVE_THREADS.value
-
-    @adaptive_threads.setter
-    def adaptive_threads(self, value: bool) -> None:
-        config.ADAPTIVE_THREADS.set(_checked("adaptive_threads", value))
         _make_plans_anew()
 
 

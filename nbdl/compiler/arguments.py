@@ -9,6 +9,7 @@ import numpy as np
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.compiler.aliasing import apart
+from nbdl.compiler.states import PLAIN
 from nbdl.func.tree import flatten, unflatten
 
 
@@ -27,11 +28,12 @@ class Arguments:
         leaves: the leaves that require gradients.
         connected: the tensors with a history, through which gradients flow on to what made them; if they
             flow, the leaves too.
+        objects: by position, what is neither a tensor nor a plain value, such as a module or ``self``.
         key: what else a program depends on: the nest, values of what is no tensor, shapes, strides, dtypes,
             which of the arrays are the same, and which tensors require gradients.
     """
 
-    __slots__ = ("_twins", "args", "arrays", "connected", "key", "kwargs", "leaves", "tensors")
+    __slots__ = ("_twins", "args", "arrays", "connected", "key", "kwargs", "leaves", "objects", "tensors")
 
     def __init__(self, args: tuple, kwargs: dict[str, Any], flowing: bool = False):
         self.args, self.kwargs = args, kwargs
@@ -41,6 +43,7 @@ class Arguments:
         self.leaves: list[Tensor] = []
         self.connected: list[Tensor] = []
         self._twins: list[Tensor] = []
+        self.objects: dict[int, Any] = {}
         statics: list[Any] = []
         first: dict[int, int] = {}
         for leaf in leaves:
@@ -59,6 +62,8 @@ class Arguments:
             elif isinstance(leaf, np.ndarray):
                 array = leaf
             else:
+                if not isinstance(leaf, PLAIN):
+                    self.objects[len(statics)] = leaf
                 statics.append(_checked_static(leaf))
                 continue
             known = first.setdefault(id(array), len(arrays))
@@ -118,6 +123,8 @@ def _checked_static(value: Any) -> Any:
     Raises:
         TypeError: it cannot be compared.
     """
+    if isinstance(value, slice):  # not hashable before Python 3.12
+        return slice, *map(_checked_static, (value.start, value.stop, value.step))
     try:
         hash(value)
     except TypeError:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import itertools
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from nbdl.autograd.rebinding import rebindings
@@ -30,6 +31,7 @@ _STACK_MOVES = ("COPY", "SWAP", "DUP_TOP", "DUP_TOP_TWO", "ROT_TWO", "ROT_THREE"
 _GROWTH = frozenset({"append", "appendleft", "extend", "insert"})  # of lists and the like
 
 _T = TypeVar("_T")
+_numbers = itertools.count()  # of states, unlike among all functions
 
 
 class Variable(NamedTuple):
@@ -56,18 +58,29 @@ class Captured:
 
     Args:
         function: a function, a method, a partial or a module.
+        args: of a call, by position.
+        kwargs: of a call, by name.
+        objects: those among the arguments, or in containers among them, that are looked into.
 
     Attributes:
         variables: the variables.
         assigned: attributes of modules to which the function assigns tensors, which it does not read before.
     """
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        objects: Sequence[Any] = (),
+    ):
         self.variables: list[Variable] = []
         self.assigned: set[Attribute] = set()
         self._read: set[Attribute] = set()
         self._seen: set[Any] = set()
         self._modules: dict[int, Module] = {}  # whose code was followed
+        if objects:
+            self._follow_objects(function, args, kwargs or {}, objects)
         self._follow(function)
         self._tokens: dict[Any, int] = {}
         self._values: list[Any] = []
@@ -94,7 +107,9 @@ class Captured:
         ]
         self._optimizers = [OptimizerSettings(x) for x in self._found(Optimizer)]
         state = tuple([state_of(value, skip=self.assigned) for value in self._values])
-        self._token = self._tokens.setdefault(state, len(self._tokens))
+        if state not in self._tokens:
+            self._tokens[state] = next(_numbers)
+        self._token = self._tokens[state]
         return self._token
 
     def changed_since(self, token: int) -> list[str]:
@@ -168,15 +183,32 @@ class Captured:
             for k, value in enumerate((*function.args, *function.keywords.values())):
                 self._add(f"argument {k}", functools.partial(_itself, value))
             self._follow(function.func)
-        elif isinstance(function, types.MethodType):
-            if isinstance(function.__func__, types.FunctionType):
-                self._follow_function(function.__func__, function.__self__)
-        elif isinstance(function, types.FunctionType):
-            self._follow_function(function, None)
         elif isinstance(function, Module):
             self._add(type(function).__name__, functools.partial(_itself, function))
-        elif isinstance(type(function).__dict__.get("__call__"), types.FunctionType):
-            self._follow_function(type(function).__dict__["__call__"], function)
+        else:
+            code, instance = _code_of(function)
+            if code is not None:
+                self._follow_function(code, instance)
+
+    def _follow_objects(
+        self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], objects: Sequence[Any]
+    ) -> None:
+        """Add objects that are arguments with their parts, and attributes that ``function`` spells out."""
+        for k, value in enumerate(objects):
+            read = functools.partial(_itself, value)
+            self._add(f"argument {k}", read)
+            for name, part in getattr(value, "__dict__", {}).items():
+                if isinstance(part, (Module, Optimizer, Tensor)) and not isinstance(value, Module):
+                    self._add(f"argument {k}.{name}", functools.partial(_attribute, read, (name,)))
+        code, instance = _code_of(function)
+        if code is None:
+            return
+        try:
+            bound = inspect.signature(function).bind(*args, **kwargs).arguments
+        except TypeError:
+            return  # the call will say it
+        known = set(map(id, objects))
+        self._follow_function(code, instance, {k: value for k, value in bound.items() if id(value) in known})
 
     def _follow_modules(self, root: Module) -> None:
         """Add what the code of modules reads beside what is set on them."""
@@ -192,7 +224,16 @@ class Captured:
         if isinstance(function, types.FunctionType):
             self._follow_function(function, owner)
 
-    def _follow_function(self, function: types.FunctionType, instance: Any) -> None:
+    def _follow_function(
+        self, function: types.FunctionType, instance: Any, objects: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add what a function reads.
+
+        Args:
+            function: the function.
+            instance: its first argument, if it is a method.
+            objects: other arguments, by name.
+        """
         code = function.__code__
         if _is_library(function) or (code, id(instance)) in self._seen:
             return
@@ -201,12 +242,14 @@ class Captured:
         defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         for k, value in enumerate(defaults):
             self._add(f"default {k}", functools.partial(_itself, value))
-        this = code.co_varnames[0] if instance is not None and code.co_varnames else ""
-        for name, attributes in _chains(code, this):
+        local = dict(objects or {})
+        if instance is not None and code.co_varnames:
+            local[code.co_varnames[0]] = instance
+        for name, attributes in _chains(code, local):
             if name in cells:
                 self._add_chain(cells[name], name, functools.partial(_cell_value, cells[name]), attributes)
-            elif this and name == this:
-                self._add_chain(instance, name, functools.partial(_itself, instance), attributes)
+            elif name in local:
+                self._add_chain(local[name], name, functools.partial(_itself, local[name]), attributes)
             elif name in function.__globals__:
                 source = function.__globals__
                 read = functools.partial(source.get, name, MISSING)
@@ -249,6 +292,17 @@ class Captured:
                 self._follow_modules(entry)
 
 
+def _code_of(function: Any) -> tuple[types.FunctionType | None, Any]:
+    """The Python function that runs when ``function`` is called, and the instance that it is a method of."""
+    instance = None
+    if isinstance(function, types.MethodType):
+        function, instance = function.__func__, function.__self__
+    elif not isinstance(function, types.FunctionType):
+        name = "forward" if isinstance(function, Module) else "__call__"
+        function, instance = inspect.getattr_static(type(function), name, None), function
+    return (function if isinstance(function, types.FunctionType) else None), instance
+
+
 def _itself(value: Any) -> Any:
     return value
 
@@ -271,7 +325,7 @@ def _attribute(read: Callable[[], Any], chain: tuple[str, ...]) -> Any:
 
 def _class_attribute(value: Any, name: str) -> Any:
     """A slot, or a number or string that stands in the class; nothing for methods and properties."""
-    for base in type(value).__mro__:
+    for base in value.__mro__ if isinstance(value, type) else type(value).__mro__:
         found = base.__dict__.get(name, MISSING)
         if isinstance(found, types.MemberDescriptorType):
             return getattr(value, name, MISSING)
@@ -304,11 +358,16 @@ def _instructions(code: types.CodeType) -> Iterator[_Instruction]:
             yield _Instruction(instruction.opname, instruction.argval)
 
 
-def _chains(code: types.CodeType, instance: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The variables from outside that the code reads, each with the attributes that follow it."""
+def _chains(code: types.CodeType, local: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The variables from outside that the code reads, each with the attributes that follow it.
+
+    Args:
+        code: of a function.
+        local: its arguments that are looked into, too.
+    """
     instructions = list(_instructions(code))
     for k, (opname, name) in enumerate(instructions):
-        if opname in _LOADS or (opname.startswith("LOAD_FAST") and name == instance):
+        if opname in _LOADS or (opname.startswith("LOAD_FAST") and name in local):
             path = [name]
             for following in instructions[k + 1 :]:
                 if following.opname not in _ATTRIBUTES:
@@ -322,7 +381,7 @@ def _chains(code: types.CodeType, instance: str) -> Iterator[tuple[str, tuple[st
                 yield path[0], tuple(path[1:])
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _chains(constant, instance)
+            yield from _chains(constant, local)
 
 
 def _is_increment(name: str, behind: list[_Instruction]) -> bool:

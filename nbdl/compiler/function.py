@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     pass
 
 MAX_PROGRAMS = 64
+MAX_VARIANTS = 8  # for the same arguments, which differ in where gradients from outside lie
 _KEEPS = (
     "compile: the function keeps a tensor that it computed, beyond the call: {}. A program would leave it as "
     "it is now; return the tensor, or write into a tensor from outside with copy_()."
@@ -208,6 +209,7 @@ class Compiled:
         self._without = tuple(without)
         self._captured = captured or Captured(function)
         self._companion: tuple[Any, Compiled] | None = None
+        self._with_objects: dict[Any, Captured] = {}
         self._variants: dict[Any, list[Variant]] = {}
         self._flowing: set[Any] = set()  # keys for which gradients of leaves flow out of the function
         _all.add(self)
@@ -215,7 +217,7 @@ class Compiled:
         self._known_leaves: dict[int, Tensor] = {}
         functools.update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments; without one, record it."""
         modes = mode.__dict__
         if modes["recorder"] is not None or modes["dual_level"] or modes["anomaly"]:
@@ -223,18 +225,33 @@ class Compiled:
         arguments = Arguments(args, kwargs)
         backend = modes["backend"] or registry.cpu or registry.select()
         casts = modes["autocast"] and modes["autocast"].key
-        setting = (self._captured.token(), backend, modes["grad"], modes["inference"], casts)
+        captured = self._captured_with(arguments) if arguments.objects else self._captured
+        setting = (captured.token(), backend, modes["grad"], modes["inference"], casts)
         variant = self._variant((*setting, arguments.key))
         if variant is None and arguments.leaves:
             flowing = Arguments(args, kwargs, flowing=True)
             if (*setting, flowing.key) in self._flowing:
                 arguments = flowing
                 variant = self._variant((*setting, arguments.key))
-        if variant is None:
+        if variant is None and len(self._variants.get((*setting, arguments.key), ())) < MAX_VARIANTS:
             return self._record(setting, arguments)
-        if variant.writes.collide(arguments.arrays):
+        if variant is None or variant.writes.collide(arguments.arrays):
             return self.function(*args, **kwargs)
         return variant.run(arguments)
+
+    def _captured_with(self, arguments: Arguments) -> Captured:
+        """What the function uses from outside, and of the objects among its arguments."""
+        if not arguments.objects:
+            return self._captured
+        key = arguments.key[0], tuple([(k, id(value)) for k, value in arguments.objects.items()])
+        found = self._with_objects.get(key)
+        if found is None:
+            if len(self._with_objects) >= MAX_PROGRAMS:
+                self._with_objects.pop(next(iter(self._with_objects)))
+            objects = list(arguments.objects.values())
+            found = Captured(self.function, arguments.args, arguments.kwargs, objects)
+            self._with_objects[key] = found
+        return found
 
     def _variant(self, key: Any) -> Variant | None:
         """The program for a key, if there is one that fits."""
@@ -243,7 +260,7 @@ class Compiled:
                 return variant
         return None
 
-    def program(self, *args: Any, **kwargs: Any) -> Report:
+    def program(self, /, *args: Any, **kwargs: Any) -> Report:
         """The program for these arguments, before and after it was improved, for reading.
 
         Runs the function once.
@@ -265,7 +282,7 @@ class Compiled:
             known = self._companion = tuple(key), Compiled(make(self.function), self._without, self._captured)
         return known[1]
 
-    def profile(self, *args: Any, runs: int = 20, **kwargs: Any) -> Profile:
+    def profile(self, /, *args: Any, runs: int = 20, **kwargs: Any) -> Profile:
         """Where the time of the program for these arguments goes: time, FLOPs and bytes of each operation.
 
         Runs the function once, and the program ``runs`` times; what the program changes in place, such as
@@ -317,6 +334,7 @@ class Compiled:
     def clear(self) -> None:
         """Forget all programs."""
         self._variants.clear()
+        self._with_objects.clear()
         self._flowing.clear()
         self._failures.clear()
 
@@ -329,8 +347,8 @@ class Compiled:
 
     def _run(self, arguments: Arguments, with_lines: bool = False) -> Recording:
         """Run the function under a recorder."""
-        leaves = self._known_leaves.values()
-        return Recording(self.function, arguments, self._captured, leaves, self._without, with_lines)
+        captured, leaves = self._captured_with(arguments), self._known_leaves.values()
+        return Recording(self.function, arguments, captured, leaves, self._without, with_lines)
 
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
@@ -341,18 +359,19 @@ class Compiled:
         """
         key = (*setting, arguments.key)
         failures = self._failures.get(arguments.key, 0)
-        attributes = self._captured.attributes()
+        captured = self._captured_with(arguments)
+        attributes = captured.attributes()
         with without_idle_memory():
             recording = self._run(arguments, failures > 0)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
-        if arguments.leaves and all(x.grad is None and id(x) not in inside for x in arguments.leaves):
+        if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
-        if self._captured.learn_assigned(attributes, recording.reads):
+        if captured.learn_assigned(attributes, recording.reads):
             return recording.result  # the next call records them as results
         problem = recording.escaped and _KEEPS.format(recording.escaped)
-        if not problem and (changed := self._captured.changed_since(key[0])):
+        if not problem and (changed := captured.changed_since(key[0])):
             problem = _ASSIGNS.format(" and ".join(changed))
         if problem:
             # At first that is usual: optimizers make their state, lazy modules their parameters.
@@ -371,11 +390,11 @@ class Compiled:
             replay,
             recording.tree,
             recording.constants,
-            [(leaf, leaf.tensor.grad) for leaf in recording.leaves],
+            [(leaf, leaf.tensor._grad) for leaf in recording.leaves],
             recording.refreshers,
             recording.storages,
             recording.backward,
-            [(x, x.requires_grad) for x in self._captured.tensors()] if mode.grad else [],
+            [(x, x.requires_grad) for x in captured.tensors()] if mode.grad else [],
             writes,
             arguments.leaves,
             recording.assigned,

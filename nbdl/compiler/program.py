@@ -7,7 +7,7 @@ reshapes and slices cost nothing in a program, and two operands share memory exa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,8 +105,9 @@ class Operation:
         outputs: what it writes.
         into: whether the outputs were given by the caller (in place), so that they may be operands as well
             and hold something that matters to others.
-        parts: of a product with an epilogue the two operations, the second one in place; else empty. The
-            operands are those of both.
+        parts: of a product with an epilogue the two operations, the second one in place; of a group of
+            operations in place, which have one formula, all of them; else empty. The operands are those of
+            all parts.
     """
 
     __slots__ = ("inputs", "into", "outputs", "parts", "primitive")
@@ -134,7 +135,15 @@ class Operation:
     @property
     def label(self) -> str:
         """Its name for people."""
-        return " + ".join(part.label for part in self.parts) or self.primitive.label
+        return self.named(lambda operation: operation.primitive.label)
+
+    def named(self, name: Callable[[Operation], str]) -> str:
+        """Its name, out of those of its parts."""
+        if not self.parts:
+            return name(self)
+        if self.into:
+            return f"{len(self.parts)} x {name(self.parts[0])}"
+        return " + ".join(map(name, self.parts))
 
     def __repr__(self) -> str:
         outputs = ", ".join(map(repr, self.outputs))

@@ -91,7 +91,7 @@ class Recorder:
         self._born: dict[int, Any] = {}
         self._pristine: dict[int, Any] = {}
         self._entry = {
-            id(leaf): None if leaf.grad is None else weakref.ref(leaf.grad) for leaf in known_leaves
+            id(leaf): None if leaf._grad is None else weakref.ref(leaf._grad) for leaf in known_leaves
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -179,13 +179,13 @@ class Recorder:
         self.storages[id(storage)] = storage
 
     def uses_gradient(self, leaf: Tensor, resets: bool) -> None:
-        """The ``grad`` of a leaf is about to be reset, or to be accumulated into."""
+        """The ``grad`` of a leaf is about to be reset, or to be read or accumulated into."""
         if id(leaf) in self.leaves:
             return
         entry = self._entry.get(id(leaf))
-        reset_by_hand = entry is not None and leaf.grad is None
+        reset_by_hand = entry is not None and leaf._grad is None
         reads = not resets and not reset_by_hand
-        before = entry() if entry is not None else None if id(leaf) in self._entry else leaf.grad
+        before = entry() if entry is not None else None if id(leaf) in self._entry else leaf._grad
         self.leaves[id(leaf)] = Leaf(leaf, before if reads else None, reads)
 
     def before_replay(self, refresh: Callable[[], Any]) -> None:
@@ -205,14 +205,19 @@ class Recorder:
             earlier: what this recording read of what was computed in that one becomes inputs, too.
         """
         tracer, operations = self._tracer, self.operations
+        gradients = [
+            leaf.tensor._grad.array for leaf in self.leaves.values() if leaf.tensor._grad is not None
+        ]
         returned = [tracer.window(array, CAPTURED) for array in outputs]
+        for array in gradients:
+            tracer.window(array, CAPTURED)
         if earlier is not None:
             tracer.make_inputs(earlier.computed)
+        self._before_writing([*outputs, *gradients])  # others may write to what they get
         operations[:0] = tracer.initial_values(self._pristine)
         self._born.clear()
-        for leaf in self.leaves.values():
-            if leaf.tensor.grad is not None:
-                tracer.stays(leaf.tensor.grad.array)  # the gradient stays where it is from now on
+        for array in gradients:
+            tracer.stays(array)  # the gradient stays where it is from now on
         returned = [tracer.as_output(window, operations) for window in returned]
         return Program(operations, tracer.inputs, returned)
 

@@ -40,7 +40,7 @@ class Replay:
         one_by_one: make a step of every operation, to time them.
 
     Attributes:
-        operations: as they are computed, an epilogue for which there is no plan on its own.
+        operations: as they are computed, parts for which there is no common plan on their own.
         steps: the parts that a call runs.
         memory: where the temporaries lie.
         backend: what computes.
@@ -170,28 +170,42 @@ class Replay:
             else:
                 if type(operation.primitive).check_values is not Primitive.check_values:
                     checks[len(planned)] = self._check_of(operation)
-                planned.append((plan, [self._place(w) for w in (*operation.inputs, *operation.outputs)]))
+                windows = (*operation.inputs, *operation.outputs) if plan.operands else ()
+                planned.append((plan, [self._place(window) for window in windows]))
                 if self._one_by_one:
                     flush()
         flush()
         return steps
 
     def _planned(self) -> Iterator[tuple[Operation, Plan | None]]:
-        """The operations with their plans; an epilogue for which there is no plan, behind its product."""
+        """The operations with their plans; without a plan for all parts of one, the parts."""
         for operation in self._program.operations:
-            plan = self._plan_parts(*operation.parts) if operation.parts else self._plan(operation)
+            plan = self._plan_parts(operation) if operation.parts else self._plan(operation)
             if plan is None and operation.parts:
                 yield from ((part, self._plan(part)) for part in operation.parts)
             else:
                 yield operation, plan
 
-    def _plan_parts(self, product: Operation, epilogue: Operation) -> Plan | None:
+    def _plan_parts(self, operation: Operation) -> Plan | None:
+        if operation.into:
+            return self._plan_group(operation)
+        product, epilogue = operation.parts
         inputs, operands, (out,) = (
             [self.memory.array(window) for window in windows]
             for windows in (product.inputs, epilogue.inputs, epilogue.outputs)
         )
         plan = self.backend.plan_with_epilogue(product.primitive, inputs, epilogue.primitive, operands, out)
         return plan if plan is not None and _lies_like(plan.outputs[0], out) else None
+
+    def _plan_group(self, operation: Operation) -> Plan | None:
+        rows = []
+        for part in operation.parts:
+            inputs = [self.memory.array(window) for window in part.inputs]
+            outputs = tuple(self.memory.array(window) for window in part.outputs)
+            if _overlap_partly(inputs, outputs):
+                return None
+            rows.append((inputs, outputs))
+        return self.backend.plan_group(operation.primitive, rows)
 
     def _plan(self, operation: Operation) -> Plan | None:
         """The backend's plan for an operation, if its results then lie where the program wants them."""

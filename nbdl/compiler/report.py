@@ -103,7 +103,7 @@ def _text(operation: Operation) -> str:
 def _name(operation: Operation) -> str:
     """What it is called, with its parameters: ``matmul[transpose_a]``."""
     if operation.parts:
-        return " + ".join(map(_name, operation.parts))
+        return operation.named(_name)
     params = [
         name if value is True else f"{name}={value}"
         for name, value in operation.primitive.params.items()

@@ -7,6 +7,7 @@ which are read at every call.
 
 from __future__ import annotations
 
+import enum
 import types
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from nbdl.nn.module import Module
 from nbdl.optim.optimizer import Optimizer
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
+# Values that never change; of all other objects the attributes may.
+PLAIN = (*SCALARS, type, np.dtype, enum.Enum, slice, types.EllipsisType)
 SETTINGS = (*SCALARS, Tensor, Module)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _MAX_ENTRIES = 64

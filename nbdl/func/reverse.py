@@ -61,7 +61,7 @@ class Pullback:
         return list(
             engine.grad(
                 ys, self._watched, vectors, retain_graph=True, create_graph=create, materialize_grads=True
-            )  # type: ignore[arg-type]
+            )
         )
 
     def __call__(self, cotangents: Any) -> tuple[Any, ...]:

@@ -62,6 +62,13 @@ class ActivatedLinear(Fused):
         remaining = iter(found[1:])
         return [next(remaining) if needs >> k & 1 else None for k in range(len(node.edges))]
 
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """That of the layer, times the derivative of the activation."""
+        (tangent,) = LINEAR.jvp(inputs, outputs, tangents)
+        return (None if tangent is None else _through(self.activation, tangent, outputs[0]),)
+
 
 class ActivatedLinearGradients(Fused):
     """The gradients of :class:`ActivatedLinear` in one call.
@@ -88,7 +95,7 @@ class ActivatedLinearGradients(Fused):
 
 
 def _through(activation: Formula, g: Tensor, y: Tensor) -> Tensor:
-    """The gradient before the activation."""
+    """g times the derivative of the activation: the gradient before it, or the tangent behind it."""
     (term,) = activation.vjp(1).terms
     assert term is not None
     return apply(Pointwise.of(term.formula), *[g if kind == "g" else y for kind, _ in term.sources])

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbdl.autograd.modes import recording
 from nbdl.autograd.tape import apply
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import arange
@@ -164,7 +164,7 @@ class CtcLossInput(Fused):
                 log_probs + log_probs.new_zeros(()).requires_grad_()
             )  # a node, whatever has a gradient already
             losses, total = CtcLoss.of(**self.params).compose(x, *integers)
-            return (grad(losses if g.array.ndim else total, x, g, create_graph=True)[0],)  # type: ignore[return-value]
+            return (grad(losses if g.array.ndim else total, x, g, create_graph=True)[0],)
 
 
 def ctc_loss(
@@ -176,7 +176,7 @@ def ctc_loss(
     mean: bool,
     zero_infinity: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The losses and their total, by one kernel on the CPU; see :class:`CtcLoss`.
+    """The losses and their total, by one kernel; see :class:`CtcLoss`.
 
     Args:
         log_probs: (T, N, C), the result of a log-softmax.
@@ -190,9 +190,11 @@ def ctc_loss(
     Raises:
         RuntimeError: a length does not fit.
         IndexError: a label is no class.
+        NotImplementedError: log_probs are no floating-point numbers.
     """
+    if not dtypes.is_floating(log_probs.array.dtype):
+        raise NotImplementedError(
+            f"ctc_loss: log_probs must have a floating-point dtype, got {log_probs.array.dtype}"
+        )
     primitive = CtcLoss.of(blank, mean, zero_infinity)
-    operands = (log_probs, labels, input_lengths, target_lengths)
-    if isinstance(log_probs.array, np.ndarray) and log_probs.array.dtype.kind == "f":
-        return apply(primitive, *operands)
-    return primitive.compose(*operands)
+    return apply(primitive, log_probs, labels, input_lengths, target_lengths)

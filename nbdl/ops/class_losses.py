@@ -13,7 +13,7 @@ from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.reduction import Reduce
 from nbdl.ops.scattering import gather
-from nbdl.ops.softmax import CrossEntropy, CrossEntropyInput, SoftmaxInput
+from nbdl.ops.softmax import COUNTED_PRODUCT, CrossEntropy, CrossEntropyInput, SoftmaxInput
 
 if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
@@ -98,6 +98,16 @@ class CrossEntropyLoss(_ClassLoss):
             total = part if total is None else total + part
         return total, None
 
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """That of the softmax, which is symmetric, and the gradient of the loss times the tangent."""
+        (_, target), (_, p, total, share), (tangent, _) = inputs, outputs, tangents
+        if tangent is None:
+            return None, None, None, None
+        slope = apply(CrossEntropyLossInput.of(self.ignored), p, target, total.new_ones(()), share)
+        return None, apply(SoftmaxInput.of(1), p, tangent), (slope * tangent).sum(), None
+
 
 class CrossEntropyLossInput(Fused):
     """``cross_entropy_loss_input(p, target, g, share)``: the gradient by the logits."""
@@ -113,6 +123,19 @@ class CrossEntropyLossInput(Fused):
         p, target, g, share = inputs
         rows = (g * share).expand(target.array.shape)
         return (apply(CrossEntropyInput.of(self.ignored), p, target, rows),)
+
+    def jvp(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], tangents: Sequence[Tensor | None]
+    ) -> Sequence[Tensor | None]:
+        """The product rule; the share has no tangent, being a function of the target."""
+        (p, target, g, share), (of_p, _, of_g, of_share) = inputs, tangents
+        if of_share is not None:
+            return super().jvp(inputs, outputs, tangents)
+        total = None if of_g is None else self(p, target, of_g, share)
+        if of_p is not None:
+            part = call(COUNTED_PRODUCT, of_p, g * share, target.unsqueeze(1), self.ignored)
+            total = part if total is None else total + part
+        return (total,)
 
 
 class NllLoss(_ClassLoss):

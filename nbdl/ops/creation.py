@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from nbdl.backend.device import Device, current_device, module_for, transfer, us
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import new_shape
+from nbdl.ops.python_data import array_of
 from nbdl.ops.type_rules import dtype_or_default, result_type
 
 __all__ = [
@@ -23,85 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 _NUMBERS = (bool, int, float, complex, np.generic)
-
-
-def _contains_tensor(data: Any) -> bool:
-    while isinstance(data, (list, tuple)) and data:
-        data = data[0]
-    return isinstance(data, Tensor)
-
-
-def _to_array(data: Any, dtype: Any, caller: str) -> np.ndarray:
-    """Python data as a NumPy array of the right dtype.
-
-    Raises:
-        ValueError: the nesting is ragged.
-        TypeError: something is no number.
-        RuntimeError: a Python number is too large for the integers asked for.
-    """
-    wanted, given = None if dtype is None else as_dtype(dtype), data
-    if _contains_tensor(data):
-        data = _unwrapped(data)
-    typed = isinstance(data, (np.ndarray, np.generic))
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise ValueError(f"{caller}: the nested sequence is ragged: {error}") from None
-    if array.dtype == object or array.dtype.kind in "USMm":
-        raise TypeError(
-            f"{caller}: could not make a tensor of {type(data).__name__} with elements of dtype {array.dtype}"
-        )
-    if wanted is None:
-        kinds = set() if typed else _dtypes_in(given)
-        wanted = functools.reduce(dtypes.promote, kinds) if kinds else as_dtype(array.dtype)
-    if not typed and wanted.kind in "iu" and array.dtype.kind in "iuf" and array.size:
-        _check_range(caller, array, wanted)
-    if array.dtype.kind == "c" and wanted.kind != "c":
-        raise TypeError(f"{caller}: complex numbers cannot be stored as {wanted}")
-    with np.errstate(all="ignore"):
-        return array.astype(wanted, order="C")
-
-
-def _check_range(caller: str, values: np.ndarray, wanted: np.dtype) -> None:
-    """Negative integers may wrap around where the dtype has none, down to minus its largest number."""
-    limits = np.iinfo(wanted)
-    least = -limits.max if wanted.kind == "u" and values.dtype.kind != "f" else limits.min
-    low, high = values.min().item(), values.max().item()
-    if not (least <= low and high <= limits.max):  # NaN is in no range
-        raise RuntimeError(
-            f"{caller}: value {low if not least <= low else high} cannot be converted to type {wanted} "
-            f"without overflow; it must be in [{least}, {limits.max}]"
-        )
-
-
-def _unwrapped(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        return data.detach().cpu().array
-    return [_unwrapped(entry) for entry in data] if isinstance(data, (list, tuple)) else data
-
-
-def _dtypes_in(data: Any) -> set[np.dtype]:
-    """What the elements count as in promotion: arrays, tensors and NumPy's numbers as they are."""
-    entries = data if isinstance(data, (list, tuple)) else (data,)
-    if len(entries) == 0:
-        return {dtypes.get_default_dtype()}
-    found: set[np.dtype] = set()
-    for kind in set(map(type, entries)):
-        if kind is float:
-            found.add(dtypes.get_default_dtype())
-        elif kind is complex:
-            found.add(dtypes.complex_of(dtypes.get_default_dtype()))
-        elif kind is int or kind is bool or issubclass(kind, np.generic):
-            found.add(as_dtype(np.dtype(kind)))
-        else:
-            found.update(*[_dtypes_of(entry) for entry in entries if type(entry) is kind])
-    return found
-
-
-def _dtypes_of(entry: Any) -> set[np.dtype]:
-    if isinstance(entry, (list, tuple)):
-        return _dtypes_in(entry)
-    return {as_dtype(entry.dtype if hasattr(entry, "dtype") else np.asarray(entry).dtype)}
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -114,7 +35,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         requires_grad: whether gradients shall flow to it.
 
     Raises:
-        ValueError: a nested sequence is ragged.
+        ValueError: a nested sequence is ragged, or an integer is too large for int64.
         TypeError: an element is no number.
 
     Example:
@@ -129,7 +50,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         data, device = data.array, device if device is not None else data.device
         if not isinstance(data, np.ndarray):
             data = transfer(data, current_device("cpu"))
-    array = transfer(_to_array(data, dtype, "tensor"), current_device(device))
+    array = transfer(array_of(data, dtype, "tensor"), current_device(device))
     return made(array, requires_grad)
 
 
@@ -267,6 +188,11 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return filled("ones", size, 1, dtype, device, requires_grad)
 
 
+def _is_within(value: Any, limits: np.iinfo) -> bool:
+    is_complex = isinstance(value, (complex, np.complexfloating))
+    return not is_complex and bool(limits.min <= value <= limits.max)
+
+
 def full(
     size: Sequence[int],
     fill_value: Any,
@@ -278,8 +204,8 @@ def full(
     """``fill_value`` in shape ``size``; the dtype follows the value unless given.
 
     Raises:
-        RuntimeError: a size is negative.
-        TypeError: a size is no integer, or the value is no number.
+        RuntimeError: a size is negative, or the value does not fit the dtype.
+        TypeError: a size is no integer, or the value no number.
 
     Example:
         >>> import nbdl
@@ -287,16 +213,20 @@ def full(
         tensor([[7, 7],
                 [7, 7]])
     """
-    value = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
-    if not isinstance(value, _NUMBERS) and not (isinstance(value, np.ndarray) and value.ndim == 0):
+    is_scalar = isinstance(fill_value, Tensor) or (isinstance(fill_value, np.ndarray) and not fill_value.ndim)
+    value: Any = fill_value.item() if is_scalar else fill_value
+    if not isinstance(value, _NUMBERS):
         raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None and isinstance(fill_value, (bool, int, complex)):
-        dtype = result_type(fill_value)
+        dtype = result_type(0 if type(value) is int else fill_value)
+    wanted = dtype_or_default(dtype)
+    if wanted.kind in "iu" and not _is_within(value, np.iinfo(wanted)):
+        raise RuntimeError(f"full: value {value} cannot be converted to type {wanted} without overflow")
     return filled(
         "full",
         (tuple(size),) if isinstance(size, (tuple, list)) else (size,),
         value,
-        dtype,
+        wanted,
         device,
         requires_grad,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from inspect import signature, unwrap
+from inspect import CO_VARARGS, signature, unwrap
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
+from nbdl.ops.memory_format import preserve_format
+from nbdl.ops.memory_layout import strided
 
 __all__ = ["numpy_keywords", "offer", "written"]
 
@@ -21,11 +23,27 @@ R = TypeVar("R")
 _NUMPY_NAMES = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}
 # Functions that write ``out`` without a cast: it must have the dtype of the result.
 _UNCAST = frozenset((
-    "addbmm", "addmm", "addmv", "amax", "amin", "argmax", "argmin", "baddbmm", "bmm", "clamp", "cross",
-    "cummax", "cummin", "diag", "dot", "gather", "index_select", "inner", "inverse", "kthvalue",
-    "log_softmax", "logcumsumexp", "masked_select", "matmul", "max", "median", "min", "mm", "mode",
-    "mv", "nonzero", "norm", "softmax", "sort", "take", "tensordot", "topk", "tril", "triu", "where",
+    "addbmm", "addmm", "addmv", "alias_copy", "all", "amax", "amin", "any", "argmax", "argmin",
+    "as_strided_copy", "avg_pool2d", "avg_pool3d", "baddbmm", "bitwise_not", "bmm", "bucketize", "ceil",
+    "cholesky", "conj_physical", "cross", "cummax", "cummin", "det", "diag", "diagonal_copy", "diff",
+    "dot", "eigvalsh", "expand_copy", "float_power", "floor", "frac", "gather", "gelu", "hardshrink",
+    "heaviside", "histc", "index_add", "index_copy", "index_reduce", "index_select", "inner", "inv",
+    "inverse", "isneginf", "isposinf", "kthvalue", "ldl_solve", "linear", "log_softmax", "logcumsumexp",
+    "logsigmoid", "lu_solve", "masked_select", "matmul", "matrix_norm", "median", "mm", "mode", "msort",
+    "multinomial", "mv", "nan_to_num", "nanquantile", "narrow_copy", "neg", "nonzero", "norm", "ormqr",
+    "permute_copy", "quantile", "renorm", "round", "scatter", "scatter_add", "scatter_reduce",
+    "searchsorted", "sgn", "sign", "signbit", "slice_scatter", "softmax", "softplus", "softshrink",
+    "solve", "solve_triangular", "sort", "squeeze_copy", "svdvals", "t_copy", "take", "take_along_dim",
+    "tensordot", "topk", "transpose_copy", "tril", "triu", "trunc", "unfold_copy", "unsqueeze_copy",
+    "vdot", "vecdot", "vector_norm", "view_copy", "where",
 ))  # fmt: skip
+
+
+# Functions that accumulate in the dtype of ``out``.
+_ACCUMULATED = frozenset(("cumprod", "cumsum", "mean", "nanmean", "nansum", "prod", "sum"))
+# Functions whose operands may all be numbers take ``out`` too.
+_OF_ANYTHING = frozenset(("abs", "absolute", "isin", "where", "zeta"))
+_CONVERT = frozenset(("to", "as_tensor", "asarray"))  # they make a tensor of another dtype or device
 
 
 def numpy_keywords(function: Callable[..., R]) -> Callable[..., R]:
@@ -61,7 +79,7 @@ def offer(namespace: dict[str, Any], skip: int = 0) -> None:
 
     Where something else than a tensor is given for a parameter annotated ``Tensor``, and the call fails, the
     error says which argument it was; a call that succeeds costs no check. Functions of tensors take PyTorch's
-    ``out=``, see :func:`written`.
+    ``out=``, see :func:`written`; those that make tensors, see :func:`_creating`.
 
     Args:
         namespace: of a module or a class; names that begin with an underscore stay.
@@ -71,10 +89,17 @@ def offer(namespace: dict[str, Any], skip: int = 0) -> None:
         if isinstance(value, FunctionType) and not name.startswith("_"):
             annotated = [(key, value.__annotations__.get(key, "")) for key in _parameters(value)[skip:]]
             tensors = frozenset(key for key, kind in annotated if kind == "Tensor")
+            kinds = [kind for _, kind in annotated if isinstance(kind, str)]
+            creates = {"dtype", "device"}.issubset(_parameters(value)) and name not in _CONVERT
             if tensors or (
-                not skip and any("Tensor" in kind for _, kind in annotated if isinstance(kind, str))
+                not skip
+                and (
+                    name in _OF_ANYTHING or "_polynomial_" in name or any("Tensor" in kind for kind in kinds)
+                )
             ):
-                namespace[name] = _offered(value, tensors, takes_out=not skip)
+                value = namespace[name] = _offered(value, tensors, takes_out=not (skip or creates))
+            if creates:
+                namespace[name] = _creating(value, takes_out=not skip)
 
 
 def written(label: str, result: Any, out: Any, operands: Iterable[Any] = ()) -> Any:
@@ -108,7 +133,7 @@ def written(label: str, result: Any, out: Any, operands: Iterable[Any] = ()) -> 
                 f"{label}(): unsupported operation: some elements of the input tensor and of out, which is "
                 "written to, refer to a single memory location; clone() one of them"
             )
-        if label in _UNCAST and value.dtype != target.dtype:
+        if (label in _UNCAST or label in _ACCUMULATED) and value.dtype != target.dtype:
             raise RuntimeError(
                 f"{label}(): Expected out tensor to have dtype {value.dtype}, but got {target.dtype} instead"
             )
@@ -156,6 +181,8 @@ def _offered(function: Callable[..., Any], tensors: frozenset[str], takes_out: b
     @wraps(function)
     def operation(*args: Any, **keywords: Any) -> Any:
         out = keywords.pop("out", None) if takes_out and keywords else None
+        if isinstance(out, Tensor) and function.__name__ in _ACCUMULATED:
+            keywords.setdefault("dtype", out.dtype)
         try:
             result = function(*args, **keywords)
         except (AttributeError, TypeError, RuntimeError, IndexError, ValueError) as error:
@@ -168,6 +195,48 @@ def _offered(function: Callable[..., Any], tensors: frozenset[str], takes_out: b
         return written(function.__name__, result, out, (*args, *keywords.values()))
 
     return operation
+
+
+def _creating(function: Callable[..., Any], takes_out: bool) -> Callable[..., Any]:
+    """Lets a function that makes tensors take the rest of PyTorch's keywords.
+
+    These are ``layout`` (strided only), ``memory_format`` and ``pin_memory``; ``size`` for sizes that stand
+    one by one; and ``out``, whose dtype and device are those of the result.
+
+    Raises:
+        TypeError: At the call, for another layout.
+        RuntimeError: At the call, for a ``dtype`` that is not that of ``out``.
+    """
+    known = frozenset(_parameters(function))
+    name, several = function.__name__, bool(unwrap(function).__code__.co_flags & CO_VARARGS)
+
+    @wraps(function)
+    def create(*args: Any, **keywords: Any) -> Any:
+        if not keywords or known.issuperset(keywords):
+            return function(*args, **keywords)
+        form = keywords.pop("layout", None)
+        if form is not None and form is not strided:
+            raise TypeError(f"{name}(): layout must be nbdl.strided, all tensors are dense; got {form!r}")
+        if several and "size" in keywords and "size" not in known:
+            args = (*args, keywords.pop("size"))
+        pinned, order = keywords.pop("pin_memory", False), keywords.pop("memory_format", preserve_format)
+        out = keywords.pop("out", None) if takes_out else None
+        if isinstance(out, Tensor):
+            from nbdl.ops.copying import as_dtype
+
+            if keywords.get("dtype") is not None and as_dtype(keywords["dtype"]) != out.dtype:
+                raise RuntimeError(
+                    f"{name}(): dtype {keywords['dtype']} does not match dtype of out parameter ({out.dtype})"
+                )
+            keywords |= {"dtype": out.dtype, "device": out.device}
+        result = function(*args, **keywords)
+        if order is not preserve_format:
+            result = result.contiguous(memory_format=order)
+        if pinned:
+            result = result.pin_memory()
+        return result if out is None else written(name, result, out)
+
+    return create
 
 
 def _first_that_is_no_tensor(

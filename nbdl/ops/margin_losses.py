@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nbdl.autograd.tape import apply
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.creation import arange
 from nbdl.ops.fused import Fused
@@ -171,16 +169,16 @@ MultilabelMarginLoss.backward = MultilabelMarginLossInput
 
 
 def multi_margin_loss(x: Tensor, target: Tensor, p: int, margin: float, mean: bool) -> Tensor:
-    """The mean or the sum of :func:`multi_margin_rows`, by one kernel on the CPU."""
+    """The mean or the sum of :func:`multi_margin_rows`, by one kernel."""
     return _reduced(MultiMarginLoss.of(p, margin, mean), x, target)
 
 
 def multilabel_margin_loss(x: Tensor, target: Tensor, mean: bool) -> Tensor:
-    """The mean or the sum of :func:`multilabel_margin_rows`, by one kernel on the CPU."""
+    """The mean or the sum of :func:`multilabel_margin_rows`, by one kernel."""
     return _reduced(MultilabelMarginLoss.of(mean), x, target)
 
 
 def _reduced(primitive: _MarginLoss, x: Tensor, target: Tensor) -> Tensor:
-    if isinstance(x.array, np.ndarray) and x.array.dtype.kind == "f":
+    if dtypes.is_floating(x.array.dtype):
         return apply(primitive, x, target)[0]
     return primitive.compose(x, target)[0]

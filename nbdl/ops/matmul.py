@@ -200,15 +200,12 @@ class LinearLayer(Primitive):
         """The product rule."""
         x, weight = inputs[0], inputs[1]
         tx, tw, tb = (*tangents, None)[:3]
-        parts = []
         if tx is not None:
-            parts.append(linear(tx, weight))
+            total = linear(tx, weight, tb)
+            return (total if tw is None else total + linear(x, tw),)
         if tw is not None:
-            parts.append(linear(x, tw))
-        total = parts[0] + parts[1] if len(parts) == 2 else parts[0] if parts else None
-        if tb is not None:
-            total = tb.expand(outputs[0].array.shape) if total is None else total + tb
-        return (total,)
+            return (linear(x, tw, tb),)
+        return (None if tb is None else tb.expand(outputs[0].array.shape),)
 
 
 class LinearGradients(Fused):

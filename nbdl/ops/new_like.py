@@ -115,7 +115,9 @@ def new_full(
     return _new(input, (tuple(size),), fill_value, dtype, device, requires_grad)
 
 
-def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A copy of ``data`` with the dtype and device of ``input``.
 
     Raises:
@@ -123,5 +125,8 @@ def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, requires_grad: bo
         TypeError: an element is no number.
     """
     return tensor(
-        data, dtype=input.dtype if dtype is None else dtype, device=input.device, requires_grad=requires_grad
+        data,
+        dtype=input.dtype if dtype is None else dtype,
+        device=input.device if device is None else device,
+        requires_grad=requires_grad,
     )

@@ -29,7 +29,7 @@ __all__ = ["log_softmax", "softmax"]
 _PRODUCT = formula_of("multiply")
 _CENTRED = Formula("centred", lambda y, g, total: y * (g - total), 3)
 _LOG_CENTRED = Formula("log_centred", lambda y, g, total: g - exp(y) * total, 3)
-_COUNTED_PRODUCT = Formula("counted_product", lambda h, g, t, ignored: where(equal(t, ignored), 0, h * g), 4)
+COUNTED_PRODUCT = Formula("counted_product", lambda h, g, t, ignored: where(equal(t, ignored), 0, h * g), 4)
 _COUNTED_EXCESS = Formula(
     "counted_excess",
     lambda h, p, t, c, ignored: where(equal(t, ignored), 0, h * (p - where(equal(c, t), 1, 0))),
@@ -204,7 +204,7 @@ class CrossEntropyInput(Primitive):
         h, (p, target, g) = gradients[0], node.inputs
         assert h is not None
         gp = (
-            call(_COUNTED_PRODUCT, h, g.unsqueeze(1), target.unsqueeze(1), self.ignored)
+            call(COUNTED_PRODUCT, h, g.unsqueeze(1), target.unsqueeze(1), self.ignored)
             if node.needs_grad(0)
             else None
         )
@@ -217,7 +217,7 @@ class CrossEntropyInput(Primitive):
         (p, target, g), (tp, _, tg) = inputs, tangents
         total = None if tg is None else self(p, target, tg)
         if tp is not None:
-            part = call(_COUNTED_PRODUCT, tp, g.unsqueeze(1), target.unsqueeze(1), self.ignored)
+            part = call(COUNTED_PRODUCT, tp, g.unsqueeze(1), target.unsqueeze(1), self.ignored)
             total = part if total is None else total + part
         return (total,)
 

@@ -21,7 +21,14 @@ from nbdl.optim.iteration import Method
 from nbdl.optim.objective import Objective, Point
 from nbdl.optim.result import Status
 from nbdl.optim.search import MoreThuente
-from nbdl.optim.search.line import MAX_STEP, Line, NotADescentDirectionError, Sample, WrongDirectionError
+from nbdl.optim.search.line import (
+    MAX_STEP,
+    Line,
+    NotADescentDirectionError,
+    Sample,
+    WrongDirectionError,
+    refused,
+)
 from nbdl.optim.vectors import norm
 
 _LEAST_CURVATURE = 1e-8  # of a pair that is remembered, relative to the slope
@@ -93,7 +100,8 @@ class BoundedLBFGS(Method):
         direction = end - point.x
         if not self._memory.count and not self._box.is_bounded:
             direction = direction / norm(direction).clamp(min=1)
-        line = Line(objective, point, direction, self._longest(point.x, direction), self._box, wrong=singular)
+        longest = self._longest(point.x, direction)
+        line = Line(objective, point, direction, longest, self._box, [singular], refused)
         try:
             sample, status = self._search(line, 1.0)
         except NotADescentDirectionError:
@@ -108,12 +116,12 @@ class BoundedLBFGS(Method):
         steps = where(direction == 0, math.inf, (bound - x) / direction)
         return steps.amin().clamp(1.0, MAX_STEP)
 
-    def _minimizer(self, point: Point) -> tuple[Tensor, Tensor | None]:
+    def _minimizer(self, point: Point) -> tuple[Tensor, Tensor]:
         """The minimizer of the model; and 0-d, not 0 if there is none, since pairs depend on each other."""
         x, g = point.x, point.gradient
         if not self._memory.count:
             model = _Model(x, g, x.new_ones(()), x.new_zeros((x.numel(), 1)), x.new_zeros((1, 1)))
-            return self._in_subspace(model, self._cauchy(model))[0], None
+            return self._in_subspace(model, self._cauchy(model))[0], x.new_zeros(())
         *matrix, no_inverse = compact(*self._memory.pairs())
         model = _Model(x, g, *matrix)
         end, no_solution = self._in_subspace(model, self._cauchy(model))

@@ -87,8 +87,8 @@ class ClosureObjective(Objective):
 
     def _units(self, x: Tensor, scales: Sequence[float]) -> Tensor:
         pieces = [
-            full((p.numel(),), s, dtype=x.dtype, device=x.device)
-            for p, s in zip(self._params, scales, strict=True)
+            full((piece.stop - piece.start,), s, dtype=x.dtype, device=x.device)
+            for piece, s in zip(self.layout.slices, scales, strict=True)
         ]
         return cat(pieces)
 
@@ -149,7 +149,8 @@ class ClosureObjective(Objective):
     def _whole(self) -> Callable[..., Any] | None:
         """Placing the parameters, the closure and what is read of its results; None if it is not compiled."""
         companion = getattr(self._closure, "companion", None)
-        if companion is None or self._records or self._anchor is not None or self.start.is_cuda:
+        is_plain = self._anchor is None and not any(p.is_complex() for p in self._params)
+        if companion is None or self._records or self.start.is_cuda or not is_plain:
             return None
         caller, params, layout = self._caller, self._params, self.layout
 

@@ -6,6 +6,7 @@ A :class:`Direction` turns a point into a direction and learns from the steps th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
@@ -41,14 +42,14 @@ class Direction:
         needs_hessian: whether :meth:`Objective.hessian_operator` is called.
         scales_itself: whether the direction has a natural length, so that the first trial step is 1.
         longest_trial: the first one of a direction that does not scale itself; a search goes on from there.
-        wrong: None, or a 0-d tensor that is not 0 where the last direction is none; it is read together with
-            the function at the end of the first trial.
+        unread: 0-d tensors that tell of the last direction; they are read together with the function at the
+            end of the first trial, and :meth:`see` is told.
     """
 
     needs_hessian = False
     scales_itself = False
     longest_trial = 1.0
-    wrong: Tensor | None = None
+    unread: Sequence[Tensor] = ()
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         """The direction at a point (n,)."""
@@ -68,8 +69,15 @@ class Direction:
         """Drop what was learned; False if there was nothing to drop."""
         return False
 
+    def see(self, values: Sequence[float]) -> None:
+        """The values of :attr:`unread`.
+
+        Raises:
+            WrongDirectionError: the direction is none.
+        """
+
     def doubt(self) -> None:
-        """The last direction was :attr:`wrong`: compute the next one from less.
+        """The last direction was wrong: compute the next one from less.
 
         Raises:
             NonFiniteError: there is none.

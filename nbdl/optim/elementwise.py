@@ -18,11 +18,11 @@ from nbdl.optim.optimizer import (
     COUNT,
     Optimizer,
     check_at_least_zero,
-    real_view,
     reject_differentiable,
     update,
 )
 from nbdl.optim.skipping import device_of_counters, overwrite_arrays
+from nbdl.optim.vectors import real_view
 
 _DESCRIPTIONS = {"lr": "learning rate", "eps": "epsilon value"}
 

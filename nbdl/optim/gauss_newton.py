@@ -6,19 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from nbdl import linalg
 from nbdl.autograd.modes import enable_grad, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
-from nbdl.ops.creation import from_numpy
 from nbdl.ops.matmul import dot
 from nbdl.optim.bounds import Box
 from nbdl.optim.residuals import cost, jacobian, reweighted
 from nbdl.optim.search.interpolation import backtracked
 from nbdl.optim.trust_region.secular import trust_region_step
-from nbdl.optim.vectors import Layout, fetch, max_norm, moved, norm
+from nbdl.optim.vectors import Layout, fetch, is_on_host, max_norm, moved, norm
 
 _RANK = 1e-14  # singular values below, relative to the largest, count as 0
 
@@ -94,10 +91,14 @@ class ResidualObjective:
         self._caller, self.layout, self._function, self.box = caller, layout, function, box
         self._loss, self._scale, self._matrix = loss, loss_scale, matrix
         self._second_order = second_order
+        self._unread: tuple[ResidualPoint, Solver, list[Tensor]] | None = None
         self.nfev = self.njev = 0
 
     def evaluate(self, x: Tensor, extra: Sequence[Tensor] = ()) -> ResidualPoint:
-        """Residuals and cost at ``x``; the scalars in ``extra`` are read together with it."""
+        """Residuals and cost at ``x``; the scalars in ``extra`` are read together with it.
+
+        So is what :meth:`differentiate` has left unread.
+        """
         with enable_grad():
             leaves, residuals = self._function(x)
             if not isinstance(residuals, Tensor):
@@ -109,13 +110,16 @@ class ResidualObjective:
             residuals = residuals.reshape(-1)
         self.nfev += 1
         with no_grad():
-            value, size, *others = fetch(cost(residuals.detach(), self._loss, self._scale), norm(x), *extra)
+            value, size, *others = self._read(
+                cost(residuals.detach(), self._loss, self._scale), norm(x), *extra
+            )
         return ResidualPoint(x, leaves, residuals, value, size, others)
 
     def differentiate(self, point: ResidualPoint, solver: Solver) -> ResidualPoint:
         """Jacobian and gradient at a point, and what a solver makes of them.
 
-        Its scalars are read together with the optimality.
+        Its scalars are read together with the optimality: at once on the host, on a device together with the
+        next evaluation, which so may turn out to have been one too many.
         """
         if self._matrix is not None:
             point.jacobian = self._matrix(point)
@@ -134,16 +138,41 @@ class ResidualObjective:
             residuals, matrix = point.weighted
             point.gradient = matrix.T @ residuals
             optimality = stationarity(point.x, point.gradient, self.box)
-            point.optimality, *others = fetch(optimality, *solver.look(point, self.box))
-            solver.see(others)
+            self._unread = point, solver, [optimality, *solver.look(point, self.box)]
+            if is_on_host(point.x):
+                self.settle()
         return point
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the optimality of the last point that was differentiated is known."""
+        return self._unread is None
+
+    def settle(self) -> None:
+        """Read what :meth:`differentiate` has left unread."""
+        if self._unread is not None:
+            self._read()
+
+    def _read(self, *scalars: Tensor) -> list[float]:
+        """The values of 0-d tensors, and in the same reading whatever is unread."""
+        if self._unread is None:
+            return fetch(*scalars)
+        point, solver, unread = self._unread
+        self._unread = None
+        values = fetch(*scalars, *unread)
+        point.optimality, *others = values[len(scalars) :]
+        solver.see(others)
+        return values[: len(scalars)]
 
 
 class Solver:
     """Base of the iterations."""
 
     def look(self, point: ResidualPoint, box: Box | None) -> list[Tensor]:
-        """Compute what steps from a new point are made of; the scalars that have to be read."""
+        """Compute what steps from a new point are made of; the scalars that :meth:`iterate` wants to know.
+
+        They are known after its first evaluation at the latest.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no look")
 
     def see(self, values: list[float]) -> None:
@@ -184,39 +213,28 @@ class GaussNewtonModel:
         finite = scaled.nan_to_num(0.0, 0.0, 0.0)
         u, self._singular, self._vh = linalg.svd(finite, full_matrices=False)
         self._projected = u.T @ residuals
-        self._known: tuple[np.ndarray, np.ndarray] | None = None
 
-    @property
-    def unread(self) -> list[Tensor]:
-        """The singular values, and the residuals in the basis that belongs to them."""
-        return [self._singular, self._projected]
-
-    def read(self, values: Sequence[float]) -> None:
-        """The values of :attr:`unread`."""
-        s, c = np.array(values, np.float64).reshape(2, -1)
-        self._known = s, c
-
-    def step(self, radius: float) -> Tensor:
-        """The Levenberg-Marquardt step for a radius."""
-        if self._known is None:
-            self.read(fetch(*self.unread))
-        assert self._known is not None
-        s, c = (values[::-1] for values in self._known)  # ascending
-        relevant = s > _RANK * (s[-1] if s.size else 0.0)
-        coefficients = np.zeros_like(s)
-        if relevant.any():
-            values, slopes = s[relevant] ** 2, (s * c)[relevant]
-            coefficients[relevant] = trust_region_step(values, slopes, radius)[0]
-        descending = from_numpy(np.ascontiguousarray(coefficients[::-1]))
-        vh = self._vh
-        return (vh.T @ descending.to(dtype=vh.dtype, device=vh.device)) / self._scale
+    def step(self, radius: float | Tensor) -> Tensor:
+        """The Levenberg-Marquardt step for a radius; nothing is read."""
+        s, relevant = self._singular, self._relevant
+        if not s.numel():
+            return self._scale.zeros_like()
+        # Directions that do not count get the largest eigenvalue, and no gradient.
+        values = where(relevant, s, max_norm(s)).square().flip(0)
+        slopes = where(relevant, s * self._projected, 0.0).flip(0)
+        coefficients, _ = trust_region_step(values, slopes, radius)
+        return (self._vh.T @ coefficients.flip(0).to(dtype=s.dtype)) / self._scale
 
     def full_step(self) -> Tensor:
         """The Gauss-Newton step of least length, of which nothing is read."""
-        s = self._singular
-        relevant = s > _RANK * max_norm(s)
+        s, relevant = self._singular, self._relevant
         coefficients = where(relevant, self._projected / where(relevant, s, 1.0), 0.0)
         return -(self._vh.T @ coefficients) / self._scale
+
+    @property
+    def _relevant(self) -> Tensor:
+        """The singular values that count."""
+        return self._singular > _RANK * max_norm(self._singular)
 
     def decrease(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """What the model promises for a step, and its scaled length, 0-d."""
@@ -267,27 +285,30 @@ class LevenbergMarquardtIteration(Solver):
         self._fixed_scale, self.radius = x_scale, radius
         self._scale: Tensor | None = None
         self._model: GaussNewtonModel
+        self._first_radius: Tensor  # where none was given, until it is read
 
     def look(self, point: ResidualPoint, box: Box | None) -> list[Tensor]:
         scale = self._scale_at(point)
         free = None if box is None else box.free(point.x, point.gradient)
         self._model = GaussNewtonModel(*point.weighted, scale, free)
-        return [norm(point.x * scale), *self._model.unread]
+        if self.radius is not None:
+            return []
+        size = norm(point.x * scale)
+        self._first_radius = where(size > 0, 100 * size, 100.0)
+        return [self._first_radius]
 
     def see(self, values: list[float]) -> None:
-        size, *others = values
-        self._model.read(others)
-        if self.radius is None:
-            self.radius = 100 * (size or 1.0)
+        if values:
+            (self.radius,) = values
 
     def iterate(self, objective: ResidualObjective, point: ResidualPoint) -> Trial:
         """One trial."""
-        model = self._model
-        assert self.radius is not None
-        step = model.step(self.radius)
+        model, radius = self._model, self._first_radius if self.radius is None else self.radius
+        step = model.step(radius)
         if objective.box is not None:
-            model, step = self._within(objective.box, point, model, step)
+            model, step = self._within(objective.box, point, model, step, radius)
         trial = objective.evaluate(point.x + step, model.decrease(step))
+        assert self.radius is not None
         decrease, length = trial.extra
         reduction = point.cost - trial.cost
         ratio = reduction / decrease if decrease > 0 and math.isfinite(trial.cost) else -math.inf
@@ -304,10 +325,9 @@ class LevenbergMarquardtIteration(Solver):
         self.radius, self._scale = state.get("radius", self.radius), state.get("scale", self._scale)
 
     def _within(
-        self, box: Box, point: ResidualPoint, model: GaussNewtonModel, step: Tensor
+        self, box: Box, point: ResidualPoint, model: GaussNewtonModel, step: Tensor, radius: float | Tensor
     ) -> tuple[GaussNewtonModel, Tensor]:
         """The step cut off at the bounds, after holding variables that it presses against them."""
-        assert self.radius is not None
         free = box.free(point.x, point.gradient)
         for _ in range(point.x.numel()):
             inward = box.free(point.x, -step)
@@ -316,7 +336,7 @@ class LevenbergMarquardtIteration(Solver):
                 break
             free = free * inward
             model = GaussNewtonModel(*point.weighted, self._scale_at(point), free)
-            step = model.step(self.radius)
+            step = model.step(radius)
         return model, limited(step, point.x, box)
 
     def _scale_at(self, point: ResidualPoint) -> Tensor:
@@ -344,10 +364,10 @@ class GaussNewtonIteration(Solver):
 
     def iterate(self, objective: ResidualObjective, point: ResidualPoint) -> Trial:
         """One iteration."""
-        step, slope, length = self._step, self._slope, self._length
-        t, previous = 1.0, None
+        step, t, previous = self._step, 1.0, None
         for _ in range(40):
             trial = objective.evaluate(moved(point.x, t, step))
+            slope, length = self._slope, self._length
             if trial.cost <= point.cost + 1e-4 * t * slope:
                 return Trial(trial, t * length, t)
             if math.isfinite(trial.cost):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,11 @@ from nbdl.ops.matmul import dot
 from nbdl.optim.closure import place
 from nbdl.optim.curvature.matrices import GGN, squared_gradients
 from nbdl.optim.curvature.source import Source
-from nbdl.optim.krylov import cg_iterates
+from nbdl.optim.krylov import ConjugateGradients, Watch
 from nbdl.optim.operators import DiagonalOperator, LinearOperator
 from nbdl.optim.outputs import MATRICES, OutputsOptimizer
 from nbdl.optim.result import Status, reported
-from nbdl.optim.vectors import fetch, moved, norm
+from nbdl.optim.vectors import fetch, is_on_host, moved, norm
 from nbdl.random import Generator
 
 _SPACING = 1.3  # of the iterates that are kept, section 4.6 of Martens (2010)
@@ -93,6 +93,7 @@ class HessianFree(OutputsOptimizer):
         preconditioner: float = 0.0,
         structural_damping: float = 0.0,
     ):
+        self.watch = Watch()
         super().__init__(params, loss, {
             "lr": lr, "damping": damping, "matrix": matrix, "max_cg_iterations": max_cg_iterations,
             "decay": decay, "weight_decay": weight_decay, "preconditioner": preconditioner,
@@ -135,6 +136,20 @@ class _WithStates:
         return found[0], found[1]
 
 
+class _Candidate(NamedTuple):
+    """An iterate of conjugate gradients.
+
+    Attributes:
+        step: the iterate.
+        number: of the product that led to it.
+        unread: the undamped model there, the slope along it, and how many steps were taken, 0-d each.
+    """
+
+    step: Tensor
+    number: int
+    unread: list[Tensor]
+
+
 class _Step:
     """One step from where the parameters are; all losses contain the penalty."""
 
@@ -143,7 +158,7 @@ class _Step:
         self.group = optimizer.param_groups[0]
         self.state = optimizer.state[source.params[0]]
         self.damping = self.state.get("damping", self.group["damping"])
-        self._penalty, self.nfev = self.group["weight_decay"], 1
+        self._penalty, self.nfev, self._watch = self.group["weight_decay"], 1, optimizer.watch
         with no_grad():
             self.x = source.layout.flat([p.detach() for p in source.params]).clone()
 
@@ -152,21 +167,23 @@ class _Step:
         loss, gradients = self.optimizer.differentiated(self.source)
         with no_grad():
             gradient = moved(self.source.layout.flat(gradients), self._penalty, self.x)
-            value, squared, size = fetch(loss.reshape(()), dot(self.x, self.x), norm(gradient))
-        value += self._penalty * squared / 2
-        if not (math.isfinite(value) and size > 0):
-            status = Status.CONVERGED if math.isfinite(value) and size == 0 else Status.NON_FINITE
-            self.optimizer.result = reported(
-                status, value, nfev=1, njev=1, nit=0, damping=self.damping, ratio=math.nan
-            )
+            self._start = [loss.reshape(()), dot(self.x, self.x), norm(gradient)]
+            # On a device what is known of the start comes with the loss at the end of a step.
+            known = fetch(*self._start) if is_on_host(loss) else None
+        if known is not None and self._ended(known):
             return loss
         self.state["updates"] = self.state.get("updates", 0) + 1
         seed = self.state["updates"]
         matrix: LinearOperator = MATRICES[self.group["matrix"]](self.source, seed)
-        candidates = self._candidates(matrix, gradient, self._preconditioner(seed))
-        (best, promised), new_value = self._lowest(candidates)
-        with no_grad():
-            (slope,) = fetch(dot(gradient, best))
+        last, others = self._candidates(matrix, gradient, self._preconditioner(seed))
+        new_value, promised, slope, count, *known = self._value(last.step, 1.0, [*last.unread, *self._start])
+        if self._ended(known):
+            place(self.source.params, self.source.layout, self.x)
+            return loss
+        value = self._penalized(*known[:2])
+        self._watch.learn(count)
+        others = [one for one in others if one.number < count]
+        best, new_value, promised, slope = self._lowest(others, last.step, new_value, promised, slope)
         ratio = self._ratio(value, new_value, promised)
         length, new_value = self._search(best, value, new_value, slope)
         if not ratio >= 0.25:
@@ -183,6 +200,17 @@ class _Step:
             nfev=self.nfev, njev=1, nhev=self._products, damping=self.damping, ratio=ratio,
         )  # fmt: skip
         return loss
+
+    def _ended(self, known: Sequence[float]) -> bool:
+        """Whether there is no step from a start of this loss, |x|^2 and |gradient|; says so."""
+        value, size = self._penalized(*known[:2]), known[2]
+        if math.isfinite(value) and size > 0:
+            return False
+        status = Status.CONVERGED if math.isfinite(value) and size == 0 else Status.NON_FINITE
+        self.optimizer.result = reported(
+            status, value, nfev=1, njev=1, nit=0, damping=self.damping, ratio=math.nan
+        )
+        return True
 
     def _ratio(self, value: float, new_value: float, promised: float) -> float:
         """The share of the promised change that was found; 1 where both are rounding errors of the loss."""
@@ -212,55 +240,72 @@ class _Step:
 
     def _candidates(
         self, matrix: LinearOperator, gradient: Tensor, inverse: LinearOperator | None
-    ) -> list[tuple[Tensor, float]]:
-        """Iterates of conjugate gradients, ever farther apart, and the last, with the undamped model."""
+    ) -> tuple[_Candidate, list[_Candidate]]:
+        """The last iterate of conjugate gradients, and some before it, ever farther apart."""
         structure = self._structure()
         if structure is not None:
             matrix = matrix + self.damping * structure
-        start = self.state.get("last_step")
+        start, limit = self.state.get("last_step"), self.group["max_cg_iterations"]
         with no_grad():
             start = None if start is None else start * self.group["decay"]
-            initial = self._model_value(matrix, gradient, start)
-        kept: list[tuple[Tensor, float]] = []
-        values: list[float] = []
-        following, stays, damping = 1.0, True, self.damping + self._penalty
-        for count, iterate in enumerate(cg_iterates(matrix, -gradient, start, inverse, damping)):
-            values.append(initial - iterate.decrease)
-            if not stays:  # the last one is kept until there is another
-                kept.pop()
-            kept.append((iterate.x, values[-1]))
-            stays = count >= following
-            while following <= count:
-                following *= _SPACING
-            if count >= self.group["max_cg_iterations"] or _is_slow(values):
+            values = [self._model_value(matrix, gradient, start)]
+        process = ConjugateGradients(matrix, -gradient, start, inverse, self.damping + self._penalty)
+        others, following = [], 1.0
+
+        def candidate(number: int) -> _Candidate:
+            with no_grad():
+                promised = values[-1] - self._damped_part(structure, process.x)
+                return _Candidate(
+                    process.x, number, [promised, dot(gradient, process.x), process.count.to(gradient.dtype)]
+                )
+
+        for index in self._watch.products(gradient, limit):
+            if self._watch.is_over(process.active):
                 break
-        self._products = len(values) - 1 + 2 * (start is not None)
-        return [(x, value - self._damped_part(structure, x)) for x, value in kept]
+            process.advance()
+            with no_grad():
+                values.append(values[0] - process.decrease)
+                process.stop_where(_is_slow(values))
+            if index >= following:
+                others.append(candidate(index))
+                while following <= index:
+                    following *= _SPACING
+        self._products = process.products + 2 * (start is not None)
+        return candidate(len(values)), others
 
-    def _damped_part(self, structure: LinearOperator | None, step: Tensor) -> float:
-        """What the damping adds to the model at a step."""
+    def _damped_part(self, structure: LinearOperator | None, step: Tensor) -> Tensor:
+        """What the damping adds to the model at a step, 0-d."""
         bent = step if structure is None else moved(step, 1.0, structure @ step)
-        with no_grad():
-            (squared,) = fetch(dot(step, bent))
-        return self.damping * squared / 2
+        return self.damping * dot(step, bent) / 2
 
-    def _model_value(self, matrix: LinearOperator, gradient: Tensor, start: Tensor | None) -> float:
-        """The damped model at the start of conjugate gradients."""
+    def _model_value(self, matrix: LinearOperator, gradient: Tensor, start: Tensor | None) -> Tensor:
+        """The damped model at the start of conjugate gradients, 0-d."""
         if start is None:
-            return 0.0
+            return gradient.new_zeros(())
         product = moved(matrix @ start, self.damping + self._penalty, start)
-        slope, bend = fetch(dot(gradient, start), dot(start, product))
-        return slope + bend / 2
+        return dot(gradient, start) + dot(start, product) / 2
 
-    def _lowest(self, candidates: list[tuple[Tensor, float]]) -> tuple[tuple[Tensor, float], float]:
-        """Go back from the last candidate as long as the loss falls; that candidate, and the loss."""
-        best, value = candidates[-1], self._value(candidates[-1][0], 1.0)
-        for candidate in reversed(candidates[:-1]):
-            before = self._value(candidate[0], 1.0)
+    def _lowest(
+        self, candidates: list[_Candidate], best: Tensor, value: float, promised: float, slope: float
+    ) -> tuple[Tensor, float, float, float]:
+        """Go back from the last iterate as long as the loss falls.
+
+        Args:
+            candidates: the iterates before the last one.
+            best: the last one.
+            value: the loss there.
+            promised: the model.
+            slope: along the step.
+
+        Returns:
+            The last four of the iterate that was found.
+        """
+        for candidate in reversed(candidates):
+            before, *told = self._value(candidate.step, 1.0, candidate.unread)
             if not (before < value or math.isnan(value)):
                 break
-            best, value = candidate, before
-        return best, value
+            best, value, (promised, slope, _) = candidate.step, before, told
+        return best, value, promised, slope
 
     def _search(self, step: Tensor, value: float, new_value: float, slope: float) -> tuple[float, float]:
         """A length for which the loss decreases enough, and the loss there; length 0 if there is none."""
@@ -269,19 +314,19 @@ class _Step:
             if new_value <= value + _SUFFICIENT * length * min(slope, 0.0):
                 return length, new_value
             length *= _SHORTER
-            new_value = self._value(step, length)
+            (new_value,) = self._value(step, length)
         return 0.0, value
 
-    def _value(self, step: Tensor, length: float) -> float:
+    def _value(self, step: Tensor, length: float, extra: Sequence[Tensor] = ()) -> list[float]:
+        """The loss after a step, and the values of 0-d tensors that are read together with it."""
         self._move(step, length)
         self.nfev += 1
         with no_grad():
-            loss = self.source.loss(*self._closure())
-            return self._penalized(loss, moved(self.x, length, step))
+            loss, x = self.source.loss(*self._closure()), moved(self.x, length, step)
+            value, squared, *others = fetch(loss.detach().reshape(()), dot(x, x), *extra)
+        return [self._penalized(value, squared), *others]
 
-    @no_grad()
-    def _penalized(self, loss: Tensor, x: Tensor) -> float:
-        value, squared = fetch(loss.detach().reshape(()), dot(x, x))
+    def _penalized(self, value: float, squared: float) -> float:
         return value + self._penalty * squared / 2
 
     def _move(self, step: Tensor, length: float) -> None:
@@ -293,10 +338,11 @@ def _half_squares(states: Tensor, targets: None) -> Tensor:
     return states.square().sum() / (2 * states.shape[0])
 
 
-def _is_slow(values: list[float]) -> bool:
-    """Whether the model has made little progress in the last iterations, Martens (2010), section 4.4."""
+def _is_slow(values: list[Tensor]) -> Tensor:
+    """Whether the model has made little progress in the last iterations, Martens (2010), section 4.4; 0-d."""
     count = len(values) - 1
     window = max(10, count // 10)
-    if count <= window or values[-1] >= 0:
-        return False
-    return (values[-1] - values[-1 - window]) / values[-1] < window * _PROGRESS
+    if count <= window:
+        return values[-1].isnan()
+    change = values[-1] - values[-1 - window]
+    return (values[-1] < 0) & (change > window * _PROGRESS * values[-1])

@@ -21,7 +21,7 @@ from nbdl.optim.search.line import Line, NotADescentDirectionError, WrongDirecti
 from nbdl.optim.stationarity import negative_curvature
 from nbdl.optim.trust_region import Subproblem
 from nbdl.optim.trust_region.exact import Spectrum
-from nbdl.optim.trust_region.secular import cubic_step, model_decrease
+from nbdl.optim.trust_region.secular import cubic_step
 from nbdl.optim.trust_region.subproblem import ModelStep
 from nbdl.optim.vectors import fetch, max_norm, moved
 
@@ -109,7 +109,7 @@ class LineSearchMethod(Method):
 
     def _line(self, objective: Objective, point: Point) -> Line:
         d = self._with_length(self.direction(objective, point), point)
-        return Line(objective, point, d, wrong=self.direction.wrong)
+        return Line(objective, point, d, unread=self.direction.unread, see=self.direction.see)
 
     def _search(self, line: Line) -> tuple[Point, Status | None]:
         point = line.start
@@ -184,6 +184,7 @@ class TrustRegionMethod(Method):
             if model.wrong:
                 self._subproblem.doubt()
                 trial, model, ratio = tried(objective, point, self._subproblem(objective, point, self.radius))
+            self._subproblem.see(model)
         if trial.value == -math.inf:
             return point, Status.UNBOUNDED
         if ratio < 0.25:
@@ -221,12 +222,11 @@ class CubicRegularization(Method):
         with no_grad():
             if self._spectrum is None or self._spectrum.point is not point:
                 self._spectrum = Spectrum(objective, point)
-            values, c = self._spectrum.values, self._spectrum.coefficients
-            step, nu = cubic_step(values, c, self.weight)
-            length = float((step @ step) ** 0.5)
-            decrease = model_decrease(values, c, step) - self.weight * length**3 / 3
-            model = ModelStep(self._spectrum.step(step), length, decrease, nu > 0)
-            trial, model, ratio = tried(objective, point, model)
+            spectrum = self._spectrum
+            step, _ = cubic_step(spectrum.values, spectrum.coefficients, self.weight)
+            trial, model, ratio = tried(objective, point, spectrum.model_step(step, self.weight))
+        if model.wrong:
+            raise NonFiniteError
         if trial.value == -math.inf:
             return point, Status.UNBOUNDED
         if ratio > 0.9:

@@ -69,6 +69,8 @@ class LBFGS(Optimizer):
         [1.0, 2.0]
     """
 
+    accepts_complex = True
+
     def __init__(
         self,
         params: Iterable[Any],

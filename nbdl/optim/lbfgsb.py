@@ -59,6 +59,8 @@ class LBFGSB(ClosureOptimizer):
         ([1.0, 2.0], True)
     """
 
+    accepts_complex = False  # which have no order
+
     def __init__(
         self,
         params: Iterable[Any],

@@ -177,6 +177,12 @@ class _Tolerances:
     def __init__(self, ftol: float, xtol: float, gtol: float, evaluations: int):
         self.ftol, self.xtol, self.gtol, self.evaluations = ftol, xtol, gtol, evaluations
 
+    def ending(self, point: ResidualPoint) -> int | None:
+        """The status that a point by itself gives reason for."""
+        if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
+            return -2
+        return 1 if point.optimality <= self.gtol else None
+
 
 def _iterate(
     solver: LevenbergMarquardtIteration | GaussNewtonIteration,
@@ -186,33 +192,39 @@ def _iterate(
     report: Callable[[ResidualPoint], bool],
 ) -> tuple[ResidualPoint, int, int]:
     """Iterate; the last point, the status and the number of iterations."""
-    point = objective.differentiate(objective.evaluate(x), solver)
-    if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
-        return point, -2, 0
+    point = previous = objective.differentiate(objective.evaluate(x), solver)
     iterations = 0
     while True:
-        if point.optimality <= tolerances.gtol:
-            return point, 1, iterations
-        if objective.nfev >= tolerances.evaluations:
-            return point, 0, iterations
-        new, length, ratio = solver.iterate(objective, point)
+        # What is not known yet, on a device, becomes known with the next evaluation.
+        is_known = objective.is_settled
+        status = tolerances.ending(point) if is_known else None
+        if status is None and objective.nfev >= tolerances.evaluations:
+            status = 0
+        if status is None:
+            new, length, ratio = solver.iterate(objective, point)
+            status = None if is_known else tolerances.ending(point)
+        if status is not None:
+            objective.settle()
+            return previous if status == -2 else point, status, iterations
         iterations += 1
         is_short = length <= tolerances.xtol * (tolerances.xtol + point.size)
         if new is point:
             if is_short or length <= 1e-16 * point.size or isinstance(solver, GaussNewtonIteration):
                 return point, 3 if is_short else -1, iterations
             continue
-        if not math.isfinite(objective.differentiate(new, solver).optimality):
-            return point, -2, iterations
-        reduction, point = point.cost - new.cost, new
-        if report(point):
-            return point, 99, iterations
-        if point.optimality <= tolerances.gtol:
-            return point, 1, iterations
-        if reduction <= tolerances.ftol * point.cost and ratio > 0.25:
-            return point, 2, iterations
-        if is_short:
-            return point, 3, iterations
+        reduction, previous, point = point.cost - new.cost, point, objective.differentiate(new, solver)
+        status = tolerances.ending(point) if objective.is_settled else None
+        if status != -2 and report(point):
+            status = 99
+        elif status is None and reduction <= tolerances.ftol * previous.cost and ratio > 0.25:
+            status = 2
+        elif status is None and is_short:
+            status = 3
+        if status is not None:
+            if not objective.is_settled:
+                objective.settle()
+                status = tolerances.ending(point) or status
+            return previous if status == -2 else point, status, iterations
 
 
 def _reporter(callback: Callable[..., Any] | None, variables: Variables) -> Callable[[ResidualPoint], bool]:

@@ -9,13 +9,14 @@ from typing import Any
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
-from nbdl.optim.curvature.solvers import Solution, cg
+from nbdl.optim.curvature.solvers import Solution, solution_of
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.elementwise import zeros_state
+from nbdl.optim.krylov import ConjugateGradients, Watch
 from nbdl.optim.optimizer import check_at_least_zero, update
 from nbdl.optim.outputs import MATRICES, MOMENTUM_STEP, OutputsOptimizer, shortening
 from nbdl.optim.result import Status, reported
-from nbdl.optim.vectors import fetch, norm
+from nbdl.optim.vectors import fetch
 
 _NO_CURVATURE = "The Fisher matrix has no positive curvature along the gradient: damping gives it one."
 
@@ -80,6 +81,7 @@ class NaturalGradient(OutputsOptimizer):
         max_kl: float | None = None,
     ):
         self.solution: Solution | None = None
+        self._watch = Watch()
         super().__init__(params, loss, {
             "lr": lr, "momentum": momentum, "damping": damping, "weight_decay": weight_decay,
             "fisher": fisher, "max_cg_iterations": max_cg_iterations, "tolerance": tolerance,
@@ -97,20 +99,24 @@ class NaturalGradient(OutputsOptimizer):
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         source, settings = self.evaluated(closure), self.param_groups[0]
         loss, gradients = self.differentiated(source)
+        state = self.state[source.params[0]]
+        seed, limit = state.get("updates", 0) + 1, settings["max_cg_iterations"]
         with no_grad():
             gradient = source.layout.flat(gradients)
-            value, size = fetch(loss.reshape(()), norm(gradient))
-        if not (math.isfinite(value) and math.isfinite(size)):
+            matrix = MATRICES[settings["fisher"]](source, seed)
+            process = ConjugateGradients(matrix, gradient, damping=settings["damping"])
+            size, target = process.residual, settings["tolerance"] * process.residual
+            for _ in process.run(self._watch, limit, target):
+                pass
+            scalars = loss.reshape(()), size, process.count, process.residual, target
+            value, length, *ended = fetch(*scalars)
+        if not (math.isfinite(value) and math.isfinite(length)):
             self.result = reported(Status.NON_FINITE, value, nfev=1, njev=1, nit=0)
             return loss
-        state = self.state[source.params[0]]
-        state["updates"] = state.get("updates", 0) + 1
-        matrix = MATRICES[settings["fisher"]](source, state["updates"])
-        self.solution = cg(
-            matrix, gradient, rtol=settings["tolerance"], maxiter=settings["max_cg_iterations"],
-            damping=settings["damping"],
-        )  # fmt: skip
-        status, products = self._ending(size), self.solution.iterations + (self.solution.info == -1)
+        state["updates"] = seed
+        self.solution = solution_of(process, limit, ended)
+        self._watch.learn(self.solution.iterations)
+        status, products = self._ending(length), process.products
         if status is Status.SEARCH_FAILED:
             self.result = reported(status, value, nfev=1, njev=1, nhev=products, nit=0, note=_NO_CURVATURE)
             return loss

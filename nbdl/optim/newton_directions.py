@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
-from nbdl.ops.creation import eye
+from nbdl.ops.creation import arange, eye
+from nbdl.ops.joining import cat
 from nbdl.ops.solving import cholesky_solve
 from nbdl.optim.checks import count
 from nbdl.optim.directions import Direction
-from nbdl.optim.krylov import Lanczos, truncated_cg
-from nbdl.optim.objective import NonFiniteError, Objective, Point, checked
-from nbdl.optim.vectors import fetch
+from nbdl.optim.krylov import Lanczos, Watch, truncated_cg
+from nbdl.optim.objective import NonFiniteError, Objective, Point
+from nbdl.optim.search.line import WrongDirectionError, refused
+from nbdl.optim.vectors import fetch, is_on_host
 
 _MIN_SHIFT = 1e-3  # beta of algorithm 3.3, relative to the Frobenius norm
+_DOUBLINGS = 11  # of the shift, until it exceeds that norm
 
 
 class NewtonDirection(Direction):
     """-(B + tau I)^{-1} g, with the least tau of a growing sequence that makes the matrix positive definite.
+
+    After a matrix that needed no shift the next one is taken to need none; the end of the first trial tells.
 
     Source: Nocedal & Wright (2006), algorithms 3.2 and 3.3 (Cholesky with added multiple of the identity).
     """
@@ -34,44 +39,51 @@ class NewtonDirection(Direction):
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         matrix, largest = objective.hessian(point)
-        factor, info = linalg.cholesky_ex(matrix)
-        if self._expects_convexity:  # whether it is so is read together with the function at the end
-            self.wrong = where(largest.isfinite(), info, 1)
-            return where(self.wrong == 0, _solved(factor, point.gradient), 0.0)
-        self.wrong = None
-        smallest, size, failed, read = fetch(
-            matrix.diagonal().amin(), (matrix * matrix).sum().sqrt(), info, largest
-        )
-        checked(read)
-        self._expects_convexity = not failed
+        if self._expects_convexity:
+            factor, shift = linalg.cholesky_ex(matrix)  # shift: not 0 where one is needed
+            failed = where(largest.isfinite(), shift, 1)
+        else:
+            factor, shift = shifted_cholesky(matrix)
+            failed = largest.isfinite().logical_not()
+        self.unread = [failed, shift]
+        return where(failed == 0, -cholesky_solve(point.gradient.unsqueeze(1), factor).squeeze(1), 0.0)
+
+    def see(self, values: Sequence[float]) -> None:
+        failed, shift = values
         if failed:
-            factor = shifted_cholesky(matrix, smallest, size)
-        return _solved(factor, point.gradient)
+            raise WrongDirectionError
+        self._expects_convexity = not shift
 
     def doubt(self) -> None:
+        if not self._expects_convexity:
+            raise NonFiniteError
         self._expects_convexity = False
 
 
-def _solved(factor: Tensor, gradient: Tensor) -> Tensor:
-    return -cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
-
-
-def shifted_cholesky(matrix: Tensor, smallest: float, size: float) -> Tensor:
+def shifted_cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The Cholesky factor of ``matrix`` + tau I with the first tau that suffices (algorithm 3.3).
 
+    On the host one tau after the other is tried; on a device all of them, at once.
+
     Args:
-        matrix: without a Cholesky factor.
-        smallest: the least element of its diagonal.
-        size: its Frobenius norm.
+        matrix: symmetric and finite.
+
+    Returns:
+        The factor, and tau, 0-d.
     """
+    smallest, size = matrix.diagonal().amin(), (matrix * matrix).sum().sqrt()
+    beta = _MIN_SHIFT * where(size > 0, size, 1.0)
+    doublings = 2.0 ** arange(_DOUBLINGS, dtype=matrix.dtype, device=matrix.device)
+    shifts = cat([beta.new_zeros(1), (where(smallest > 0, 0.0, -smallest) + beta) * doublings])
     identity = eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
-    failed, beta = 1.0, _MIN_SHIFT * (size or 1.0)
-    tau = beta if smallest > 0 else beta - smallest
-    while failed:
-        factor, info = linalg.cholesky_ex(matrix + tau * identity)
-        (failed,) = fetch(info)
-        tau = max(2 * tau, beta)
-    return factor
+    one_by_one = is_on_host(matrix)
+    for tried in shifts.split(1 if one_by_one else len(shifts)):
+        factors, info = linalg.cholesky_ex(matrix + tried.reshape(-1, 1, 1) * identity)
+        is_first = (info == 0) & ((info == 0).cumsum(0) == 1)
+        if one_by_one and fetch(is_first)[0]:
+            break
+    factor = where(is_first.reshape(-1, 1, 1), factors, 0.0).sum(0)
+    return factor, where(is_first, tried, 0.0).sum()
 
 
 class NewtonCG(Direction):
@@ -91,15 +103,22 @@ class NewtonCG(Direction):
     def __init__(self, max_iterations: int | None = None):
         if max_iterations is not None:
             count("NewtonCG", "max_cg_iterations", max_iterations, 1)
-        self._max_iterations = max_iterations
+        self._max_iterations, self._watch = max_iterations, Watch()
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         limit = self._max_iterations or min(20 * point.x.numel(), 200)
+        operator = objective.hessian_operator(point)
+        direction, used = truncated_cg(operator, point.gradient, _forcing, limit, self._watch)
+        self.unread = [used]
+        return direction
 
-        def tolerance(size: float) -> float:
-            return min(0.5, math.sqrt(size)) * size
+    def see(self, values: Sequence[float]) -> None:
+        self._watch.learn(*values)
 
-        return truncated_cg(objective.hessian_operator(point), point.gradient, tolerance, limit)
+
+def _forcing(size: Tensor) -> Tensor:
+    """The residual that is allowed where the gradient has this length."""
+    return size.sqrt().clamp(max=0.5) * size
 
 
 class SaddleFree(Direction):
@@ -123,22 +142,26 @@ class SaddleFree(Direction):
 
     def __call__(self, objective: Objective, point: Point) -> Tensor:
         g = point.gradient
-        rounding = float(np.finfo(g.dtype).eps)  # relative to the largest, less is noise
         if self._subspace is None:
             matrix, largest = objective.hessian(point)
-            self.wrong = largest.isfinite().logical_not()
+            self.unread = [largest.isfinite().logical_not()]
             values, vectors = linalg.eigh(matrix)
-            magnitude = values.abs()
-            floor = (rounding * magnitude.amax()).clamp(min=float(np.finfo(g.dtype).tiny))
-            return -(vectors @ ((vectors.T @ g) / magnitude.maximum(floor)))
+            return -(vectors @ ((vectors.T @ g) / _magnitudes(values)))
         lanczos = Lanczos(objective.hessian_operator(point), g)
-        for size in lanczos:
-            if size >= self._subspace:
-                break
-        ritz_values, ritz_vectors = lanczos.eigen()
-        sizes = abs(ritz_values)
-        sizes = sizes.clip(min=max(rounding * sizes.max(), float(np.finfo(g.dtype).tiny)))
-        return lanczos.combine(-ritz_vectors @ (lanczos.start_norm * ritz_vectors[0] / sizes))
+        for _ in lanczos.sizes(Watch(self._subspace), self._subspace):
+            pass
+        self.unread = [lanczos.wrong]
+        values, vectors = lanczos.eigen()
+        return lanczos.combine(-(vectors @ (lanczos.start_norm * vectors[0] / _magnitudes(values))))
+
+    def see(self, values: Sequence[float]) -> None:
+        refused(values)
 
     def doubt(self) -> None:
         raise NonFiniteError
+
+
+def _magnitudes(values: Tensor) -> Tensor:
+    """Of eigenvalues; those that are less than the rounding error of the largest are taken to be that."""
+    sizes, limits = values.abs(), np.finfo(values.dtype)
+    return sizes.maximum((float(limits.eps) * sizes.amax()).clamp(min=float(limits.tiny)))

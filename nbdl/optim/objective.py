@@ -143,7 +143,7 @@ class Objective:
         """The Hessian (n, n) at a differentiated point, and its largest magnitude, 0-d.
 
         The matrix is made exactly symmetric. Elements that are not finite become 0, so that it can be
-        decomposed before :func:`checked` looks at the magnitude.
+        decomposed before the magnitude is read.
         """
         if point.hessian is None:
             matrix = self.curvature(point).to_dense()
@@ -155,17 +155,6 @@ class Objective:
     def _compare(self, point: Point) -> None:
         if point.is_finite and (self.best is None or point.value < self.best.value):
             self.best = point
-
-
-def checked(largest: float) -> float:
-    """The largest magnitude in a Hessian, once it was read.
-
-    Raises:
-        NonFiniteError: it is not finite.
-    """
-    if not math.isfinite(largest):
-        raise NonFiniteError
-    return largest
 
 
 class RecordedHessian(LinearOperator):
@@ -185,7 +174,7 @@ class RecordedHessian(LinearOperator):
     def __init__(
         self, objective: Objective, layout: Layout, leaves: Sequence[Tensor], gradients: Sequence[Tensor]
     ):
-        super().__init__((layout.size, layout.size), leaves[0].dtype, leaves[0].device)
+        super().__init__((layout.size, layout.size), layout.dtype, leaves[0].device)
         self._objective, self._layout, self._leaves, self._gradients = objective, layout, leaves, gradients
 
     def matvec(self, v: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import mark_changed
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 from nbdl.formula.dtypes import is_floating
-from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
 from nbdl.optim.checks import check_kinds, real_of
 from nbdl.optim.skipping import overwrite_arrays
+from nbdl.optim.vectors import real_view
 
 REQUIRED = object()  # the default of a hyperparameter that every group must give
 
@@ -181,7 +181,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        recorder = mode.recorder
         for index, group in enumerate(self.param_groups):
+            if recorder is not None:
+                for tensor in group["params"]:
+                    recorder.uses_gradient(tensor, resets=False)
             params = [tensor for tensor in group["params"] if tensor._grad is not None]
             if params:
                 self.update_group(group, params, list(map(_grad_of, params)), self.scalars(index, group))
@@ -345,11 +349,6 @@ def update(
     mark_changed(params)
 
 
-def real_view(array: Any) -> Any:
-    """Complex numbers as pairs of floats (..., 2) in the same memory; another array itself."""
-    return view_as_real(Tensor(array)).array if array.dtype.kind == "c" else array
-
-
 @functools.lru_cache(maxsize=256)
 def _overwriting(rule: Formula) -> tuple[Pointwise, tuple[int, ...]]:
     """The primitive that computes an update rule, and the positions of what it overwrites."""
@@ -425,5 +424,5 @@ def _restored(value: Any, param: Tensor) -> Any:
     if not isinstance(value, Tensor) and not hasattr(value, "__array__"):
         return copy.deepcopy(value)
     tensor = value.detach() if isinstance(value, Tensor) else from_numpy(np.asarray(value))
-    dtype = param.dtype if tensor.is_floating_point() else None
+    dtype = dtypes.real_of(param.dtype) if tensor.is_floating_point() else None
     return tensor.to(dtype=dtype, device=param.device, copy=True)

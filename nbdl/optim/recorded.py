@@ -35,7 +35,7 @@ def pulled_back(
             create_graph=False,
             is_grads_batched=batched,
             materialize_grads=True,
-        )  # type: ignore[arg-type]
+        )
     )
 
 

@@ -82,12 +82,15 @@ class LevenbergMarquardt(ClosureOptimizer):
         x = layout.flat([p.detach() for p in params]).clone()
         point = start = objective.differentiate(objective.evaluate(x), iteration)
         iterations, status = 0, Status.MAX_ITERATIONS
-        if not (math.isfinite(point.cost) and math.isfinite(point.optimality)):
+        if not math.isfinite(point.cost):
             status = Status.NON_FINITE
         while status is Status.MAX_ITERATIONS and iterations < group["max_iter"]:
-            if point.optimality <= group["tolerance_grad"]:
+            is_known = objective.is_settled
+            if is_known and not point.optimality > group["tolerance_grad"]:
                 break
             new, length, _ = iteration.iterate(objective, point)
+            if not is_known and not point.optimality > group["tolerance_grad"]:
+                break
             iterations += 1
             if new is not point:
                 point = objective.differentiate(new, iteration)
@@ -95,7 +98,10 @@ class LevenbergMarquardt(ClosureOptimizer):
                 status = Status.SEARCH_FAILED
             if length <= group["tolerance_change"]:
                 status = Status.SMALL_STEP
-        if point.optimality <= group["tolerance_grad"]:
+        objective.settle()
+        if not math.isfinite(point.optimality):
+            status = Status.NON_FINITE
+        elif point.optimality <= group["tolerance_grad"]:
             status = Status.CONVERGED
         place(params, layout, point.x)
         iteration.save(state)

@@ -25,6 +25,8 @@ from nbdl.optim.vectors import Layout
 class ClosureOptimizer(Optimizer):
     """Base of the optimizers whose step needs a closure and treats all parameters as one vector.
 
+    Complex parameters are two real ones each, as in PyTorch's L-BFGS.
+
     A subclass defines :meth:`run`.
 
     Args:
@@ -34,6 +36,8 @@ class ClosureOptimizer(Optimizer):
     Attributes:
         result: how the last step ended: fun, status, message, success, nit, nfev, njev, nhev. None before.
     """
+
+    accepts_complex = True
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         super().__init__(params, defaults)

@@ -7,9 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Expr, Formula
+from nbdl.formula.functions import where
+from nbdl.ops.creation import zeros
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero, reject_differentiable, update
+from nbdl.optim.skipping import device_of_counters
+
+# Parameter, gradient, and what is updated with the parameter.
+_Row = tuple[Tensor, Tensor, tuple[Tensor]]
 
 
 def _with_momentum(looks_ahead: bool) -> Callable[..., tuple[Expr, Expr]]:
@@ -27,6 +34,14 @@ def _with_momentum(looks_ahead: bool) -> Callable[..., tuple[Expr, Expr]]:
 _PLAIN = Formula("sgd", lambda p, g, lr, weight_decay, sign: p - lr * (sign * g + weight_decay * p), 5)
 _MOMENTUM = Formula("sgd_momentum", _with_momentum(looks_ahead=False), 8)
 _NESTEROV = Formula("sgd_nesterov", _with_momentum(looks_ahead=True), 8)
+# Where it is not known which step is a parameter's first one, its steps are counted.
+_COUNTED = Formula(
+    "sgd_counted",
+    lambda p, g, velocity, step, lr, momentum, dampening, *rest: _with_momentum(looks_ahead=False)(
+        p, g, velocity, lr, momentum, where(step > 1, dampening, 0), *rest
+    ),
+    9,
+)
 
 _NO_DAMPENING = np.zeros((), np.float64)
 
@@ -113,25 +128,29 @@ class SGD(Optimizer):
         if group["momentum"] == 0:
             update(_PLAIN, params, grads, (), [scalars["lr"], scalars["weight_decay"], scalars["sign"]])
             return
-        going: list[tuple[Tensor, Tensor, tuple[Tensor]]] = []
-        fresh: list[tuple[Tensor, Tensor, tuple[Tensor]]] = []
+        going: list[_Row] = []
+        fresh: list[_Row] = []
+        counted: list[_Row] = []
         for param, grad in zip(params, grads, strict=True):
             state = self.state[param]
             buffer = state.get("momentum_buffer")
+            chosen = going
             if buffer is None:
                 buffer = state["momentum_buffer"] = param.detach().zeros_like()
-                fresh.append((param, grad, (buffer,)))
-            else:
-                going.append((param, grad, (buffer,)))
+                chosen = fresh
+                if mode.skipped is not None and group["dampening"] != 0:
+                    state["step"] = zeros((), dtype=np.float64, device=device_of_counters())
+            (counted if "step" in state else chosen).append((param, grad, (buffer,)))
         rule = _NESTEROV if group["nesterov"] else _MOMENTUM
-        for chosen, dampening in ((going, scalars["dampening"]), (fresh, _NO_DAMPENING)):
-            if chosen:
+        for formula, rows, dampening in (
+            (rule, going, scalars["dampening"]),
+            (rule, fresh, _NO_DAMPENING),
+            (_COUNTED, counted, scalars["dampening"]),
+        ):
+            if rows:
                 numbers = [
-                    scalars["lr"],
-                    scalars["momentum"],
-                    dampening,
-                    scalars["weight_decay"],
-                    scalars["sign"],
-                ]
-                parameters, gradients, buffers = zip(*chosen, strict=True)
-                update(rule, parameters, gradients, buffers, numbers)
+                    scalars["lr"], scalars["momentum"], dampening, scalars["weight_decay"], scalars["sign"]
+                ]  # fmt: skip
+                parameters, gradients, buffers = zip(*rows, strict=True)
+                steps = [self.state[param]["step"] for param in parameters] if formula is _COUNTED else ()
+                update(formula, parameters, gradients, buffers, numbers, steps)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nbdl import linalg
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import arange
-from nbdl.optim.krylov import Lanczos
-from nbdl.optim.objective import Objective, Point, checked
+from nbdl.optim.krylov import Lanczos, Watch
+from nbdl.optim.objective import NonFiniteError, Objective, Point
 from nbdl.optim.vectors import fetch
 
 SINGULAR = "The Hessian is singular: this need not be a minimum."
@@ -38,7 +40,8 @@ def _dense(objective: Objective, point: Point) -> tuple[float, float, Tensor]:
     matrix, size = objective.hessian(point)
     values, vectors = linalg.eigh(matrix)
     least, largest, read = fetch(values[0], values.abs().amax(), size)
-    checked(read)
+    if not math.isfinite(read):
+        raise NonFiniteError
     return least, largest, vectors[:, 0].contiguous()
 
 
@@ -46,8 +49,10 @@ def _estimated(objective: Objective, point: Point) -> tuple[float, float, Tensor
     # A vector that is hardly orthogonal to an eigenvector of any problem, and the same in every run.
     start = arange(1, point.x.numel() + 1, dtype=point.x.dtype, device=point.x.device).sin()
     lanczos = Lanczos(objective.hessian_operator(point), start)
-    for size in lanczos:
-        if size >= _LANCZOS_STEPS:
-            break
+    for _ in lanczos.sizes(Watch(_LANCZOS_STEPS), _LANCZOS_STEPS):
+        pass
     values, vectors = lanczos.eigen()
-    return float(values[0]), float(abs(values).max()), lanczos.combine(vectors[:, 0])
+    least, largest, wrong = fetch(values[0], values.abs().amax(), lanczos.wrong)
+    if wrong:
+        raise NonFiniteError
+    return least, largest, lanczos.combine(vectors[:, 0])

@@ -59,7 +59,7 @@ def checkpoint(
             if state is not None:
                 set_rng_state(state)
             again = _nodes(function(*args, **kwargs), start)
-        if [node.name for node in again] != [node.name for node in nodes]:
+        if [node.name() for node in again] != [node.name() for node in nodes]:
             raise RuntimeError(
                 "checkpoint: the function did other operations when it was called again: "
                 f"{len(nodes)} at first, then {len(again)}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbdl.autograd.nodes import AccumulateGrad
 from nbdl.autograd.tape import Node
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.module import Module
@@ -198,6 +199,8 @@ class _Walk:
         for k, (operand, _) in enumerate(node.next_functions):
             if operand is None:
                 operand = node.saved[k] if node.saved else None
+            if isinstance(operand, AccumulateGrad):
+                operand = operand.variable
             if isinstance(operand, Tensor):
                 numbers.append(self._leaf(operand))
             elif operand is not None:

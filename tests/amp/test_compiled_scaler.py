@@ -69,6 +69,31 @@ def test_steps_are_skipped_inside_of_a_program(backend, name, overflows):
     check(name, overflows)
 
 
+@pytest.mark.parametrize("overflows", [(0,), (0, 1, 3), (2,)], ids=str)
+def test_the_first_step_that_is_not_skipped_is_not_dampened(backend, overflows):
+    """Nor is it in an eager run, which has no state before it."""
+    results = []
+    for compiled in (True, False):
+        w = nbdl.ones(3, requires_grad=True)
+        optimizer = nbdl.optim.SGD([w], lr=0.1, momentum=0.9, dampening=0.5)
+        scaler = nbdl.amp.GradScaler("cpu", init_scale=4.0)
+
+        def step(factor, w=w, optimizer=optimizer, scaler=scaler):
+            optimizer.zero_grad()
+            scaler.scale((w.square() * factor).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+        go = nbdl.compile(step) if compiled else step
+        with np.errstate(all="ignore"):
+            for k in range(6):
+                go(nbdl.tensor(np.inf if k in overflows else 1.0))
+                if compiled and k == 3:  # what is saved and loaded says which step comes
+                    optimizer.load_state_dict(optimizer.state_dict())
+        results.append(w.detach().numpy())
+    np.testing.assert_allclose(*results, rtol=1e-6)
+
+
 def test_changed_settings_reach_the_program(backend):
     def later(scaler, optimizer):
         scaler.set_growth_factor(3.0)

@@ -121,7 +121,7 @@ def test_forward_is_not_recorded_and_backward_sees_what_it_needs():
     x, y = leaf(2), leaf(2).detach()
     out = Probe.apply(x, y, 3)
     assert type(out.grad_fn).__name__ == "Node"
-    assert out.grad_fn.name == "ProbeBackward"
+    assert out.grad_fn.name() == "ProbeBackward"
     out.sum().backward()
     assert x.grad.tolist() == [3.0, 3.0]
     assert seen == {"recorded": False, "needs": (True, False, False), "backward recorded": False}

@@ -120,3 +120,78 @@ def test_increment_version(backend):
     assert y._version == 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         z.backward()
+
+
+def products(torch):
+    """Two leaves, two products of them."""
+    a, b = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, -1.0], requires_grad=True)
+    return a, b, a * b, a * b
+
+
+def multi_hooks(torch):
+    """Which gradients hooks of several tensors see, in passes to all leaves and to one."""
+    a, b, c, d = products(torch)
+    seen = []
+    every = torch.autograd.graph.register_multi_grad_hook(
+        (a, b, c, d), lambda gs: seen.append([g is None or g.tolist() for g in gs])
+    )
+    torch.autograd.graph.register_multi_grad_hook((a, c), lambda g: seen.append(g.tolist()), mode="any")
+    c.sum().backward(retain_graph=True)
+    c.sum().backward(inputs=[a], retain_graph=True)
+    every.remove()
+    (c + d).sum().backward()
+    return seen
+
+
+def edges(torch):
+    """Derivatives of edges and by edges, with dicts, and where the tensor is gone."""
+    a, b, c, d = products(torch)
+    edge = torch.autograd.graph.get_gradient_edge
+    y = (c * d * d).sum()
+    at_c, at_a = edge(c), edge(a)
+    results = list(torch.autograd.grad(y, [at_c, at_a, d], retain_graph=True))
+    del c
+    results += torch.autograd.grad(at_c, [a, edge(b)], torch.tensor([1.0, 10.0]), retain_graph=True)
+    torch.autograd.backward([edge(y)], inputs={"b": b}, retain_graph=True)
+    by_name = torch.autograd.grad(y, {"x": a, "y": b}, retain_graph=True)
+    assert list(by_name) == ["x", "y"]
+    assert a.grad is None
+    return [g.tolist() for g in [*results, b.grad, *by_name.values()]]
+
+
+def node_hooks(torch):
+    """Hooks of nodes change the gradients of outputs and operands; leaves have a node as well."""
+    a, b, c, _ = products(torch)
+    seen = []
+    c.grad_fn.register_prehook(lambda gs: (gs[0] * 2,))
+    handle = c.grad_fn.register_hook(lambda new, old: seen.append(old[0].tolist()) or (new[0], new[1] + 1))
+    leaf = c.grad_fn.next_functions[0][0]
+    assert leaf.variable is a
+    leaf.register_prehook(lambda gs: (gs[0] + 5,))
+    c.sum().backward(retain_graph=True)
+    handle.remove()
+    c.sum().backward()
+    return [a.grad.tolist(), b.grad.tolist(), seen]
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("program", [multi_hooks, edges, node_hooks])
+def test_edges_and_hooks_of_nodes(program):
+    import torch
+
+    assert program(nbdl) == program(torch)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda x: graph.get_gradient_edge(x.detach()), RuntimeError),
+        (lambda x: graph.register_multi_grad_hook([x], print, mode="one"), ValueError),
+        (lambda x: nbdl.autograd.grad(x, "x"), TypeError),
+        (lambda x: nbdl.autograd.grad(x, x, allow_unused=False, materialize_grads=True), ValueError),
+    ],
+)
+def test_edges_that_do_not_exist(call, error):
+    with pytest.raises(error):
+        call(nbdl.ones((), requires_grad=True))

@@ -74,7 +74,9 @@ def test_graph_names():
     assert repr(y.grad_fn) == "<LogSoftmaxBackward>"
     ((below, index),) = y.grad_fn.next_functions
     assert (repr(below), index) == ("<MatmulBackward>", 0)
-    assert below.next_functions[0][0] is x
+    leaf, _ = below.next_functions[0]
+    assert (leaf.variable, leaf.name()) == (x, "AccumulateGrad")
+    assert leaf == below.next_functions[1][0]
 
 
 def test_printing_reads_views_in_order():

@@ -91,6 +91,51 @@ OVERFLOWS = {
     "int16": (100000, [[1, -40000]]),
     "int32": (2**40, -(2**31)),
 }
+CREATIONS = {
+    "arange": (0, 10, 2), "empty": (2,), "eye": (2,), "full": ((2,), 3.0), "hann_window": (3,),
+    "linspace": (0, 1, 3), "logspace": (0, 1, 3), "normal": (0.0, 0.0, (2,)), "ones": (2,),
+    "rand": (2,), "randint": (1, (2,)), "randperm": (1,), "tril_indices": (2, 2), "zeros": (2,),
+}  # fmt: skip
+WITHOUT_OUT = ("hann_window", "tril_indices")
+OVERFLOWING = (2**63, [1, 2**63], 2**64, -(2**63) - 1, [[2**70]])
+OUTS = {
+    "bitwise_not": "int32", "gelu": "float64", "quantile": "float64", "searchsorted": "int32",
+    "msort": "float64", "round": "float64", "all": "float32", "maximum": "float64", "abs": "float32",
+    "isin": "bool", "cumsum": "int64", "mean": "float64",
+}  # fmt: skip
+
+
+def created(name: str, *args: Any, **keywords: Any) -> Callable[[Any], Any]:
+    """A new tensor with PyTorch's keywords, or only its size where its elements are random or not set."""
+
+    def make(torch: Any) -> Any:
+        given = {key: value(torch) for key, value in keywords.items()}
+        made = getattr(torch, name)(*args, **given)
+        return torch.zeros_like(made) if name in ("empty", "rand") else made
+
+    return make
+
+
+def filled_out(name: str, dtype: str) -> Callable[[Any], Any]:
+    """The function's result in a tensor of a given dtype, where that may be."""
+
+    def fill(torch: Any) -> Any:
+        where = torch.nn.functional if name == "gelu" else torch
+        x = torch.tensor([1, 2] if name == "bitwise_not" else [1.0, 2.5])
+        more = {
+            "quantile": (0.5,),
+            "searchsorted": (x,),
+            "maximum": (x,),
+            "isin": (x,),
+            "cumsum": (0,),
+            "mean": (0,),
+        }
+        f = getattr(torch._C._nn if name == "gelu" and hasattr(torch, "_C") else where, name)
+        return f(x, *more.get(name, ()), out=torch.zeros((), dtype=getattr(torch, dtype)).resize_(0))
+
+    return fill
+
+
 NO_NUMBERS = ("abs", "ceil", "floor", "round", "trunc", "median", "nanmedian")
 NO_PAIRS_OF_NUMBERS = ("floor_divide", "fmod", "pow", "remainder")
 
@@ -122,6 +167,27 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     **{f"{name} of bools": of_bools(name, 1) for name in NO_NUMBERS},
     **{f"{name} of bools": of_bools(name, 2) for name in NO_PAIRS_OF_NUMBERS},
     **{f"{n} as {dtype}": as_integers(n, dtype) for dtype, values in OVERFLOWS.items() for n in values},
+    **{
+        f"{name} strided": created(name, *args, layout=lambda t: t.strided)
+        for name, args in CREATIONS.items()
+    },
+    **{
+        f"{name} into out": created(name, *args, out=lambda t: t.zeros(0, dtype=t.float64))
+        for name, args in CREATIONS.items()
+        if name not in WITHOUT_OUT
+    },
+    "zeros of a size": created("zeros", size=lambda t: (2,), pin_memory=lambda t: False),
+    "zeros of another layout": created("zeros", 2, layout=lambda t: "strided"),
+    "zeros of another dtype": created("zeros", 2, dtype=lambda t: t.int64, out=lambda t: t.zeros(2)),
+    "new zeros": lambda torch: torch.ones(2, dtype=torch.float64).new_zeros(
+        size=(3,), layout=torch.strided, pin_memory=False
+    ),
+    "zeros like": lambda torch: torch.zeros_like(torch.ones(2), memory_format=torch.preserve_format),
+    **{f"tensor of {n}": lambda torch, n=n: torch.tensor(n) for n in OVERFLOWING},
+    **{f"full of {n}": lambda torch, n=n: torch.full((2,), n) for n in (2**63, [1], "1")},
+    "uint64 of 2**63": lambda torch: torch.tensor(2**63, dtype=torch.uint64),
+    "float64 of 2**63": lambda torch: torch.tensor(2**63, dtype=torch.float64),
+    **{f"out of {name} {dtype}": filled_out(name, dtype) for name, dtype in OUTS.items()},
     "out overlapping": lambda torch: (lambda x: torch.add(x[1:], x[:-1], out=x[:-1]))(torch.arange(4.0)),
     "out overlapping in cat": lambda torch: (lambda x: torch.cat([x[:3], x[3:6]], out=x[1:7]))(
         torch.arange(9.0)

@@ -38,6 +38,9 @@ UNARY: list[Callable[[Any], Any]] = [
     lambda x: (x.sin() + x.cos()).clamp(-0.9, 0.9),
     lambda x: x.sum(0).expand(ROWS, COLUMNS) * 0.1,
     lambda x: (x @ x.t()) @ x * 0.05,
+    lambda x: nbdl.where((x > -1) & ~(x > 0.5), x, 0.1),
+    lambda x: x.clone().copy_(x[1].clone()) + x.clone().copy_(x[:, :1].clone()),
+    lambda x: x.to(nbdl.float16).to(x.dtype) + (x * 3).to(nbdl.int8).to(x.dtype),
 ]
 BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: x + y,

@@ -101,8 +101,33 @@ class TestConstants:
         program = PASSES["constants"](recorded(function, x))
         assert "0.25" not in str([op.primitive.params.get("formula") for op in program.operations])
 
+    @pytest.mark.parametrize("backend", ["numpy", "numba"])
+    def test_not_for_complex_numbers(self, x, backend):
+        with nbdl.use_backend(backend):
+            compiled = nbdl.compile(lambda x: (x * 2j + x).abs())
+            for _ in range(2):
+                np.testing.assert_allclose(compiled(x).numpy(), np.sqrt(5) * abs(x.numpy()), rtol=1e-6)
+
 
 class TestFusion:
+    @pytest.mark.parametrize("backend", ["numpy", "numba"])
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x, y: nbdl.where((x > 0) | (y > 0), -x, 0.0) * 2,
+            lambda x, y: (x * ((x > 0) & (y > 0))).sum(),
+            lambda x, y: nbdl.where(~(x > y), x.exp(), y).mean(),
+        ],
+        ids=["where", "sum", "not"],
+    )
+    def test_conditions_of_bits_beside_numbers(self, x, function, backend):
+        """A formula of bits and floats does not exist: such operations stay apart."""
+        y = x.flip(0)
+        with nbdl.use_backend(backend):
+            compiled = nbdl.compile(function)
+            for _ in range(2):
+                np.testing.assert_allclose(compiled(x, y).numpy(), function(x, y).numpy(), rtol=1e-6)
+
     def test_a_chain_is_one_loop(self, x):
         program = PASSES["fusion"](recorded(lambda x: (x.tanh() * 2 + 1).exp(), x))
         assert len(program.operations) == 1

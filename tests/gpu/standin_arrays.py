@@ -294,6 +294,8 @@ def apply(function: Callable[..., Any], *args: Any, out: ndarray | None = None, 
         raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     if name in _WAITING:
         wait(name)
+    if name == "concatenate" and len(args[0]) > 8:
+        wait("a copy of many addresses from the host")
     result = _delivered(compute(), out, is_shape_only=True)
     arrays = result if isinstance(result, (tuple, list)) else [result]
     targets = [array._host for array in arrays]  # not the arrays: a graph keeps no memory

@@ -315,3 +315,43 @@ class TestRules:
         pool.free_all_blocks()
         with pytest.raises(RuntimeError, match="memory was freed"):
             graph.launch()
+
+
+DIRECT = {
+    "max_pool2d": lambda x: F.max_pool2d(x, 2, return_indices=True),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, 2),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
+    "softmax": lambda x: F.softmax(x, 3),
+    "unfold": lambda x: F.unfold(x, 3),
+    "index": lambda x: x[:, [1, 0]],
+    "cat": lambda x: nbdl.cat([x, x], 1),
+    "interpolate": lambda x: F.interpolate(x, size=(3, 6)),
+    "dropout": lambda x: F.dropout(x, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_kernels_write_results_where_they_belong(name: str) -> None:
+    """Without memory of their own in between, which would be copied."""
+    run = nbdl.compile(DIRECT[name])
+    for _ in range(3):
+        run(tensor(2, 4, 6, 6))
+    (steps,) = steps_of(run)
+    assert steps.graphs == 1
+    assert steps._pool.total_bytes() == 0
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "adaptive_max_pool2d", "avg_pool2d", "cat"])
+def test_channels_stay_last_there(name: str) -> None:
+    run = nbdl.compile(DIRECT[name])
+    x = tensor(2, 4, 6, 6).contiguous(memory_format=nbdl.channels_last)
+    for _ in range(3):
+        results = run(x)
+    y = results[0] if isinstance(results, tuple) else results
+    assert y.is_contiguous(memory_format=nbdl.channels_last)
+    expected = DIRECT[name](x)
+    np.testing.assert_array_equal(
+        y.cpu().numpy(), (expected[0] if isinstance(results, tuple) else expected).cpu().numpy()
+    )
+    (steps,) = steps_of(run)
+    assert steps._pool.total_bytes() == 0

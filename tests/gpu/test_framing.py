@@ -8,6 +8,7 @@ from gpu.samples import assert_same, layouts
 from gpu.test_rows import KINDS, random
 
 from nbdl.ops.padding import Extend, ExtendInput
+from nbdl.ops.pooling import FractionalMaxPool, WindowPut
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
@@ -38,3 +39,22 @@ def test_layouts_and_far_frames(mode: str) -> None:
     assert_same(Extend.of(((2, 1),), mode), np.array([True, False, True]))
     assert_same(Extend.of(((2, 1),), mode), np.array([1 + 2j, 3j, 4]))
     assert_same(Extend.of(((0, 0), (1, 2)), mode), np.zeros((0, 3), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_windows_at_random_places_and_what_is_put_back(dtype: str) -> None:
+    generator = np.random.default_rng(0)
+    for size, kernel, counts in (
+        ((9,), (3,), (4,)),
+        ((7, 8), (2, 3), (3, 4)),
+        ((5, 6, 4), (2, 2, 1), (4, 1, 4)),
+    ):
+        x = random(2, 3, *size, dtype=dtype)
+        x[0, 0] = np.nan
+        x[1, 1] = -np.inf
+        u = generator.random((2, 3, len(size))).astype(dtype)
+        assert_same(FractionalMaxPool.of(kernel, counts), x, u)
+        plane, count = int(np.prod(size)), int(np.prod(counts))
+        places = generator.permuted(np.tile(np.arange(plane), (2, 3, 1)), axis=2)[..., :count]
+        y = random(2, 3, *counts, dtype=dtype)
+        assert_same(WindowPut.of(size), y, places.reshape(y.shape))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import logging
+import os
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -143,6 +146,25 @@ def test_libraries(
     assert expected in libraries.report()
     assert f"    {expected}" in _backend_lines(availability.cupy_status())
     cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("steps", "code", "expected"),
+    [
+        ("tests", 1, "no GPU here: "),
+        ("everything", 2, "STEPS: report, tests, throughput and training are the steps, not everything"),
+    ],
+)
+def test_the_script_for_a_device(steps: str, code: int, expected: str) -> None:
+    """It says in one line why it cannot run, before it fetches anything."""
+    if code == 1 and ctypes.util.find_library("cuda"):
+        pytest.skip("there is a driver")
+    script = Path(__file__).parents[2] / ".ci" / "gpu"
+    settings = {**os.environ, "PYTHON": sys.executable, "STEPS": steps}
+    done = subprocess.run([script], env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1
 
 
 _SAME_DEVICE = "expected all tensors to be on the same device, but found at least two devices"

@@ -117,9 +117,11 @@ def sources() -> dict[str, str]:
 
 # The files of kernels/cuda that are templates over a type in memory, and what stands in front of them.
 FILES = {
+    "alignments.cu": (),
     "bags.cu": ("elements.cuh",),
     "class_losses.cu": ("elements.cuh",),
     "framing.cu": ("elements.cuh",),
+    "margin_losses.cu": ("rows.cuh",),
     "pooling.cu": ("elements.cuh", "windows.cuh"),
     "rejection.cu": ("elements.cuh", "philox.cuh"),
     "resampling.cu": ("elements.cuh",),
@@ -144,6 +146,9 @@ def file_sources() -> dict[str, str]:
         found[f"random.cu {dtype}"] = module_source(text, headers([kind]))
         for cell in CELLS if dtype in ("float32", "float64") else ("lstm",):
             found[f"recurrent.cu {cell} {dtype}"] = module_source(source_of_cell(cell, kind), headers([kind]))
+    for word in (1, 2, 4, 8, 16):
+        text = source_of("joining.cu", {}, ("elements.cuh",), {"NBDL_BYTES": word})
+        found[f"joining.cu {word}"] = module_source(text, ())
     found["numbers"] = module_source(uploading.source_of(64), ())
     places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
     for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
@@ -167,7 +172,7 @@ SOURCES = sources()
 
 def test_every_file_is_compiled():
     """A new file of kernels is listed above."""
-    listed = {*FILES, "random.cu", "recurrent.cu"}
+    listed = {*FILES, "joining.cu", "random.cu", "recurrent.cu"}
     assert {file.name for file in KERNELS.glob("*.cu")} == listed
     everything = "\n".join(SOURCES.values())
     for file in KERNELS.glob("*.cuh"):

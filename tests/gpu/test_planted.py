@@ -13,9 +13,12 @@ from gpu.samples import on_device
 from nbdl.backend.cupy import files
 from nbdl.backend.cupy.backend import CupyBackend
 from nbdl.backend.resampling import Taps
+from nbdl.ops.alignments import CtcLossInput
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
 from nbdl.ops.class_losses import NllLoss, NllLossInput
-from nbdl.ops.pooling import MaxPool
+from nbdl.ops.joining import Concatenate
+from nbdl.ops.margin_losses import MultilabelMarginLossInput
+from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
 from nbdl.ops.scanning import LinearScan
@@ -83,6 +86,28 @@ def maxima() -> tuple[Any, list[np.ndarray]]:
     return MaxPool.of((3, 2), (2, 2), (1, 1), (1, 1), (4, 4)), [numbers(2, 3, 7, 6)]
 
 
+def alignments() -> tuple[Any, list[np.ndarray]]:
+    labels, lengths = np.arange(12).reshape(2, 6) // 2 % 3, np.array([20, 19])
+    return CtcLossInput.of(3, False, False), [numbers(20, 2, 4), labels, lengths, lengths // 4, numbers(2)]
+
+
+def random_windows() -> tuple[Any, list[np.ndarray]]:
+    return FractionalMaxPool.of((2, 3), (3, 4)), [numbers(2, 3, 6, 9), np.full((2, 3, 2), 0.9, np.float32)]
+
+
+def put_back() -> tuple[Any, list[np.ndarray]]:
+    return WindowPut.of((4, 5)), [numbers(2, 3, 2, 2), np.arange(24).reshape(2, 3, 2, 2) % 21]
+
+
+def parts() -> tuple[Any, list[np.ndarray]]:
+    return Concatenate.of(1, (3, 5)), [numbers(4, 3), numbers(4, 5)]
+
+
+def margins() -> tuple[Any, list[np.ndarray]]:
+    labels = np.array([[3, 1, 3, -1, 0], [0, 1, 2, 3, -1], [-1, 0, 0, 0, 0]])
+    return MultilabelMarginLossInput.of(True), [numbers(1), numbers(3, 5), labels]
+
+
 _TAPS = Taps(np.array([0, 2, 3]), np.array([0, 2, 4]), np.ones(3), 5)
 
 
@@ -144,6 +169,34 @@ FAULTS = {
     ),
     "maxima: one element too many": Fault(
         "pooling.cu", "n >= b.size", "n > b.size", maxima, OUTSIDE
+    ),
+    "alignments: a missing barrier between the steps": Fault(
+        "alignments.cu", f"        {BARRIER}\n    }}\n    const", "    }\n    const", alignments, RACE
+    ),
+    "alignments: a missing barrier before classes are added up": Fault(
+        "alignments.cu", f"        {BARRIER}\n        for (", "        for (", alignments, RACE
+    ),
+    "alignments: a path skips blanks between equal labels": Fault(
+        "alignments.cu", " && labels[state / 2] != labels[state / 2 - 1]", "", alignments, None
+    ),
+    "windows at random places: the last one begins one later": Fault(
+        "pooling.cu", "return size - kernel;", "return size - kernel + 1;", random_windows, OUTSIDE
+    ),
+    "put back: a place behind the plane": Fault(
+        "pooling.cu", "place < plane) x[", "place <= plane) x[", put_back, f"{RACE}|{OUTSIDE}"
+    ),
+    "parts: rows of one part are exchanged": Fault(
+        "joining.cu", "x##k + row * n##k", "x##k + (row ^ 1) * n##k", parts, None
+    ),
+    "parts: a place behind the last row": Fault(
+        "joining.cu", "y + row * width", "y + (row + 1) * width", parts, OUTSIDE
+    ),
+    "margins: one class too many": Fault(
+        "margin_losses.cu", "for (long long j = row.lane; j < n; j += row.lanes) {",
+        "for (long long j = row.lane; j <= n; j += row.lanes) {", margins, f"{RACE}|{OUTSIDE}"
+    ),
+    "margins: every lane writes the slope of a target": Fault(
+        "margin_losses.cu", "if (target[k] % row.lanes == row.lane)\n", "", margins, RACE
     ),
     "maps: one element too many": Fault(
         "resampling.cu", "k < starts[j + 1]", "k <= starts[j + 1]", maps, None

@@ -9,7 +9,8 @@ from gpu import standin
 
 import nbdl
 from nbdl import optim
-from nbdl.optim import minimize
+from nbdl.optim import least_squares, minimize
+from nbdl.optim.methods import METHODS
 
 
 def function(x: Any) -> Any:
@@ -22,15 +23,26 @@ def waits(gpu: str) -> int:
     return standin.counters.synchronisations
 
 
-@pytest.mark.parametrize(
-    "method", ["gradient-descent", "cg", "bfgs", "dfp", "l-bfgs", "newton-cg", "trust-ncg"]
-)
+@pytest.mark.parametrize("method", [*METHODS, "l-bfgs-b"])
 def test_minimize(method: str, gpu: str) -> None:
     with nbdl.use_backend("cupy"):
         start = nbdl.zeros(5, dtype=nbdl.float64, device="cuda")
         before = waits(gpu)
-        found = minimize(function, start, method=method, options={"maxiter": 12})
-        assert waits(gpu) - before <= found.nfev + found.nhev + 8
+        bounds = [(-5, 5)] * 5 if method == "l-bfgs-b" else None
+        found = minimize(function, start, method=method, bounds=bounds, options={"maxiter": 12})
+        assert waits(gpu) - before <= found.nfev + 8
+        assert found.success
+
+
+@pytest.mark.parametrize("method", ["lm", "gauss-newton"])
+def test_least_squares(method: str, gpu: str) -> None:
+    with nbdl.use_backend("cupy"):
+        start = nbdl.ones(2, dtype=nbdl.float64, device="cuda")
+        t = nbdl.linspace(0, 3, 10, dtype=nbdl.float64, device="cuda")
+        y = 2 * (-1.3 * t).exp()
+        before = waits(gpu)
+        found = least_squares(lambda p: p[0] * (-p[1] * t).exp() - y, start, method=method)
+        assert waits(gpu) - before <= found.nfev + 8
         assert found.success
 
 

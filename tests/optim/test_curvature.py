@@ -241,6 +241,16 @@ def test_a_product_costs_at_most_four_gradients():
         assert count(lambda forward=forward: forward @ v) <= 4 * gradient
 
 
+def test_forward_mode_computes_a_loss_twice_at_most():
+    risk, *_ = risk_of("cross-entropy")
+    forward = curvature.Hessian(risk, outer_strategy="forward-mode")
+    calls = []
+    with observing(lambda call: calls.append(call.primitive.name)):
+        forward @ nbdl.ones(risk.layout.size, dtype=nbdl.float64)
+    assert calls.count("cross_entropy_loss") == 2  # again for the outputs that the backward rule reads, once
+    assert calls.count("activated_linear") == 1
+
+
 def test_forward_mode_leaves_the_parameters_as_they_were():
     risk, *_ = risk_of("cross-entropy")
     v = nbdl.ones(risk.layout.size, dtype=nbdl.float64)

@@ -11,7 +11,7 @@ import nbdl
 from nbdl import nn, optim
 from nbdl.optim import curvature
 from nbdl.optim.curvature.matrices import squared_gradients
-from nbdl.optim.hessian_free import _is_slow, _Step
+from nbdl.optim.hessian_free import _Candidate, _is_slow, _Step
 
 
 def problem(dtype=nbdl.float64, layers=None):
@@ -268,17 +268,18 @@ def test_a_preconditioner_saves_products():
 
 def test_conjugate_gradients_stop_and_go_back_as_the_paper_says():
     # Section 4.4: less than 10 * 5e-4 of the value was gained in the last 10 iterations (a tenth, later).
-    steady = [-float(k) for k in range(40)]
+    steady = [nbdl.tensor(-float(k)) for k in range(40)]
     assert not any(_is_slow(steady[:k]) for k in range(1, 40))
-    stuck = [*steady, *[-39.0 - 1e-3 * k for k in range(12)]]
+    stuck = [*steady, *[nbdl.tensor(-39.0 - 1e-3 * k) for k in range(12)]]
     assert next(k for k in range(1, 52) if _is_slow(stuck[:k])) == 50
-    long = [-float(min(k, 300)) for k in range(340)]
+    long = [nbdl.tensor(-float(min(k, 300))) for k in range(340)]
     assert next(k for k in range(1, 340) if _is_slow(long[:k])) > 325
     # Section 4.6: back from the last candidate while the loss falls.
     losses = {0: 1.0, 1: 5.0, 2: 2.0, 3: 3.0, 4: 4.0}
     step = object.__new__(_Step)
-    step._value = lambda candidate, length: losses[candidate]
-    assert step._lowest([(k, -float(k)) for k in losses]) == ((2, -2.0), 2.0)
+    step._value = lambda candidate, length, unread: [losses[candidate], *unread]
+    candidates = [_Candidate(k, k, [-float(k), 0.5 * k, k]) for k in range(4)]
+    assert step._lowest(candidates, 4, losses[4], -4.0, 2.0) == (2, 2.0, -2.0, 1.0)
 
 
 def test_structural_damping_keeps_the_states_of_a_recurrent_network():

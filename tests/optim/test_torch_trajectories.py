@@ -180,6 +180,6 @@ def test_complex_parameters_are_pairs_of_real_ones(name, shape, dtype, tolerance
 
 def test_other_optimizers_refuse_complex_parameters():
     w = nbdl.tensor([1 + 1j], requires_grad=True)
-    for kind in (optim.Adafactor, optim.LAMB, optim.Lion, optim.LBFGS, optim.AdaBelief):
+    for kind in (optim.Adafactor, optim.LAMB, optim.Lion, optim.LBFGSB, optim.AdaBelief):
         with pytest.raises(TypeError, match=f"{kind.__name__}: .* floating tensors, but .* dtype complex64"):
             kind([w])

@@ -7,10 +7,11 @@ import pytest
 
 import nbdl
 from nbdl.optim.function import FunctionObjective, Variables
-from nbdl.optim.krylov import Lanczos, truncated_cg
+from nbdl.optim.krylov import Lanczos, Watch, truncated_cg
 from nbdl.optim.operators import DenseOperator
 from nbdl.optim.trust_region import GLTR, Cauchy, Dogleg, Exact, Steihaug, cubic_step, trust_region_step
 from nbdl.optim.trust_region.secular import model_decrease
+from nbdl.optim.vectors import fetch
 
 N = 12
 
@@ -18,6 +19,12 @@ N = 12
 def symmetric(eigenvalues, seed=0):
     q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(eigenvalues),) * 2))
     return q @ np.diag(eigenvalues) @ q.T, q
+
+
+def solved(solver, values, coefficients, bound):
+    """Step and multiplier of a secular equation, on the host."""
+    step, nu = solver(nbdl.tensor(values), nbdl.tensor(coefficients), bound)
+    return step.numpy(), nu.item()
 
 
 SPECTRA = {
@@ -37,7 +44,7 @@ def test_secular_equation_gives_global_minimizers(name, radius, hard):
     c = np.random.default_rng(1).standard_normal(N)
     if hard:
         c[values == values[0]] = 0.0
-    p, nu = trust_region_step(values, c, radius)
+    p, nu = solved(trust_region_step, values, c, radius)
     # Nocedal & Wright (2006), theorem 4.1
     assert np.linalg.norm(p) <= radius * (1 + 1e-10)
     assert nu >= 0
@@ -54,7 +61,7 @@ def test_cubic_step_gives_global_minimizers(name, weight, hard):
     c = np.random.default_rng(1).standard_normal(N)
     if hard:
         c[values == values[0]] = 0.0
-    p, nu = cubic_step(values, c, weight)
+    p, nu = solved(cubic_step, values, c, weight)
     assert nu == pytest.approx(weight * np.linalg.norm(p), rel=1e-8, abs=1e-10)
     assert (values + nu).min() >= -1e-12 * abs(values).max()
     np.testing.assert_allclose((values + nu) * p, -c, atol=1e-8 * np.linalg.norm(c) * max(1, nu))
@@ -81,6 +88,7 @@ def test_solvers_report_what_they_do(solver, name, radius, backend):
     matrix, objective, point = quadratic(SPECTRA[name], g)
     with nbdl.no_grad():
         found = solver()(objective, point, radius)
+        found = found.read(fetch(*found.unread))
     p = found.step.numpy()
     model = -(g @ p + p @ matrix @ p / 2)
     assert found.length == pytest.approx(np.linalg.norm(p), rel=1e-6)
@@ -88,8 +96,9 @@ def test_solvers_report_what_they_do(solver, name, radius, backend):
     assert found.decrease == pytest.approx(model, rel=1e-6)
     assert found.at_boundary == (found.length > radius * (1 - 1e-6))
     values, q = np.linalg.eigh(matrix)
-    best = model_decrease(values, q.T @ g, trust_region_step(values, q.T @ g, radius)[0])
-    cauchy = Cauchy()(objective, point, radius).decrease
+    values, c = nbdl.tensor(values), nbdl.tensor(q.T @ g)
+    best = model_decrease(values, c, trust_region_step(values, c, radius)[0]).item()
+    cauchy = Cauchy()(objective, point, radius).decrease.item()
     assert cauchy * (1 - 1e-8) <= found.decrease <= best * (1 + 1e-8)
     if solver is Exact:
         assert found.decrease == pytest.approx(best, rel=1e-9)
@@ -101,20 +110,22 @@ def test_lanczos_is_orthonormal_and_stops_at_an_invariant_subspace():
     matrix, q = symmetric(np.r_[1.0, 1.0, 1.0, 2.0, 2.0, 5.0])
     start = nbdl.tensor(q.sum(1))
     lanczos = Lanczos(DenseOperator(nbdl.tensor(matrix)), start)
-    sizes = list(lanczos)
+    sizes = list(lanczos.sizes(Watch(), 6))
     assert sizes == [1, 2, 3]  # three different eigenvalues
     basis = nbdl.stack(lanczos.vectors).numpy()
     np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=1e-14)
-    np.testing.assert_allclose(lanczos.eigen()[0], [1, 2, 5], atol=1e-13)
+    np.testing.assert_allclose(lanczos.eigen()[0].numpy(), [1, 2, 5], atol=1e-13)
 
 
 def test_truncated_cg():
     matrix, _ = symmetric(np.linspace(1, 3, N))
     g = np.random.default_rng(0).standard_normal(N)
-    p = truncated_cg(DenseOperator(nbdl.tensor(matrix)), nbdl.tensor(g), lambda size: 1e-12, 100)
-    np.testing.assert_allclose(p.numpy(), -np.linalg.solve(matrix, g), atol=1e-11)
-    p = truncated_cg(DenseOperator(nbdl.tensor(-matrix)), nbdl.tensor(g), lambda size: 1e-12, 100)
-    np.testing.assert_allclose(p.numpy(), -g)  # negative curvature at once
+    for sign, solution, products in ((1, -np.linalg.solve(matrix, g), N), (-1, -g, 0)):
+        # -matrix: negative curvature at once
+        operator = DenseOperator(nbdl.tensor(sign * matrix))
+        p, used = truncated_cg(operator, nbdl.tensor(g), lambda size: size * 0 + 1e-12, 100, Watch())
+        np.testing.assert_allclose(p.numpy(), solution, atol=1e-11)
+        assert used.item() == products
 
 
 def test_operators():

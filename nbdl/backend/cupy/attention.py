@@ -62,7 +62,8 @@ class CupyAttention:
         operands = self.xp.ascontiguousarray(scores), weights, log_sum
         self._launch_rows("attention_weights", scores.shape, scores.ndim - 1, scores.dtype, operands)
         weights = self._dropped_weights(weights, random, batch)
-        result = self._stored_as(self.matmul(weights, self._wide(value)), query.dtype)
+        place = out[0] if out and weights.dtype == query.dtype else None
+        result = self._stored_as(self.matmul(weights, self._wide(value), out=place), query.dtype)
         log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
         return delivered((result, log_sum), out)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.backend.cupy.alignments import CupyAlignments
 from nbdl.backend.cupy.attention import CupyAttention
 from nbdl.backend.cupy.availability import require_device
 from nbdl.backend.cupy.bags import CupyBags
@@ -19,7 +20,9 @@ from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
 from nbdl.backend.cupy.framing import CupyFraming
 from nbdl.backend.cupy.gating import CupyGating
+from nbdl.backend.cupy.joining import CupyJoining
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
+from nbdl.backend.cupy.margin_losses import CupyMarginLosses
 from nbdl.backend.cupy.normalization import CupyNormalization
 from nbdl.backend.cupy.placing import out_of_memory, overlap
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
@@ -39,7 +42,7 @@ from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.backend.numpy.results import delivered
-from nbdl.formula import Formula
+from nbdl.formula import Formula, dtypes
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -55,13 +58,16 @@ MAX_PLANS = 4096
 
 
 class CupyBackend(
+    CupyAlignments,
     CupyAttention,
     CupyBags,
     CupyClassLosses,
     CupyConvolution,
     CupyFraming,
     CupyGating,
+    CupyJoining,
     CupyLastPooling,
+    CupyMarginLosses,
     CupyNormalization,
     CupyProducts,
     CupyQuasiNewton,
@@ -239,6 +245,8 @@ class CupyBackend(
     def argreduce(self, x: Any, *, kind: str, axis: int | None, keepdims: bool, out: Any = None) -> Any:
         """Index of the first maximum or minimum (``argmax``, ``argmin``), a NaN counting as both; int64."""
         find = self.xp.argmax if kind == "argmax" else self.xp.argmin
+        if dtypes.is_bfloat16(x.dtype):  # which CuPy does not compare everywhere
+            x = self.cast(x, dtype=dtypes.FLOAT32)
         result = find(x, axis=axis, keepdims=keepdims).astype(np.int64, copy=False)
         if out is None:
             return result

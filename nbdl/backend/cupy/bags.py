@@ -8,6 +8,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import launch_each
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula.dtypes import arithmetic_dtype
 
@@ -27,7 +28,7 @@ class CupyBags:
     ) -> Any:
         """The sum or the mean of the rows of a table at the indices of every bag."""
         bags, rows = (starts[0] if starts else indices).shape[0], table.shape[0]
-        result = self.xp.empty((bags, table.shape[1]), table.dtype)
+        result = target(self.xp, out, (bags, table.shape[1]), table.dtype, table)
         table = self.xp.ascontiguousarray(table)
         self._each("embedding_bag", table, result, (indices, *starts), result, rows, mean, padding)
         return delivered(result, out)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy import placing
 from nbdl.backend.cupy.files import kernel_of, launch_each, types_of
 from nbdl.backend.cupy.launch import THREADS, Kernels, blocks
 from nbdl.backend.cupy.softmax import CupySoftmax
@@ -55,7 +56,7 @@ class CupyClassLosses(CupySoftmax):
     ) -> Any:
         """The gradient of :meth:`nll_loss` by the scores."""
         _check_rows(shape, target)
-        result = self.xp.empty(shape, g.dtype)
+        result = placing.target(self.xp, out, shape, g.dtype, g, target, share)
         operands = g, self._as_int64(target), share, result
         sizes = np.int64(shape[1]), np.int64(math.prod(shape[2:])), np.int64(ignore_index)
         launch_each(self._kernels, "nll_loss_input", _FILE, g.dtype, operands, result.size, *sizes)

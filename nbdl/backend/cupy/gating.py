@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula
 from nbdl.formula.functions import expit
@@ -28,7 +29,7 @@ class CupyGating:
 
     def glu_input(self, g: Any, x: Any, *, axis: int, out: Any = None) -> Any:
         """The gradient of :meth:`glu`."""
-        result = self.xp.empty(x.shape, x.dtype)
+        result = target(self.xp, out, x.shape, x.dtype, g, x)
         self.pointwise(g, *_halves(x, axis), formula=_GRADIENT, out=_halves(result, axis))
         return delivered(result, out)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy import dnn_normalization as dnn
+from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.numpy.normalization import spread_out
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -113,8 +114,9 @@ class CupyNormalization:
         else:
             statistics = [self._mean(_SQUARE, axes, x)]
         formula = _result(centred, has_weight, len(affine) > has_weight)
-        y = self._of(formula, self.xp.empty_like(x), x, *statistics, *vectors, np.array(float(eps)))
-        return delivered((y.reshape(shape), *statistics), out)
+        place = None if out is None else out[0]
+        y = self._written(formula, shape, place, x, x, *statistics, *vectors, np.array(float(eps)))
+        return delivered((y, *statistics), out)
 
     def normalize_input(
         self,
@@ -146,8 +148,8 @@ class CupyNormalization:
         means = [self._mean(product, axes, *operands)]
         if centred:
             means.append(self._mean(scaled, axes, *operands))
-        gx = self._of(gradient, self.xp.empty_like(x), *operands, *means)
-        results = [gx.reshape(shape)]
+        place = out[0] if isinstance(out, tuple) else out
+        results = [self._written(gradient, shape, place, x, *operands, *means)]
         if has_weight:
             weight, *statistics = rest
             shared = tuple([k for k, n in enumerate(weight.shape) if n == 1])
@@ -170,8 +172,16 @@ class CupyNormalization:
             formula=formula, kind=kind, axes=axes, keepdims=True, weak=_weak(operands), out=out,
         )  # fmt: skip
 
-    def _of(self, formula: Formula, out: Any, *operands: Any) -> Any:
-        return self.pointwise(*operands, formula=formula, weak=_weak(operands), out=out)
+    def _written(self, formula: Formula, shape: tuple[int, ...], place: Any, x: Any, *operands: Any) -> Any:
+        """A formula as an array of this shape: in ``place`` if it can be, else in the layout of ``x``."""
+        is_apart = place is not None and not any(overlap(operand, place) for operand in operands)
+        is_direct = is_apart and place.dtype == x.dtype and (x.shape == shape or place.flags.c_contiguous)
+        if is_direct:
+            result = place if x.shape == shape else place.reshape(x.shape)
+        else:
+            result = self.xp.empty_like(x)
+        self.pointwise(*operands, formula=formula, weak=_weak(operands), out=result)
+        return place if is_direct else result.reshape(shape)
 
 
 def _weak(operands: tuple[Any, ...]) -> int:

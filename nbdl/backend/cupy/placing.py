@@ -106,6 +106,20 @@ class Placed:
             raise out_of_memory(self._cupy, name, text)
 
 
+def target(xp: Any, out: Any, shape: tuple[int, ...], dtype: np.dtype, *operands: Any) -> Any:
+    """Where a kernel writes its result: to ``out`` at once, if that is row-major and apart from the operands.
+
+    Args:
+        xp: the module ``cupy``.
+        out: receives the result in the end; None if nothing is given.
+        shape: of the result.
+        dtype: of the result.
+        operands: what the kernel reads.
+    """
+    fits = out is not None and out.flags.c_contiguous and out.shape == shape and out.dtype == dtype
+    return out if fits and not any(overlap(x, out) for x in operands) else xp.empty(shape, dtype)
+
+
 def overlap(x: Any, y: Any) -> bool:
     """Whether the ranges of memory that two arrays lie in overlap; a number on the host overlaps nothing."""
     if isinstance(x, np.ndarray) or not x.size or not y.size:

@@ -27,7 +27,7 @@ from nbdl.backend.cupy.launch import (
     power_of_two,
     strides_of,
 )
-from nbdl.backend.loops import Nest, memory_order, merge, row_major
+from nbdl.backend.loops import Nest, domain, memory_order, merge, row_major
 from nbdl.formula import Formula, dtypes
 
 # Bytes that one instruction moves at most.
@@ -75,7 +75,7 @@ def plan_pointwise(
     """
     kinds = tuple(spec.dtype for spec in inputs)
     _, computed, wanted = dtypes.arithmetic(formula, kinds, dtypes.priorities(inputs, weak))
-    shape = np.broadcast_shapes(*[spec.shape for spec in inputs])
+    shape = domain(inputs, outputs)
     if any(dtype.kind == "c" for dtype in (*kinds, *[spec.dtype for spec in outputs or ()])):
         made = () if outputs is not None else tuple(Output(shape, dtype, None) for dtype in wanted)
         return Plan(made, ComplexFormula(kernels.xp, formula, kinds, computed))

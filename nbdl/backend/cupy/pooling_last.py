@@ -44,21 +44,25 @@ class CupyLastPooling(CupyPooling, CupyScattering):
         windows = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         if not _is_last(x):
             return super().max_pool(x, **windows, counts=counts, out=out)
-        found = super().max_pool(_volume(x), **_longer(windows), counts=(*counts, x.shape[1]))
-        return delivered(self._images(*found), out)
+        place = _volumes(out)
+        found = super().max_pool(_volume(x), **_longer(windows), counts=(*counts, x.shape[1]), out=place)
+        return self._images(found, place, out)
 
     def adaptive_max_pool(self, x: Any, *, counts: Sizes, out: Any = None) -> tuple[Any, Any]:
         """The maxima of windows that cover the input evenly, and where they are."""
         if not _is_last(x):
             return super().adaptive_max_pool(x, counts=counts, out=out)
-        found = super().adaptive_max_pool(_volume(x), counts=(*counts, x.shape[1]))
-        return delivered(self._images(*found), out)
+        place = _volumes(out)
+        found = super().adaptive_max_pool(_volume(x), counts=(*counts, x.shape[1]), out=place)
+        return self._images(found, place, out)
 
     def window_gather(self, x: Any, indices: Any, *, out: Any = None) -> Any:
         """The elements at flat positions of every plane."""
         if not (_is_last(x) and _is_last(indices)):
             return super().window_gather(x, indices, out=out)
-        return delivered(_image(super().window_gather(_volume(x), self._places(indices))), out)
+        place = _volumes(out)
+        found = super().window_gather(_volume(x), self._places(indices), out=place)
+        return _delivered(found, place, out)
 
     def window_scatter(self, y: Any, indices: Any, *, size: Sizes, out: Any = None) -> Any:
         """Elements added to zeros at flat positions of their planes."""
@@ -84,8 +88,9 @@ class CupyLastPooling(CupyPooling, CupyScattering):
         means: Any = {"count_include_pad": count_include_pad, "divisor": divisor}
         if not _is_last(x):
             return super().avg_pool(x, **windows, counts=counts, **means, out=out)
-        found = super().avg_pool(_volume(x), **_longer(windows), counts=(*counts, x.shape[1]), **means)
-        return delivered(_image(found), out)
+        place, lengths = _volumes(out), (*counts, x.shape[1])
+        found = super().avg_pool(_volume(x), **_longer(windows), counts=lengths, **means, out=place)
+        return _delivered(found, place, out)
 
     def avg_pool_input(
         self,
@@ -106,14 +111,15 @@ class CupyLastPooling(CupyPooling, CupyScattering):
         if not _is_last(y, if_both=True):  # behind a mean of whole planes come convolutions
             return super().avg_pool_input(y, size=size, **windows, counts=counts, **means, out=out)
         sizes: Any = {"size": (*size, y.shape[1]), "counts": (*counts, y.shape[1])}
-        return delivered(
-            _image(super().avg_pool_input(_volume(y), **sizes, **_longer(windows), **means)), out
-        )
+        place = _volumes(out)
+        found = super().avg_pool_input(_volume(y), **sizes, **_longer(windows), **means, out=place)
+        return _delivered(found, place, out)
 
-    def _images(self, values: Any, places: Any) -> tuple[Any, Any]:
+    def _images(self, found: tuple[Any, Any], place: Any, out: Any) -> tuple[Any, Any]:
         """Maxima and their places in a plane of pixels; the places are overwritten."""
-        channels = np.array(values.shape[-1])
-        return _image(values), _image(self.pointwise(places, channels, formula=_PIXEL, weak=2, out=places))
+        values, places = found
+        self.pointwise(places, np.array(values.shape[-1]), formula=_PIXEL, weak=2, out=places)
+        return _delivered(found, place, out)
 
     def _places(self, indices: Any) -> Any:
         """Places in planes of pixels as places among the numbers of an image."""
@@ -141,6 +147,20 @@ def _volume(x: Any) -> Any:
 def _image(x: Any) -> Any:
     """The other way."""
     return x[:, 0].transpose((0, x.ndim - 2, *range(1, x.ndim - 2)))
+
+
+def _volumes(out: Any) -> Any:
+    """``out``, one array or several, as row-major volumes; None if they are no images with channels last."""
+    if out is None or not all(_is_last(x) for x in (out if isinstance(out, tuple) else (out,))):
+        return None
+    return tuple(map(_volume, out)) if isinstance(out, tuple) else _volume(out)
+
+
+def _delivered(found: Any, place: Any, out: Any) -> Any:
+    """Volumes as images, in ``out``, where they are already if they were computed in ``place``."""
+    if place is not None:
+        return out
+    return delivered(tuple(map(_image, found)) if isinstance(found, tuple) else _image(found), out)
 
 
 def _longer(windows: dict[str, Sizes]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from nbdl.backend.cupy.codegen import c_type
 from nbdl.backend.cupy.files import kernel_of
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, blocks
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
@@ -63,7 +64,9 @@ class CupyRandom:
     def dropout(self, seed: Any, offset: Any, x: Any, p: Any, *, out: Any = None) -> Any:
         """``x`` / (1 - p) where an element is kept, else 0; and which are kept, bool."""
         x = self.xp.ascontiguousarray(x)
-        y, kept = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, dtypes.BOOL)
+        of_y, of_kept = out or (None, None)
+        y = target(self.xp, of_y, x.shape, x.dtype, x)
+        kept = target(self.xp, of_kept, x.shape, dtypes.BOOL, x)
         probability = np.float64(p if isinstance(p, np.ndarray) else p.item())
         self._launch_draw("dropout", x.dtype, x.size, (seed, offset, x, probability, y, kept))
         return delivered((y, kept), out)
@@ -77,10 +80,9 @@ class CupyRandom:
         out: Any,
         *arguments: Any,
     ) -> Any:
-        is_target = out is not None and out.flags.c_contiguous and out.dtype == dtype
-        result = out if is_target else self.xp.empty(shape, dtype)
+        result = target(self.xp, out, shape, dtype, *[x for x in operands if isinstance(x, self.xp.ndarray)])
         self._launch_draw(name, dtype, math.prod(shape), (*operands, result), *arguments)
-        return result if is_target else delivered(result, out)
+        return delivered(result, out)
 
     def _launch_draw(
         self, name: str, dtype: np.dtype, count: int, operands: tuple[Any, ...], *arguments: Any

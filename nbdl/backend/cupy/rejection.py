@@ -9,6 +9,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import launch_each
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
@@ -75,7 +76,7 @@ class CupyRejection:
         dtype: np.dtype,
         out: Any,
     ) -> Any:
-        result = self.xp.empty(shape, dtype)
+        result = target(self.xp, out, shape, dtype, *parameters)
         columns = [
             self.xp.ascontiguousarray(self.xp.broadcast_to(self.cast(x, dtype=dtypes.FLOAT64), shape))
             for x in parameters

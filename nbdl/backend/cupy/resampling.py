@@ -9,6 +9,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import launch_each, of_real_numbers
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.device import device_of
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.resampling import Taps
@@ -27,7 +28,7 @@ class CupyResampling:
         if x.shape[axis] != taps.length:
             raise ValueError("the map is for an axis of another length")
         shape = (*x.shape[:axis], taps.count, *x.shape[axis + 1 :])
-        result = self.xp.empty(shape, x.dtype)
+        result = target(self.xp, out, shape, x.dtype, x)
         terms = taps.on(self.xp, device_of(x), arithmetic_dtype(x.dtype))
         operands = self.xp.ascontiguousarray(x), *terms, result
         sizes = map(np.int64, (taps.length, taps.count, math.prod(shape[axis + 1 :])))

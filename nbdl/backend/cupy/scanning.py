@@ -15,6 +15,7 @@ from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import Operand, c_type
 from nbdl.backend.cupy.files import kernel_of, of_real_numbers, types_of
 from nbdl.backend.cupy.launch import THREADS, Kernels, Launch, index_type, power_of_two
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.cupy.reduction import COMBINE, IDENTITY
 from nbdl.backend.loops import row_major
 from nbdl.backend.numpy.results import delivered
@@ -36,7 +37,7 @@ class CupyScanning:
         """The recurrence y[t] = a[t] * y[t-1] + b[t], y[0] = b[0]."""
         if a.shape != b.shape or a.dtype != b.dtype:
             raise ValueError("factors and terms need one shape and dtype")
-        result = self.xp.empty(a.shape, a.dtype)
+        result = target(self.xp, out, a.shape, a.dtype, a, b)
         n, inner = a.shape[axis], math.prod(a.shape[axis + 1 :])
         if result.size:
             rows = result.size // n

@@ -11,6 +11,7 @@ from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import c_type
 from nbdl.backend.cupy.files import of_real_numbers
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, Launch, blocks, index_type
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.loops import Strides, element_strides, merge, row_major
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Sizes
@@ -64,7 +65,7 @@ class CupyScattering:
     def index(self, x: Any, *indices: Any, axes: tuple[int, ...], out: Any = None) -> Any:
         """``x`` at ``indices``, whole along the other axes."""
         shape = indexed_shape(x.shape, axes, indices)
-        result = self.xp.empty(shape, x.dtype)
+        result = target(self.xp, out, shape, x.dtype, x, *indices)
         places = _places(x.shape, _strides(x, x.shape), axes, indices, shape, row_major(shape))
         return delivered(self._gather(places, x, result, indices), out)
 
@@ -74,7 +75,7 @@ class CupyScattering:
         if index.ndim == 0:
             return super().gather(x, index, axis=axis, out=out)  # type: ignore[misc]
         _check_reach(x, index, axis)
-        result, own = self.xp.empty(index.shape, x.dtype), _strides(x, x.shape)
+        result, own = target(self.xp, out, index.shape, x.dtype, x, index), _strides(x, x.shape)
         places = Places(
             index.shape,
             row_major(index.shape),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy import placing
 from nbdl.backend.cupy.files import kernel_of, shape_of_rows, types_of
 from nbdl.backend.cupy.launch import Kernels
 from nbdl.backend.numpy.results import delivered
@@ -41,7 +42,9 @@ class CupySoftmax:
         """Losses of all rows and probabilities; NaN for a class that does not exist."""
         if target.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError("one class is needed for every row")
-        losses, y = self.xp.empty(target.shape, logits.dtype), self.xp.empty(logits.shape, logits.dtype)
+        of_losses, of_y = out or (None, None)
+        losses = placing.target(self.xp, of_losses, target.shape, logits.dtype, logits, target)
+        y = placing.target(self.xp, of_y, logits.shape, logits.dtype, logits, target)
         operands = self.xp.ascontiguousarray(logits), self._as_int64(target), losses, y
         self._launch_rows("cross_entropy", logits.shape, 1, logits.dtype, operands, np.int64(ignore_index))
         return delivered((losses, y), out)
@@ -55,7 +58,7 @@ class CupySoftmax:
         self, p: Any, target: Any, factors: tuple[Any, Any], is_shared: bool, ignored: int, out: Any
     ) -> Any:
         """The gradient for rows that have factors of their own, or all share the product of two numbers."""
-        gx = self.xp.empty(p.shape, p.dtype)
+        gx = placing.target(self.xp, out, p.shape, p.dtype, p, target, *factors)
         operands = self.xp.ascontiguousarray(p), self._as_int64(target), *factors, gx
         arguments = np.int64(ignored), np.int32(is_shared)
         self._launch_rows("cross_entropy_input", p.shape, 1, p.dtype, operands, *arguments)
@@ -67,7 +70,7 @@ class CupySoftmax:
 
     def _along(self, name: str, axis: int, out: Any, *inputs: Any) -> Any:
         shape, dtype = inputs[0].shape, inputs[0].dtype
-        result = self.xp.empty(shape, dtype)
+        result = placing.target(self.xp, out, shape, dtype, *inputs)
         operands = [self.xp.ascontiguousarray(x) for x in inputs]
         self._launch_rows(name, shape, axis, dtype, (*operands, result))
         return delivered(result, out)

@@ -7,6 +7,7 @@ from typing import Any
 
 from nbdl.backend.cupy.files import launch_each, of_real_numbers
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.cupy.pooling import axes_of_windows
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Sizes
@@ -35,7 +36,7 @@ class CupyUnfolding:
         if x.shape[2:] != size:
             raise ValueError(f"expected images of {size}, got {x.shape}")
         rows = x.shape[1] * math.prod(kernel)
-        result = self.xp.empty((x.shape[0], rows, math.prod(counts)), x.dtype)
+        result = target(self.xp, out, (x.shape[0], rows, math.prod(counts)), x.dtype, x)
         axes = axes_of_windows(size, counts, kernel, stride, padding, dilation)
         return self._unfold("columns_of_windows", x, result, axes, out)
 
@@ -58,7 +59,7 @@ class CupyUnfolding:
             raise ValueError(
                 f"expected columns of {math.prod(kernel)} taps and {counts} windows, got {y.shape}"
             )
-        result = self.xp.empty((y.shape[0], channels, *size), y.dtype)
+        result = target(self.xp, out, (y.shape[0], channels, *size), y.dtype, y)
         axes = axes_of_windows(size, counts, kernel, stride, padding, dilation)
         return self._unfold("windows_of_columns", y, result, axes, out)
 

@@ -48,7 +48,7 @@ from nbdl.backend.numba.matmul import (
     plan_matmul,
 )
 from nbdl.backend.numba.normalization import plan_normalize, plan_normalize_input
-from nbdl.backend.numba.pointwise import plan_pointwise
+from nbdl.backend.numba.pointwise import plan_group, plan_pointwise
 from nbdl.backend.numba.pooling import (
     plan_adaptive_max_pool,
     plan_avg_pool,
@@ -300,6 +300,10 @@ class NumbaBackend(ThreadedFourier, NumpyBackend):
             return None
         planner, by_blocks = _WITH_EPILOGUE[product.name]
         return plan_with_epilogue(planner, inputs, product.params, pointwise.params, operands, out, by_blocks)
+
+    def plan_group(self, primitive: Primitive, rows: Sequence[tuple[Sequence[Any], tuple]]) -> Any:
+        """A plan of one pointwise operation in place on rows of operands and outputs; None without."""
+        return plan_group(rows, **primitive.params) if primitive.name == "pointwise" else None
 
     def matmul(
         self, a: Any, b: Any, *, transpose_a: bool = False, transpose_b: bool = False, out: Any = None

@@ -140,8 +140,12 @@ class _KernelLibrary(CodeLibrary):
         for library in self._linking_libraries:
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         _hide_all_but_entry(self._final_module)
-        passes, options = self._codegen._module_pass_manager(opt=_OPTIMIZATION)
-        passes.run(self._final_module, options)
+        options = llvm.create_pipeline_tuning_options(_OPTIMIZATION)
+        options.loop_vectorization = bool(numba.config.LOOP_VECTORIZE)
+        options.slp_vectorization = bool(numba.config.SLP_VECTORIZE)
+        options.loop_unrolling = False  # of loops that are not vectors': a fifth of LLVM's time, and no gain
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
+        builder.getModulePassManager().run(self._final_module, builder)
         self._finalized = True
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nbdl.backend.loops import Nest, Strides, element_strides, memory_order, merge, row_major
+from nbdl.backend.loops import Nest, Strides, domain, element_strides, memory_order, merge, row_major
 from nbdl.backend.numba import threads
 
-__all__ = ["Nest", "Strides", "element_strides", "memory_order", "merge", "row_major", "tasks_for"]
+__all__ = ["Nest", "Strides", "domain", "element_strides", "memory_order", "merge", "row_major", "tasks_for"]
 
 # Work, in units of one addition, below which one thread is faster than waking the others.
 SERIAL_WORK = 500_000

@@ -23,7 +23,8 @@ from nbdl.backend.numba.codegen import (
     row_offsets,
 )
 from nbdl.backend.numba.launch import OutputSpec, Plan
-from nbdl.backend.numba.loops import Nest, element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numba.loops import Nest, domain, element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numba.stages import plans_side_by_side
 from nbdl.formula import Formula, dtypes
 from nbdl.kernels.cpu.gemm import COLUMN_BITS
 
@@ -56,7 +57,7 @@ def plan_pointwise(
         return None
     if outputs is not None and not is_supported(formula, [out.dtype for out in outputs]):
         return None
-    shape = np.broadcast_shapes(*[x.shape for x in inputs])
+    shape = domain(inputs, outputs)
     if 0 in shape:
         return None  # nothing to compute, and no loop to compile
     strides = [element_strides(x, shape) for x in inputs]
@@ -103,6 +104,23 @@ def plan_pointwise(
         nest = Nest((1,), tuple((0,) if number else (1,) for number in numbers))
     aliases = _aliases(inputs, outputs or ())
     return _plan(formula, inputs, types, aliases, nest, specs, computed, math.prod(shape))
+
+
+def plan_group(
+    rows: Sequence[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]], *, formula: Formula, weak: int
+) -> Plan | None:
+    """A plan for ``formula`` in place on several rows of operands and outputs, or None.
+
+    It keeps the addresses of the operands, whose rows must be independent of one another.
+    """
+    plans = []
+    for inputs, outputs in rows:
+        plan = plan_pointwise(inputs, outputs, formula=formula, weak=weak)
+        if plan is None or plan.rows != outputs[0].size:  # rows of several elements are not comparable
+            return None
+        plans.append((plan, [*inputs, *outputs]))
+    size = sum(plan.rows for plan, _ in plans)
+    return plans_side_by_side(plans, tasks_for(size * cost(formula), size))
 
 
 def _has_blocks(dims: Sequence[int], steps: Sequence[Sequence[int]]) -> bool:

@@ -62,11 +62,11 @@ def plan_max_pool(
         return None
     lanes = _lane_table(x.shape[-1], kernel[-1], stride[-1], padding[-1], dilation[-1], counts[-1])
     words = _window_words(x.shape[2:], dilation, counts, tables) | _lane_words(lanes, stride[-1])
-    words[cpu.IS_WIDE] = _runs(x, tables) if _has_runs(x, kernel, stride, dilation) else 0
+    way = _way(x, tables, _has_runs(x, kernel, stride, dilation))
     work = 2.0 * math.prod((*x.shape[:2], *counts, *kernel))
-    positions = np.dtype(np.int64)
+    dtypes = (x.dtype, np.dtype(np.int64))
     return _plan_lines(
-        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, work, keep=(tables, lanes)
+        "max_pool", cpu.make_max_pool, way, x, counts, dtypes, words, work, keep=(tables, lanes)
     )
 
 
@@ -85,13 +85,10 @@ def plan_adaptive_max_pool(
         )
         for n, count in zip(three_axes(x.shape[2:], 1), three_axes(counts, 1), strict=True)
     ]
-    words = _window_words(x.shape[2:], (1,) * len(counts), counts, tables) | {
-        cpu.IS_WIDE: _runs(x, tables),
-        cpu.STRIDE_WIDTH: 1,
-    }
-    positions = np.dtype(np.int64)
+    words = _window_words(x.shape[2:], (1,) * len(counts), counts, tables) | {cpu.STRIDE_WIDTH: 1}
+    way, dtypes = _way(x, tables, has_runs=True), (x.dtype, np.dtype(np.int64))
     return _plan_lines(
-        "max_pool", cpu.make_max_pool, x, counts, (x.dtype, positions), words, 2.0 * x.size, keep=tables
+        "max_pool", cpu.make_max_pool, way, x, counts, dtypes, words, 2.0 * x.size, keep=tables
     )
 
 
@@ -115,11 +112,11 @@ def plan_avg_pool(
     lanes = _lane_table(size[-1], kernel[-1], stride[-1], padding[-1], 1, counts[-1])
     words = _window_words(size, dilation, counts, tables) | _lane_words(lanes, stride[-1])
     divisors = _divisors(x.dtype, size, kernel, stride, padding, counts, count_include_pad, divisor)
-    words[cpu.IS_WIDE] = _runs(x, tables) if _has_runs(x, kernel, stride, dilation) else 0
+    way = _way(x, tables, _has_runs(x, kernel, stride, dilation))
     words[cpu.DIVISORS] = divisors.ctypes.data
     work = math.prod((*x.shape[:2], *counts)) * (3.0 + math.prod(kernel))
     return _plan_lines(
-        "avg_pool", cpu.make_avg_pool, x, counts, (x.dtype,), words, work, keep=(tables, lanes, divisors)
+        "avg_pool", cpu.make_avg_pool, way, x, counts, (x.dtype,), words, work, keep=(tables, lanes, divisors)
     )
 
 
@@ -139,6 +136,13 @@ def plan_avg_pool_input(
     (y,) = inputs
     if outputs is not None or not _is_supported(inputs) or 0 in size:
         return None
+    if set(stride) == {1} and (count_include_pad or divisor or not any(padding)):
+        # An element is in as many windows as a window has elements, and all sums have one divisor
+        around = tuple(k - 1 - pad for k, pad in zip(kernel, padding, strict=True))
+        return plan_avg_pool(
+            inputs, None, kernel=kernel, stride=stride, padding=around, counts=size, count_include_pad=True,
+            divisor=divisor,
+        )  # fmt: skip
     dilation = (1,) * len(counts)
     tables = _tap_tables(size, kernel, stride, padding, dilation, counts)
     words = _window_words(size, dilation, counts, tables)
@@ -212,10 +216,15 @@ def _window_words(size: Sizes, dilation: Sizes, counts: Sizes, tables: Sequence[
     return words | dict(enumerate([table.ctypes.data for table in tables], cpu.TAPS_DEPTH))
 
 
-def _runs(x: Array, tables: Sequence[NDArray[np.int64]]) -> int:
-    """How kernels walk over windows that are runs of neighbours: see `IS_WIDE`."""
+def _way(x: Array, tables: Sequence[NDArray[np.int64]], has_runs: bool) -> cpu.Way:
+    """How the kernel walks over windows; ``has_runs`` if they are better runs than lanes."""
+    source = image_of(x)
+    if source.has_adjacent_channels and source.channels > 1:
+        return cpu.Way.CHANNELS
+    if not has_runs:
+        return cpu.Way.WINDOWS
     has_one_line = all((table[:, 1] <= 1).all() for table in tables[:2])
-    return 1 if has_one_line or x.shape[-1] > cpu.COLUMNS else 2
+    return cpu.Way.RUNS if has_one_line or x.shape[-1] > cpu.COLUMNS else cpu.Way.LINES
 
 
 def _has_runs(x: Array, kernel: Sizes, stride: Sizes, dilation: Sizes) -> bool:
@@ -261,7 +270,8 @@ def _divisors(
 
 def _plan_lines(
     name: str,
-    make: Callable[[Any], Callable[..., Any]],
+    make: Callable[[Any, cpu.Way], Callable[..., Any]],
+    way: cpu.Way,
     x: Array,
     counts: Sizes,
     dtypes: Sequence[np.dtype[Any]],
@@ -273,13 +283,12 @@ def _plan_lines(
     source = image_of(x)
     shape = (*x.shape[:2], *counts)
     result, spec = fresh_image(shape, x.dtype, source.has_adjacent_channels)
-    chunk = source.channels if source.has_adjacent_channels else 1
+    chunk = source.channels if way is cpu.Way.CHANNELS else 1
     rows = source.batch * (source.channels // chunk) * result.size[0] * result.size[1]
     specs = [spec._replace(dtype=dtype) for dtype in dtypes]
     words |= {cpu.X_LANE: words[cpu.STRIDE_WIDTH] * source.strides[-1]}
-    if chunk > 1:
-        words[cpu.IS_WIDE] = 0  # the channels are the lanes
-    return _plan(name, make, (x,), specs, source, result, chunk, words, rows, work, keep)
+    address = _kernel(f"{name}_{way.value}", make, x.dtype, way)
+    return _plan(address, (x,), specs, source, result, chunk, words, rows, work, keep)
 
 
 def _plan_images(
@@ -301,12 +310,13 @@ def _plan_images(
         whole = result.batch >= threads.get_num_threads() or result.channels % _CHUNK
         chunk = result.channels if whole else _CHUNK
     rows = result.batch * (result.channels // chunk)
-    return _plan(name, make, inputs, [spec], result, windows, chunk, words, rows, work, keep)
+    return _plan(
+        _kernel(name, make, y.dtype), inputs, [spec], result, windows, chunk, words, rows, work, keep
+    )
 
 
 def _plan(
-    name: str,
-    make: Callable[[Any], Callable[..., Any]],
+    address: int,
     inputs: Sequence[Array],
     specs: Sequence[OutputSpec],
     elements: Image,
@@ -322,7 +332,7 @@ def _plan(
     )
     words |= {cpu.CHANNELS: elements.channels, cpu.CHUNK: chunk, cpu.HAS_LANES: int(chunk > 1)}
     return Plan(
-        _kernel(name, make, inputs[0].dtype),
+        address,
         inputs=len(inputs),
         outputs=specs,
         arguments=block_words(words, len(inputs) + len(specs)),
@@ -333,5 +343,7 @@ def _plan(
 
 
 @cache
-def _kernel(name: str, make: Callable[[Any], Callable[..., Any]], dtype: np.dtype[Any]) -> int:
-    return compile_kernel(f"{name}_{dtype}", lambda: make(dtype), f"{name} {dtype}")
+def _kernel(
+    name: str, make: Callable[..., Callable[..., Any]], dtype: np.dtype[Any], *options: cpu.Way
+) -> int:
+    return compile_kernel(f"{name}_{dtype}", lambda: make(dtype, *options), f"{name} {dtype}")

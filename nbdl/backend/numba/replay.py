@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbdl import config
 from nbdl.backend.numba import native, threads
-from nbdl.backend.numba.adaptive import AdaptiveRun
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.launch import Plan, launch
 from nbdl.kernels.cpu import launcher
@@ -56,8 +54,7 @@ class Sequel:
                     uses[place.array].append((block.ctypes.data + 8 * k, place.offset))
         self._uses = uses
         state = native.state()
-        self._threads = int(state[launcher.STATE_THREADS])
-        words = [state.ctypes.data, self._threads, 0, arrays, len(steps)]
+        words = [state.ctypes.data, 0, arrays, len(steps)]
         for entries in uses:
             words.append(len(entries))
             words += [word for entry in entries for word in entry]
@@ -66,17 +63,11 @@ class Sequel:
         make = _native_replay()
         self.run: Callable[..., None] = self._run_in_python if make is None else make(self._table)
         self.regions = sum(plan.regions for plan in self._plans)
-        if self.regions and self._threads > 1 and config.ADAPTIVE_THREADS.value:
-            self.run = AdaptiveRun(self.run, self._set_half)
 
     def take_failure(self) -> int | None:
         """After an exception, once: the position of the plan that failed; None if it was none of these."""
         failed, self._table[kernel.FAILED] = int(self._table[kernel.FAILED]), 0
         return failed - 1 if failed else None
-
-    def _set_half(self, half: bool) -> None:
-        """Uses half of the threads from now on, or all."""
-        self._table[kernel.THREADS] = (self._threads + 1) // 2 if half else self._threads
 
     def _run_in_python(self, *arrays: Any) -> None:
         """The same without builtins."""
@@ -84,15 +75,11 @@ class Sequel:
             for word, offset in entries:
                 native.store_word(word, array.ctypes.data + offset)
         state = native.state()
-        state[launcher.STATE_THREADS] = self._table[kernel.THREADS]
-        try:
-            for k, block in enumerate(self._blocks, 1):
-                native.run_block(block)
-                if state[launcher.STATE_FAILED]:
-                    self._table[kernel.FAILED] = k
-                    native.raise_failure()
-        finally:
-            state[launcher.STATE_THREADS] = self._threads
+        for k, block in enumerate(self._blocks, 1):
+            native.run_block(block)
+            if state[launcher.STATE_FAILED]:
+                self._table[kernel.FAILED] = k
+                native.raise_failure()
 
 
 def region_seconds() -> float:

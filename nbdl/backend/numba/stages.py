@@ -14,7 +14,7 @@ from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.native import state
 from nbdl.kernels.cpu import stages as kernel
 
-__all__ = ["Stage", "plans_in_a_row", "scratch_memory", "staged_plan"]
+__all__ = ["Stage", "plans_in_a_row", "plans_side_by_side", "scratch_memory", "staged_plan"]
 
 _HUGE_PAGE = 1 << 21  # kernels that transform tiles walk across hundreds of small ones
 
@@ -89,6 +89,28 @@ def plans_in_a_row(parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int) -> 
         regions=sum(plan.regions for plan, _ in parts),
         keep=(state(), parts),
     )
+
+
+def plans_side_by_side(parts: Sequence[tuple[Plan, Sequence[NDArray[Any]]]], tasks: int) -> Plan:
+    """A plan, without operands, that computes the rows of plans together.
+
+    Args:
+        parts: The plans with their operands, which stay where they are and are independent of each other.
+        tasks: Into how many tasks all rows are split.
+    """
+    words, rows = [len(parts)], 0
+    for plan, operands in parts:
+        addresses = [operand.ctypes.data for operand in operands]
+        plan.arguments[: len(addresses)] = addresses
+        words += [plan.kernel, plan.arguments.ctypes.data, rows]
+        rows += plan.rows
+    words += [0, 0, rows]
+    return Plan(_run_side_by_side(), inputs=0, arguments=words, rows=rows, tasks=tasks, keep=parts)
+
+
+@cache
+def _run_side_by_side() -> int:
+    return compile_kernel("side_by_side", lambda: kernel.run_side_by_side, "plans side by side")
 
 
 @cache

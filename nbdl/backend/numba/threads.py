@@ -1,15 +1,18 @@
-"""The thread pool of the CPU kernels: Numba's, and no other.
+"""The thread pool of the CPU kernels: POSIX threads of our own, and no other.
 
-It starts when the first plan with more than one task is made. OpenMP is preferred, since it opens a parallel
-region in a few microseconds, then TBB; the workqueue that is left is slow and aborts when two threads enter
-it at once.
+It starts when the first plan with more than one task is made. Where the system has no such threads, or where
+`NUMBA_THREADING_LAYER` names a pool of Numba's, it is that one: OpenMP is preferred, since it opens a
+parallel region in a few microseconds, then TBB; the workqueue that is left is slow and aborts when two
+threads enter it at once. Numba's pools wait for every thread, also for one that another process keeps from
+its core.
 
-A process that was forked computes in one thread: OpenMP's threads do not exist in the child, and GNU OpenMP
+A process that was forked computes in one thread, since the others do not exist in the child, and GNU OpenMP
 would end it. Start worker processes by `spawn` or `forkserver` where they should compute in parallel.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -25,6 +28,7 @@ import numba
 
 from nbdl import config
 from nbdl.backend.numba.native import state
+from nbdl.backend.numba.workers import Workers
 from nbdl.kernels.cpu import launcher
 
 __all__ = ["get_num_threads", "on_change", "set_num_threads", "start", "threading_layer"]
@@ -32,6 +36,7 @@ __all__ = ["get_num_threads", "on_change", "set_num_threads", "start", "threadin
 _log = logging.getLogger("nbdl")
 _NUMBA_PRIORITY = ["tbb", "omp", "workqueue"]
 _PRIORITY = ["omp", "tbb", "workqueue"]
+_OURS = "posix"
 _SYMBOLS = {
     launcher.STATE_GET_NUM_THREADS: "get_num_threads",
     launcher.STATE_SET_NUM_THREADS: "set_num_threads",
@@ -43,9 +48,11 @@ class _Pool:
     """What this process knows of its thread pool."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.threads: int | None = None
         self.layer: str | None = None
+        self.workers: Workers | None = None
+        self.workers_for = 0
         self.forked = False
         self.listeners: list[Callable[[], None]] = []
 
@@ -83,13 +90,14 @@ def set_num_threads(threads: int) -> None:
     count = index(threads)
     if count < 1:
         raise ValueError(f"set_num_threads: threads must be 1 or more, got {count}")
-    _pool.threads = count
-    _publish()
+    with _pool.lock:
+        _pool.threads = count
+        _publish()
     forget_plans()
 
 
 def threading_layer() -> str:
-    """Name of Numba's threading layer (`omp`, `tbb` or `workqueue`), or `none` in a forked process."""
+    """`posix`, or the name of Numba's layer (`omp`, `tbb`, `workqueue`); `none` in a forked process."""
     start()
     return "none" if _pool.forked or _pool.layer is None else _pool.layer
 
@@ -100,8 +108,42 @@ def start() -> None:
         return
     with _pool.lock:
         if _pool.layer is None:
-            _pool.layer = _start_numba()
+            _pool.layer = _OURS if _starts_ours() else _start_numba()
             _publish()
+            _log.debug("threading layer %s, %d threads", _pool.layer, get_num_threads())
+
+
+def _starts_ours() -> bool:
+    """Whether the pool is ours; its threads run then."""
+    if numba.config.THREADING_LAYER != "default":
+        return False
+    try:
+        _hire(get_num_threads())
+    except OSError as error:
+        _log.info("no threads of our own: %s", error)
+        return False
+    return True
+
+
+def _hire(threads: int) -> None:
+    """Has so many threads compute, with the calling one."""
+    if threads == _pool.workers_for:
+        return
+    _dismiss()
+    if threads > 1:
+        _pool.workers = Workers(threads)
+    _pool.workers_for = threads
+
+
+def _dismiss() -> None:
+    """Ends our threads. Their code must not go before them, so this happens before the process ends, too."""
+    workers, _pool.workers, _pool.workers_for = _pool.workers, None, 0
+    state()[launcher.STATE_WORKERS] = 0
+    if workers is not None and not _pool.forked:
+        workers.retire()
+
+
+atexit.register(_dismiss)
 
 
 def _start_numba() -> str:
@@ -123,7 +165,6 @@ def _start_numba() -> str:
             RuntimeWarning,
             stacklevel=2,
         )
-    _log.debug("threading layer %s, %d threads", layer, get_num_threads())
     return layer
 
 
@@ -145,13 +186,16 @@ def _publish() -> None:
     threads = get_num_threads()
     if _pool.layer == "workqueue":
         threads = min(threads, numba.config.NUMBA_NUM_THREADS)
+    if _pool.layer == _OURS and started:
+        _hire(threads)
     words[launcher.STATE_THREADS] = threads
+    words[launcher.STATE_WORKERS] = _pool.workers.address if started and _pool.workers is not None else 0
     for word, symbol in _SYMBOLS.items():
-        words[word] = llvm.address_of_symbol(symbol) if started else 0
+        words[word] = llvm.address_of_symbol(symbol) if started and _pool.layer != _OURS else 0
 
 
 def _after_fork() -> None:
-    _pool.lock = threading.Lock()
+    _pool.lock = threading.RLock()
     _pool.forked = True
     if _pool.layer is not None:
         _publish()

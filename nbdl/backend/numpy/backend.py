@@ -147,6 +147,10 @@ class NumpyBackend(
         """A plan of two operations, the second one in place on the result of the first; None without."""
         return None
 
+    def plan_group(self, primitive: Primitive, rows: Sequence[tuple[Sequence[Any], tuple]]) -> Any:
+        """A plan of one pointwise operation in place on rows of operands and outputs; None without."""
+        return None
+
     def plan_for(self, primitive: Primitive, arrays: Sequence[Any], outs: tuple | None) -> Any:
         """A kernel launch for operands like these, of which a program may make many in a row; None here.
 

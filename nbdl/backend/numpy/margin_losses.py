@@ -53,9 +53,10 @@ class MarginLosses:
         """
         short, hit = self._margins(x, target, margin)
         slopes = (short > 0) * (widened(g) / (x.size if mean else x.shape[1]))
-        if p == 2:
-            slopes = slopes * (2 * short)
-        result = slopes - hit * slopes.sum(1, keepdims=True)
+        with np.errstate(all="ignore"):
+            if p == 2:
+                slopes = slopes * (2 * short)
+            result = self.xp.where(hit, -slopes.sum(1, keepdims=True), slopes)
         return delivered(narrowed(result.astype(widened(x).dtype), x.dtype), out)
 
     def multilabel_margin_loss(self, x: Any, target: Any, *, mean: bool, out: Any = None) -> tuple[Any, Any]:

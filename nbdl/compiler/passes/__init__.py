@@ -16,6 +16,7 @@ from nbdl.compiler.passes.constants import fold_constants
 from nbdl.compiler.passes.dead_code import remove_dead_code
 from nbdl.compiler.passes.epilogues import attach_epilogues
 from nbdl.compiler.passes.fusion import fuse
+from nbdl.compiler.passes.groups import group_updates
 from nbdl.compiler.passes.operands import drop_unread_operands
 from nbdl.compiler.passes.products import join_products
 from nbdl.compiler.passes.windows import work_on_windows
@@ -34,6 +35,7 @@ PASSES: dict[str, Pass] = {
     "windows": work_on_windows,
     "fusion": fuse,
     "epilogues": attach_epilogues,
+    "groups": group_updates,
 }
 
 

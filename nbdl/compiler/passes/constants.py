@@ -29,7 +29,7 @@ def _folded(operation: Operation) -> Operation:
     constants = {
         k: window.buffer.array[()].item()
         for k, window in enumerate(inputs)
-        if primitive.weak >> k & 1 and _is_constant(window)
+        if primitive.weak >> k & 1 and window.dtype.kind != "c" and _is_constant(window)
     }
     kept = [k for k in range(formula.arity) if k not in constants]
     if not constants or not any(dtypes.is_floating(inputs[k].dtype) for k in kept):

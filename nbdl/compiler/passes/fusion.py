@@ -200,19 +200,20 @@ def _same_arithmetic(
     parts: Sequence[Operation],
 ) -> bool:
     """Whether the fused formula computes in the same precision as its parts, and gives the same dtypes."""
-    try:
-        _, computed, wanted = dtypes_of(formula, inputs, weak)
-    except (TypeError, ValueError):
-        return False
+    _, precision, _ = _dtypes_of(parts[0])
     for part in parts:
         _, own, own_wanted = _dtypes_of(part)
-        if own != computed or computed.kind != "f":
+        # Masks are combined as bools: what does that may not even be defined for the floats they come from.
+        if own != precision or own.kind != "f":
             return False
         # A value that was rounded or cast when it was stored must not go on unrounded.
-        if any(window.dtype not in (computed, BOOL) for window in part.outputs):
+        if any(window.dtype not in (own, BOOL) for window in part.outputs):
             return False
         if any(given != window.dtype for given, window in zip(own_wanted, part.outputs)):
             return False
+    _, computed, wanted = dtypes_of(formula, inputs, weak)
+    if computed != precision:
+        return False
     return all(given == window.dtype for given, window in zip(wanted, outputs, strict=True))
 
 
@@ -261,11 +262,13 @@ def _sum_of(
         return None
     primitive = reduction.primitive
     assert isinstance(primitive, Reduce)
-    _, computed, (dtype,) = dtypes_of(formula, inputs, composer.weak)
+    _, precision, _ = _dtypes_of(producer)
     for part in (producer, reduction):
-        _, own, (own_dtype,) = _dtypes_of(part)
-        if own != computed or own_dtype != dtype or computed != dtype or computed.kind != "f":
+        _, own, (dtype,) = _dtypes_of(part)
+        if own != precision or dtype != precision or own.kind != "f":
             return None
+    if dtypes_of(formula, inputs, composer.weak)[1:] != (precision, (precision,)):
+        return None
     summed = Reduce.of(formula, primitive.kind, primitive.axes, primitive.keepdims, composer.weak)
     return Operation(summed, inputs, reduction.outputs, reduction.into)
 

@@ -12,7 +12,6 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops.inplace import call_in_place
 from nbdl.ops.normalization import move_statistics, normalize, normalize_with
-from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.pooling import avg_pool
 from nbdl.ops.type_rules import finfo, promote_types
@@ -325,8 +324,10 @@ def local_response_norm(
     if not input.array.size:
         return input.clone()
     squares = input.square().reshape((shape[0], 1, shape[1], -1))
-    padded = pad_constant(squares, [(0, 0), (0, 0), (size // 2, (size - 1) // 2), (0, 0)], 0)
-    mean = avg_pool(padded, (size, 1), (1, 1), (0, 0), False, True, None).reshape(shape)
+    mean = avg_pool(squares, (size, 1), (1, 1), (size // 2, 0), False, True, None)
+    if size % 2 == 0:  # the window reaches further down than up, so the last one is not wanted
+        mean = mean.narrow(2, 0, shape[1])
+    mean = mean.reshape(shape)
     if alpha >= 0 and k > 0:
         return input * call(_RESPONSE_SCALE, mean, alpha, beta, k)
     return call(_RESPONSE, input, mean, alpha, beta, k)

@@ -101,7 +101,7 @@ class Recording:
         with no_grad():
             for layer, calls in zip(self.layers, self.seen, strict=True):
                 parts = [
-                    layer.rule.moments(layer.module, inputs, by_output[id(output)])  # type: ignore[arg-type]
+                    layer.rule.moments(layer.module, inputs, by_output[id(output)])
                     for inputs, output in calls
                     if id(output) in by_output
                 ]

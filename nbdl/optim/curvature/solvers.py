@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nbdl import linalg
@@ -12,7 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import eye
 from nbdl.ops.matmul import dot
 from nbdl.ops.solving import cholesky_solve
-from nbdl.optim.krylov import cg_iterates, damped
+from nbdl.optim.krylov import ConjugateGradients, Watch, damped
 from nbdl.optim.operators import LinearOperator, require_square
 from nbdl.optim.vectors import fetch, moved, norm
 
@@ -97,18 +97,28 @@ def cg(
     limit = _prepared("cg", A, b, rtol, atol, maxiter, 10 * A.shape[0])
     if x0 is not None and x0.shape != b.shape:
         raise RuntimeError(f"cg: x0 must have shape {tuple(b.shape)}, got {tuple(x0.shape)}")
-    target = atol
-    for iterations, found in enumerate(cg_iterates(A, b, x0, M, damping)):
-        if not iterations:
-            size = found.residual if x0 is None else fetch(norm(b))[0]  # at 0 the residual is b
-            target = max(rtol * size, atol)
-        if callback is not None and iterations:
-            callback(found.x)
-        if found.residual <= target:
-            return Solution(found.x, 0, iterations, found.residual)
-        if iterations == limit:
-            return Solution(found.x, iterations, iterations, found.residual)
-    return Solution(found.x, -1, iterations, found.residual)
+    process = ConjugateGradients(A, b, x0, M, damping)
+    with no_grad():
+        size = process.residual if x0 is None else norm(b)  # at 0 the residual is b
+        target = (rtol * size).clamp(min=atol)
+    for index in process.run(Watch(looks=True), limit, target):
+        if callback is not None and fetch(process.count)[0] == index:
+            callback(process.x)
+    return solution_of(process, limit, fetch(process.count, process.residual, target))
+
+
+def solution_of(process: ConjugateGradients, limit: int, values: Sequence[float]) -> Solution:
+    """What conjugate gradients found.
+
+    Args:
+        process: as it ended.
+        limit: the largest number of products.
+        values: its count and residual, and the residual that was wanted.
+    """
+    count, residual, target = values
+    iterations = int(count)
+    info = 0 if residual <= target else iterations if iterations == limit else -1
+    return Solution(process.x, info, iterations, residual)
 
 
 def minres(

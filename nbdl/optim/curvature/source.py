@@ -134,19 +134,24 @@ class Total:
 
     def __init__(self, reduction: str):
         self._averages, self._weight = reduction == "mean", 0.0
-        self._sum: Tensor | None = None
+        self._total: Tensor | None = None
 
     def add(self, value: Tensor, weight: float) -> None:
         """Count in what a mini-batch gave."""
-        with no_grad():
-            self._sum = value * weight if self._sum is None else moved(self._sum, weight, value)
         self._weight += weight
+        if self._total is None:
+            self._total = value  # of a single mini-batch nothing has to be computed
+            return
+        with no_grad():
+            if self._averages:
+                self._total = moved(self._total, weight / self._weight, value - self._total)
+            else:
+                self._total = self._total + value
 
     def value(self) -> Tensor:
         """The total."""
-        assert self._sum is not None
-        with no_grad():
-            return self._sum / self._weight if self._averages else self._sum
+        assert self._total is not None
+        return self._total
 
 
 class Risk(Source):

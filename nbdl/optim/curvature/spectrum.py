@@ -12,9 +12,8 @@ from nbdl import linalg
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import empty, from_numpy
-from nbdl.ops.joining import stack
 from nbdl.ops.random import bernoulli_, normal_
-from nbdl.optim.krylov import Lanczos
+from nbdl.optim.krylov import Lanczos, Watch
 from nbdl.optim.operators import LinearOperator, require_square
 from nbdl.optim.vectors import fetch, norm
 from nbdl.random import Generator
@@ -83,7 +82,7 @@ def eigsh(
     lanczos = Lanczos(A, _normal(A, generator) if v0 is None else v0)
     pick = _PICKS[which]
     values, vectors, residual, known = _ritz(lanczos, pick, k, limit, tolerance)
-    while lanczos.is_closed and len(lanczos.vectors) < limit:
+    while not fetch(lanczos.is_open)[0] and len(lanczos.vectors) < limit:
         # Further eigenvectors of a multiple eigenvalue are outside the space.
         lanczos.restart(_normal(A, generator))
         values, vectors, residual, found = _ritz(lanczos, pick, k, limit, -1.0)
@@ -104,7 +103,7 @@ def eigsh(
     if not return_eigenvectors:
         return chosen
     with no_grad():
-        return chosen, stack([lanczos.combine(vectors[:, j]) for j in picked], 1)
+        return chosen, lanczos.combine(from_numpy(np.ascontiguousarray(vectors[:, picked])).to(A.device))
 
 
 def _ritz(
@@ -117,21 +116,26 @@ def _ritz(
         eigenvalues; None for these if the basis is too small.
     """
     check = k
-    for size in lanczos:
-        if size >= limit:
-            break
-        if size >= check:
-            values, vectors = lanczos.eigen()
-            residuals = abs(lanczos.off_diagonal[-1] * vectors[-1, pick(values, k)])
+    for _ in lanczos.sizes(Watch(looks=True), limit - len(lanczos.vectors)):
+        size = len(lanczos.vectors)
+        if check <= size < limit:
+            values, vectors = _eigen(lanczos)
+            residuals = abs(fetch(lanczos.off_diagonal[-1])[0] * vectors[-1, pick(values, k)])
             if residuals.max() <= tolerance * abs(values).max():
                 break
             check = size + 1 + size // 10
-    values, vectors = lanczos.eigen()
+    values, vectors = _eigen(lanczos)
     if len(values) < k:
         return values, vectors, math.inf, None
     picked = pick(values, k)
-    residual = 0.0 if lanczos.is_closed else float(abs(lanczos.off_diagonal[-1] * vectors[-1, picked]).max())
+    residual = float(abs(fetch(lanczos.off_diagonal[-1])[0] * vectors[-1, picked]).max())
     return values, vectors, residual, values[picked]
+
+
+def _eigen(lanczos: Lanczos) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of the tridiagonal matrix, on the host, in float64."""
+    values, vectors = [x.cpu().numpy().astype(np.float64) for x in lanczos.eigen()]
+    return values, vectors
 
 
 class Estimate(NamedTuple):
@@ -270,10 +274,9 @@ class SpectralDensity:
         self.weights: list[np.ndarray] = []
         for column in signs.unbind(1):
             lanczos = Lanczos(A, column.contiguous())
-            for size in lanczos:
-                if size >= n_steps:
-                    break
-            values, vectors = lanczos.eigen()
+            for _ in lanczos.sizes(Watch(n_steps), n_steps):
+                pass
+            values, vectors = _eigen(lanczos)
             self.nodes.append(values)
             self.weights.append(vectors[0] ** 2)
 

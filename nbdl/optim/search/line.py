@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -59,6 +60,12 @@ class WrongDirectionError(Exception):
     """What a direction was computed of turned out not to be what it was taken for."""
 
 
+def refused(values: Sequence[float]) -> None:
+    """Raise :class:`WrongDirectionError` if a value is not 0."""
+    if any(values):
+        raise WrongDirectionError
+
+
 class Line:
     """phi(t) = f(x + t d), evaluated together with its derivative.
 
@@ -68,7 +75,8 @@ class Line:
         direction: d (n,).
         limit: the longest step, 0-d, which is read with the first evaluation; None where there is no limit.
         box: bounds that steps up to ``limit`` keep but for rounding; None: there are none.
-        wrong: 0-d, read with the first evaluation, too: not 0 where the direction is none; None: it is one.
+        unread: 0-d tensors that are read with the first evaluation, too.
+        see: is told their values, and may raise :class:`WrongDirectionError`.
     """
 
     def __init__(
@@ -78,10 +86,11 @@ class Line:
         direction: Tensor,
         limit: Tensor | None = None,
         box: Box | None = None,
-        wrong: Tensor | None = None,
+        unread: Sequence[Tensor] = (),
+        see: Callable[[Sequence[float]], None] | None = None,
     ):
         self.objective, self.start, self.direction = objective, start, direction
-        self._limit, self._box, self._wrong = limit, box, wrong
+        self._limit, self._box, self._unread, self._see = limit, box, list(unread), see
         self.evaluations = 0
         self.lowest: Sample | None = None
         self.is_unbounded = False
@@ -90,15 +99,15 @@ class Line:
         """What has to be known of the direction. It is read with the first evaluation, to wait once only."""
         if "slope" in self.__dict__:
             return []
-        others = [x for x in (self._wrong, self._limit) if x is not None]
-        return [slope_and_size(self.direction, self.start.gradient), *others]
+        limits = [] if self._limit is None else [self._limit]
+        return [slope_and_size(self.direction, self.start.gradient), *limits, *self._unread]
 
     def _know(self, values: list[float]) -> None:
         if values:
             self.__dict__["slope"], self.__dict__["direction_norm"], *others = values
-            if self._wrong is not None and others.pop(0):
-                raise WrongDirectionError
-            self.__dict__["limit"] = others[0] if others else MAX_STEP
+            self.__dict__["limit"] = MAX_STEP if self._limit is None else others.pop(0)
+            if self._see is not None:
+                self._see(others)
         if not self.slope < 0:
             raise NotADescentDirectionError
 

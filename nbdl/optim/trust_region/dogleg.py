@@ -7,10 +7,10 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
 from nbdl.ops.matmul import dot
 from nbdl.ops.solving import cholesky_solve
-from nbdl.optim.objective import Objective, Point, checked
+from nbdl.optim.objective import NonFiniteError, Objective, Point
 from nbdl.optim.trust_region.steihaug import Steihaug
 from nbdl.optim.trust_region.subproblem import ModelStep, Subproblem
-from nbdl.optim.vectors import fetch, moved, norm
+from nbdl.optim.vectors import fetch, is_on_host, moved, norm
 
 
 class Dogleg(Subproblem):
@@ -29,21 +29,25 @@ class Dogleg(Subproblem):
     def __call__(self, objective: Objective, point: Point, radius: float) -> ModelStep:
         matrix, largest = objective.hessian(point)
         factor, info = linalg.cholesky_ex(matrix)
-        wrong: Tensor | int = where(largest.isfinite(), info, 1)
-        if not self._expects_convexity:
-            failed, read = fetch(info, largest)
-            checked(read)
-            if failed:
-                return self._steihaug(objective, point, radius)
-            self._expects_convexity, wrong = True, 0
-        g = point.gradient
+        g, is_infinite = point.gradient, largest.isfinite().logical_not()
         step, at_boundary = _on_path(matrix, g, -cholesky_solve(g.unsqueeze(1), factor).squeeze(1), radius)
-        if isinstance(wrong, Tensor):
-            step = where(wrong == 0, step, 0.0)
+        failed: Tensor = is_infinite
+        if self._expects_convexity:
+            failed = where(is_infinite, 1, info)
+        elif not (is_on_host(info) and not fetch(info)[0]):  # what a device found is not known yet
+            other = self._steihaug(objective, point, radius)
+            step = where(info == 0, step, other.step)
+            at_boundary = where(info == 0, at_boundary, other.at_boundary)
+        step = where(failed == 0, step, 0.0)
         decrease = -dot(g, step) - dot(step, matrix @ step) / 2
-        return ModelStep(step, norm(step), decrease, at_boundary, wrong)
+        return ModelStep(step, norm(step), decrease, at_boundary, failed, note=info)
+
+    def see(self, model: ModelStep) -> None:
+        self._expects_convexity = not model.note
 
     def doubt(self) -> None:
+        if not self._expects_convexity:
+            raise NonFiniteError
         self._expects_convexity = False
 
 

@@ -20,6 +20,7 @@ class ModelStep(NamedTuple):
         decrease: -m(p).
         at_boundary: whether the radius limits it.
         wrong: not 0 where the step is none.
+        note: what the solver wants to know of it, see :meth:`Subproblem.see`.
     """
 
     step: Tensor
@@ -27,6 +28,7 @@ class ModelStep(NamedTuple):
     decrease: Any
     at_boundary: Any
     wrong: Any = 0
+    note: Any = 0
 
     @property
     def unread(self) -> list[Tensor]:
@@ -58,15 +60,11 @@ class Subproblem:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no solution")
 
+    def see(self, model: ModelStep) -> None:
+        """The last step, with its scalars read."""
+
     def doubt(self) -> None:
         """The last step was wrong: compute the next one from less."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-
-def boundary_factor(dd: float, zd: float, zz: float, radius: float) -> float:
-    """The tau >= 0 with |z + tau d| = radius, from d^T d, z^T d and z^T z."""
-    rest = max(radius * radius - zz, 0.0)
-    root = (zd * zd + dd * rest) ** 0.5
-    return rest / (zd + root) if zd > 0 else (root - zd) / dd
