@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,19 +39,15 @@ def test_training_writes_a_report(run: Run, tmp_path: Path):
     assert text[text.index("## a") :].strip() in output
 
 
+def quick_report(run: Run, folder: Path, kind: str) -> dict[str, Any]:
+    """What a kind of report says of one workload on the NumPy backend; its page is in the folder, too."""
+    choice = ("--quick", "--only", "a", "--contenders", "nbdl-numpy", "--out", str(folder))
+    run("training.py", f"--{kind}", *choice)
+    return json.loads((folder / f"{kind}.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+
+
 def test_startup_report(run: Run, tmp_path: Path):
-    run(
-        "training.py",
-        "--startup",
-        "--quick",
-        "--only",
-        "a",
-        "--contenders",
-        "nbdl-numpy",
-        "--out",
-        str(tmp_path),
-    )
-    result = json.loads((tmp_path / "startup.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+    result = quick_report(run, tmp_path, "startup")
     assert set(result) == {"cold", "warm"}
     for times in result.values():
         parts = times["import_s"] + times["build_s"] + times["first_step_s"]
@@ -59,26 +56,13 @@ def test_startup_report(run: Run, tmp_path: Path):
 
 
 def test_memory_report(run: Run, tmp_path: Path):
-    run(
-        "training.py",
-        "--memory",
-        "--quick",
-        "--only",
-        "a",
-        "--contenders",
-        "nbdl-numpy",
-        "--out",
-        str(tmp_path),
-    )
-    found = json.loads((tmp_path / "memory.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+    found = quick_report(run, tmp_path, "memory")
     assert 0 < found["imported_mb"] <= found["peak_mb"]
     assert "imported MB" in (tmp_path / "memory.md").read_text()
 
 
 def test_neighbour_report(run: Run, tmp_path: Path):
-    options = ("--neighbour", "--quick", "--only", "a", "--contenders", "nbdl-numpy", "--out", str(tmp_path))
-    run("training.py", *options)
-    found = json.loads((tmp_path / "neighbour.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"]
+    found = quick_report(run, tmp_path, "neighbour")
     least, greatest = found["cost"][1:]
     assert 0 < least <= found["cost"][0] <= greatest
     assert found["alone_ms"] > 0
@@ -86,20 +70,7 @@ def test_neighbour_report(run: Run, tmp_path: Path):
 
 
 def test_scaling_report(run: Run, tmp_path: Path):
-    run(
-        "training.py",
-        "--scaling",
-        "--quick",
-        "--only",
-        "a",
-        "--contenders",
-        "nbdl-numpy",
-        "--out",
-        str(tmp_path),
-    )
-    threads = json.loads((tmp_path / "scaling.json").read_text())["results"]["a"]["contenders"]["nbdl-numpy"][
-        "threads"
-    ]
+    threads = quick_report(run, tmp_path, "scaling")["threads"]
     assert list(threads) == ["1", "2"]
     assert threads["1"]["gain"] == [1, 1, 1]
     assert threads["2"]["median_ms"] > 0

