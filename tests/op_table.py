@@ -68,6 +68,7 @@ BINARY: list[Op] = [
     op("pow", real(3, 4), 2),
     op("pow", real(3, 4), 3),
     op("pow", real(3, 4), -2),
+    op("pow", positive(3, 4), -1.0),
     op("pow", positive(3, 4), 0.5),
     op("pow", 1.7, real(3, 4)),
     op("float_power", ints(1, 9, 3, 4), ints(0, 3, 3, 4), orders=0),

@@ -14,6 +14,7 @@ import machine
 from contenders import Contender, environment
 
 FOLDER = Path(__file__).resolve().parent
+CLEAR_ROUNDS, CLEAR_RATIO = 3, 1.3  # after which a comparison may end
 SETTLE_SECONDS = 0.05  # OpenBLAS and OpenMP threads spin for a while before they sleep
 
 
@@ -138,6 +139,15 @@ def measure(
         if is_enough(results):
             break
     return results
+
+
+def is_clear(results: Mapping[str, Any], own: str, peer: str) -> bool:
+    """Whether one of two contenders was faster by far in every round, and there were some."""
+    blocks = [results.get(name, {}).get("blocks_s") for name in (own, peer)]
+    if None in blocks:
+        return False
+    ratios = [theirs / ours for ours, theirs in zip(*blocks)]
+    return len(ratios) >= CLEAR_ROUNDS and (min(ratios) > CLEAR_RATIO or max(ratios) < 1 / CLEAR_RATIO)
 
 
 def measure_block(worker: Worker, calls: int) -> dict[str, Any]:

@@ -72,7 +72,10 @@ def _products() -> list[Case]:
     odd = [(n, n, n) for n in (17, 31, 100, 1000)] + [(1, 784, 512), (1000, 1, 1000), (10, 10_000, 10)]
     transposed = [(128, 784, 512), (1024, 784, 2048), (100, 100, 100)]
     cases = [("matmul", size) for size in sizes + odd]
-    cases += [(operation, size) for operation in ("matmul_nt", "matmul_tn") for size in transposed]
+    cases += [(f"matmul_{kind}", size) for kind in ("nt", "tn", "tt") for size in transposed]
+    doubles = [(17, 17, 17), (31, 31, 31), (100, 100, 100), (512, 512, 512)]
+    cases += [("matmul_float64", size) for size in doubles]
+    cases += [(f"matmul_{kind}_float64", size) for kind in ("nt", "tn") for size in doubles[2:]]
     cases += [("matmul_batched", size) for size in [(64, 128, 32, 128), (64, 17, 31, 17)]]
     return [Case("matmul", name, size, 2 * math.prod(size), FLOPS) for name, size in cases]
 
@@ -107,17 +110,23 @@ def _elementwise() -> list[Case]:
 def _normalizing() -> list[Case]:
     shapes = {
         "softmax": [(128, 10), (2048, 1000)],
+        "softmax_float64": [(128, 10), (2048, 100)],
+        "log_softmax_training": [(2048, 100)],
         "cross_entropy_training": [(128, 10), (2048, 65), (2048, 1000)],
         "layer_norm": [(2048, 128), (2048, 1024)],
         "layer_norm_training": [(2048, 128), (2048, 1024)],
         "batch_norm_training": [(64, 16, 32, 32), (64, 64, 8, 8)],
+        "group_norm_training": [(64, 16, 32, 32)],
     }
     passes = {
         "softmax": 2,
+        "softmax_float64": 4,
+        "log_softmax_training": 5,
         "cross_entropy_training": 2,
         "layer_norm": 2,
         "layer_norm_training": 5,
         "batch_norm_training": 5,
+        "group_norm_training": 5,
     }
     return [
         Case("normalization", operation, size, 4 * math.prod(size) * passes[operation], BYTES)
@@ -156,14 +165,17 @@ def _special_convolutions() -> list[Case]:
         "conv2d_grouped": 2 * outputs * 9 * c // 4,
         "conv2d_depthwise": 2 * outputs * 9,
         "conv_transpose2d": 2 * outputs * 9 * c,
+        "conv2d_float64": 2 * outputs * 9 * c,
     }
     cases = [Case("convolution", operation, size, flops, FLOPS) for operation, flops in work.items()]
-    return [*cases, Case("convolution", "conv1d", (16, 64, 1000), 2 * 16 * 64 * 1000 * 3 * 64, FLOPS)]
+    lines = Case("convolution", "conv1d", (16, 64, 1000), 2 * 16 * 64 * 1000 * 3 * 64, FLOPS)
+    volumes = Case("convolution", "conv3d", (4, 16, 17), 2 * 4 * 16 * 17**3 * 27 * 16, FLOPS)
+    return [*cases, lines, volumes]
 
 
 def _pooling() -> list[Case]:
     sizes = [(64, 64, 24), (8, 64, 55)]  # batch, channels, height = width
-    passes = {"max_pool2d": 1.25, "max_pool2d_training": 2.5}
+    passes = {"max_pool2d": 1.25, "max_pool2d_training": 2.5, "avg_pool2d_training": 2.5}
     return [
         Case("pooling", operation, size, 4 * count * math.prod(size) * size[-1], BYTES)
         for operation, count in passes.items()
@@ -178,6 +190,8 @@ def _attention() -> list[Case]:
         flops = 2 * 2 * n * heads * length**2 * width / 2  # two products; one half of them is masked
         cases.append(Case("attention", "causal_attention", size, flops, FLOPS))
         cases.append(Case("attention", "causal_attention_training", size, 3.5 * flops, FLOPS))
+    cases.append(Case("attention", "masked_attention", size, 2 * flops, FLOPS))
+    cases.append(Case("attention", "dropped_attention_training", size, 7 * flops, FLOPS))
     return cases
 
 
@@ -188,6 +202,7 @@ def _recurrent() -> list[Case]:
         flops = 2 * length * batch * 4 * width * 2 * width
         cases.append(Case("recurrent", "lstm", size, flops, FLOPS))
         cases.append(Case("recurrent", "lstm_training", size, 3 * flops, FLOPS))
+        cases.append(Case("recurrent", "gru_training", size, 3 * flops * 3 / 4, FLOPS))
     return cases
 
 
@@ -214,9 +229,10 @@ def _optimizers() -> list[Case]:
 def _reductions() -> list[Case]:
     shapes = [(128, 512), (4096, 1024)]
     operations = ("sum_all", "sum_rows", "sum_columns", "max_rows", "variance_rows")
-    return [
+    cases = [
         Case("reduction", name, size, 4 * math.prod(size), BYTES) for name in operations for size in shapes
     ]
+    return [*cases, Case("reduction", "sum_rows_float64", (1000, 1000), 8 * 1000**2, BYTES)]
 
 
 def _copies() -> list[Case]:

@@ -4,21 +4,25 @@
     python examples/benchmarks/kernels.py
     python examples/benchmarks/kernels.py --only matmul,copy --contenders nbdl,torch
 
-Microseconds of a call through the public interface, in one table a group, measured as `training.py` does.
+Microseconds of a call through the public interface, in one table a group, measured as `training.py` does, in
+fewer rounds where the ratio to PyTorch is clear. The report is written anew after every group.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import statistics
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import contenders
 import machine
 import report
 from contenders import Contender
-from harness import measure
+from harness import is_clear, measure
 from kernel_cases import CASES, GROUPS, Case
 from options import Defaults, make_parser, make_worker, parse
 
@@ -26,26 +30,41 @@ BASELINE = contenders.TORCH.name
 DEFAULTS = Defaults(rounds=5, block=0.03, quick_rounds=3, quick_block=0.002)
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Time the cases of the chosen groups: name of the case -> summary."""
+def run(options: argparse.Namespace, done: Callable[[list[str], dict[str, Any]], None]) -> dict[str, Any]:
+    """Time the cases of the chosen groups: name of the case -> summary; `done` is given those so far."""
     own = {contender.name for contender in options.chosen if contender.own}
-    results = {}
+    is_settled = functools.partial(is_clear, own=contenders.NBDL.name, peer=BASELINE)
+    results: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         workers = {c.name: stack.enter_context(make_worker(options, "kernels", c)) for c in options.chosen}
-        for group in options.only:
+        for k, group in enumerate(options.only, 1):
             for case in cases_of(group):
-                found = measure(workers, case.name, options.rounds, options.block)
+                found = measure(workers, case.name, options.rounds, options.block, is_settled)
                 results[case.name] = report.summarize(found, own, BASELINE)
                 for contender, result in found.items():
                     if "error" not in result:
                         workers[contender].ask("drop")
             print(group_table(group, results, options.chosen), flush=True)
+            done(options.only[:k], results)
     return results
 
 
 def cases_of(group: str) -> list[Case]:
     """The cases under one heading."""
     return [case for case in CASES if case.group == group]
+
+
+def overview(results: Mapping[str, Any]) -> str:
+    """In Markdown: how many times faster than PyTorch nbdl is over all cases, and where it is slower."""
+    found = {name: s["contenders"].get(contenders.NBDL.name, {}) for name, s in results.items()}
+    gains = {name: r["against_baseline"][0] for name, r in found.items() if r.get("against_baseline")}
+    if not gains:
+        return ""
+    slower = sorted((name for name in gains if gains[name] < 1), key=gains.__getitem__)
+    text = f"{len(gains)} cases, median {statistics.median(gains.values()):.2f}x, {len(slower)} below 1"
+    return "\n".join(
+        [f"\n## Against {BASELINE}\n", f"- {text}", *(f"  - {name} {gains[name]:.2f}x" for name in slower)]
+    )
 
 
 def group_table(group: str, results: dict[str, Any], chosen: list[Contender]) -> str:
@@ -99,11 +118,22 @@ def main(argv: list[str] | None = None) -> int:
         "method": f"medians of {options.rounds} interleaved blocks of {options.block:g} s",
     }
     print("\n".join([report.facts(described), *options.missing]), flush=True)
-    results = run(options)
-    sections = [group_table(group, results, options.chosen) for group in options.only]
-    report.write(
-        options.out, "kernels", "Single operations", described, options.missing, sections, results, brief=True
-    )
+
+    def save(groups: list[str], results: dict[str, Any]) -> None:
+        tables = [group_table(group, results, options.chosen) for group in groups]
+        report.write(
+            options.out,
+            "kernels",
+            "Single operations",
+            described,
+            options.missing,
+            [overview(results), *tables],
+            results,
+            brief=True,
+        )
+
+    results = run(options, save)
+    print(overview(results))
     print(f"\nwritten: {options.out / 'kernels'}.md and .json")
     return int(report.any_failed(results))
 

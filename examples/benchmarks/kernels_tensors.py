@@ -18,6 +18,9 @@ class Kernels:
     def _normal(self, *shape: int, seed: int = 0, requires_grad: bool = False) -> Any:
         return self._lib.from_numpy(normal(*shape, seed=seed)).requires_grad_(requires_grad)
 
+    def _doubles(self, *shape: int, seed: int = 0) -> Any:
+        return self._lib.from_numpy(normal(*shape, seed=seed).astype("float64"))
+
     def matmul(self, m: int, k: int, n: int) -> Call:
         a, b = self._normal(m, k), self._normal(k, n)
         return lambda: a @ b
@@ -28,6 +31,22 @@ class Kernels:
 
     def matmul_tn(self, m: int, k: int, n: int) -> Call:
         a, b = self._normal(k, m), self._normal(k, n)
+        return lambda: a.T @ b
+
+    def matmul_tt(self, m: int, k: int, n: int) -> Call:
+        a, b = self._normal(k, m), self._normal(n, k)
+        return lambda: a.T @ b.T
+
+    def matmul_float64(self, m: int, k: int, n: int) -> Call:
+        a, b = self._doubles(m, k), self._doubles(k, n)
+        return lambda: a @ b
+
+    def matmul_nt_float64(self, m: int, k: int, n: int) -> Call:
+        a, b = self._doubles(m, k), self._doubles(n, k)
+        return lambda: a @ b.T
+
+    def matmul_tn_float64(self, m: int, k: int, n: int) -> Call:
+        a, b = self._doubles(k, m), self._doubles(k, n)
         return lambda: a.T @ b
 
     def matmul_batched(self, batch: int, m: int, k: int, n: int) -> Call:
@@ -85,6 +104,22 @@ class Kernels:
         y = self._lib.from_numpy(labels(rows, columns))
         cross_entropy, grad = self._functional.cross_entropy, self._lib.autograd.grad
         return lambda: grad(cross_entropy(x, y), x)
+
+    def softmax_float64(self, rows: int, columns: int) -> Call:
+        x, softmax = self._doubles(rows, columns), self._functional.softmax
+        return lambda: softmax(x, -1)
+
+    def log_softmax_training(self, rows: int, columns: int) -> Call:
+        x, gradient = self._normal(rows, columns, requires_grad=True), self._normal(rows, columns, seed=1)
+        log_softmax, grad = self._functional.log_softmax, self._lib.autograd.grad
+        return lambda: grad(log_softmax(x, -1), x, gradient)
+
+    def group_norm_training(self, batch: int, channels: int, height: int, width: int) -> Call:
+        x = self._normal(batch, channels, height, width, requires_grad=True)
+        weight, bias = (self._normal(channels, requires_grad=True) for _ in range(2))
+        gradient = self._normal(batch, channels, height, width, seed=1)
+        group_norm, grad = self._functional.group_norm, self._lib.autograd.grad
+        return lambda: grad(group_norm(x, 4, weight, bias), (x, weight, bias), gradient)
 
     def layer_norm(self, rows: int, columns: int) -> Call:
         x, weight, bias = self._normal(rows, columns), self._normal(columns), self._normal(columns)
@@ -147,10 +182,26 @@ class Kernels:
     def conv_transpose2d(self, batch: int, channels: int, height: int) -> Call:
         return self._convolution(batch, channels, height, "conv_transpose2d", padding=1)
 
+    def conv2d_float64(self, batch: int, channels: int, height: int) -> Call:
+        x, weight = self._doubles(batch, channels, height, height), self._doubles(channels, channels, 3, 3)
+        conv2d = self._functional.conv2d
+        return lambda: conv2d(x, weight, padding=1)
+
+    def conv3d(self, batch: int, channels: int, height: int) -> Call:
+        x, weight = self._normal(batch, channels, *[height] * 3), self._normal(channels, channels, 3, 3, 3)
+        conv3d = self._functional.conv3d
+        return lambda: conv3d(x, weight, padding=1)
+
     def conv1d(self, batch: int, channels: int, length: int) -> Call:
         x, weight = self._normal(batch, channels, length), self._normal(channels, channels, 3)
         conv1d = self._functional.conv1d
         return lambda: conv1d(x, weight, padding=1)
+
+    def avg_pool2d_training(self, batch: int, channels: int, height: int) -> Call:
+        x = self._normal(batch, channels, height, height, requires_grad=True)
+        gradient = self._normal(batch, channels, height // 2, height // 2, seed=1)
+        avg_pool2d, grad = self._functional.avg_pool2d, self._lib.autograd.grad
+        return lambda: grad(avg_pool2d(x, 2), x, gradient)
 
     def max_pool2d(self, batch: int, channels: int, height: int) -> Call:
         x, max_pool2d = self._normal(batch, channels, height, height), self._functional.max_pool2d
@@ -173,6 +224,23 @@ class Kernels:
         attention, grad = self._functional.scaled_dot_product_attention, self._lib.autograd.grad
         return lambda: grad(attention(q, k, v, is_causal=True), wanted, gradient)
 
+    def masked_attention(self, *shape: int) -> Call:
+        """With a mask of numbers that are true or false."""
+        q, k, v = (self._normal(*shape, seed=seed) for seed in range(3))
+        mask = self._normal(shape[2], shape[2], seed=3) > -1
+        attention = self._functional.scaled_dot_product_attention
+        return lambda: attention(q, k, v, attn_mask=mask)
+
+    def dropped_attention_training(self, *shape: int) -> Call:
+        """New random numbers in every call."""
+        q, k, v = wanted = [self._normal(*shape, seed=seed, requires_grad=True) for seed in range(3)]
+        gradient = self._normal(*shape, seed=3)
+        attention, grad = self._functional.scaled_dot_product_attention, self._lib.autograd.grad
+        return lambda: grad(attention(q, k, v, dropout_p=0.1), wanted, gradient)
+
+    def gru_training(self, length: int, batch: int, width: int) -> Call:
+        return self._recurrent_training(self._lib.nn.GRU, length, batch, width)
+
     def lstm(self, length: int, batch: int, width: int) -> Call:
         x, layer, no_grad = (
             self._normal(length, batch, width),
@@ -187,7 +255,10 @@ class Kernels:
         return call
 
     def lstm_training(self, length: int, batch: int, width: int) -> Call:
-        x, layer = self._normal(length, batch, width, requires_grad=True), self._lib.nn.LSTM(width, width)
+        return self._recurrent_training(self._lib.nn.LSTM, length, batch, width)
+
+    def _recurrent_training(self, kind: Any, length: int, batch: int, width: int) -> Call:
+        x, layer = self._normal(length, batch, width, requires_grad=True), kind(width, width)
         wanted, gradient = [x, *layer.parameters()], self._normal(length, batch, width, seed=1)
         grad = self._lib.autograd.grad
         return lambda: grad(layer(x)[0], wanted, gradient)
@@ -227,6 +298,10 @@ class Kernels:
     def sum_all(self, rows: int, columns: int) -> Call:
         x = self._normal(rows, columns)
         return lambda: x.sum()
+
+    def sum_rows_float64(self, rows: int, columns: int) -> Call:
+        x = self._doubles(rows, columns)
+        return lambda: x.sum(1)
 
     def sum_rows(self, rows: int, columns: int) -> Call:
         x = self._normal(rows, columns)

@@ -12,6 +12,7 @@ ratio is clear. Where nbdl is slower, the ratio is marked. The report is written
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from typing import Any
 import contenders
 import machine
 import report
-from harness import measure
+from harness import is_clear, measure
 from options import Defaults, make_parser, make_worker, parse
 from zoo_cases import CASES, GROUPS, SIZES
 from zoo_functions import FUNCTIONS
@@ -28,7 +29,6 @@ from zoo_functions import FUNCTIONS
 OWN, PEER = contenders.NBDL, contenders.TORCH
 TABLE = (OWN, PEER)
 DEFAULTS = Defaults(rounds=5, block=0.015, quick_rounds=2, quick_block=0.001)
-CLEAR_ROUNDS, CLEAR_RATIO = 3, 1.3
 
 
 def names_of(group: str) -> list[str]:
@@ -36,23 +36,15 @@ def names_of(group: str) -> list[str]:
     return [case.name(size) for case in (*CASES, *FUNCTIONS) if case.group == group for size in SIZES]
 
 
-def is_clear(found: Mapping[str, Any]) -> bool:
-    """Whether one contender was faster by far in every round, and there were some."""
-    blocks = [result["blocks_s"] for result in found.values() if "blocks_s" in result]
-    if len(blocks) < len(TABLE):
-        return False
-    ratios = [theirs / ours for ours, theirs in zip(*blocks)]
-    return len(ratios) >= CLEAR_ROUNDS and (min(ratios) > CLEAR_RATIO or max(ratios) < 1 / CLEAR_RATIO)
-
-
 def run(options: Any, done: Callable[[list[str], dict[str, Any]], None]) -> dict[str, Any]:
     """Time the modules of the chosen groups: name -> summary; `done` is given those so far."""
     results: dict[str, Any] = {}
+    is_settled = functools.partial(is_clear, own=OWN.name, peer=PEER.name)
     with contextlib.ExitStack() as stack:
         workers = {c.name: stack.enter_context(make_worker(options, "zoo", c)) for c in options.chosen}
         for k, group in enumerate(options.only, 1):
             for name in names_of(group):
-                found = measure(workers, name, options.rounds, options.block, is_clear)
+                found = measure(workers, name, options.rounds, options.block, is_settled)
                 results[name] = report.summarize(found, {OWN.name}, PEER.name)
             print(group_table(group, results), flush=True)
             done(options.only[:k], results)

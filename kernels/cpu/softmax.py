@@ -68,7 +68,7 @@ def _are_adjacent(args, operand, first, count):
     return _row_offset(args, first + LANES - 1, strides) - _row_offset(args, first, strides) == LANES - 1
 
 
-def make_softmax(dtype, logarithm, with_losses, across_rows):
+def make_softmax(dtype, logarithm, with_losses, across_rows, adjacent):
     """The kernel of softmax, of its logarithm, or of the cross-entropy.
 
     Operands: x, y; `with_losses` x, classes (int64), losses, probabilities. Rows: rows of x, or blocks of
@@ -79,9 +79,12 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
         logarithm: Store log(softmax(x)).
         with_losses: Also store the losses.
         across_rows: Run the loops across the rows instead of along the classes.
+        adjacent: For x and for the result, whether the classes of a row are adjacent in memory; else the rows
+            may be. Of interest if `across_rows`.
     """
     size = np.dtype(dtype).itemsize
     view = float32_at if size == 4 else float64_at
+    x_is_adjacent, result_is_adjacent = adjacent
     real = np.dtype(dtype).type
     zero, one, lowest, nan = real(0), real(1), real(-np.inf), real(np.nan)
     result_operand = 3 if with_losses else 1
@@ -152,9 +155,9 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
             target[0] = loss(shifted, m.log(total), label, n, ignored)
 
     @subroutine(inlined=False)
-    def evenly_spaced(args, operand, step, first, count):
-        """Address of the first of `LANES` rows, if evenly spaced and classes are adjacent; else 0."""
-        if step != 1 or count < LANES or load_int64(args, LOOPS) != 1:
+    def evenly_spaced(args, operand, first, count):
+        """Address of the first of `LANES` rows, if they are evenly spaced; else 0."""
+        if count < LANES or load_int64(args, LOOPS) != 1:
             return 0
         return load_int64(args, operand) + first * load_int64(args + _STRIDES[operand], 0) * size
 
@@ -162,14 +165,17 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     def into_lanes(args, first, count, n, target):
         """Copies rows of x to `target`, class by class; the last row fills the lanes behind it."""
         step, row = load_int64(args, CLASS_STRIDES), load_int64(args + _STRIDES[0], 0)
-        even = evenly_spaced(args, 0, step, first, count)
-        if even != 0 and n >= square:
-            for k in range(0, n, square):
-                c = min(k, n - square)  # the last square overlaps the one before
-                for lane in range(0, LANES, square):
-                    transpose(even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES)
-            return
-        if _are_adjacent(args, 0, first, count):
+        if x_is_adjacent:
+            even = evenly_spaced(args, 0, first, count)
+            if even != 0 and n >= square:
+                for k in range(0, n, square):
+                    c = min(k, n - square)  # the last square overlaps the one before
+                    for lane in range(0, LANES, square):
+                        transpose(
+                            even + (lane * row + c) * size, row, target + (c * LANES + lane) * size, LANES
+                        )
+                return
+        elif _are_adjacent(args, 0, first, count):
             start = load_int64(args, 0) + _row_offset(args, first, args + _STRIDES[0]) * size
             for c in range(n):
                 source, lanes = view(start + c * step * size, LANES), view(target + c * LANES * size, LANES)
@@ -187,14 +193,17 @@ def make_softmax(dtype, logarithm, with_losses, across_rows):
     def out_of_lanes(args, first, count, n, source):
         """The reverse, into the rows of the result."""
         step, row = load_int64(args, CLASS_STRIDES + result_operand), load_int64(args + result_strides, 0)
-        even = evenly_spaced(args, result_operand, step, first, count)
-        if even != 0 and n >= square:
-            for k in range(0, n, square):
-                c = min(k, n - square)
-                for lane in range(0, LANES, square):
-                    transpose(source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row)
-            return
-        if _are_adjacent(args, result_operand, first, count):
+        if result_is_adjacent:
+            even = evenly_spaced(args, result_operand, first, count)
+            if even != 0 and n >= square:
+                for k in range(0, n, square):
+                    c = min(k, n - square)
+                    for lane in range(0, LANES, square):
+                        transpose(
+                            source + (c * LANES + lane) * size, LANES, even + (lane * row + c) * size, row
+                        )
+                return
+        elif _are_adjacent(args, result_operand, first, count):
             start = load_int64(args, result_operand) + _row_offset(args, first, args + result_strides) * size
             for c in range(n):
                 lanes, result = view(source + c * LANES * size, LANES), view(start + c * step * size, LANES)

@@ -66,7 +66,7 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> Any:
+) -> tuple[Tensor | None, ...]:
     """The gradients of ``outputs`` by ``inputs``, as new tensors.
 
     Args:
@@ -98,11 +98,11 @@ def grad(
     if materialize_grads and allow_unused is False:
         raise ValueError("grad: expected allow_unused to be True or not passed when materialize_grads=True")
     if type(inputs) is dict:
-        found = grad(
+        in_order = grad(
             outputs, list(inputs.values()), grad_outputs, retain_graph, create_graph, allow_unused,
             is_grads_batched, materialize_grads,
         )  # fmt: skip
-        return dict(zip(inputs, found, strict=True))
+        return dict(zip(inputs, in_order, strict=True))  # type: ignore[return-value]
     wanted = inputs_of("grad", inputs)
     if is_grads_batched:
         return _batched_grad(

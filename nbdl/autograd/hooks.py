@@ -17,12 +17,12 @@ class Hooks(dict):
 
     __slots__ = ("__weakref__", "_next")
 
-    def add(self, hook: Any, last: bool = False) -> Handle:
-        """Append a hook; one that is to be the last comes after those that are appended later."""
+    def add(self, hook: Any, last: bool = False, first: bool = False) -> Handle:
+        """Append a hook; one that is to be the last or first keeps its place when others are appended."""
         rebindings.count += 1
         number = getattr(self, "_next", 0)
         self._next = number + 1
-        key = number + _LAST if last else number
+        key = number + _LAST if last else -number - 1 if first else number
         self[key] = hook
         return Handle(self, key)
 

@@ -47,7 +47,7 @@ class _Mode(threading.local):
         self.autocast: Autocast | None = None
 
 
-mode = _Mode()
+mode = _modes = _Mode()  # the second name, where an argument is called mode
 
 # Whether inference_mode was ever entered: until then no tensor can be an inference tensor, and nobody needs
 # to look.
@@ -111,16 +111,16 @@ class enable_grad(_ModeGuard):
 class set_grad_enabled(_ModeGuard):
     """Turn recording on or off, at once and until the end of a ``with`` block if it is used as one."""
 
-    def __init__(self, mode_: bool):
-        super().__init__(bool(mode_))
-        self._previous.append(mode.grad)
-        mode.grad = self._value
+    def __init__(self, mode: bool):
+        super().__init__(bool(mode))
+        self._previous.append(_modes.grad)
+        _modes.grad = self._value
 
     def __enter__(self) -> None:
-        mode.grad = self._value
+        _modes.grad = self._value
 
     def __call__(self, function: F) -> F:
-        mode.grad = self._previous.pop()  # a decorator switches inside the function only
+        _modes.grad = self._previous.pop()  # a decorator switches inside the function only
         return super().__call__(function)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,18 @@ class Readable:
         if isinstance(self.array, np.ndarray):
             raise AttributeError("__cuda_array_interface__: the tensor lives on the CPU")
         return self.array.__cuda_array_interface__
+
+    def __contains__(self, element: Any) -> bool:
+        """Whether an element equals a number, or one of a tensor that is compared by broadcasting.
+
+        Raises:
+            RuntimeError: it is neither.
+        """
+        if not isinstance(element, (Readable, Number)):
+            raise RuntimeError(
+                f"Tensor.__contains__: element must be a Tensor or number, got {type(element).__name__}"
+            )
+        return bool((element == self).any())
 
     def __bool__(self) -> bool:
         if self.array.size != 1:

@@ -236,8 +236,8 @@ class Tensor(Readable, Operations):
         """Set ``requires_grad`` in place.
 
         Raises:
-            RuntimeError: the elements are neither floats nor complex numbers, or the tensor is no leaf and
-                would lose its gradient.
+            RuntimeError: the elements are neither floats nor complex numbers, the tensor is no leaf and would
+                lose its gradient, or it was made in inference mode.
         """
         if requires_grad and not (self.is_floating_point() or self.array.dtype.kind == "c"):
             raise RuntimeError(
@@ -248,6 +248,11 @@ class Tensor(Readable, Operations):
             raise RuntimeError(
                 "requires_grad_: you can only change requires_grad flags of leaf variables; use "
                 "detach() for a tensor that is cut off from the graph"
+            )
+        if requires_grad and self._inference and not mode.inference:
+            raise RuntimeError(
+                "requires_grad_: setting requires_grad=True on an inference tensor outside inference_mode is "
+                "not allowed; make a normal tensor of it with clone()"
             )
         self.requires_grad = requires_grad
         return self
@@ -435,7 +440,10 @@ def made(array: Any, requires_grad: bool = False) -> Tensor:
     """A tensor on an array that was just made of Python data; a recorder is told."""
     if mode.recorder is not None:
         mode.recorder.constant(array)
-    return Tensor(array, requires_grad=requires_grad)
+    tensor = Tensor(array, requires_grad=requires_grad)
+    if mode.inference:
+        tensor._inference = True
+    return tensor
 
 
 def _unpickle(kind: type[Tensor], array: np.ndarray, requires_grad: bool) -> Tensor:

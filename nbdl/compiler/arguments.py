@@ -26,6 +26,8 @@ class Arguments:
         arrays: of the tensors among them.
         tensors: the same as tensors.
         leaves: the leaves that require gradients.
+        flat: all leaves of the nest.
+        given: what the recorded function gets for them.
         connected: the tensors with a history, through which gradients flow on to what made them; if they
             flow, the leaves too.
         objects: by position, what is neither a tensor nor a plain value, such as a module or ``self``.
@@ -33,11 +35,16 @@ class Arguments:
             which of the arrays are the same, and which tensors require gradients.
     """
 
-    __slots__ = ("_twins", "args", "arrays", "connected", "key", "kwargs", "leaves", "objects", "tensors")
+    __slots__ = (
+        "_twins", "args", "arrays", "connected", "flat", "given", "key", "kwargs", "leaves", "objects",
+        "tensors",
+    )  # fmt: skip
 
     def __init__(self, args: tuple, kwargs: dict[str, Any], flowing: bool = False):
         self.args, self.kwargs = args, kwargs
         leaves, tree = flatten((args, kwargs)) if kwargs or not _all_tensors(args) else (args, None)
+        self.flat: Sequence[Any] = leaves
+        self.given: list[Any] = []
         arrays: list[Any] = []
         self.tensors: list[Tensor] = []
         self.leaves: list[Tensor] = []
@@ -93,8 +100,18 @@ class Arguments:
                 given.append(_twin(leaf, alone))
             else:
                 given.append(alone[id(leaf)] if isinstance(leaf, np.ndarray) else leaf)
-        self.arrays = [alone[id(array)] for array in self.arrays]
+        self.arrays, self.given = [alone[id(array)] for array in self.arrays], given
         return unflatten(given, tree)
+
+    def given_number(self, value: Any) -> int | None:
+        """Which leaf it stands for in the recorded function, if it is one of the tensors or arrays."""
+        return _position(self.given, value) if isinstance(value, (Tensor, np.ndarray)) else None
+
+    def are_changed(self, args: tuple, kwargs: dict[str, Any]) -> bool:
+        """Whether the function changed a list or dict of those that :meth:`for_recording` gave it."""
+        leaves, tree = flatten((args, kwargs))
+        same = len(leaves) == len(self.given) and all(a is b for a, b in zip(leaves, self.given))
+        return not same or tree != flatten((self.args, self.kwargs))[1]
 
     def twin_number(self, tensor: Tensor) -> int | None:
         """Which connected tensor it stands for, if any."""

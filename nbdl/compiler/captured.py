@@ -23,6 +23,7 @@ from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.compiler.states import SCALARS, SETTINGS, Attribute, OptimizerSettings, inside, state_of
 from nbdl.nn.module import Module
+from nbdl.optim.lr_scheduler import LRScheduler
 from nbdl.optim.optimizer import Optimizer
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
@@ -103,7 +104,7 @@ class Captured:
         self._containers = [
             (value, state_of(value, quick=True))
             for value in self._values
-            if isinstance(value, (list, dict, set))
+            if isinstance(value, (list, dict, set, LRScheduler))
         ]
         self._optimizers = [OptimizerSettings(x) for x in self._found(Optimizer)]
         state = tuple([state_of(value, skip=self.assigned) for value in self._values])

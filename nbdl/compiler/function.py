@@ -125,7 +125,8 @@ class Variant(NamedTuple):
     Attributes:
         replay: the program.
         tree: the nest of the results; ``leaves`` says what is in it: None stands for a tensor.
-        leaves: the results that are no tensors.
+        leaves: the results that are not computed.
+        shared: which results lie in memory of an argument or from outside, with its number or the storage.
         gradients: the leaves whose gradients it uses, with the gradients that they have afterwards.
         refreshers: called before each replay.
         storages: what it changes in place.
@@ -139,6 +140,7 @@ class Variant(NamedTuple):
     replay: Replay
     tree: Tree
     leaves: list[Any]
+    shared: list[tuple[int, Any]]
     gradients: list[tuple[Leaf, Tensor | None]]
     refreshers: list[Callable[[], Any]]
     storages: list[Any]
@@ -170,12 +172,15 @@ class Variant(NamedTuple):
             leaf.tensor._grad = gradient
         if self.backward is not None:
             tensors = self.backward.connect(arguments, arrays)
-        elif self.tree is LEAF and self.leaves[0] is None and not self.assigned:
+        elif self.tree is LEAF and self.leaves[0] is None and not self.assigned and not self.shared:
             return Tensor(arrays[0])
         else:
             tensors = [Tensor(array) for array in arrays]
+        for k, source in self.shared:
+            is_argument = isinstance(source, int)
+            tensors[k].storage = arguments.tensors[source].shared_storage() if is_argument else source
         results = iter(tensors)
-        leaves = [next(results) if leaf is None else leaf.value for leaf in self.leaves]
+        leaves = [next(results) if leaf is None else leaf.of(arguments) for leaf in self.leaves]
         for attribute in self.assigned:
             attribute.set(next(results))
         return unflatten(leaves, self.tree)
@@ -390,6 +395,7 @@ class Compiled:
             replay,
             recording.tree,
             recording.constants,
+            recording.shared,
             [(leaf, leaf.tensor._grad) for leaf in recording.leaves],
             recording.refreshers,
             recording.storages,

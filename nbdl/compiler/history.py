@@ -86,9 +86,8 @@ class BackwardProgram(Primitive):
         reached = [k for k, gradient in enumerate(gradients) if gradient is not None]
         program = inner.program([gradients[k].array for k in reached], recorder)  # type: ignore[union-attr]
         improved = improve(program, without)
-        read = dict.fromkeys(
-            window.buffer for operation in improved.operations for window in operation.inputs
-        )
+        operands = [window for operation in improved.operations for window in operation.inputs]
+        read = dict.fromkeys(window.buffer for window in (*operands, *improved.outputs))
         # Of the inputs (seeds, arguments, residuals) the backward program is given those that it reads.
         given = [k for k, buffer in enumerate(program.inputs) if buffer in read]
         first, behind = len(seeds), len(seeds) + len(arguments.arrays)

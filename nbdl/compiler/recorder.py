@@ -197,6 +197,11 @@ class Recorder:
         """Whether the function computed what this array holds; what it only read is from outside."""
         return id(owner) in self._pristine or self._tracer.is_temporary(owner)
 
+    def is_outside(self, array: Any) -> bool:
+        """Whether it is memory of an argument or from outside."""
+        owner = owner_of(array)
+        return id(owner) not in self._born and not self.computed(owner)
+
     def program(self, outputs: Sequence[Any], earlier: Recorder | None = None) -> Program:
         """What was recorded.
 
@@ -218,7 +223,9 @@ class Recorder:
         self._born.clear()
         for array in gradients:
             tracer.stays(array)  # the gradient stays where it is from now on
-        returned = [tracer.as_output(window, operations) for window in returned]
+        for window in returned:
+            if window.buffer.kind == TEMPORARY:
+                window.buffer.kind = OUTPUT  # new at each call
         return Program(operations, tracer.inputs, returned)
 
     def forget_local_leaves(self) -> None:
@@ -362,20 +369,6 @@ class _Tracer:
     def is_alive(self, buffer: Buffer) -> bool:
         """Whether the array that owned the memory in the recorded run is still there."""
         return buffer in self._owners and self._owners[buffer]() is not None
-
-    def as_output(self, window: Window, operations: list[Operation]) -> Window:
-        """A result in memory that is new at each call, unless it is memory from outside."""
-        if window.buffer.kind == TEMPORARY:
-            window.buffer.kind = OUTPUT
-        if window.buffer.kind != INPUT:
-            return window
-        from nbdl.ops.copying import COPY
-
-        strides = np.empty(window.shape, window.dtype).strides
-        buffer = Buffer(OUTPUT, window.nbytes, len(self._owners), on_host=window.buffer.on_host)
-        out = Window(buffer, 0, window.shape, strides, window.dtype)
-        operations.append(Operation(COPY, [window], [out]))
-        return out
 
     def initial_values(self, pristine: dict[int, Any]) -> list[Operation]:
         """Copies of what arrays made of Python data held at first, where the function overwrites them.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbdl.autograd.modes import mode
+from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import record_backward
-from nbdl.compiler.program import CAPTURED, Program
+from nbdl.compiler.program import CAPTURED, INPUT, OUTPUT, Program
 from nbdl.compiler.recorder import Recorder, RecordingError, owner_of
 from nbdl.func.tree import flatten, unflatten
 
@@ -19,10 +19,30 @@ if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
 
+_CHANGED = (
+    "compile: the function changes a list or dict that is an argument, which a program cannot repeat; return "
+    "what it puts there."
+)
+
+
 class _Constant(NamedTuple):
-    """A result that is no tensor."""
+    """A result that is no tensor, or a parameter."""
 
     value: Any
+
+    def of(self, arguments: Arguments) -> Any:
+        """What a call with these arguments returns."""
+        return self.value
+
+
+class _Argument(NamedTuple):
+    """A result that is an argument."""
+
+    number: int
+
+    def of(self, arguments: Arguments) -> Any:
+        """What a call with these arguments returns."""
+        return arguments.flat[self.number]
 
 
 class Recording:
@@ -40,7 +60,9 @@ class Recording:
         program: the operations.
         result: what the function returned.
         backend: what ran it.
-        tree: the nest of the results, ``constants`` what in it is no tensor.
+        tree: the nest of the results, ``constants`` what in it is not computed; None stands for what is.
+        shared: the results in memory of an argument or from outside: position, and the argument's number or
+            the storage.
         assigned: attributes of modules that it set, whose values are the last results.
         leaves: the leaves whose gradients it uses.
         refreshers: what is to be called before each replay.
@@ -64,17 +86,21 @@ class Recording:
         before = captured.attributes()
         with recorder:
             result = function(*args, **kwargs)
-        found, self.tree = flatten(result)
+            if arguments.are_changed(args, kwargs):
+                raise RecordingError(_CHANGED)
+            found, self.tree = flatten(result)
+            self.constants = [_constant(leaf, arguments, recorder) for leaf in found]
+            found = [leaf for leaf, fixed in zip(found, self.constants, strict=True) if fixed is None]
+            self.assigned = [place for place in captured.assigned if place.value is not before.get(place)]
+            found += [place.value for place in self.assigned]
+            with recording(True):
+                found = [_apart(leaf, recorder) for leaf in found]
         del result, args, kwargs
-        self.constants = [None if isinstance(leaf, Tensor) else _Constant(leaf) for leaf in found]
-        self.assigned = [place for place in captured.assigned if place.value is not before.get(place)]
-        found += [place.value for place in self.assigned]
+        arguments.given.clear()
         del before
-        tensors = [leaf for leaf in found if isinstance(leaf, Tensor)]
-        self.backward = record_backward(recorder, tensors, arguments, without)
-        found = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in found]
-        del tensors  # and with them their history
-        arrays = [leaf.array for leaf in found if isinstance(leaf, Tensor)]
+        self.backward = record_backward(recorder, found, arguments, without)
+        found = [leaf.detach() for leaf in found]  # what they were made of is gone
+        arrays = [leaf.array for leaf in found]
         if any(arguments.twin_number(leaf.tensor) is not None for leaf in recorder.leaves.values()):
             raise RecordingError(
                 "compile: backward() inside the function reached an argument that has a history, which "
@@ -91,13 +117,19 @@ class Recording:
             self.backward.forget_the_run()
             arrays += self.backward.residuals
         self.program: Program = recorder.program(arrays)
+        self.shared = [
+            (k, window.buffer.number if window.buffer.kind == INPUT else leaf.shared_storage())
+            for k, (leaf, window) in enumerate(zip(found, self.program.outputs))  # behind them, residuals
+            if window.buffer.kind != OUTPUT
+        ]
         if self.backward is not None:
             self.backward.finish(self.program)
-            connected = iter(self.backward.connect(arguments, arrays))
-            found = [next(connected) if isinstance(leaf, Tensor) else leaf for leaf in found]
+            found = self.backward.connect(arguments, arrays)
         for attribute in reversed(self.assigned):
             attribute.set(found.pop())
-        self.result = unflatten(found, self.tree)
+        results = iter(found)
+        leaves = [next(results) if fixed is None else fixed.of(arguments) for fixed in self.constants]
+        self.result = unflatten(leaves, self.tree)
         del arrays, found
         kept = recorder.escaped(self.program)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
@@ -107,6 +139,22 @@ class Recording:
         owner = owner_of(tensor.array)
         windows = [window for operation in self.program.operations for window in operation.inputs]
         return any(window.buffer.kind == CAPTURED and window.buffer.array is owner for window in windows)
+
+
+def _constant(leaf: Any, arguments: Arguments, recorder: Recorder) -> _Constant | _Argument | None:
+    """How a result is found that is not computed: an argument, a parameter from outside, or no tensor."""
+    number = arguments.given_number(leaf)
+    if number is not None:
+        return _Argument(number)
+    is_parameter = isinstance(leaf, Tensor) and leaf.requires_grad and leaf.edge is None
+    if not isinstance(leaf, Tensor) or (is_parameter and recorder.is_outside(leaf.array)):
+        return _Constant(leaf)
+    return None
+
+
+def _apart(leaf: Tensor, recorder: Recorder) -> Tensor:
+    """A result that needs gradients, in memory of its own: a program could not say what it is a view of."""
+    return leaf.clone() if leaf.edge is not None and recorder.is_outside(leaf.array) else leaf
 
 
 def _describe(kept: Sequence[Any], program: Program, lines: Sequence[str | None]) -> str:

@@ -135,8 +135,10 @@ class Replay:
         whole = first.offset == 0 and first.nbytes == buffer.nbytes and first.size > 0
         return first if whole and all(window == first for window in windows) else None
 
-    def _result_view(self, window: Window) -> Callable[[list[Any]], Any]:
+    def _result_view(self, window: Window) -> Callable[[Sequence[Any]], Any]:
         buffer = window.buffer
+        if buffer.kind == INPUT:
+            return self.reader(window)
         if buffer.kind != OUTPUT:
             array = self.memory.array(window)  # memory from outside, such as a parameter
             return lambda arrays: array

@@ -17,6 +17,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.nn.hooks import ModuleHooks
 from nbdl.nn.module import Module
+from nbdl.optim.lr_scheduler import LRScheduler
 from nbdl.optim.optimizer import Optimizer
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -61,6 +62,8 @@ def state_of(
         return id(value) if quick else _optimizer_state(value)
     if isinstance(value, Module):
         return id(value) if quick else _settings(value, skip)
+    if isinstance(value, LRScheduler):
+        return id(value), repr(value.get_last_lr())
     if isinstance(value, SCALARS):
         return type(value), repr(value)
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:

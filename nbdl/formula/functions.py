@@ -142,6 +142,8 @@ def _simplify_pow(x: Expr, y: Expr) -> Expr | None:
         return x
     if is_const(y, 2):
         return square(x)
+    if is_const(y, 3):
+        return x * square(x)
     return reciprocal(x) if is_const(y, -1) else None  # 0.5 stays: sqrt keeps the sign of -0
 
 

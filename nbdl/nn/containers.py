@@ -152,6 +152,22 @@ class Sequential(_Numbered):
     def _arguments(self, values: list[Any]) -> tuple:
         return tuple(values)
 
+    def __mul__(self, times: int) -> Sequential:
+        """The same modules several times, one after the other."""
+        return Sequential(*self._repeated(times))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Sequential:
+        return self.extend(self._repeated(times)[len(self) :])
+
+    def _repeated(self, times: int) -> list[Any]:
+        if not isinstance(times, int):
+            raise TypeError(f"Sequential: expected an int as factor, got {type(times).__name__}")
+        if times <= 0:
+            raise ValueError(f"Sequential: the factor must be positive, got {times}")
+        return self._values() * times
+
     def forward(self, input: Any) -> Any:
         """All modules one after the other."""
         members = self.__dict__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,13 +23,13 @@ class Movable:
 
     modules: Callable[[], Iterator[Module]]
 
-    def _apply(self: Self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _apply(self: Self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Replace the memory of all parameters, their gradients and buffers by ``function`` of it.
 
         Parameters stay the same objects, so an optimizer that holds them goes on working.
         """
         rebindings.count += 1
-        for module in self.modules():
+        for module in itertools.islice(self.modules(), None if recurse else 1):  # itself first
             for name in module._parameter_names:
                 parameter = module.__dict__[name]
                 if parameter is not None:
@@ -87,6 +88,19 @@ class Movable:
     def float(self: Self) -> Self:
         """Cast floating parameters and buffers to float32."""
         return self.to(dtype="float32")
+
+    def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
+        """Replace the memory of all parameters and buffers by uninitialised memory on a device.
+
+        Args:
+            device: where the new memory is.
+            recurse: in submodules too.
+        """
+        return self._apply(lambda tensor: tensor.empty_like(device=device), recurse)
+
+    def share_memory(self: Self) -> Self:
+        """The module itself: data loaders put into shared memory what they pass on."""
+        return self
 
     def double(self: Self) -> Self:
         """Cast floating parameters and buffers to float64."""

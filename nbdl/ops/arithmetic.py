@@ -182,15 +182,22 @@ def logaddexp(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 
 _POW = formula_of("pow")
+_POWERS = {n: Formula("pow", lambda x, n=n: x**n, 1) for n in (2, 3, -1)}  # which are products or a quotient
 
 
 def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """``input`` to the power ``exponent``."""
     if isinstance(exponent, Tensor) and (_is_complex(exponent) or _is_complex(input)):
         result = _complex_power(input, exponent)
+    elif type(exponent) in (int, float) and exponent in _POWERS and _is_real(input):
+        result = call(_POWERS[exponent], input)
     else:
         result = call(_POW, input, exponent)
     return result if out is None else written("pow", result, out, (input, exponent))
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _is_complex(value: Any) -> bool:

@@ -245,7 +245,7 @@ def as_dtype(value: Any) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         raise TypeError(f"dtype: {value!r} is not a dtype") from None
-    if not (dtype.kind in "bfiu" or dtypes.is_bfloat16(dtype) or dtype.char in "FD"):
+    if not (dtype.kind in "biu" or dtypes.is_bfloat16(dtype) or dtype.char in "efdFD"):
         raise TypeError(f"dtype: tensors hold bools, integers, floats and complex numbers, not {dtype}")
     # Of native byte order, and the one object of this dtype: backends compare by identity.
     return np.dtype(dtype.type)

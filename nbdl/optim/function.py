@@ -17,6 +17,9 @@ from nbdl.optim.operators import DenseOperator, FunctionOperator, LinearOperator
 from nbdl.optim.recorded import gradients_of
 from nbdl.optim.vectors import Layout
 
+DIFFERENCES = ("2-point", "3-point", "cs")
+"""What SciPy calls derivatives that the user does not give; here they are exact all the same."""
+
 
 class Variables:
     """The argument of a function: a nest of tensors, or something that becomes one, as a flat vector.

@@ -12,7 +12,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
 from nbdl.ops.matmul import dot
 from nbdl.optim.bounds import Box
-from nbdl.optim.residuals import cost, jacobian, reweighted
+from nbdl.optim.residuals import Loss, cost, jacobian, reweighted
 from nbdl.optim.search.interpolation import backtracked
 from nbdl.optim.trust_region.secular import trust_region_step
 from nbdl.optim.vectors import Layout, fetch, is_on_host, max_norm, moved, norm
@@ -66,7 +66,7 @@ class ResidualObjective:
         caller: the name that errors begin with.
         layout: of the variables.
         function: gives the leaves of a flat vector, and the recorded residuals there.
-        loss: a name of :data:`~nbdl.optim.residuals.LOSSES`.
+        loss: a name of :data:`~nbdl.optim.residuals.LOSSES`, or a function that gives its values.
         loss_scale: the residual from which a robust loss bends.
         second_order: whether the model of a robust loss contains its second derivative.
         box: bounds, or None.
@@ -82,7 +82,7 @@ class ResidualObjective:
         caller: str,
         layout: Layout,
         function: Callable[[Tensor], tuple[Sequence[Tensor], Any]],
-        loss: str = "linear",
+        loss: Loss = "linear",
         loss_scale: float = 1.0,
         second_order: bool = True,
         box: Box | None = None,
@@ -125,8 +125,9 @@ class ResidualObjective:
             point.jacobian = self._matrix(point)
         else:
             if not point.residuals.requires_grad:
+                remedy = "; or give jac" if self._caller == "least_squares" else ""
                 raise RuntimeError(
-                    f"{self._caller}: the residuals must depend differentiably on the variables; or give jac"
+                    f"{self._caller}: the residuals must depend differentiably on the variables{remedy}"
                 )
             point.jacobian = jacobian(point.residuals, point.leaves, self.layout)
         self.njev += 1

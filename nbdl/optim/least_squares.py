@@ -13,7 +13,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.ops.creation import from_numpy
 from nbdl.optim.bounds import Box
 from nbdl.optim.checks import count, function, number, one_of
-from nbdl.optim.function import Variables, convert
+from nbdl.optim.function import DIFFERENCES, Variables, convert
 from nbdl.optim.gauss_newton import (
     GaussNewtonIteration,
     LevenbergMarquardtIteration,
@@ -38,19 +38,25 @@ _METHODS = ("trf", "dogbox", "lm", "gauss-newton")
 def least_squares(
     fun: Callable[..., Any],
     x0: Any,
-    jac: Callable[..., Any] | None = None,
+    jac: Callable[..., Any] | str | None = None,
     bounds: Any = (-math.inf, math.inf),
     method: str = "trf",
     ftol: float | None = 1e-8,
     xtol: float | None = 1e-8,
     gtol: float | None = 1e-8,
     x_scale: Any = 1.0,
-    loss: str = "linear",
+    loss: str | Callable[[Tensor], Any] = "linear",
     f_scale: float = 1.0,
+    diff_step: Any = None,
+    tr_solver: str | None = None,
+    tr_options: dict[str, Any] | None = None,
+    jac_sparsity: Any = None,
     max_nfev: int | None = None,
+    verbose: int = 0,
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
     callback: Callable[..., Any] | None = None,
+    workers: Any = None,
 ) -> OptimizeResult:
     """Minimize half the sum of squared residuals, or of a robust loss of them, within bounds.
 
@@ -62,7 +68,8 @@ def least_squares(
     Args:
         fun: ``fun(x, *args, **kwargs)`` returns the residuals, a tensor of any shape.
         x0: where to begin, as for :func:`nbdl.optim.minimize`.
-        jac: a function that returns the Jacobian (m, n); default: automatic.
+        jac: a function that returns the Jacobian (m, n); default: automatic, and so is it with SciPy's
+            "2-point", "3-point" and "cs", since no differences are needed.
         bounds: a pair (lower, upper) of numbers or arrays, n pairs, or an object with ``lb`` and ``ub``.
         method: "trf", "dogbox", "lm" or "gauss-newton".
         ftol: relative reduction of the cost at which to stop; None: not tested.
@@ -70,12 +77,19 @@ def least_squares(
         gtol: largest magnitude in the gradient at which to stop, with bounds in the gradient times the way to
             the bound ahead; None: not tested.
         x_scale: the typical size of each variable, which measures the trust region; "jac": from the Jacobian.
-        loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
+        loss: "linear", "soft_l1", "huber", "cauchy" or "arctan"; or a function of z = (r / f_scale)^2, a
+            tensor (m,), that returns rho(z) and its first two derivatives, (3, m).
         f_scale: the residual from which a robust loss counts it less.
+        diff_step: SciPy's step of differences; without effect, since derivatives are exact.
+        tr_solver: None or "exact".
+        tr_options: SciPy's options of its other solvers; without effect.
+        jac_sparsity: SciPy's help for differences; without effect.
         max_nfev: the largest number of evaluations; default: 100 n.
+        verbose: 0: nothing is printed; 1: how it ended; 2: each iteration, too.
         args: further arguments of ``fun`` and ``jac``; something else than a tuple is the only one.
         kwargs: keyword arguments of both.
         callback: called after each iteration as that of :func:`nbdl.optim.minimize`.
+        workers: SciPy's processes for differences; without effect.
 
     Returns:
         An :class:`~nbdl.optim.result.OptimizeResult` with x, cost, fun (the residuals), jac, grad,
@@ -99,8 +113,13 @@ def least_squares(
     """
     _check(method, loss, f_scale, max_nfev, ftol=ftol, xtol=xtol, gtol=gtol)
     function("least_squares", "fun", fun)
-    if jac is not None:
+    if jac is not None and not isinstance(jac, str):
         function("least_squares", "jac", jac)
+    elif jac is not None:
+        one_of("least_squares", "jac", jac, DIFFERENCES)
+    if tr_solver is not None:
+        one_of("least_squares", "tr_solver", tr_solver, ("exact",))
+    count("least_squares", "verbose", verbose)
     if not (kwargs is None or isinstance(kwargs, dict)):
         raise TypeError(f"least_squares: kwargs must be a dict or None, got {kwargs!r}")
     if not isinstance(args, tuple):
@@ -120,7 +139,7 @@ def least_squares(
         return leaves, fun(variables.nest(leaves), *args, **options)
 
     def matrix(point: ResidualPoint) -> Tensor:
-        assert jac is not None
+        assert callable(jac)
         with no_grad():
             found = jac(variables.nest(variables.leaves(point.x)), *args, **options)
             given = convert("least_squares", "jac", found, point.x)
@@ -134,20 +153,25 @@ def least_squares(
     takes_full_steps = method == "gauss-newton"
     if takes_full_steps and box is not None:
         raise ValueError("least_squares: method gauss-newton takes no bounds; lm does")
-    given = None if jac is None else matrix
+    given = matrix if callable(jac) else None
     objective = ResidualObjective(
         "least_squares", variables.layout, residuals, loss, f_scale, not takes_full_steps, box, given
     )
     solver = GaussNewtonIteration() if takes_full_steps else LevenbergMarquardtIteration(scale)
     tolerances = _Tolerances(ftol or 0.0, xtol or 0.0, gtol or 0.0, max_nfev or 100 * n)
     with no_grad():
-        point, status, iterations = _iterate(solver, objective, x, tolerances, _reporter(callback, variables))
-    return _result(variables, objective, point, status, iterations)
+        report = _reporter(callback, variables, verbose)
+        point, status, iterations = _iterate(solver, objective, x, tolerances, report)
+    found = _result(variables, objective, point, status, iterations)
+    if verbose:
+        print(f"{found.message} {found.nfev} evaluations, cost {found.cost:.4e}, {found.optimality:.2e} left")
+    return found
 
 
-def _check(method: str, loss: str, f_scale: float, max_nfev: int | None, **tolerances: float | None) -> None:
+def _check(method: str, loss: Any, f_scale: float, max_nfev: int | None, **tolerances: float | None) -> None:
     one_of("least_squares", "method", method, _METHODS)
-    one_of("least_squares", "loss", loss, LOSSES)
+    if not callable(loss):
+        one_of("least_squares", "loss", loss, LOSSES)
     number("least_squares", "f_scale", f_scale, above=0)
     if max_nfev is not None:
         count("least_squares", "max_nfev", max_nfev, 1)
@@ -227,11 +251,17 @@ def _iterate(
             return previous if status == -2 else point, status, iterations
 
 
-def _reporter(callback: Callable[..., Any] | None, variables: Variables) -> Callable[[ResidualPoint], bool]:
-    if callback is None:
-        return lambda point: False
-    report = caller_of("least_squares", callback)
-    return lambda point: report(variables.returned(point.x), point.cost)
+def _reporter(
+    callback: Callable[..., Any] | None, variables: Variables, verbose: int
+) -> Callable[[ResidualPoint], bool]:
+    report = None if callback is None else caller_of("least_squares", callback)
+
+    def call(point: ResidualPoint) -> bool:
+        if verbose > 1:
+            print(f"cost {point.cost:.4e}")
+        return report is not None and report(variables.returned(point.x), point.cost)
+
+    return call
 
 
 def _result(

@@ -9,7 +9,7 @@ from nbdl.autograd.modes import no_grad
 from nbdl.optim.bounded import BoundedLBFGS
 from nbdl.optim.bounds import Box
 from nbdl.optim.checks import count, function, limit, number
-from nbdl.optim.function import FunctionObjective, Variables
+from nbdl.optim.function import DIFFERENCES, FunctionObjective, Variables
 from nbdl.optim.iteration import Limits, Method, Outcome, run
 from nbdl.optim.methods import ALIASES, METHODS, option_names
 from nbdl.optim.objective import Objective, Point
@@ -59,9 +59,9 @@ def minimize(
 
     Options of all methods: ``gtol`` (1e-5), the largest magnitude in the gradient; ``ftol`` and ``xtol`` (0:
     not tested), the relative change of the function and the change of x in one iteration; ``maxiter`` (200 n,
-    at least 1000); ``maxfun``. ``line_search`` is "armijo", "goldstein", "more-thuente", "strong-wolfe",
-    "weak-wolfe", "hager-zhang", "fixed" or an object of :mod:`nbdl.optim.search`; its numbers (``c1``,
-    ``c2``, ``lr`` ...) are options too.
+    at least 1000); ``maxfun``; ``disp`` (False), whether to print how it ended. ``line_search`` is "armijo",
+    "goldstein", "more-thuente", "strong-wolfe", "weak-wolfe", "hager-zhang", "fixed" or an object of
+    :mod:`nbdl.optim.search`; its numbers (``c1``, ``c2``, ``lr`` ...) are options too.
 
     Where a trial is not finite the step is shortened; where no lower value is found what the method has
     learned is forgotten once; a Hessian that is not positive definite is shifted, or its negative curvature
@@ -76,7 +76,8 @@ def minimize(
         args: further arguments of ``fun`` and its derivatives; something else than a tuple is the only one.
         method: a name, in upper or lower case, or a :class:`~nbdl.optim.iteration.Method`; default: l-bfgs-b
             with bounds, bfgs up to 1000 variables, else l-bfgs.
-        jac: a function that returns the gradient, or True; default: automatic.
+        jac: a function that returns the gradient, or True; default: automatic, and so is it with SciPy's
+            "2-point", "3-point" and "cs", since no differences are needed.
         hess: a function that returns the Hessian (n, n); default: automatic.
         hessp: a function of (x, p, *args) that returns the Hessian times p; default: automatic.
         bounds: n pairs (low, high) with None for no bound, or an object with ``lb`` and ``ub``.
@@ -113,8 +114,10 @@ def minimize(
         raise RuntimeError("minimize: x0 has no elements")
     box = Box.of("minimize", bounds, start)
     settings = dict(options or {})
+    prints = settings.pop("disp", False)
     limits = _limits(settings, tol, variables.layout.size)
     chosen = _method(method, box, bounds is not None, settings, variables.layout.size)
+    jac, hess = [None if isinstance(x, str) and x in DIFFERENCES else x for x in (jac, hess)]
     for name, value in (("jac", jac), ("hess", hess), ("hessp", hessp)):
         if not (value is None or callable(value) or (name == "jac" and isinstance(value, bool))):
             raise ValueError(
@@ -127,7 +130,10 @@ def minimize(
     with no_grad():
         first = objective.evaluate(start if box is None else box.project(start))
         outcome = run(chosen, objective, first, limits, _callback(callback, variables))
-    return _result(variables, objective, outcome)
+    found = _result(variables, objective, outcome)
+    if prints:
+        print(f"{found.message} {found.nit} iterations, {found.nfev} evaluations, fun {found.fun:.6g}")
+    return found
 
 
 def _limits(settings: dict[str, Any], tol: float | None, n: int) -> Limits:
@@ -168,7 +174,7 @@ def _method(
     if unknown:
         raise ValueError(
             f"minimize: method {name} has no option {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join([*_LIMITS, *names])}"
+            f"{', '.join([*_LIMITS, 'disp', *names])}"
         )
     if "maxcor" in settings:
         count("minimize", "maxcor", settings["maxcor"], 1)

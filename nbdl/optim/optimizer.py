@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbdl.autograd.engine import reset_gradient
-from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import enable_grad, mode
 from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tape import mark_changed
@@ -25,6 +24,7 @@ from nbdl.formula.dtypes import is_floating
 from nbdl.ops.creation import from_numpy
 from nbdl.ops.pointwise import Pointwise
 from nbdl.optim.checks import check_kinds, real_of
+from nbdl.optim.hooks import OptimizerHooks
 from nbdl.optim.skipping import overwrite_arrays
 from nbdl.optim.vectors import real_view
 
@@ -35,7 +35,7 @@ _COUNTING = Pointwise.of(COUNT)
 _array_of, _grad_of = attrgetter("array"), attrgetter("_grad")
 
 
-class Optimizer:
+class Optimizer(OptimizerHooks):
     """The base of all optimizers.
 
     A subclass gives its update rule as a :class:`~nbdl.formula.Formula` with several outputs and calls
@@ -68,7 +68,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        self._step_pre_hooks, self._step_post_hooks = Hooks(), Hooks()
+        super().__init__()
         self._scalars: dict[int, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
@@ -226,24 +226,11 @@ class Optimizer:
         """The numbers that the formula reads, by name."""
         raise NotImplementedError(f"{type(self).__name__} defines no hyperparameters")
 
-    def register_step_pre_hook(self, hook: Callable[..., Any]) -> Handle:
-        """Call ``hook(optimizer, args, kwargs)`` before each step.
-
-        ``(args, kwargs)`` that the hook returns replace those of ``step``.
-        """
-        return self._step_pre_hooks.add(hook)
-
-    def register_step_post_hook(self, hook: Callable[..., None]) -> Handle:
-        """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return self._step_post_hooks.add(hook)
-
-    def hook_functions(self) -> tuple[tuple[Callable[..., Any], ...], ...]:
-        """What is called before a step, and what after it."""
-        return tuple(self._step_pre_hooks.values()), tuple(self._step_post_hooks.values())
-
     # ----------------------------------------------------------------------------------------------- state
     def state_dict(self) -> dict[str, Any]:
         """State and groups, with parameters numbered in the order of the groups, as PyTorch lays them out."""
+        for hook in self._save_pre_hooks.in_order():
+            hook(self)
         numbers: dict[int, int] = {}
         for group in self.param_groups:
             for tensor in group["params"]:
@@ -254,7 +241,7 @@ class Optimizer:
             for group in self.param_groups
         ]
         state = {numbers[id(tensor)]: dict(entries) for tensor, entries in self.state.items()}
-        return {"state": state, "param_groups": groups}
+        return self._replaced(self._save_post_hooks, {"state": state, "param_groups": groups})
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over state and hyperparameters.
@@ -264,6 +251,7 @@ class Optimizer:
         Raises:
             ValueError: the groups differ in number or size from this optimizer's.
         """
+        state_dict = self._replaced(self._load_pre_hooks, dict(state_dict))
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ValueError(
@@ -293,6 +281,8 @@ class Optimizer:
             params = group["params"]
             group.update(copy.deepcopy({key: value for key, value in saved.items() if key != "params"}))
             group["params"] = params
+        for hook in self._load_post_hooks.in_order():
+            hook(self)
 
     def __repr__(self) -> str:
         groups = []

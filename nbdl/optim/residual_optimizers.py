@@ -68,7 +68,7 @@ class LevenbergMarquardt(ClosureOptimizer):
         number(type(self).__name__, "f_scale", group["f_scale"], above=0)
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
-        params, label = self.parameters, type(self).__name__
+        params, label = self.trained, type(self).__name__
         layout = Layout(label, params)
         iteration = self._iteration()
         iteration.load(state)

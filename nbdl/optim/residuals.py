@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbdl.autograd import engine
@@ -12,6 +12,7 @@ from nbdl.formula import Formula, atan, log1p, sqrt, where
 from nbdl.ops.creation import eye
 from nbdl.ops.joining import stack
 from nbdl.ops.pointwise import call
+from nbdl.optim.function import convert
 from nbdl.optim.vectors import Layout
 
 
@@ -79,23 +80,42 @@ ROBUST_LOSSES: dict[str, Formula] = {
 LOSSES = ("linear", *ROBUST_LOSSES)
 
 
-def cost(residuals: Tensor, loss: str, scale: float) -> Tensor:
+Loss = str | Callable[[Tensor], Any]
+
+
+def _rho(loss: Loss, z: Tensor) -> Any:
+    """A robust loss and its two derivatives at z (m,): three tensors (m,).
+
+    Raises:
+        ValueError: a function of the user gives another shape.
+    """
+    if isinstance(loss, str):
+        return call(ROBUST_LOSSES[loss], z)
+    rows = convert("least_squares", "loss", loss(z), z)
+    if tuple(rows.shape) != (3, z.numel()):
+        raise ValueError(
+            f"least_squares: loss must return an array of shape {(3, z.numel())}, got {tuple(rows.shape)}"
+        )
+    return rows.unbind(0)
+
+
+def cost(residuals: Tensor, loss: Loss, scale: float) -> Tensor:
     """scale^2 sum rho(r^2 / scale^2) / 2, 0-d."""
     if loss == "linear":
         return (residuals * residuals).sum() * 0.5
     z = (residuals / scale) ** 2
-    return call(ROBUST_LOSSES[loss], z)[0].sum() * (0.5 * scale * scale)
+    return _rho(loss, z)[0].sum() * (0.5 * scale * scale)
 
 
 def reweighted(
-    residuals: Tensor, matrix: Tensor, loss: str, scale: float, second_order: bool
+    residuals: Tensor, matrix: Tensor, loss: Loss, scale: float, second_order: bool
 ) -> tuple[Tensor, Tensor]:
     """Residuals and Jacobian whose squares have the gradient of a robust cost.
 
     Args:
         residuals: r (m,).
         matrix: J (m, n).
-        loss: the name of the loss.
+        loss: the name of the loss, or a function, see :func:`nbdl.optim.least_squares`.
         scale: the residual from which it bends.
         second_order: whether its second derivative counts in J^T J, Triggs et al. (2000), Bundle adjustment:
             a modern synthesis, eq. (11); otherwise these are iteratively reweighted least squares.
@@ -103,6 +123,6 @@ def reweighted(
     if loss == "linear":
         return residuals, matrix
     z = (residuals / scale) ** 2
-    _, slope, bend = call(ROBUST_LOSSES[loss], z)
+    _, slope, bend = _rho(loss, z)
     weight = ((slope + 2 * bend * z).clamp(min=1e-16) if second_order else slope).sqrt()
     return residuals * slope / weight, matrix * weight.unsqueeze(1)

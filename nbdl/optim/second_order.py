@@ -49,6 +49,18 @@ class ClosureOptimizer(Optimizer):
         """The parameters of all groups."""
         return [tensor for group in self.param_groups for tensor in group["params"]]
 
+    @property
+    def trained(self) -> list[Tensor]:
+        """Those that require a gradient.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        found = [p for p in self.parameters if p.requires_grad]
+        if not found:
+            raise RuntimeError(f"{type(self).__name__}: no parameter requires a gradient")
+        return found
+
     def check_group(self, group: dict[str, Any]) -> None:
         count(type(self).__name__, "max_iter", group["max_iter"])
         for name in ("tolerance_grad", "tolerance_change"):
@@ -125,7 +137,7 @@ class _Iterated(ClosureOptimizer):
 
     def run(self, closure: Callable[[], Any], group: dict[str, Any], state: dict[str, Any]) -> Any:
         label, records = type(self).__name__, self._method.needs_hessian
-        objective = ClosureObjective(label, self.parameters, closure, records)
+        objective = ClosureObjective(label, self.trained if records else self.parameters, closure, records)
         return self.iterate(self._method, objective, group, state)
 
 

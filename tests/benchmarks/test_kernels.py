@@ -19,6 +19,10 @@ SMALL_KERNELS = {
     "matmul": (3, 4, 5),
     "matmul_nt": (3, 4, 5),
     "matmul_tn": (3, 4, 5),
+    "matmul_tt": (3, 4, 5),
+    "matmul_float64": (3, 4, 5),
+    "matmul_nt_float64": (3, 4, 5),
+    "matmul_tn_float64": (3, 4, 5),
     "matmul_batched": (2, 3, 4, 5),
     "linear_gelu": (3, 4, 5),
     "linear_gelu_training": (3, 4, 5),
@@ -29,10 +33,13 @@ SMALL_KERNELS = {
     "gelu": (7,),
     "silu_chain": (7,),
     "softmax": (3, 5),
+    "softmax_float64": (3, 5),
+    "log_softmax_training": (3, 5),
     "cross_entropy_training": (3, 5),
     "layer_norm": (3, 5),
     "layer_norm_training": (3, 5),
     "batch_norm_training": (2, 3, 4, 4),
+    "group_norm_training": (2, 8, 3, 3),
     "conv2d": (2, 3, 4, 6, 1),
     "conv2d_training": (2, 3, 4, 6, 1),
     "conv2d_strided": (2, 4, 7),
@@ -41,10 +48,14 @@ SMALL_KERNELS = {
     "conv2d_depthwise": (2, 4, 7),
     "conv_transpose2d": (2, 4, 7),
     "conv1d": (2, 4, 7),
+    "conv2d_float64": (2, 4, 7),
+    "conv3d": (2, 4, 5),
     "max_pool2d": (2, 3, 5),
     "max_pool2d_training": (2, 3, 5),
+    "avg_pool2d_training": (2, 3, 5),
     "causal_attention": (2, 2, 5, 3),
     "causal_attention_training": (2, 2, 5, 3),
+    "masked_attention": (2, 2, 5, 3),
     "embedding": (6, 3, 9),
     "embedding_gradient": (6, 3, 9),
     "sort": (3, 20),
@@ -53,6 +64,7 @@ SMALL_KERNELS = {
     "median": (3, 21),
     "sum_all": (3, 5),
     "sum_rows": (3, 5),
+    "sum_rows_float64": (3, 5),
     "sum_columns": (3, 5),
     "max_rows": (3, 5),
     "variance_rows": (3, 5),
@@ -63,7 +75,7 @@ SMALL_KERNELS = {
 
 
 # With random numbers or initial values, or without a result.
-INCOMPARABLE = {"dropout", "lstm", "lstm_training", "adam"}
+INCOMPARABLE = {"dropout", "dropped_attention_training", "lstm", "lstm_training", "gru_training", "adam"}
 
 
 def arrays(result: Any) -> list[np.ndarray]:
@@ -110,6 +122,19 @@ def test_kernels_write_a_report(run: Run, tmp_path: Path):
     assert all(set(summary["contenders"]) == {"nbdl", "numpy"} for summary in results.values())
     assert all(summary["best_peer"] == "numpy" for summary in results.values())
     assert "vs numpy" in (tmp_path / "kernels.md").read_text()
+
+
+def test_slower_operations_are_listed(module):
+    kernels, summarize = module("kernels"), module("report").summarize
+    slow = {"nbdl": {"blocks_s": [2e-6, 2e-6]}, "torch": {"blocks_s": [1e-6, 1e-6]}}
+    fast = {"nbdl": {"blocks_s": [1e-6, 1e-6]}, "torch": {"blocks_s": [3e-6, 3e-6]}}
+    alone = {"nbdl": {"blocks_s": [1e-6]}}
+    results = {"x": summarize(slow, {"nbdl"}, "torch"), "y": summarize(fast, {"nbdl"}, "torch")}
+    results["z"] = summarize(alone, {"nbdl"}, "torch")
+    text = kernels.overview(results)
+    assert "- 2 cases, median 1.75x, 1 below 1\n  - x 0.50x" in text
+    assert "y 3" not in text
+    assert kernels.overview({"z": results["z"]}) == ""
 
 
 def test_the_zoo_is_complete(module):

@@ -150,6 +150,14 @@ def as_integers(value: Any, dtype: str) -> Callable[[Any], Any]:
     return lambda torch: torch.tensor(value, dtype=getattr(torch, dtype))
 
 
+def inferred(torch: Any, use: Callable[[Any, Any], Any]) -> Any:
+    """What may be done with a tensor of inference mode afterwards."""
+    with torch.inference_mode():
+        x = torch.ones(2)
+    assert x.is_inference()
+    return use(torch, x)
+
+
 CORNERS: dict[str, Callable[[Any], Any]] = {
     "gradient of another shape": lambda torch: assigned(torch, lambda torch: torch.ones(3)),
     "gradient of another dtype": lambda torch: assigned(
@@ -214,6 +222,13 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     "print": printed,
     "vmap": indexed_per_example,
     "format of several": lambda torch: f"{torch.ones(2):.2f}",
+    **{
+        f"{element!r} in": lambda torch, element=element: element in torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        for element in (3, 3.5, True, 2 + 0j, "3", None)
+    },
+    "tensors in": lambda torch: [
+        torch.tensor(row) in torch.tensor([[1.0, 2.0], [3.0, 4.0]]) for row in ([1.0, 9.0], [2.0, 1.0])
+    ],
     "reversed": lambda torch: reversed(torch.arange(3.0)),
     "float of several": lambda torch: float(torch.ones(2)),
     "int of several": lambda torch: int(torch.ones(2)),
@@ -265,6 +280,10 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
         torch.nn.ParameterDict({"b": torch.ones(1), "a": torch.ones(1)}).state_dict()
     ),
     "tensors of several sizes": lambda torch: torch.utils.data.TensorDataset(torch.ones(2), torch.ones(3)),
+    "inference changed": lambda torch: inferred(torch, lambda torch, x: x.add_(1)),
+    "inference saved": lambda torch: inferred(torch, lambda torch, x: torch.ones(2, requires_grad=True) * x),
+    "inference to grow": lambda torch: inferred(torch, lambda torch, x: x.requires_grad_()),
+    "inference copied": lambda torch: inferred(torch, lambda torch, x: x.clone().requires_grad_().detach()),
     "is_inference": lambda torch: torch.ones(1).is_inference(),
     "keys": lambda torch: repr(
         torch.nn.Linear(1, 1).load_state_dict({"weight": torch.ones(1, 1), "x": torch.ones(1)}, strict=False)

@@ -132,6 +132,17 @@ def test_what_functions_among_the_arguments_read():
         assert compiled(twice, x).tolist() == [value] * 3
 
 
+def test_schedules_that_are_read():
+    weight = nbdl.ones(2, requires_grad=True)
+    optimizer = nbdl.optim.SGD([weight], lr=1.0)
+    schedule = nbdl.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+    compiled = nbdl.compile(lambda x: x * schedule.get_last_lr()[0])
+    for k in range(5):
+        assert compiled(nbdl.ones(1)).item() == 0.5 ** (k // 2)
+        optimizer.step()
+        schedule.step()
+
+
 def test_inherited_numbers_of_classes():
     class Base:
         factor = 2.0

@@ -106,6 +106,13 @@ def asarray(data: Any, dtype: Any = None) -> ndarray:
     return stored(np.asarray(data, dtype))
 
 
+def array(data: Any, dtype: Any = None) -> ndarray:
+    """A copy."""
+    if is_capturing() and not isinstance(data, ndarray):
+        wait("a copy from the host")
+    return stored(np.asarray(unwrapped(data), dtype))
+
+
 def asnumpy(data: Any) -> np.ndarray:
     return data.get() if isinstance(data, ndarray) else np.asarray(data)
 
@@ -192,7 +199,7 @@ def make_module() -> types.ModuleType:
         setattr(module, name, getattr(np, name))
     module.ndarray, module.ufunc, module.RawModule = ndarray, ufunc, RawModule
     module.array, module.asarray, module.asnumpy = (
-        (lambda data, dtype=None: stored(np.asarray(unwrapped(data), dtype))),
+        array,
         asarray,
         asnumpy,
     )

@@ -52,6 +52,9 @@ def _in_place(name: str) -> Callable[..., Any]:
 
 def _method(name: str) -> Callable[..., Any]:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
+        unknown = kwargs.keys() - _KEYWORDS[name]
+        if unknown:
+            raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}")
         return apply(getattr(np.ndarray, name), self, *args, **kwargs)
 
     return method
@@ -63,10 +66,19 @@ _OPERATORS = [
 ]  # fmt: skip
 _COMPARISONS = ["lt", "le", "gt", "ge", "eq", "ne"]
 _IN_PLACE = ["add", "sub", "mul", "truediv"]
-_METHODS = [
-    "sum", "prod", "mean", "var", "max", "min", "any", "all", "argmax", "argmin", "take", "cumsum",
-    "cumprod", "argsort", "argpartition", "conj",
-]  # fmt: skip
+# What CuPy's methods take, which is less than NumPy's do.
+_REDUCING, _CHOOSING = {"axis", "dtype", "out", "keepdims"}, {"axis", "out", "keepdims"}
+_SCANNING = {"axis", "dtype", "out"}
+_KEYWORDS = {
+    **dict.fromkeys(("sum", "prod", "mean", "argmax", "argmin"), _REDUCING),
+    "var": {*_REDUCING, "ddof"},
+    **dict.fromkeys(("max", "min", "any", "all"), _CHOOSING),
+    **dict.fromkeys(("cumsum", "cumprod"), _SCANNING),
+    "take": {"indices", "axis", "out"},
+    "argsort": {"axis", "kind"},
+    "argpartition": {"kth", "axis"},
+    "conj": set(),
+}
 
 
 class ndarray:
@@ -162,6 +174,7 @@ class ndarray:
 
     def __getitem__(self, key: Any) -> ndarray:
         entries = key if isinstance(key, tuple) else (key,)
+        _check_key(entries)
         if any(isinstance(entry, (ndarray, np.ndarray, list)) for entry in entries):
             if any(isinstance(entry, ndarray) and entry.dtype == bool for entry in entries):
                 wait("indexing by a mask")
@@ -171,6 +184,7 @@ class ndarray:
         return self._view(self._host[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        _check_key(key if isinstance(key, tuple) else (key,))
         used = memories_of([self, key, value])
         host, key, value = self._host, unwrapped(key), unwrapped(value)
 
@@ -229,11 +243,17 @@ class ndarray:
         locals()[f"__{_name}__"] = _binary(_name)
     for _name in _IN_PLACE:
         locals()[f"__i{_name}__"] = _in_place(_name)
-    for _name in _METHODS:
+    for _name in _KEYWORDS:
         locals()[_name] = _method(_name)
     __neg__ = lambda self: apply(operator.neg, self)  # noqa: E731
     __invert__ = lambda self: apply(operator.invert, self)  # noqa: E731
     __abs__ = lambda self: apply(operator.abs, self)  # noqa: E731
+
+
+def _check_key(entries: Sequence[Any]) -> None:
+    """An index on the host is sent to the device, from memory that a replay would read again."""
+    if is_capturing() and any(isinstance(entry, (np.ndarray, list)) for entry in entries):
+        wait("a copy of an index from the host")
 
 
 def unwrapped(value: Any) -> Any:

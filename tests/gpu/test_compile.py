@@ -285,6 +285,10 @@ class TestRules:
             (lambda cupy, x: cupy.cuda.Device().synchronize(), "synchronize"),
             (lambda cupy, x: cupy.RawModule(code='extern "C" __global__ void f() {}'), "a module is loaded"),
             (lambda cupy, x: cupy.nonzero(x), "nonzero"),
+            (lambda cupy, x: cupy.array([1.0]), "copy from the host"),
+            (lambda cupy, x: x[[0, 1]], "copy of an index from the host"),
+            (lambda cupy, x: x.__setitem__(np.array([0, 1]), 0), "copy of an index from the host"),
+            (lambda cupy, x: cupy.concatenate([x] * 9), "addresses from the host"),
         ],
     )
     def test_forbidden(self, cupy: Any, forbidden: Any, message: str) -> None:

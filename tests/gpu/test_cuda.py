@@ -9,6 +9,8 @@ import pytest
 
 import nbdl
 from nbdl import config
+from nbdl.backend import registry
+from nbdl.ops.dropout import Dropout
 
 
 @pytest.mark.usefixtures("gpu")
@@ -266,6 +268,19 @@ class TestMemory:
         np.testing.assert_array_equal((x + 1).cpu().numpy(), 1)
 
 
+def dropped_at_a_rate_there(x):
+    """By a primitive, whose rate is an array of the device."""
+    draw = [np.array(k) for k in (1, 2)]
+    registry.load("cupy").execute(Dropout.of(), [*draw, x.array, (x[0] / 2).array])
+
+
+def packed_in_a_wide_layer(x):
+    """Sequences of several lengths in a layer that is too wide for one kernel."""
+    layer = nbdl.nn.RNN(1, 257).to(x.device)
+    rows = x.reshape(3, 1, 1).expand(3, 2, 1)
+    layer(nbdl.nn.utils.rnn.pack_padded_sequence(rows, nbdl.tensor([3, 1], device="cpu")))
+
+
 @pytest.mark.usefixtures("gpu")
 class TestWaiting:
     @pytest.fixture(autouse=True)
@@ -284,6 +299,12 @@ class TestWaiting:
             ("the text of a tensor", repr),
             (r"cpu\(\)", lambda x: x.cpu()),
             ("nonzero: the shape", lambda x: x.nonzero()),
+            ("the rate of dropout", dropped_at_a_rate_there),
+            (
+                "legendre_polynomial_p: what is computed",
+                lambda x: nbdl.special.legendre_polynomial_p(x, x + 1),
+            ),
+            ("recurrent: how many sequences", packed_in_a_wide_layer),
             ("synchronize", lambda x: nbdl.cuda.synchronize()),
             ("synchronize", lambda x: nbdl.cuda.current_stream().synchronize()),
         ],

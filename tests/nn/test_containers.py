@@ -30,6 +30,13 @@ def test_sequential():
     del named[0]
     assert names(named.named_children()) == ["b"]
     assert len(nn.Sequential(Affine()) + nn.Sequential(Affine())) == 2
+    one = nn.Sequential(Affine(), nn.Identity())
+    assert [*(one * 2)] == [*(2 * one)] == [*one, *one]
+    one *= 2
+    assert list(one._module_names) == ["0", "1", "2", "3"]
+    for factor, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="Sequential"):
+            one * factor
     for index, kind, message in (
         (5, IndexError, "out of range for 4"),
         ("x", TypeError, "integers or slices"),

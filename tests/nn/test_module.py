@@ -204,3 +204,18 @@ def test_missing_gpu_is_reported():
         pytest.skip("there is a GPU")
     with pytest.raises(RuntimeError):
         Affine().cuda()
+
+
+def test_empty_memory_keeps_shapes_and_dtypes():
+    model = nn.Sequential(nn.Linear(2, 3).double(), nn.BatchNorm1d(3))
+    parts = {name: (value, value.data_ptr()) for name, value in model.named_parameters()}
+    assert model.to_empty(device="cpu") is model.share_memory()
+    for name, value in model.named_parameters():
+        assert value is parts[name][0]
+        assert value.data_ptr() != parts[name][1]
+    assert [str(value.dtype) for value in model.state_dict().values()] == [
+        "float64", "float64", "float32", "float32", "float32", "float32", "int64",
+    ]  # fmt: skip
+    pointer = model[0].weight.data_ptr()
+    model.to_empty(device="cpu", recurse=False)
+    assert model[0].weight.data_ptr() == pointer

@@ -10,13 +10,17 @@ import numba
 import numpy as np
 import pytest
 import scipy.special
+from numba.core.compiler_lock import global_compiler_lock
 
+from nbdl.backend.numba import compiler
 from nbdl.formula.functions import FUNCTIONS
 from nbdl.formula.printers import INFIX
 from nbdl.kernels.cpu import math as scalar
+from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 
 FAST_MATH = {"nsz", "arcp", "contract", "reassoc"}
 FLOATS = (np.float32, np.float64)
+VIEWS = {np.float32: float32_at, np.float64: float64_at}
 WIDE = np.longdouble  # 64 bits of fraction on x86; elsewhere at least a float64, which costs an ulp or so
 REFERENCE_ULP = 0.0 if np.finfo(WIDE).nmant > 60 else 1.5
 
@@ -426,3 +430,28 @@ def test_loops_vectorise(name, dtype):
         r"(@llvm\.fma\.v\d+f|fmul .*<\d+ x (float|double)>|fdiv .*<\d+ x (float|double)>|@llvm\.sqrt\.v)"
     )
     assert re.search(operation, text), f"no vector arithmetic in a loop over {name}"
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_kernels_vectorise_what_may_call_the_library(name, dtype, monkeypatch):
+    """The pipeline of kernels, which is not Numba's, keeps the vector variants of `library_beyond`."""
+    function, view, size = getattr(scalar, name), VIEWS[dtype], np.dtype(dtype).itemsize
+
+    def kernel(args, lo, hi, task):
+        n = hi - lo
+        x = view(load_int64(args, 0) + size * lo, n)
+        out = view(load_int64(args, 1) + size * lo, n)
+        for i in range(n):
+            out[i] = function(x[i])
+
+    texts, finalize = [], compiler._KernelLibrary.finalize
+
+    def recording(library):
+        finalize(library)
+        texts.append(str(library._final_module))
+
+    monkeypatch.setattr(compiler._KernelLibrary, "finalize", recording)
+    with global_compiler_lock:
+        compiler._compile(kernel, compiler.FASTMATH, compiler.KERNEL)
+    assert re.search(rf"call <\d+ x \w+> @nbdl_{name}_beyond_f\d+_v\d+", texts[0])

@@ -217,6 +217,11 @@ ERRORS = {
         TypeError,
         "tensors hold bools, integers, floats and",
     ),
+    "wide and real": (
+        lambda z: nbdl.from_numpy(np.ones(2, np.longdouble)),
+        TypeError,
+        "tensors hold bools, integers, floats and",
+    ),
 }
 
 

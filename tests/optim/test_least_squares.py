@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -165,3 +167,39 @@ def test_bad_functions():
         least_squares(lambda x: nbdl.ones(3), [1.0])
     with pytest.raises(RuntimeError, match="no elements"):
         least_squares(rosenbrock, [])
+
+
+def test_scipys_signature():
+    """All arguments of SciPy's function, in its order; its own losses as functions."""
+    scipy = pytest.importorskip("scipy.optimize")
+    mine = list(inspect.signature(least_squares).parameters)
+    theirs = list(inspect.signature(scipy.least_squares).parameters)
+    shared = mine.index("callback")  # the last one in SciPy before 1.16
+    assert mine[:shared] == theirs[:shared]
+
+    def soft_l1(z):
+        root = (1 + z).sqrt() if isinstance(z, nbdl.Tensor) else np.sqrt(1 + z)
+        rows = [2 * (root - 1), 1 / root, -0.5 / root**3]
+        return nbdl.stack(rows) if isinstance(z, nbdl.Tensor) else np.array(rows)
+
+    def line(x):
+        return (
+            x[0] * nbdl.arange(6, dtype=nbdl.float64) - nbdl.tensor([0.0, 1.1, 2.0, 3.1, 9.0, 5.0]).double()
+        )
+
+    named = least_squares(line, [0.5], loss="soft_l1", f_scale=0.3)
+    for given in (soft_l1, lambda z: soft_l1(z).numpy()):
+        found = least_squares(line, [0.5], "2-point", loss=given, f_scale=0.3, tr_solver="exact")
+        np.testing.assert_allclose([*found.x, found.cost], [*named.x, named.cost], rtol=1e-9)
+    with pytest.raises(ValueError, match=r"loss must return an array of shape \(3, 6\), got \(6,\)"):
+        least_squares(line, [0.5], loss=lambda z: z)
+    with pytest.raises(ValueError, match="tr_solver must be one of exact, got 'lsmr'"):
+        least_squares(line, [0.5], tr_solver="lsmr")
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_verbose(verbose, capsys):
+    found = least_squares(lambda x: x**2 - 2, [1.0], verbose=verbose)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (0, 1, found.nit + 1)[verbose]
+    assert all("cost" in line for line in lines)

@@ -354,7 +354,7 @@ BAD = {
     "no scalar": (RuntimeError, "scalar", lambda: minimize(lambda x: x * x, [1.0, 2.0])),
     "no tensor": (TypeError, "must return a tensor", lambda: minimize(lambda x: 1.0, [1.0])),
     "no dependence": (RuntimeError, "differentiably", lambda: minimize(lambda x: nbdl.ones(()), [1.0])),
-    "jac by name": (ValueError, "jac must be a function", lambda: minimize(square, [1.0], jac="2-point")),
+    "jac by name": (ValueError, "jac must be a function", lambda: minimize(square, [1.0], jac="5-point")),
     "jac size": (
         ValueError,
         "as many elements",
@@ -393,3 +393,24 @@ def test_a_search_in_a_domain_of_one_point_ends(line_search):
     )  # fmt: skip
     assert found.status is Status.SEARCH_FAILED
     assert found.x.tolist() == [1.0]
+
+
+def test_disp(capsys):
+    found = minimize(square, [1.0], options={"disp": True}, jac="2-point")
+    assert capsys.readouterr().out.startswith(
+        f"{found.message} {found.nit} iterations, {found.nfev} evaluations"
+    )
+    minimize(square, [1.0], options={"disp": False})
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", [*METHODS, "l-bfgs-b"])
+def test_single_precision(method):
+    bounds = [(-3, 3)] * 2 if method == "l-bfgs-b" else None
+    found = minimize(
+        lambda x: ((x - 1) ** 4).sum() + (x[0] - x[1]) ** 2, nbdl.tensor([-1.2, 1.0]), method=method,
+        bounds=bounds, options={"gtol": 1e-4},
+    )  # fmt: skip
+    assert found.success
+    assert found.x.dtype == nbdl.float32
+    np.testing.assert_allclose(found.x.numpy(), 1.0, atol=0.05)

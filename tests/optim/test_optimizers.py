@@ -223,6 +223,33 @@ def test_step_hooks():
         optimizer.step()
 
 
+def state_hooks(torch):
+    """Hooks around saving and loading see, change and replace the state, in order."""
+    seen = []
+    x = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.SGD([x], lr=0.5)
+    optimizer.register_state_dict_pre_hook(lambda opt: seen.append("save"))
+    optimizer.register_state_dict_post_hook(lambda opt, state: state.update(extra=[1]))
+    first = optimizer.register_state_dict_post_hook(
+        lambda opt, state: {**state, "first": "extra" not in state}, prepend=True
+    )
+    optimizer.register_load_state_dict_pre_hook(lambda opt, state: {**state, "param_groups": state.pop("g")})
+    optimizer.register_load_state_dict_post_hook(lambda opt: seen.append(opt.param_groups[0]["lr"]))
+    state = optimizer.state_dict()
+    first.remove()
+    state["g"] = state.pop("param_groups")
+    state["g"][0]["lr"] = 0.25
+    optimizer.load_state_dict(state)
+    return [seen, list(state), state["first"], "g" in state, list(optimizer.state_dict())]
+
+
+@pytest.mark.torch
+def test_state_hooks():
+    import torch
+
+    assert state_hooks(nbdl) == state_hooks(torch)
+
+
 def test_a_step_makes_saved_values_stale():
     model = nn.Linear(2, 2)
     x = nbdl.ones(1, 2, requires_grad=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nbdl
-from nbdl import nn
+from nbdl import nn, optim
 from nbdl.optim import (
     ARC,
     BFGS,
@@ -211,3 +211,35 @@ def test_bad_input(name):
     error, message, call = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "closes"),
+    [
+        *[(name, "loss") for name in ("Newton", "NewtonCG", "SaddleFreeNewton", "TrustRegion", "ARC")],
+        *[(name, "residuals") for name in ("LevenbergMarquardt", "GaussNewton")],
+        *[(name, "gradient") for name in ("BFGS", "LBFGS", "NonlinearCG")],
+    ],
+)
+def test_frozen_parameters_stay(name, closes):
+    frozen = nbdl.full((2,), 5.0)
+    w = nbdl.ones(3, requires_grad=True)
+    optimizer = getattr(optim, name)([frozen, w], max_iter=20)
+
+    def closure():
+        optimizer.zero_grad()
+        residuals = (w - 3) * frozen.sum()
+        if closes == "residuals":
+            return residuals
+        loss = (residuals**2).sum() / 100
+        if closes == "gradient":
+            loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    np.testing.assert_allclose(w.detach().numpy(), 3, rtol=1e-4)
+    assert frozen.tolist() == [5.0, 5.0]
+    w.requires_grad_(False)
+    if closes != "gradient":
+        with pytest.raises(RuntimeError, match=f"{name}: no parameter requires a gradient"):
+            optimizer.step(closure)

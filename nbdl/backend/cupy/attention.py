@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy import dnn_attention as dnn
+from nbdl.backend.cupy.waiting import number_on_host
 from nbdl.backend.numpy.random import DROP
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -133,7 +134,7 @@ class CupyAttention:
         if not random:
             return weights
         seed, draw, p = random
-        p = np.float64(p.item())
+        p = np.float64(number_on_host(p, "the rate of dropout"))
         kept = self.random_bernoulli(
             seed, draw, np.array(1 - p), shape=(*batch, *weights.shape[-2:]), dtype=dtypes.BOOL
         )

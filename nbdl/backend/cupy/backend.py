@@ -53,7 +53,7 @@ _TAKE_NUMBERS = frozenset((
     "random_normal", "random_uniform", "reduce",
 ))  # fmt: skip
 # Primitives that wait for a value in between.
-_LOOK_AT_VALUES = frozenset(("cofactors", "matrix_exp"))
+_LOOK_AT_VALUES = frozenset(("cofactors", "matrix_exp", "polynomial"))
 MAX_PLANS = 4096
 
 

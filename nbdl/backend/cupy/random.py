@@ -11,6 +11,7 @@ from nbdl.backend.cupy.codegen import c_type
 from nbdl.backend.cupy.files import kernel_of
 from nbdl.backend.cupy.launch import MAX_BLOCKS, THREADS, Kernels, blocks
 from nbdl.backend.cupy.placing import target
+from nbdl.backend.cupy.waiting import number_on_host
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import dtypes
 
@@ -67,7 +68,7 @@ class CupyRandom:
         of_y, of_kept = out or (None, None)
         y = target(self.xp, of_y, x.shape, x.dtype, x)
         kept = target(self.xp, of_kept, x.shape, dtypes.BOOL, x)
-        probability = np.float64(p if isinstance(p, np.ndarray) else p.item())
+        probability = np.float64(number_on_host(p, "the rate of dropout"))
         self._launch_draw("dropout", x.dtype, x.size, (seed, offset, x, probability, y, kept))
         return delivered((y, kept), out)
 

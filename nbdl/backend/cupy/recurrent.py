@@ -17,6 +17,7 @@ from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import Operand, c_type
 from nbdl.backend.cupy.files import source_of
 from nbdl.backend.cupy.launch import Kernels, power_of_two
+from nbdl.backend.cupy.waiting import announce
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -39,6 +40,8 @@ class CupyRecurrent(Recurrent):
         """All steps in one launch."""
         kind, (batch, n) = CELLS[cell], operands[0].shape
         if not _is_small(x, batch, n):
+            if len(operands) > kind.states + 1 + has_bias:
+                announce("recurrent: how many sequences go on at each step")
             return super().recurrent(
                 x, *operands, cell=cell, batch_first=batch_first, reverse=reverse, has_bias=has_bias,
                 keep=keep, out=out,
@@ -68,6 +71,8 @@ class CupyRecurrent(Recurrent):
         """All steps in one launch."""
         kind, (batch, n) = CELLS[cell], operands[0].shape
         if not _is_small(g, batch, n):
+            if len(operands) > kind.states + 2 + (kind.memory is not None):
+                announce("recurrent_input: how many sequences go on at each step")
             return super().recurrent_input(
                 g, *operands, cell=cell, batch_first=batch_first, reverse=reverse, out=out
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+
 from nbdl import config
 
 
@@ -26,6 +28,11 @@ def announce(what: str) -> None:
     if mode == "error":
         raise RuntimeError(f"{text} (NBDL_SYNC_DEBUG=error)")
     warnings.warn(text, stacklevel=2)
+
+
+def number_on_host(array: Any, what: str) -> float:
+    """The number in a 0-d array of NumPy's or CuPy's."""
+    return float(array if isinstance(array, np.ndarray) else to_host(array, what))
 
 
 def to_host(array: Any, what: str) -> Any:

@@ -197,9 +197,12 @@ def _add_entry(library: CodeLibrary, result: Any, signature: Signature) -> None:
 
 
 def _hide_all_but_entry(module: llvm.ModuleRef) -> None:
-    """Makes all but the entry internal, so that the optimiser drops nearly all of Numba's support code."""
+    """Makes all but the entry internal, so that the optimiser drops nearly all of Numba's support code.
+
+    LLVM's own variables stay: `llvm.compiler.used` names what loops are vectorised with (`library_beyond`).
+    """
     for value in (*module.functions, *module.global_variables):
-        if not value.is_declaration and value.name != ENTRY:
+        if not value.is_declaration and value.name != ENTRY and not value.name.startswith("llvm."):
             value.linkage = "internal"
 
 

@@ -124,7 +124,9 @@ def cut_into_parts(jobs: Sequence[Job], item_bytes: int, groups: int, wanted: in
     """
     depth, height, width = (max(job[axis].outputs for job in jobs) for axis in range(3))
     limit = _REGION_BYTES // item_bytes
-    parts = Parts(depth, 1, 1)
+    parts = Parts(1, 1, 1)
+    while parts.depth < depth and math.prod(region_of(jobs, parts)) > limit:
+        parts = parts._replace(depth=min(depth, 2 * parts.depth))
     while parts.height < height and math.prod(region_of(jobs, parts)) > limit:
         parts = parts._replace(height=min(height, 2 * parts.height))
     while parts.width < width and math.prod(region_of(jobs, parts)) > limit:

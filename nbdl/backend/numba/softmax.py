@@ -32,7 +32,6 @@ Array = NDArray[Any]
 # Loops across the rows are faster than loops along them where a row is shorter than so many bytes, if there
 # are enough rows: the block of rows must not be mostly empty.
 _SHORT_ROW, _CLASSES_A_ROW = 1024, 3
-_DIRECTIONS = {True: "across_rows", False: "of_rows"}
 _EXPONENTIAL_WORK = 10.0  # of an element, in additions
 
 
@@ -71,8 +70,7 @@ def plan_cross_entropy(
     specs = [OutputSpec(classes.shape, logits.dtype), _spec_like(logits)]
     operands = [*_operands((logits, classes), 1, logits.shape), *_fresh_operands(specs, 1, logits.shape)]
     across_rows = _is_across_rows(logits, 1)
-    make = partial(kernel.make_softmax, logarithm=False, with_losses=True, across_rows=across_rows)
-    address = _kernel(f"cross_entropy_{_DIRECTIONS[across_rows]}", logits.dtype, make)
+    address = _softmax_kernel("cross_entropy", logits.dtype, operands, across_rows, with_losses=True)
     return _plan(address, specs, logits, 1, operands, across_rows=across_rows, ignored=ignore_index)
 
 
@@ -115,9 +113,8 @@ def _plan_softmax(
     specs = [_spec_like(x)]
     operands = [*_operands((x,), axis, x.shape), *_fresh_operands(specs, axis, x.shape)]
     across_rows = _is_across_rows(x, axis)
-    make = partial(kernel.make_softmax, logarithm=logarithm, with_losses=False, across_rows=across_rows)
     name = "log_softmax" if logarithm else "softmax"
-    address = _kernel(f"{name}_{_DIRECTIONS[across_rows]}", x.dtype, make)
+    address = _softmax_kernel(name, x.dtype, operands, across_rows, logarithm=logarithm)
     return _plan(address, specs, x, axis, operands, across_rows=across_rows)
 
 
@@ -250,6 +247,32 @@ def _plan(
         tasks=tasks,
         keep=scratch,
     )
+
+
+def _softmax_kernel(
+    name: str,
+    dtype: np.dtype[Any],
+    operands: Sequence[_Operand],
+    across_rows: bool,
+    *,
+    logarithm: bool = False,
+    with_losses: bool = False,
+) -> int:
+    """The kernel for the first and the last operand, loops and layouts in its name."""
+    adjacent = tuple(operand.classes == 1 for operand in (operands[0], operands[-1]))
+    if across_rows:
+        layouts = ("classes" if own else "rows" for own in adjacent)
+        name += "_across_rows_from_{}_to_{}".format(*layouts)
+    else:
+        name += "_of_rows"
+    make = partial(
+        kernel.make_softmax,
+        logarithm=logarithm,
+        with_losses=with_losses,
+        across_rows=across_rows,
+        adjacent=adjacent,
+    )
+    return _kernel(name, dtype, make)
 
 
 def _kernel(name: str, dtype: np.dtype[Any], make: Callable[[Any], Callable[..., Any]]) -> int:

@@ -60,7 +60,7 @@ class Special:
         current = [start * z + offset, *[zero + start, *[zero] * order][:order]]
         result = self.xp.zeros(shape, z.dtype)
         with np.errstate(all="ignore"):
-            for k in range(int(degree.max(initial=-1)) + 1):
+            for k in range(int(degree.max()) + 1 if degree.size else 0):
                 result = self.xp.where(degree == k, previous[order], result)
                 slope, shift, back = step(k + 1)
                 following = []

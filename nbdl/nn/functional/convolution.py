@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 from nbdl.autograd.autocast import lowered
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.backend.windows import window_count
+from nbdl.backend.windows import Pairs, Sizes, window_count
 from nbdl.nn.functional.sizes import batched, sizes
 from nbdl.ops.convolution import convolution, per_channel, transposed_convolution
 from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
@@ -128,6 +129,27 @@ def conv3d(
     return _convolution("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@functools.lru_cache(maxsize=1024)
+def _transposed_geometry(
+    label: str, windows: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, extra: Sizes, dilation: Sizes
+) -> tuple[Sizes, Pairs]:
+    """Spatial sizes of the result, and what is cropped of it before and after every axis."""
+    for e, s, d in zip(extra, stride, dilation, strict=True):
+        if e >= max(s, d):
+            raise RuntimeError(
+                f"{label}: output padding must be smaller than either stride or dilation, but got "
+                f"output_padding={extra}, stride={stride}, dilation={dilation}"
+            )
+    geometry = zip(windows, kernel, stride, padding, dilation, extra, strict=True)
+    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in geometry)
+    if min(size) < 1:
+        raise RuntimeError(
+            f"{label}: the calculated output size {size} is too small for an input of size {windows}"
+        )
+    # What is appended to the result is cropped less, or even less than nothing, at its end.
+    return size, tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
+
+
 def _transposed(
     label: str,
     rank: int,
@@ -147,20 +169,8 @@ def _transposed(
     dilation = sizes(label, "dilation", dilation, rank, least=1)
     padding = sizes(label, "padding", padding, rank)
     extra = sizes(label, "output_padding", output_padding, rank)
-    for e, s, d in zip(extra, stride, dilation, strict=True):
-        if e >= max(s, d):
-            raise RuntimeError(
-                f"{label}: output padding must be smaller than either stride or dilation, but got "
-                f"output_padding={extra}, stride={stride}, dilation={dilation}"
-            )
-    geometry = zip(y.array.shape[2:], weight.array.shape[2:], stride, padding, dilation, extra, strict=True)
-    size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in geometry)
-    if min(size) < 1:
-        raise RuntimeError(
-            f"{label}: the calculated output size {size} is too small for input {list(input.shape)}"
-        )
-    # What is appended to the result is cropped less, or even less than nothing, at its end.
-    pairs = tuple((p, p - e) for p, e in zip(padding, extra, strict=True))
+    shapes = y.array.shape[2:], weight.array.shape[2:]
+    size, pairs = _transposed_geometry(label, *shapes, stride, padding, extra, dilation)
     out = transposed_convolution(y, weight, size, stride, pairs, dilation, groups)
     if bias is not None:
         channels = weight.array.shape[1] * groups

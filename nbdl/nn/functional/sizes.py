@@ -22,8 +22,10 @@ def sizes(label: str, name: str, value: Any, rank: int, *, least: int = 0) -> tu
         TypeError: it is no integer or sequence of integers.
         RuntimeError: there are too many or too few, or one is too small.
     """
-    if type(value) is int and value >= least:  # the usual case
+    if type(value) is int and value >= least:  # the usual cases, first a caller's, then a module's
         return (value,) * rank
+    if type(value) is tuple and len(value) == rank and {*map(type, value)} == {int} and min(value) >= least:
+        return value
     entries = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if not all(hasattr(entry, "__index__") and not isinstance(entry, bool) for entry in entries):
         raise TypeError(f"{label}: {name} must be an integer or a tuple of {rank} integers, got {value!r}")

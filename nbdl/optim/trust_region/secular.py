@@ -91,8 +91,9 @@ def cubic_step(values: Tensor, coefficients: Tensor, weight: float) -> tuple[Ten
 
 
 def model_decrease(values: Tensor, coefficients: Tensor, step: Tensor) -> Tensor:
-    """-m(p) of the quadratic model, 0-d."""
-    return -(dot(coefficients, step) + dot(step, values * step) / 2)
+    """-m(p) of the quadratic model, 0-d, float64."""
+    values, c = values.to(np.float64), coefficients.to(np.float64)
+    return -(dot(c, step) + dot(step, values * step) / 2)
 
 
 def _shifted_step(
