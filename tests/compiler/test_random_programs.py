@@ -11,8 +11,8 @@ import nbdl
 from nbdl.compiler import PASSES
 
 CODE = st.lists(st.integers(0, 10**6), min_size=1, max_size=8)
-MANY = settings(max_examples=200, deadline=None, derandomize=True)
-SOME = settings(MANY, max_examples=30)  # each of them compiles kernels of its own
+MANY = settings(max_examples=450, deadline=None, derandomize=True)
+SOME = settings(MANY, max_examples=60)  # each of them compiles kernels of its own
 FEW = settings(MANY, max_examples=8)
 
 
@@ -32,7 +32,7 @@ def test_compiled_equals_eager_on_numba(with_gradient, code):
         compare(code, nbdl.float64, with_gradient)
 
 
-@settings(MANY, max_examples=80)
+@settings(MANY, max_examples=150)
 @given(code=CODE)
 def test_backward_outside_equals_eager_on_numpy(code):
     with nbdl.use_backend("numpy"):
