@@ -66,7 +66,7 @@ def grad(
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> Any:
     """The gradients of ``outputs`` by ``inputs``, as new tensors.
 
     Args:
@@ -102,7 +102,7 @@ def grad(
             outputs, list(inputs.values()), grad_outputs, retain_graph, create_graph, allow_unused,
             is_grads_batched, materialize_grads,
         )  # fmt: skip
-        return dict(zip(inputs, in_order, strict=True))  # type: ignore[return-value]
+        return dict(zip(inputs, in_order, strict=True))
     wanted = inputs_of("grad", inputs)
     if is_grads_batched:
         return _batched_grad(

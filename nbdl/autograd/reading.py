@@ -100,7 +100,8 @@ class Readable:
             raise RuntimeError(
                 f"Tensor.__contains__: element must be a Tensor or number, got {type(element).__name__}"
             )
-        return bool((element == self).any())
+        equal: Any = element == self
+        return bool(equal.any())
 
     def __bool__(self) -> bool:
         if self.array.size != 1:
