@@ -369,6 +369,10 @@ class _OnceDifferentiable(Primitive):
         """Refuse."""
         raise RuntimeError(self.reason)
 
+    def jvp(self, inputs: Any, outputs: Any, tangents: Any) -> NoReturn:
+        """Refuse."""
+        raise RuntimeError(self.reason)
+
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator of a ``backward`` that computes without recording: a second derivative is then an error."""
@@ -380,9 +384,10 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
         if not mode.grad:
             return found
         reason = "trying to differentiate twice a function that was marked with @once_differentiable"
-        return (
-            tuple(guarded(g, reason) for g in found) if isinstance(found, tuple) else guarded(found, reason)
-        )
+        sources = [x for x in (*gradients, *ctx.saved_tensors) if isinstance(x, Tensor)]
+        if isinstance(found, tuple):
+            return tuple(guarded(g, reason, sources) for g in found)
+        return guarded(found, reason, sources)
 
     return wrapped
 
@@ -391,6 +396,11 @@ def guarded(gradient: Any, reason: str, sources: Sequence[Tensor] = ()) -> Any:
     """The same value, whose derivative is an error with this text, also with respect to ``sources``."""
     if not isinstance(gradient, Tensor):
         return gradient
+    batch = gradient.batch
+    if batch is not None:  # a derivative taken outside of the vmap is one of the level below
+        below = [x.batch.value if x.batch and x.batch.level is batch.level else x for x in sources]
+        if any(x.requires_grad or x.batch or x.dual for x in below):
+            batch = batch.with_value(guarded(batch.value, reason, below))
     source = gradient.detach()
     source.requires_grad = True
-    return wrap(_OnceDifferentiable.of(reason), (source, *sources), gradient.batch or gradient.array)
+    return wrap(_OnceDifferentiable.of(reason), (source, *sources), batch or gradient.array)
