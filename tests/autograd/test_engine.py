@@ -254,6 +254,15 @@ def test_retain_grad():
     assert x.grad.item() == 12.0
 
 
+def test_retain_grad_sees_what_later_hooks_leave():
+    x = nbdl.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: g * 3)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.grad.numpy(), [3, 3])
+
+
 def test_post_accumulate_hook_sees_the_accumulated_gradient():
     x = leaf(3.0)
     seen = []

@@ -168,3 +168,9 @@ def test_changes_in_place_are_refused():
 
     with pytest.raises(RuntimeError, match="mark_dirty cannot be used under vmap"):
         func.grad(lambda x: func.vmap(lambda x: Twice.apply(x * 1))(x).sum())(nbdl.ones(3))
+
+
+def test_outputs_without_derivative_have_none_outside():
+    x = nbdl.ones(3, requires_grad=True)
+    values, signs = func.vmap(lambda x: Scaled.apply(x, 2, x))(x)
+    assert (values.requires_grad, signs.requires_grad) == (True, False)

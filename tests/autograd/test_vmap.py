@@ -135,6 +135,23 @@ def test_operands_of_two_levels_equal_the_loop(entry: Op) -> None:
             assert_equals_loop(vmap(function_of(entry), tuple(inner)), values, outer)
 
 
+@pytest.mark.parametrize("dim", [-3, -2, -1])
+def test_axes_counted_from_the_end(dim: int) -> None:
+    x = nbdl.tensor(np.arange(24.0).reshape(2, 3, 4))
+    found = vmap(lambda row: row * 2 + row.sum(), dim, dim)(x)
+    axes = tuple(k for k in range(3) if k != dim % 3)
+    np.testing.assert_array_equal(found.numpy(), x.numpy() * 2 + x.numpy().sum(axes, keepdims=True))
+
+
+def test_a_tensor_of_an_outer_vmap_cannot_take_values_of_an_inner_one() -> None:
+    def outer(total: nbdl.Tensor, rows: nbdl.Tensor) -> nbdl.Tensor:
+        vmap(lambda row: total.add_(row))(rows)
+        return total
+
+    with pytest.raises(RuntimeError, match="inplace arithmetic"):
+        vmap(outer)(nbdl.zeros(2), nbdl.ones(2, 3))
+
+
 # ------------------------------------------------------------------------------------------- composition
 def array(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).uniform(-1, 1, shape)
