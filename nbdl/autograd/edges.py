@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbdl.autograd.nodes import AccumulateGrad
-from nbdl.autograd.tape import Node, OutputEdge
+from nbdl.autograd.tape import Node, OutputEdge, is_connected
 from nbdl.autograd.tensor import Tensor, made
 
 
@@ -102,7 +102,7 @@ def _seed(caller: str, root: Tensor, vector: Tensor | None) -> Tensor:
     """The gradient of one output, checked; 1 where none is given."""
     if not isinstance(root, Tensor):
         raise TypeError(f"{caller}: expected tensors, got {type(root).__name__}")
-    if not root.requires_grad:
+    if not (root.requires_grad or (root.view_of is not None and is_connected(root))):
         raise RuntimeError(
             f"{caller}: element 0 of tensors does not require grad and does not have a grad_fn"
         )

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from nbdl.autograd.edges import GradientEdge, edge_of, inputs_of, key_of, listed, seeds_of
+from nbdl.autograd.hooks import replaced
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, OutputEdge, mark_changed
 from nbdl.autograd.tensor import Tensor
@@ -245,9 +246,7 @@ def _run(
 def _hooked(leaf: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of a leaf after its hooks."""
     for hook in list(leaf.hooks.values()):  # type: ignore[union-attr]
-        replaced = hook(gradient)
-        if replaced is not None:
-            gradient = replaced
+        gradient = replaced(hook, gradient)
     return gradient
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from nbdl.autograd import inplace
+from nbdl.autograd.batching import level_of
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, wrap
 from nbdl.autograd.tensor import Tensor
@@ -129,6 +130,15 @@ class Function:
         """The tangents of the outputs."""
         raise NotImplementedError("You must implement the jvp method of a Function to use it in forward mode")
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        """The operation on many examples: (outputs, out_dims).
+
+        ``info`` has ``batch_size`` and ``randomness``; ``in_dims`` says for each argument which axis counts
+        examples, or None. Without this method ``forward`` runs on tensors that stand for one example each.
+        """
+        raise NotImplementedError("vmap is not implemented")
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run it on ``args`` and record it."""
@@ -138,12 +148,14 @@ class Function:
             isinstance(arg, Tensor) and arg.requires_grad and mode.grad for arg in args
         )
         values = [_forgetful(arg) if isinstance(arg, Tensor) else arg for arg in args]
+        level = level_of(inputs) if mode.batch_levels else None
+        known = None
+        if level is not None:
+            from nbdl.autograd.function_batches import batched_result  # made of Functions itself
+
+            known = batched_result(cls, args, level)
         with recording(False):
-            if cls.setup_context is Function.setup_context:
-                result = cls.forward(ctx, *values)
-            else:
-                result = cls.forward(*values)
-                cls.setup_context(ctx, tuple(values), result)
+            result = cls._run(ctx, values, known)
         results = result if isinstance(result, tuple) else (result,)
         outputs = [y for y in results if isinstance(y, Tensor)]
         if outputs:
@@ -152,6 +164,21 @@ class Function:
         remaining = iter(outputs)
         finished = tuple(next(remaining) if isinstance(y, Tensor) else y for y in results)
         return finished if isinstance(result, tuple) else finished[0]
+
+    @classmethod
+    def _run(cls, ctx: FunctionContext, values: Sequence[Any], known: Any = None) -> Any:
+        """``forward`` and ``setup_context``; ``known`` is what the batches of the outputs are."""
+        if cls.setup_context is not Function.setup_context:
+            result = cls.forward(*values) if known is None else known
+            cls.setup_context(ctx, tuple(values), result)
+            return result
+        result = cls.forward(ctx, *values)
+        if known is not None:
+            pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (result, known)), strict=True)
+            for y, source in pairs:
+                if isinstance(y, Tensor):
+                    y.batch = source.batch
+        return result
 
 
 def _forgetful(x: Tensor) -> Tensor:
@@ -342,6 +369,10 @@ class _OnceDifferentiable(Primitive):
         """Refuse."""
         raise RuntimeError(self.reason)
 
+    def jvp(self, inputs: Any, outputs: Any, tangents: Any) -> NoReturn:
+        """Refuse."""
+        raise RuntimeError(self.reason)
+
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator of a ``backward`` that computes without recording: a second derivative is then an error."""
@@ -353,9 +384,10 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
         if not mode.grad:
             return found
         reason = "trying to differentiate twice a function that was marked with @once_differentiable"
-        return (
-            tuple(guarded(g, reason) for g in found) if isinstance(found, tuple) else guarded(found, reason)
-        )
+        sources = [x for x in (*gradients, *ctx.saved_tensors) if isinstance(x, Tensor)]
+        if isinstance(found, tuple):
+            return tuple(guarded(g, reason, sources) for g in found)
+        return guarded(found, reason, sources)
 
     return wrapped
 
@@ -364,6 +396,11 @@ def guarded(gradient: Any, reason: str, sources: Sequence[Tensor] = ()) -> Any:
     """The same value, whose derivative is an error with this text, also with respect to ``sources``."""
     if not isinstance(gradient, Tensor):
         return gradient
+    batch = gradient.batch
+    if batch is not None:  # a derivative taken outside of the vmap is one of the level below
+        below = [x.batch.value if x.batch and x.batch.level is batch.level else x for x in sources]
+        if any(x.requires_grad or x.batch or x.dual for x in below):
+            batch = batch.with_value(guarded(batch.value, reason, below))
     source = gradient.detach()
     source.requires_grad = True
-    return wrap(_OnceDifferentiable.of(reason), (source, *sources), gradient.batch or gradient.array)
+    return wrap(_OnceDifferentiable.of(reason), (source, *sources), batch or gradient.array)

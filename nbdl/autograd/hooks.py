@@ -35,9 +35,7 @@ class Hooks(dict):
         hooks = self.in_order()
         for index, hook in hooks:
             if index >= 0 and gradients[index] is not None:
-                replaced = hook(gradients[index])
-                if replaced is not None:
-                    gradients[index] = replaced
+                gradients[index] = replaced(hook, gradients[index])
         for index, hook in hooks:
             if index == BEFORE:
                 gradients[:] = hook(tuple(gradients)) or gradients
@@ -49,6 +47,31 @@ class Hooks(dict):
                 results = tuple(results)
                 results = hook(results, tuple(gradients)) or results
         return results
+
+
+def replaced(hook: Any, gradient: Any) -> Any:
+    """What a hook of a tensor leaves of its gradient.
+
+    Raises:
+        TypeError: it returned neither a tensor nor None.
+        RuntimeError: it returned a tensor of another shape or dtype.
+    """
+    found = hook(gradient)
+    if found is None:
+        return gradient
+    name = getattr(hook, "__name__", type(hook).__name__)
+    before, after = gradient.array, getattr(found, "array", None)
+    if after is None:
+        raise TypeError(f"hook {name!r} returned {type(found).__name__}, expected a tensor or None")
+    if after.shape != before.shape:
+        raise RuntimeError(
+            f"hook {name!r} has changed the size of value: from {tuple(before.shape)} to {tuple(after.shape)}"
+        )
+    if after.dtype != before.dtype:
+        raise RuntimeError(
+            f"hook {name!r} has changed the type of value: from {before.dtype} to {after.dtype}"
+        )
+    return found
 
 
 class Handle:

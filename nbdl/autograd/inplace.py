@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.batching import write_into
 from nbdl.autograd.modes import mode
-from nbdl.autograd.tape import OutputEdge, Storage, apply, mark_changed, wrap
+from nbdl.autograd.tape import OutputEdge, Storage, apply, is_connected, mark_changed, wrap
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.formula import dtypes
@@ -40,7 +40,7 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
     """
     label = f"{primitive.label}_"
     modes = mode.__dict__
-    recorded = modes["grad"] and (x.requires_grad or _any_requires_grad(others))
+    recorded = modes["grad"] and (x.requires_grad or _any_requires_grad((x, *others)))
     check_target(label, x)
     arrays = [x.array]
     for other in others:
@@ -128,7 +128,7 @@ def _with_tangents(primitive: Primitive, x: Tensor, others: Sequence[Tensor]) ->
 
 
 def _any_requires_grad(tensors: Sequence[Tensor]) -> bool:
-    return any(tensor.requires_grad for tensor in tensors)
+    return any(x.requires_grad or (x.view_of is not None and is_connected(x)) for x in tensors)
 
 
 def _needs(tensors: Sequence[Tensor]) -> int:

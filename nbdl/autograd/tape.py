@@ -193,8 +193,10 @@ def apply(primitive: Primitive, *inputs: Tensor) -> Any:
         arrays.append(tensor.array)
     result = backend.execute(primitive, arrays)
     if modes["grad"] and primitive.differentiable:
-        for tensor in inputs:
-            if tensor.requires_grad:
+        for tensor in inputs:  # the base first: most views have one that needs no gradient
+            if tensor.requires_grad or (
+                (view := tensor.view_of) and view[0].requires_grad and is_connected(tensor)
+            ):
                 return _record(primitive, inputs, result)
     if type(result) is tuple:
         several = []
@@ -219,7 +221,9 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     out = None
     if modes["grad"] and primitive.differentiable:
         for tensor in inputs:
-            if tensor.requires_grad:
+            if tensor.requires_grad or (
+                (view := tensor.view_of) and view[0].requires_grad and is_connected(tensor)
+            ):
                 out = _record(primitive, inputs, result)
                 break
     if out is None:
@@ -234,6 +238,13 @@ def wrap(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     if modes["anomaly"]:
         _check_finite(primitive, out)
     return out
+
+
+def is_connected(view: Tensor) -> bool:
+    """Whether a view requires grad, or does since its base, changed in place, has come to require it."""
+    if not view.requires_grad and view.view_of[0].requires_grad:  # type: ignore[index]
+        view.refresh_edge()
+    return view.requires_grad
 
 
 def _may_carry(tensor: Tensor) -> bool:
@@ -257,7 +268,7 @@ def _record(primitive: Primitive, inputs: Sequence[Tensor], result: Any) -> Any:
     needs, bit = 0, 1
     edges: list[Node | OutputEdge | Tensor | None] = []
     for tensor in inputs:
-        if tensor.requires_grad:
+        if tensor.requires_grad or (tensor.view_of is not None and is_connected(tensor)):
             needs |= bit
             if tensor.view_of is not None:
                 tensor.refresh_edge()

@@ -216,9 +216,9 @@ def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
 
 
 def writable_copy(x: Tensor, *others: Any) -> Tensor:
-    """A copy of ``x`` to be overwritten by values of ``others``: batched under vmap if one of them is."""
+    """A copy of ``x`` to be overwritten by values of ``others``: batched under vmap at the levels of all."""
     tensors = [other for other in others if isinstance(other, Tensor)]
-    level = level_of(tensors)
+    level = level_of((x, *tensors))
     if level is None:
         return clone(x)
     operand = lifted(x, level)

@@ -150,6 +150,9 @@ class LinearMap(Primitive):
         return (self(tangents[0], *inputs[1:]),)
 
 
+NEVER = 1 << 62  # later than all changes
+
+
 class View(LinearMap):
     """A primitive whose result shares the memory of its operand; no backend computes anything."""
 
@@ -181,6 +184,8 @@ class View(LinearMap):
         if storage is not None:
             out.storage = storage
             out.view_time = storage.changed
+        if base.requires_grad and not out.requires_grad:  # made in no_grad mode: a constant, come what may
+            out.view_time = NEVER
         return out
 
 

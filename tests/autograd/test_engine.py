@@ -209,6 +209,23 @@ def test_hook_on_a_leaf_replaces_the_gradient():
     assert x.grad.tolist() == [2.0, 2.0]
 
 
+@pytest.mark.parametrize("is_leaf", [True, False])
+@pytest.mark.parametrize(
+    ("hook", "error", "message"),
+    [
+        (lambda g: g.sum(), RuntimeError, r"changed the size of value: from \(2,\) to \(\)"),
+        (lambda g: g.to(np.float32), RuntimeError, "changed the type of value: from float64 to float32"),
+        (lambda g: 2.0, TypeError, "returned float, expected a tensor or None"),
+    ],
+)
+def test_a_hook_that_returns_something_else(hook, error, message, is_leaf):
+    x = nbdl.ones(2, dtype=np.float64, requires_grad=True)
+    y = x * 2
+    (x if is_leaf else y).register_hook(hook)
+    with pytest.raises(error, match=message):
+        y.sum().backward()
+
+
 def test_hook_on_an_intermediate_tensor_sees_the_whole_gradient_once():
     x = leaf(3.0)
     y = x * x
@@ -235,6 +252,15 @@ def test_retain_grad():
     assert y.retains_grad
     assert y.grad.item() == 2.0
     assert x.grad.item() == 12.0
+
+
+def test_retain_grad_sees_what_later_hooks_leave():
+    x = nbdl.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: g * 3)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.grad.numpy(), [3, 3])
 
 
 def test_post_accumulate_hook_sees_the_accumulated_gradient():

@@ -254,6 +254,14 @@ def test_once_differentiable():
     (g,) = nbdl.autograd.grad(Cube.apply(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         g.sum().backward()
+    for once in (
+        func.grad(lambda x: Cube.apply(x).sum()),
+        func.grad(lambda x: func.vmap(Cube.apply)(x).sum()),
+        func.vmap(func.grad(Cube.apply)),
+    ):
+        np.testing.assert_allclose(once(x.detach()).numpy(), 3 * x.detach().numpy() ** 2)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            func.grad(lambda x, once=once: once(x).sum())(x.detach())
 
 
 def test_a_dirty_leaf_is_refused():

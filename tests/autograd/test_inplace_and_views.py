@@ -268,3 +268,39 @@ def test_infinite_gradients_stay_in_their_window():
     out = y[1:].sum() + (y[0] - y[0].detach()).sqrt()  # infinite slope at y[0]
     (g,) = grad(out, x)
     assert g.tolist() == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda view, base: (view * view).sum(),
+        lambda view, base: (base[2:] * view).sum() + view[:1].sum(),
+        lambda view, base: (base.mul_(view[0]) * 3).sum(),
+        lambda view, base: view.mul_(2).sum() + (base * base).sum(),
+        lambda view, base: view[1],
+    ],
+)
+def test_a_view_that_is_older_than_the_gradient_of_its_base(use):
+    """Its base gets a history by another view."""
+    values = nbdl.tensor([2.0, 3.0], dtype=np.float64, requires_grad=True)
+
+    def program(values, order):
+        base = nbdl.ones(4, dtype=np.float64)
+        view = base[:2] if order == "view first" else None
+        base[1:3] = values * values
+        return use(base[:2] if view is None else view, base)
+
+    first, second = (
+        nbdl.autograd.grad(program(values, order), values, allow_unused=True)[0]
+        for order in ("view first", "view last")
+    )
+    np.testing.assert_array_equal(first.numpy(), second.numpy())
+
+
+def test_a_view_made_without_gradient_stays_a_constant():
+    x = nbdl.ones(3, requires_grad=True)
+    with nbdl.no_grad():
+        view = x[:2]
+        x.mul_(2)
+    assert not (view * 1).requires_grad
+    np.testing.assert_array_equal((view * 1).numpy(), [2, 2])

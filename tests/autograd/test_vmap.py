@@ -109,6 +109,49 @@ def test_every_operation_equals_the_loop(entry: Op) -> None:
                 assert_equals_loop(gradient_of(entry), values, dims)
 
 
+SEVERAL = [entry for entry in TABLE if sum(isinstance(leaf, Sample) for leaf in leaves(entry.args)) > 1]
+
+
+@pytest.mark.parametrize("entry", SEVERAL, ids=[f"{entry.name}-{k}" for k, entry in enumerate(SEVERAL)])
+def test_operands_of_two_levels_equal_the_loop(entry: Op) -> None:
+    """The arrays in turn have examples of the inner vmap, of the outer one, and of both."""
+    generators = [np.random.default_rng(k) for k in range(EXAMPLES)]
+    values: list[Any] = []
+    inner: list[int | None] = []
+    outer: list[int | None] = []
+    count = 0
+    for arg in leaves(entry.args):
+        is_inner = isinstance(arg, Sample) and count % 3 != 1
+        is_outer = isinstance(arg, Sample) and count % 3 != 0
+        inner.append(0 if is_inner else None)
+        outer.append(int(is_inner) if is_outer else None)
+        if isinstance(arg, Sample):
+            count += 1
+            rows = np.stack([arg.array(generator, np.float64) for generator in generators])
+            arg = nbdl.tensor(np.stack([rows, rows[::-1]], 1) if is_inner and is_outer else rows)
+        values.append(arg)
+    with nbdl.use_backend("numpy"):
+        if entry.name not in DATA_DEPENDENT:
+            assert_equals_loop(vmap(function_of(entry), tuple(inner)), values, outer)
+
+
+@pytest.mark.parametrize("dim", [-3, -2, -1])
+def test_axes_counted_from_the_end(dim: int) -> None:
+    x = nbdl.tensor(np.arange(24.0).reshape(2, 3, 4))
+    found = vmap(lambda row: row * 2 + row.sum(), dim, dim)(x)
+    axes = tuple(k for k in range(3) if k != dim % 3)
+    np.testing.assert_array_equal(found.numpy(), x.numpy() * 2 + x.numpy().sum(axes, keepdims=True))
+
+
+def test_a_tensor_of_an_outer_vmap_cannot_take_values_of_an_inner_one() -> None:
+    def outer(total: nbdl.Tensor, rows: nbdl.Tensor) -> nbdl.Tensor:
+        vmap(lambda row: total.add_(row))(rows)
+        return total
+
+    with pytest.raises(RuntimeError, match="inplace arithmetic"):
+        vmap(outer)(nbdl.zeros(2), nbdl.ones(2, 3))
+
+
 # ------------------------------------------------------------------------------------------- composition
 def array(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).uniform(-1, 1, shape)
