@@ -35,6 +35,7 @@ from nbdl.backend.numba.convolution_geometry import (
     weight_taps,
 )
 from nbdl.backend.numba.depthwise import FORWARD, INPUT, WEIGHT, is_depthwise, plan_depthwise
+from nbdl.backend.numba.depthwise_planes import plan_plane_outputs, plan_plane_weight
 from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
@@ -120,6 +121,11 @@ def plan_ending_convolution(
             if epilogue is not None:
                 return None
             return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
+        if 1 < groups == x.shape[1] == weight.shape[0]:
+            if epilogue is not None:
+                return None
+            plane, spec = fresh_image(shape, x.dtype, channels_last=False)
+            return plan_plane_outputs([job], image_of(x), plane, weight, spec, bool(bias))
     return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
 
 
@@ -150,6 +156,11 @@ def plan_ending_convolution_input(
         transposed_axis(*axis) for axis in axes_of_windows(weight.shape[2:], stride, padding, dilation, size)
     )
     jobs = list(itertools.product(depth, height, width))
+    if outputs is None and 1 < groups == y.shape[1] == shape[1]:
+        if epilogue is not None:
+            return None
+        plane, spec = fresh_image(shape, y.dtype, channels_last=False)
+        return plan_plane_outputs(jobs, image_of(y), plane, weight, spec)
     return _plan_correlation(
         inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True, epilogue=epilogue
     )
@@ -173,6 +184,8 @@ def plan_convolution_weight(
     job = forward_job(kernel, stride, padding, dilation, y.shape[2:])
     if outputs is None and is_depthwise(image_of(x), image_of(y), groups):
         return plan_depthwise(WEIGHT, image_of(x), image_of(y), shape, job, OutputSpec(shape, x.dtype))
+    if outputs is None and 1 < groups == x.shape[1] == y.shape[1]:
+        return plan_plane_weight(image_of(x), image_of(y), shape, job, x.dtype)
     return _plan_weight(x, y, outputs, shape, job, groups)
 
 
