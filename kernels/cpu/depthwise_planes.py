@@ -219,27 +219,32 @@ def make_plane_weight(dtype):
     lanes = tile_shape(dtype).lanes
     width_bytes = lanes * size
     to_copy, _, clear = _make_plane_copies(dtype)
-    whole, part = sum_of_products(dtype, TILE), sum_of_products(dtype, TILE, masked=True)
-    whole_line, part_line = sum_of_products(dtype, 1), sum_of_products(dtype, 1, masked=True)
 
-    @subroutine
-    def add_tap(job, x, y, y_step, total):
-        """The products of one tap and a depth, all lines of the plane."""
-        n, heights, x_step = load_int64(job, COUNT_WIDTH), load_int64(job, COUNT_HEIGHT), load_int64(job, STEP_HEIGHT)
-        tiles, inner = heights // TILE, (n - 1) // lanes
-        rest, last = n - inner * lanes, inner * width_bytes
-        whole(x, x_step, TILE * x_step, width_bytes, y, y_step, TILE * y_step, width_bytes,
-              total, width_bytes, tiles, inner)  # fmt: skip
-        part(x + last, x_step, TILE * x_step, 0, y + last, y_step, TILE * y_step, 0,
-             total, width_bytes, tiles, 1, rest)  # fmt: skip
-        x, y, heights = x + tiles * TILE * x_step, y + tiles * TILE * y_step, heights - tiles * TILE
-        whole_line(x, 0, x_step, width_bytes, y, 0, y_step, width_bytes, total, 0, heights, inner)
-        part_line(x + last, 0, x_step, 0, y + last, 0, y_step, 0, total, 0, heights, 1, rest)
+    def make_add(taps):
+        whole, part = sum_of_products(dtype, taps), sum_of_products(dtype, taps, masked=True)
+
+        @subroutine
+        def add(job, offsets, x, y, totals):
+            """The products of some taps, at all windows of the plane."""
+            n, heights = load_int64(job, COUNT_WIDTH), load_int64(job, COUNT_HEIGHT)
+            x_step, y_step = load_int64(job, STEP_HEIGHT), load_int64(job, TO_HEIGHT)
+            inner = (n - 1) // lanes
+            last = inner * width_bytes
+            for d in range(load_int64(job, COUNT_DEPTH)):
+                x_plane, y_plane = x + d * load_int64(job, STEP_DEPTH), y + d * load_int64(job, TO_DEPTH)
+                whole(x_plane, offsets, x_step, width_bytes, y_plane, y_step, width_bytes, totals, width_bytes,
+                      heights, inner)  # fmt: skip
+                part(x_plane + last, offsets, x_step, 0, y_plane + last, y_step, 0, totals, width_bytes,
+                     heights, 1, n - inner * lanes)  # fmt: skip
+
+        return add
+
+    add_nine, add_three, add_one = make_add(9), make_add(3), make_add(1)
 
     @subroutine
     def sum_of(total):
-        values, result = view(total, TILE * lanes), view(total, 1)[0]
-        for lane in range(1, TILE * lanes):
+        values, result = view(total, lanes), view(total, 1)[0]
+        for lane in range(1, lanes):
             result += values[lane]
         return result
 
@@ -249,7 +254,7 @@ def make_plane_weight(dtype):
         copy, copy_y = totals + load_int64(args, COPY), totals + load_int64(args, COPY_Y)
         clear(copy, load_int64(args, COPY_BYTES) // size)
         for channel in range(lo, hi):
-            clear(totals, count * TILE * lanes)
+            clear(totals, count * lanes)
             for image in range(load_int64(args, BATCH)):
                 x = load_int64(args, 0) + (image * load_int64(args, X + IMAGE) + channel * load_int64(args, X + CHANNEL)) * size
                 y = load_int64(args, 1) + (image * load_int64(args, Y + IMAGE) + channel * load_int64(args, Y + CHANNEL)) * size
@@ -257,13 +262,20 @@ def make_plane_weight(dtype):
                 if load_int64(args, COPIES_Y) != 0:
                     to_copy(args, Y, y, copy_y)
                     y = copy_y
-                for tap in range(count):
-                    place = copy + load_int64(load_int64(job, OFFSETS), tap)
-                    for d in range(load_int64(job, COUNT_DEPTH)):
-                        add_tap(job, place + d * load_int64(job, STEP_DEPTH), y + d * load_int64(job, TO_DEPTH),
-                                load_int64(job, TO_HEIGHT), totals + tap * TILE * width_bytes)  # fmt: skip
+                tap = 0
+                while tap < count:
+                    offsets, tap_totals = load_int64(job, OFFSETS) + tap * 8, totals + tap * width_bytes
+                    if tap + 9 <= count:
+                        add_nine(job, offsets, copy, y, tap_totals)
+                        tap += 9
+                    elif tap + 3 <= count:
+                        add_three(job, offsets, copy, y, tap_totals)
+                        tap += 3
+                    else:
+                        add_one(job, offsets, copy, y, tap_totals)
+                        tap += 1
             weight = load_int64(args, 2) + channel * load_int64(args, WEIGHT_CHANNEL) * size
             for tap in range(count):
-                view(weight + load_int64(taps, tap) * size, 1)[0] = sum_of(totals + tap * TILE * width_bytes)
+                view(weight + load_int64(taps, tap) * size, 1)[0] = sum_of(totals + tap * width_bytes)
 
     return plane_weight

@@ -21,7 +21,7 @@ TILE = 4  # vectors: as many sums as a core works on at once
 _INT64 = ir.IntType(64)
 _INT32 = ir.IntType(32)
 _TAPS_ARGUMENTS = 13
-_PRODUCTS_ARGUMENTS = 12
+_PRODUCTS_ARGUMENTS = 11
 
 
 class _Lanes:
@@ -42,13 +42,17 @@ class _Lanes:
         self.sums = [cgutils.alloca_once(builder, self.vector) for _ in range(vectors)]
         self.zero = ir.Constant(self.vector, [0.0] * lanes)
 
-    def _pointers(self, address: ir.Value, step: ir.Value) -> list[ir.Value]:
-        b, pointer = self.builder, self.vector.as_pointer()
-        return [b.inttoptr(b.add(address, b.mul(step, _INT64(k))), pointer) for k in range(self.vectors)]
+    def steps(self, address: ir.Value, step: ir.Value) -> list[ir.Value]:
+        """The addresses of vectors that are `step` bytes apart."""
+        b = self.builder
+        return [b.add(address, b.mul(step, _INT64(k))) for k in range(self.vectors)]
 
-    def load(self, address: ir.Value, step: ir.Value, masked: bool = False) -> list[ir.Value]:
-        """The vectors at `address`, `step` bytes apart."""
-        return [self._load(pointer, masked) for pointer in self._pointers(address, step)]
+    def load(self, addresses: list[ir.Value], masked: bool = False) -> list[ir.Value]:
+        """The vectors at these addresses."""
+        return [self._load(self._pointer(address), masked) for address in addresses]
+
+    def _pointer(self, address: ir.Value) -> ir.Value:
+        return self.builder.inttoptr(address, self.vector.as_pointer())
 
     def _load(self, pointer: ir.Value, masked: bool) -> ir.Value:
         if self.mask is None or not masked:
@@ -56,10 +60,10 @@ class _Lanes:
         operands = [pointer, _INT32(self.align), self.mask, self.zero]
         return self._call(f"llvm.masked.load.{self.suffix}.p0", self.vector, operands)
 
-    def store(self, address: ir.Value, step: ir.Value) -> None:
-        """The sums."""
-        for total, pointer in zip(self.sums, self._pointers(address, step), strict=True):
-            value = self.builder.load(total)
+    def store(self, addresses: list[ir.Value]) -> None:
+        """Write the sums."""
+        for total, address in zip(self.sums, addresses, strict=True):
+            value, pointer = self.builder.load(total), self._pointer(address)
             if self.mask is None:
                 self.builder.store(value, pointer, align=self.align)
             else:
@@ -105,7 +109,7 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False) -> Any:
         tile = _Lanes(builder, dtype, vectors, count[0] if count else None)
         tile.begin([tile.zero] * vectors)
         with builder.if_then(builder.icmp_unsigned("!=", start, _INT64(0))):
-            tile.begin(tile.load(start, start_step, masked=True))
+            tile.begin(tile.load(tile.steps(start, start_step), masked=True))
         table = builder.inttoptr(offsets, _INT64.as_pointer())
         with cgutils.for_range(builder, lines) as line:
             first = builder.mul(line.index, line_taps)
@@ -113,44 +117,41 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False) -> Any:
                 tap = builder.add(first, width.index)
                 place = builder.add(x, builder.load(builder.gep(table, [tap])))
                 factors = builder.add(weight, builder.mul(tap, weight_tap))
-                tile.add_products(tile.load(place, x_step), tile.load(factors, weight_step))
-        tile.store(y, y_step)
+                xs, weights = tile.steps(place, x_step), tile.steps(factors, weight_step)
+                tile.add_products(tile.load(xs), tile.load(weights))
+        tile.store(tile.steps(y, y_step))
         return context.get_dummy_value()
 
     return intrinsic_of_int64(_TAPS_ARGUMENTS + masked, generate)
 
 
-def sum_of_products(dtype: Any, vectors: int, masked: bool = False) -> Any:
-    """The products of two boxes of vectors, summed: `total += sum_o sum_i x[o, i] y[o, i]`.
+def sum_of_products(dtype: Any, taps: int, masked: bool = False) -> Any:
+    """The products of two boxes of vectors, summed for each tap: `total_t += sum_o sum_i x[offset_t, o, i] y[o, i]`.
 
     Args:
         dtype: float32 or float64.
-        vectors: Vectors of the tile.
+        taps: Taps, whose sums are the vectors of the tile.
         masked: Whether only some lanes of x and y are read, and the others are zeros.
 
     Returns:
-        An intrinsic of int64 `products(x, x_step, x_outer, x_inner, y, y_step, y_outer, y_inner, total,
-        total_step, outer, inner)`, with the number of lanes at the end if `masked`; addresses, and distances in
-        bytes.
+        An intrinsic of int64 `products(x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step, outer,
+        inner)`, with the number of lanes at the end if `masked`; addresses, and distances in bytes. `offsets` is a
+        table of byte offsets.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        x, x_step, x_outer, x_inner, y, y_step, y_outer, y_inner, total, total_step, *rest = args
-        outer, inner, *count = rest
-        tile = _Lanes(builder, dtype, vectors, count[0] if count else None)
-        tile.begin(tile.load(total, total_step))
-
-        def place(address: ir.Value, index: ir.Value, step: ir.Value) -> ir.Value:
-            return builder.add(address, builder.mul(index, step))
-
-        with cgutils.for_range(builder, outer) as i:
-            x_line, y_line = place(x, i.index, x_outer), place(y, i.index, y_outer)
-            with cgutils.for_range(builder, inner) as j:
-                xs = tile.load(place(x_line, j.index, x_inner), x_step, masked=True)
-                ys = tile.load(place(y_line, j.index, y_inner), y_step, masked=True)
-                tile.add_products(xs, ys)
+        x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step, outer, inner, *count = args
+        tile = _Lanes(builder, dtype, taps, count[0] if count else None)
+        tile.begin(tile.load(tile.steps(total, total_step)))
+        table = builder.inttoptr(offsets, _INT64.as_pointer())
+        places = [builder.add(x, builder.load(builder.gep(table, [_INT64(k)]))) for k in range(taps)]
+        with cgutils.for_range(builder, outer) as i, cgutils.for_range(builder, inner) as j:
+            x_offset = builder.add(builder.mul(i.index, x_outer), builder.mul(j.index, x_inner))
+            y_offset = builder.add(builder.mul(i.index, y_outer), builder.mul(j.index, y_inner))
+            factors = tile.load([builder.add(y, y_offset)], masked=True) * taps
+            tile.add_products(tile.load([builder.add(place, x_offset) for place in places], masked=True), factors)
         tile.mask = None  # the sums are whole
-        tile.store(total, total_step)
+        tile.store(tile.steps(total, total_step))
         return context.get_dummy_value()
 
     return intrinsic_of_int64(_PRODUCTS_ARGUMENTS + masked, generate)

@@ -84,7 +84,7 @@ def plan_plane_weight(x: Image, y: Image, shape: Sizes, job: Job, dtype: np.dtyp
     table, keep = _job_table([job], source, strides, size, size)
     channel, _, *steps = row_major(shape)
     taps = weight_taps([job], three_axes(steps, 0))
-    sums = len(taps) * kernel.TILE * tile_shape(dtype).lanes * size
+    sums = len(taps) * tile_shape(dtype).lanes * size
     words = {kernel.WEIGHT_CHANNEL: channel, kernel.COPIES_Y: int(not is_direct)}
     return _plan(
         _kernel("depthwise_plane_weight", kernel.make_plane_weight, dtype), words,
