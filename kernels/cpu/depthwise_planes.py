@@ -26,12 +26,12 @@ from nbdl.kernels.cpu.microkernel import tile_shape
     HAS_BIAS,
     JOBS,  # address of a table with the words of `COUNT_DEPTH`... for every job
     JOB_COUNT,
-    SCRATCH,  # address of memory for the weights, for a copy of x and of y
+    SCRATCH,  # address of memory for a copy of x, one of y, and weights
     SCRATCH_STRIDE,  # bytes a task
-    COPY,  # bytes before the copy of x
-    COPY_BYTES,
+    COPY_BYTES,  # of x
     COPY_Y,  # bytes before that of y
     COPIES_Y,  # whether there is one
+    SUMS,  # bytes before the weights, or their sums: a vector each
     X,  # first word of x
 ) = range(4, 19)
 PLANE_WORDS = 12
@@ -129,7 +129,11 @@ def _make_plane_copies(dtype):
         for k in range(n):
             target[k] = 0
 
-    return to_copy, from_copy, clear
+    @subroutine
+    def address_of(args, plane, operand, image, channel):
+        return operand + (image * load_int64(args, plane + IMAGE) + channel * load_int64(args, plane + CHANNEL)) * size
+
+    return to_copy, from_copy, clear, address_of
 
 
 def make_plane_outputs(dtype):
@@ -141,7 +145,7 @@ def make_plane_outputs(dtype):
     view = float32_at if size == 4 else float64_at
     lanes = tile_shape(dtype).lanes
     width_bytes = lanes * size
-    to_copy, from_copy, clear = _make_plane_copies(dtype)
+    to_copy, from_copy, clear, address_of = _make_plane_copies(dtype)
 
     def make_lines(vectors):
         whole, part = sum_of_taps(dtype, vectors), sum_of_taps(dtype, vectors, masked=True)
@@ -185,16 +189,13 @@ def make_plane_outputs(dtype):
 
     def plane_outputs(args, lo, hi, task):
         channels, has_bias, taps = load_int64(args, CHANNELS), load_int64(args, HAS_BIAS), load_int64(args, TAPS)
-        weights = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
-        copy, copy_y = weights + load_int64(args, COPY), weights + load_int64(args, COPY_Y)
+        copy = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
+        copy_y, weights = copy + load_int64(args, COPY_Y), copy + load_int64(args, SUMS)
         count = load_int64(args, TAP_COUNT)
         clear(copy, load_int64(args, COPY_BYTES) // size)
         for row in range(lo, hi):
             image, channel = row // channels, row % channels
-            x = load_int64(args, 0) + (image * load_int64(args, X + IMAGE) + channel * load_int64(args, X + CHANNEL)) * size
-            y = load_int64(args, 2 + has_bias) + (
-                image * load_int64(args, Y + IMAGE) + channel * load_int64(args, Y + CHANNEL)
-            ) * size
+            y = address_of(args, Y, load_int64(args, 2 + has_bias), image, channel)
             weight = load_int64(args, 1) + channel * load_int64(args, WEIGHT_CHANNEL) * size
             for tap in range(count):
                 repeat(weight + load_int64(taps, tap) * size, weights + tap * width_bytes)
@@ -202,7 +203,7 @@ def make_plane_outputs(dtype):
             if has_bias != 0:
                 start = weights + count * width_bytes
                 repeat(load_int64(args, 2) + channel * size, start)
-            to_copy(args, X, x, copy)
+            to_copy(args, X, address_of(args, X, load_int64(args, 0), image, channel), copy)
             target = copy_y if load_int64(args, COPIES_Y) != 0 else y
             for job in range(load_int64(args, JOB_COUNT)):
                 windows(load_int64(args, JOBS) + job * JOB_WORDS * 8, copy, weights, start, target)
@@ -218,7 +219,7 @@ def make_plane_weight(dtype):
     view = float32_at if size == 4 else float64_at
     lanes = tile_shape(dtype).lanes
     width_bytes = lanes * size
-    to_copy, _, clear = _make_plane_copies(dtype)
+    to_copy, _, clear, address_of = _make_plane_copies(dtype)
 
     def make_add(taps):
         whole, part = sum_of_products(dtype, taps), sum_of_products(dtype, taps, masked=True)
@@ -248,34 +249,42 @@ def make_plane_weight(dtype):
             result += values[lane]
         return result
 
+    @subroutine
+    def add_plane(job, taps, x, y, totals):
+        """The products of all taps, which are `taps`, at all windows of a plane."""
+        tap = 0
+        while tap < taps:
+            offsets, sums = load_int64(job, OFFSETS) + tap * 8, totals + tap * width_bytes
+            if tap + 9 <= taps:
+                add_nine(job, offsets, x, y, sums)
+                tap += 9
+            elif tap + 3 <= taps:
+                add_three(job, offsets, x, y, sums)
+                tap += 3
+            else:
+                add_one(job, offsets, x, y, sums)
+                tap += 1
+
     def plane_weight(args, lo, hi, task):
-        taps, count, job = load_int64(args, TAPS), load_int64(args, TAP_COUNT), load_int64(args, JOBS)
-        totals = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
-        copy, copy_y = totals + load_int64(args, COPY), totals + load_int64(args, COPY_Y)
+        taps, count = load_int64(args, TAPS), load_int64(args, TAP_COUNT)
+        copy = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
+        copy_y, totals = copy + load_int64(args, COPY_Y), copy + load_int64(args, SUMS)
         clear(copy, load_int64(args, COPY_BYTES) // size)
-        for channel in range(lo, hi):
-            clear(totals, count * lanes)
-            for image in range(load_int64(args, BATCH)):
-                x = load_int64(args, 0) + (image * load_int64(args, X + IMAGE) + channel * load_int64(args, X + CHANNEL)) * size
-                y = load_int64(args, 1) + (image * load_int64(args, Y + IMAGE) + channel * load_int64(args, Y + CHANNEL)) * size
+        clear(totals, (hi - lo) * count * lanes)
+        for image in range(load_int64(args, BATCH)):  # the planes in the order of memory
+            for channel in range(lo, hi):
+                x = address_of(args, X, load_int64(args, 0), image, channel)
+                y = address_of(args, Y, load_int64(args, 1), image, channel)
                 to_copy(args, X, x, copy)
                 if load_int64(args, COPIES_Y) != 0:
                     to_copy(args, Y, y, copy_y)
                     y = copy_y
-                tap = 0
-                while tap < count:
-                    offsets, tap_totals = load_int64(job, OFFSETS) + tap * 8, totals + tap * width_bytes
-                    if tap + 9 <= count:
-                        add_nine(job, offsets, copy, y, tap_totals)
-                        tap += 9
-                    elif tap + 3 <= count:
-                        add_three(job, offsets, copy, y, tap_totals)
-                        tap += 3
-                    else:
-                        add_one(job, offsets, copy, y, tap_totals)
-                        tap += 1
+                sums = totals + (channel - lo) * count * width_bytes
+                add_plane(load_int64(args, JOBS), count, copy, y, sums)
+        for channel in range(lo, hi):
             weight = load_int64(args, 2) + channel * load_int64(args, WEIGHT_CHANNEL) * size
+            sums = totals + (channel - lo) * count * width_bytes
             for tap in range(count):
-                view(weight + load_int64(taps, tap) * size, 1)[0] = sum_of(totals + tap * width_bytes)
+                view(weight + load_int64(taps, tap) * size, 1)[0] = sum_of(sums + tap * width_bytes)
 
     return plane_weight

@@ -62,7 +62,6 @@ def plan_plane_outputs(
     channel, _, *steps = (stride // size for stride in weight.strides)
     taps = weight_taps(jobs, three_axes(steps, 0))
     count = sum(math.prod(axis.taps for axis in job) for job in jobs)
-    weights = (count + 1) * tile_shape(dtype).lanes * size
     words = {
         kernel.WEIGHT_CHANNEL: channel,
         kernel.HAS_BIAS: int(has_bias),
@@ -71,7 +70,7 @@ def plan_plane_outputs(
     }
     return _plan(
         _kernel("depthwise_plane_outputs", kernel.make_plane_outputs, dtype), words,
-        (x, source), (y, target), (table, keep), (taps, count), weights, spec, 2 + has_bias,
+        (x, source), (y, target), (table, keep), (taps, count), count + 1, spec, 2 + has_bias,
         x.batch * x.channels, flops_of(jobs, x.batch * x.channels))  # fmt: skip
 
 
@@ -84,11 +83,10 @@ def plan_plane_weight(x: Image, y: Image, shape: Sizes, job: Job, dtype: np.dtyp
     table, keep = _job_table([job], source, strides, size, size)
     channel, _, *steps = row_major(shape)
     taps = weight_taps([job], three_axes(steps, 0))
-    sums = len(taps) * tile_shape(dtype).lanes * size
     words = {kernel.WEIGHT_CHANNEL: channel, kernel.COPIES_Y: int(not is_direct)}
     return _plan(
         _kernel("depthwise_plane_weight", kernel.make_plane_weight, dtype), words,
-        (x, source), (y, target), (table, keep), (taps, len(taps)), sums, OutputSpec(shape, dtype), 2,
+        (x, source), (y, target), (table, keep), (taps, len(taps)), len(taps) * x.channels, OutputSpec(shape, dtype), 2,
         x.channels, flops_of([job], x.batch * x.channels))  # fmt: skip
 
 
@@ -99,16 +97,17 @@ def _plan(
     y: tuple[Image, _Copy],
     jobs: tuple[Array, Any],
     taps: tuple[Array, int],
-    head: int,
+    vectors: int,
     spec: OutputSpec,
     inputs: int,
     rows: int,
     flops: float,
 ) -> Plan:
-    """A plan whose tasks have `head` bytes of scratch memory, and the copies."""
+    """A plan whose tasks have so many vectors of scratch memory, and the copies."""
     tasks = max(1, min(threads.get_num_threads(), rows, int(flops // _TASK_FLOPS)))
-    copy, copy_y = pages(head), pages(head) + pages(x[1].bytes)
-    scratch_bytes = copy_y + pages(y[1].bytes)
+    copy_y = pages(x[1].bytes)
+    sums = copy_y + pages(y[1].bytes)
+    scratch_bytes = sums + pages(vectors * tile_shape(spec.dtype).lanes * spec.dtype.itemsize)
     scratch = scratch_memory(tasks * scratch_bytes)
     words |= {
         kernel.CHANNELS: x[0].channels,
@@ -118,9 +117,9 @@ def _plan(
         kernel.JOBS: jobs[0].ctypes.data,
         kernel.SCRATCH: scratch.ctypes.data,
         kernel.SCRATCH_STRIDE: scratch_bytes,
-        kernel.COPY: copy,
         kernel.COPY_BYTES: x[1].bytes,
         kernel.COPY_Y: copy_y,
+        kernel.SUMS: sums,
     }
     for first, (image, plane) in ((kernel.X, x), (kernel.Y, y)):
         words |= dict(enumerate(image.strides, first + kernel.IMAGE))
