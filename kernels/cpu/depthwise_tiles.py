@@ -125,13 +125,14 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False) -> Any:
     return intrinsic_of_int64(_TAPS_ARGUMENTS + masked, generate)
 
 
-def sum_of_products(dtype: Any, taps: int, masked: bool = False) -> Any:
-    """The products of two boxes of vectors, summed for each tap: `total_t += sum_o sum_i x[offset_t, o, i] y[o, i]`.
+def sum_of_products(dtype: Any, sums: int, masked: bool = False, shared: bool = True) -> Any:
+    """The products of boxes of vectors, several sums at once: `total_k += sum_o sum_i x[offset_k, o, i] y[o, i]`.
 
     Args:
         dtype: float32 or float64.
-        taps: Taps, whose sums are the vectors of the tile.
+        sums: Their number.
         masked: Whether only some lanes of x and y are read, and the others are zeros.
+        shared: Whether the sums have y in common; else y has the offsets of x.
 
     Returns:
         An intrinsic of int64 `products(x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step, outer,
@@ -141,15 +142,18 @@ def sum_of_products(dtype: Any, taps: int, masked: bool = False) -> Any:
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step, outer, inner, *count = args
-        tile = _Lanes(builder, dtype, taps, count[0] if count else None)
+        tile = _Lanes(builder, dtype, sums, count[0] if count else None)
         tile.begin(tile.load(tile.steps(total, total_step)))
         table = builder.inttoptr(offsets, _INT64.as_pointer())
-        places = [builder.add(x, builder.load(builder.gep(table, [_INT64(k)]))) for k in range(taps)]
+        steps = [builder.load(builder.gep(table, [_INT64(k)])) for k in range(sums)]
+        xs = [builder.add(x, step) for step in steps]
+        ys = [y] if shared else [builder.add(y, step) for step in steps]
         with cgutils.for_range(builder, outer) as i, cgutils.for_range(builder, inner) as j:
             x_offset = builder.add(builder.mul(i.index, x_outer), builder.mul(j.index, x_inner))
             y_offset = builder.add(builder.mul(i.index, y_outer), builder.mul(j.index, y_inner))
-            factors = tile.load([builder.add(y, y_offset)], masked=True) * taps
-            tile.add_products(tile.load([builder.add(place, x_offset) for place in places], masked=True), factors)
+            factors = tile.load([builder.add(address, y_offset) for address in ys], masked=True)
+            values = tile.load([builder.add(address, x_offset) for address in xs], masked=True)
+            tile.add_products(values, factors * (sums // len(ys)))
         tile.mask = None  # the sums are whole
         tile.store(tile.steps(total, total_step))
         return context.get_dummy_value()
