@@ -89,7 +89,7 @@ def make_outputs(dtype):
     first_channel, place_of = _make_chunks(dtype)
 
     def make_window(vectors):
-        taps = sum_of_taps(dtype, vectors)
+        taps, triples = sum_of_taps(dtype, vectors), sum_of_taps(dtype, vectors, widths=3)
 
         @subroutine
         def window(job, depth, height, width, x, weights, n, start, y):
@@ -99,13 +99,17 @@ def make_outputs(dtype):
                 tap = (load_int64(depth, 0) + d) * load_int64(job, KERNEL_HEIGHT) + load_int64(height, 0)
                 tap = tap * widths + load_int64(width, 0)
                 lines = load_int64(height, 1) if depths > 0 else 0
-                taps(x, step, weights + tap * tap_bytes, step, tap_bytes, start, step, y, step,
-                     load_int64(job, OFFSETS) + tap * 8, lines, load_int64(width, 1), widths)  # fmt: skip
+                offsets, factors = load_int64(job, OFFSETS) + tap * 8, weights + tap * tap_bytes
+                inside = load_int64(width, 1)
+                if inside == 3:
+                    triples(x, step, factors, step, tap_bytes, start, step, y, step, offsets, lines, 3, widths)
+                else:
+                    taps(x, step, factors, step, tap_bytes, start, step, y, step, offsets, lines, inside, widths)
                 start = y
 
         return window
 
-    window_of_one, window_of_tile = make_window(1), make_window(TILE)
+    window_of_one, window_of_two, window_of_tile = make_window(1), make_window(2), make_window(TILE)
 
     @subroutine
     def outputs_of(job, x, weights, n, bias, y):
@@ -126,6 +130,10 @@ def make_outputs(dtype):
                         window_of_tile(job, depth, height, width, source + offset, weights + offset, n, start,
                                        target + offset)  # fmt: skip
                         k += TILE
+                    elif (k + 2) * lanes <= n:
+                        window_of_two(job, depth, height, width, source + offset, weights + offset, n, start,
+                                      target + offset)  # fmt: skip
+                        k += 2
                     else:
                         window_of_one(job, depth, height, width, source + offset, weights + offset, n, start,
                                       target + offset)  # fmt: skip
@@ -163,6 +171,7 @@ def make_weight(dtype):
     step = lanes * size
     first_channel, place_of = _make_chunks(dtype)
     add_one = sum_of_products(dtype, 1, shared=False)
+    add_two = sum_of_products(dtype, 2, shared=False)
     add_tile = sum_of_products(dtype, TILE, shared=False)
 
     @subroutine
@@ -177,6 +186,9 @@ def make_weight(dtype):
             if (k + TILE) * lanes <= n:
                 add_tile(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
                 k += TILE
+            elif (k + 2) * lanes <= n:
+                add_two(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
+                k += 2
             else:
                 add_one(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
                 k += 1

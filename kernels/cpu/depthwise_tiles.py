@@ -88,13 +88,14 @@ class _Lanes:
         return self.builder.call(function, operands)
 
 
-def sum_of_taps(dtype: Any, vectors: int, masked: bool = False) -> Any:
+def sum_of_taps(dtype: Any, vectors: int, masked: bool = False, widths: int | None = None) -> Any:
     """The products of a box of taps with their weights, summed: `y = start + sum_t x[offset_t] w[t]`.
 
     Args:
         dtype: float32 or float64.
         vectors: Vectors of the tile.
         masked: Whether only some lanes of y are written, and read of start; x and w are read whole.
+        widths: The number of taps of a line where it is known, for a loop without branches.
 
     Returns:
         An intrinsic of int64 `taps(x, x_step, weight, weight_step, weight_tap, start, start_step, y, y_step,
@@ -105,20 +106,26 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False) -> Any:
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         x, x_step, weight, weight_step, weight_tap, start, start_step, y, y_step, *rest = args
-        offsets, lines, widths, line_taps, *count = rest
+        offsets, lines, line_widths, line_taps, *count = rest
         tile = _Lanes(builder, dtype, vectors, count[0] if count else None)
         tile.begin([tile.zero] * vectors)
         with builder.if_then(builder.icmp_unsigned("!=", start, _INT64(0))):
             tile.begin(tile.load(tile.steps(start, start_step), masked=True))
         table = builder.inttoptr(offsets, _INT64.as_pointer())
+
+        def add_tap(tap: ir.Value) -> None:
+            place = builder.add(x, builder.load(builder.gep(table, [tap])))
+            factors = builder.add(weight, builder.mul(tap, weight_tap))
+            xs, weights = tile.steps(place, x_step), tile.steps(factors, weight_step)
+            tile.add_products(tile.load(xs), tile.load(weights))
+
         with cgutils.for_range(builder, lines) as line:
             first = builder.mul(line.index, line_taps)
-            with cgutils.for_range(builder, widths) as width:
-                tap = builder.add(first, width.index)
-                place = builder.add(x, builder.load(builder.gep(table, [tap])))
-                factors = builder.add(weight, builder.mul(tap, weight_tap))
-                xs, weights = tile.steps(place, x_step), tile.steps(factors, weight_step)
-                tile.add_products(tile.load(xs), tile.load(weights))
+            if widths is None:
+                with cgutils.for_range(builder, line_widths) as width:
+                    add_tap(builder.add(first, width.index))
+            for k in range(widths or 0):
+                add_tap(builder.add(first, _INT64(k)))
         tile.store(tile.steps(y, y_step))
         return context.get_dummy_value()
 
