@@ -88,58 +88,70 @@ def make_outputs(dtype):
     step = lanes * size
     first_channel, place_of = _make_chunks(dtype)
 
-    def make_window(vectors):
+    def make_window(vectors, beside=False):
         taps, triples = sum_of_taps(dtype, vectors), sum_of_taps(dtype, vectors, widths=3)
+        # Known steps of 0 let the compiler load a weight once for all windows.
+        weight_step = 0 if beside else step
 
         @subroutine
         def window(job, depth, height, width, x, weights, n, start, y):
-            """All taps of one output, so many vectors of channels."""
+            """All taps: so many vectors of channels of an output, or one of outputs that lie `beside` each other."""
             widths, depths, tap_bytes = load_int64(job, KERNEL_WIDTH), load_int64(depth, 1), n * size
+            x_step = load_int64(job, FROM_WIDTH) if beside else step
+            y_step = load_int64(job, TO_WIDTH) if beside else step
+            start_step = weight_step
             for d in range(max(1, depths)):
                 tap = (load_int64(depth, 0) + d) * load_int64(job, KERNEL_HEIGHT) + load_int64(height, 0)
                 tap = tap * widths + load_int64(width, 0)
-                lines = load_int64(height, 1) if depths > 0 else 0
+                lines, inside = load_int64(height, 1) if depths > 0 else 0, load_int64(width, 1)
                 offsets, factors = load_int64(job, OFFSETS) + tap * 8, weights + tap * tap_bytes
-                inside = load_int64(width, 1)
                 if inside == 3:
-                    triples(x, step, factors, step, tap_bytes, start, step, y, step, offsets, lines, 3, widths)
+                    triples(x, x_step, factors, weight_step, tap_bytes, start, start_step, y, y_step,
+                            offsets, lines, inside, widths)  # fmt: skip
                 else:
-                    taps(x, step, factors, step, tap_bytes, start, step, y, step, offsets, lines, inside, widths)
-                start = y
+                    taps(x, x_step, factors, weight_step, tap_bytes, start, start_step, y, y_step,
+                         offsets, lines, inside, widths)  # fmt: skip
+                start, start_step = y, y_step
 
         return window
 
-    window_of_one, window_of_two, window_of_tile = make_window(1), make_window(2), make_window(TILE)
+    window_of_one, window_of_tile, windows_beside = make_window(1), make_window(TILE), make_window(TILE, beside=True)
+
+    @subroutine
+    def outputs_of_line(job, depth, height, x, weights, n, bias, y):
+        w, count, taps = 0, load_int64(job, COUNT_WIDTH), load_int64(job, KERNEL_WIDTH)
+        vectors = (n + lanes - 1) // lanes
+        while w < count:
+            width = load_int64(job, TABLE_WIDTH) + w * 16
+            source, target = x + w * load_int64(job, FROM_WIDTH), y + w * load_int64(job, TO_WIDTH)
+            last = width + (TILE - 1) * 16 if w + TILE <= count else width
+            is_tile = (w + TILE <= count) & (load_int64(width, 1) == taps) & (load_int64(last, 1) == taps)
+            k = 0
+            while k < vectors:
+                offset = place_of(k, n) * size
+                start = bias + offset if bias != 0 else 0
+                factors, from_, to = weights + offset, source + offset, target + offset
+                if is_tile:
+                    windows_beside(job, depth, height, width, from_, factors, n, start, to)
+                    k += 1
+                elif (k + TILE) * lanes <= n:
+                    window_of_tile(job, depth, height, width, from_, factors, n, start, to)
+                    k += TILE
+                else:
+                    window_of_one(job, depth, height, width, from_, factors, n, start, to)
+                    k += 1
+            w += TILE if is_tile else 1
 
     @subroutine
     def outputs_of(job, x, weights, n, bias, y):
-        heights, vectors = load_int64(job, COUNT_HEIGHT), (n + lanes - 1) // lanes
+        heights = load_int64(job, COUNT_HEIGHT)
         x, y = x + load_int64(job, FROM), y + load_int64(job, TO)
         for line in range(load_int64(job, COUNT_DEPTH) * heights):
             d, h = line // heights, line % heights
-            depth, height = load_int64(job, TABLE_DEPTH) + d * 16, load_int64(job, TABLE_HEIGHT) + h * 16
             source = x + d * load_int64(job, FROM_DEPTH) + h * load_int64(job, FROM_HEIGHT)
             target = y + d * load_int64(job, TO_DEPTH) + h * load_int64(job, TO_HEIGHT)
-            width = load_int64(job, TABLE_WIDTH)
-            for _ in range(load_int64(job, COUNT_WIDTH)):
-                k = 0
-                while k < vectors:
-                    offset = place_of(k, n) * size
-                    start = bias + offset if bias != 0 else 0
-                    if (k + TILE) * lanes <= n:
-                        window_of_tile(job, depth, height, width, source + offset, weights + offset, n, start,
-                                       target + offset)  # fmt: skip
-                        k += TILE
-                    elif (k + 2) * lanes <= n:
-                        window_of_two(job, depth, height, width, source + offset, weights + offset, n, start,
-                                      target + offset)  # fmt: skip
-                        k += 2
-                    else:
-                        window_of_one(job, depth, height, width, source + offset, weights + offset, n, start,
-                                      target + offset)  # fmt: skip
-                        k += 1
-                source, target = source + load_int64(job, FROM_WIDTH), target + load_int64(job, TO_WIDTH)
-                width += 16
+            outputs_of_line(job, load_int64(job, TABLE_DEPTH) + d * 16, load_int64(job, TABLE_HEIGHT) + h * 16,
+                            source, weights, n, bias, target)  # fmt: skip
 
     def outputs(args, lo, hi, task):
         channels, chunk, has_bias = load_int64(args, CHANNELS), load_int64(args, CHUNK), load_int64(args, HAS_BIAS)
