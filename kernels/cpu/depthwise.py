@@ -1,12 +1,12 @@
 """Depthwise convolution on the CPU: one filter a channel, for arrays with adjacent channels.
 
-The channels are the lanes. With x[i], y[o] the channels of one position, w[t] those of one tap, and i the position
-that output o meets with tap t, the convolution is `y[o] = sum_t x[i] w[t]`, and the gradient of the weight
-`w[t] = sum_o x[i] y[o]`. The gradient of the input is a convolution for every phase of the stride
+The channels are the lanes. With x[i], y[o] the channels of one position, w[t] those of one tap, and i the
+position that output o meets with tap t, the convolution is `y[o] = sum_t x[i] w[t]`, and the gradient of the
+weight `w[t] = sum_o x[i] y[o]`. The gradient of the input is a convolution for every phase of the stride
 (`nbdl.backend.numba.convolution_geometry.transposed_axis`).
 
-The planner works out, for each axis, a table of two words an output, the first tap that meets the input and the
-number of taps that do; and one of two words a tap, the first output that meets it and the number of outputs.
+The planner works out, for each axis, a table of two words an output, the first tap that meets the input and
+the number of taps that do; and one of two words a tap, the first output that it meets and the number of them.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def make_outputs(dtype):
 
         @subroutine
         def window(job, depth, height, width, x, weights, n, start, y):
-            """All taps: so many vectors of channels of an output, or one of outputs that lie `beside` each other."""
+            """All taps: so many vectors of channels of an output, or one of so many outputs beside it."""
             widths, depths, tap_bytes = load_int64(job, KERNEL_WIDTH), load_int64(depth, 1), n * size
             x_step = load_int64(job, FROM_WIDTH) if beside else step
             y_step = load_int64(job, TO_WIDTH) if beside else step
@@ -115,7 +115,11 @@ def make_outputs(dtype):
 
         return window
 
-    window_of_one, window_of_tile, windows_beside = make_window(1), make_window(TILE), make_window(TILE, beside=True)
+    window_of_one, window_of_tile, windows_beside = (
+        make_window(1),
+        make_window(TILE),
+        make_window(TILE, beside=True),
+    )
 
     @subroutine
     def outputs_of_line(job, depth, height, x, weights, n, bias, y):
@@ -150,11 +154,15 @@ def make_outputs(dtype):
             d, h = line // heights, line % heights
             source = x + d * load_int64(job, FROM_DEPTH) + h * load_int64(job, FROM_HEIGHT)
             target = y + d * load_int64(job, TO_DEPTH) + h * load_int64(job, TO_HEIGHT)
-            outputs_of_line(job, load_int64(job, TABLE_DEPTH) + d * 16, load_int64(job, TABLE_HEIGHT) + h * 16,
-                            source, weights, n, bias, target)  # fmt: skip
+            depth, height = load_int64(job, TABLE_DEPTH) + d * 16, load_int64(job, TABLE_HEIGHT) + h * 16
+            outputs_of_line(job, depth, height, source, weights, n, bias, target)
 
     def outputs(args, lo, hi, task):
-        channels, chunk, has_bias = load_int64(args, CHANNELS), load_int64(args, CHUNK), load_int64(args, HAS_BIAS)
+        channels, chunk, has_bias = (
+            load_int64(args, CHANNELS),
+            load_int64(args, CHUNK),
+            load_int64(args, HAS_BIAS),
+        )
         weights = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         chunks, channel_step = (channels + chunk - 1) // chunk, load_int64(args, WEIGHT_CHANNEL)
         for row in range(lo, hi):
@@ -165,7 +173,10 @@ def make_outputs(dtype):
             bias = load_int64(args, 2) + first * size if has_bias != 0 else 0
             for tap in range(load_int64(args, TAP_COUNT)):
                 offset = load_int64(load_int64(args, TAPS), tap) + first * channel_step
-                apart, together = view(load_int64(args, 1) + offset * size, n), view(weights + tap * n * size, n)
+                apart, together = (
+                    view(load_int64(args, 1) + offset * size, n),
+                    view(weights + tap * n * size, n),
+                )
                 for channel in range(n):
                     together[channel] = apart[channel * channel_step]
             for index in range(load_int64(args, JOB_COUNT)):
@@ -191,18 +202,28 @@ def make_weight(dtype):
         """The products of a tap at the outputs of a line that it meets; `totals` are those of the tap."""
         words = load_int64(job, TABLE_WIDTH) + tap_width * 16
         first, count = load_int64(words, 0), load_int64(words, 1)
-        x_step, y_step, vectors = load_int64(job, FROM_WIDTH), load_int64(job, TO_WIDTH), load_int64(args, VECTORS)
+        x_step, y_step, vectors = (
+            load_int64(job, FROM_WIDTH),
+            load_int64(job, TO_WIDTH),
+            load_int64(args, VECTORS),
+        )
         x, y, k = x + first * x_step, y + first * y_step, 0
         while k * lanes < n:
             offset = place_of(k, n) * size
             if (k + TILE) * lanes <= n:
-                add_tile(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
+                add_tile(
+                    x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count
+                )
                 k += TILE
             elif (k + 2) * lanes <= n:
-                add_two(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
+                add_two(
+                    x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count
+                )
                 k += 2
             else:
-                add_one(x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count)
+                add_one(
+                    x + offset, vectors, 0, x_step, y + offset, 0, y_step, totals + k * step, step, 1, count
+                )
                 k += 1
 
     @subroutine
@@ -216,7 +237,12 @@ def make_weight(dtype):
             depth = load_int64(job, TABLE_DEPTH) + line // heights * 16
             height = load_int64(job, TABLE_HEIGHT) + line % heights * 16
             d_inside, h_inside = d - load_int64(depth, 0), h - load_int64(height, 0)
-            if (d_inside >= 0) & (d_inside < load_int64(depth, 1)) & (h_inside >= 0) & (h_inside < load_int64(height, 1)):
+            if (
+                (d_inside >= 0)
+                & (d_inside < load_int64(depth, 1))
+                & (h_inside >= 0)
+                & (h_inside < load_int64(height, 1))
+            ):
                 for w in range(widths):
                     tap = line * widths + w
                     place = x + load_int64(load_int64(job, OFFSETS), tap)
@@ -240,7 +266,9 @@ def make_weight(dtype):
                     add_line(args, job, x, y, n, line // heights, line % heights, totals)
             for k in range(count * vectors):
                 channel = first + place_of(k % vectors, n)
-                offset = channel * load_int64(args, WEIGHT_CHANNEL) + load_int64(load_int64(args, TAPS), k // vectors)
+                offset = channel * load_int64(args, WEIGHT_CHANNEL) + load_int64(
+                    load_int64(args, TAPS), k // vectors
+                )
                 together, apart = view(totals + k * step, lanes), view(load_int64(args, 2) + offset * size, 1)
                 for lane in range(lanes):
                     apart[lane * load_int64(args, WEIGHT_CHANNEL)] = together[lane]

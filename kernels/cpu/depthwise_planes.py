@@ -1,10 +1,11 @@
 """Depthwise convolution on the CPU, a plane at a time: the lanes are the positions of a line.
 
-A plane, one channel of one image, is copied into the first-level cache with zeros around it, so that no window
-reaches outside. With a stride the columns are sorted by their remainder: what neighbouring windows read at a
-tap are neighbours then, and a tap is an offset in the copy, the same for all windows. The gradient of the input
-is a convolution for every phase of the stride (`nbdl.backend.numba.convolution_geometry.transposed_axis`);
-with a stride along the width its phases are computed side by side, and then shuffled.
+A plane, one channel of one image, is copied into the first-level cache with zeros around it, so that no
+window reaches outside. With a stride the columns are sorted by their remainder: what neighbouring windows
+read at a tap are neighbours then, and a tap is an offset in the copy, the same for all windows. The gradient
+of the input is a convolution for every phase of the stride, `transposed_axis` of
+`nbdl.backend.numba.convolution_geometry`; with a stride along the width its phases are computed side by side,
+and then shuffled.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_shape
 
-# Words of the argument block, behind at most four operands; strides of arrays count elements, of copies bytes.
+# Words of the argument block, behind at most four operands; strides of arrays count elements, of copies
+# bytes.
 (
     CHANNELS,
     BATCH,
@@ -97,8 +99,15 @@ def _make_plane_copies(dtype):
         array += load_int64(args, plane + FIRST) * size
         for d in range(load_int64(args, plane + DEPTHS)):
             for h in range(load_int64(args, plane + HEIGHTS)):
-                source = array + (d * load_int64(args, plane + DEPTH) + h * load_int64(args, plane + HEIGHT)) * size
-                target = copy + d * load_int64(args, plane + COPY_DEPTH) + h * load_int64(args, plane + COPY_HEIGHT)
+                source = (
+                    array
+                    + (d * load_int64(args, plane + DEPTH) + h * load_int64(args, plane + HEIGHT)) * size
+                )
+                target = (
+                    copy
+                    + d * load_int64(args, plane + COPY_DEPTH)
+                    + h * load_int64(args, plane + COPY_HEIGHT)
+                )
                 for phase in range(step):
                     words = load_int64(args, plane + PHASES) + phase * 24
                     n = load_int64(words, 1)
@@ -110,18 +119,25 @@ def _make_plane_copies(dtype):
         step, phases = load_int64(args, plane + STEP), load_int64(args, plane + PHASES)
         for d in range(load_int64(args, plane + DEPTHS)):
             for h in range(load_int64(args, plane + HEIGHTS)):
-                target = array + (d * load_int64(args, plane + DEPTH) + h * load_int64(args, plane + HEIGHT)) * size
-                source = copy + d * load_int64(args, plane + COPY_DEPTH) + h * load_int64(args, plane + COPY_HEIGHT)
+                target = (
+                    array
+                    + (d * load_int64(args, plane + DEPTH) + h * load_int64(args, plane + HEIGHT)) * size
+                )
+                source = (
+                    copy
+                    + d * load_int64(args, plane + COPY_DEPTH)
+                    + h * load_int64(args, plane + COPY_HEIGHT)
+                )
                 done = 0
                 if step == 2:
                     done = load_int64(phases, 4)
-                    interleave(view(source + load_int64(phases, 2), done), view(source + load_int64(phases, 5), done),
-                               view(target, done), done)  # fmt: skip
+                    even, odd = source + load_int64(phases, 2), source + load_int64(phases, 5)
+                    interleave(view(even, done), view(odd, done), view(target, done), done)
                 for phase in range(step):
                     words = phases + phase * 24
                     n = load_int64(words, 1) - done
-                    spread(view(source + load_int64(words, 2) + done * size, n),
-                           view(target + (load_int64(words, 0) + done * step) * size, n), n, 1, step)  # fmt: skip
+                    rest = target + (load_int64(words, 0) + done * step) * size
+                    spread(view(source + load_int64(words, 2) + done * size, n), view(rest, n), n, 1, step)
 
     @subroutine(inlined=False)
     def clear(address, n):
@@ -131,7 +147,10 @@ def _make_plane_copies(dtype):
 
     @subroutine
     def address_of(args, plane, operand, image, channel):
-        return operand + (image * load_int64(args, plane + IMAGE) + channel * load_int64(args, plane + CHANNEL)) * size
+        return (
+            operand
+            + (image * load_int64(args, plane + IMAGE) + channel * load_int64(args, plane + CHANNEL)) * size
+        )
 
     return to_copy, from_copy, clear, address_of
 
@@ -153,7 +172,11 @@ def make_plane_outputs(dtype):
         @subroutine
         def lines(job, x, weights, start, y):
             """As many lines of windows as a tile has vectors."""
-            n, taps, offsets = load_int64(job, COUNT_WIDTH), load_int64(job, TAPS_OF_JOB), load_int64(job, OFFSETS)
+            n, taps, offsets = (
+                load_int64(job, COUNT_WIDTH),
+                load_int64(job, TAPS_OF_JOB),
+                load_int64(job, OFFSETS),
+            )
             x_step, y_step = load_int64(job, STEP_HEIGHT), load_int64(job, TO_HEIGHT)
             while n > lanes:
                 whole(x, x_step, weights, 0, width_bytes, start, 0, y, y_step, offsets, 1, taps, 0)
@@ -170,7 +193,10 @@ def make_plane_outputs(dtype):
         heights = load_int64(job, COUNT_HEIGHT)
         weights += load_int64(job, WEIGHTS)
         for d in range(load_int64(job, COUNT_DEPTH)):
-            from_, to = x + d * load_int64(job, STEP_DEPTH), y + d * load_int64(job, TO_DEPTH) + load_int64(job, TO)
+            from_, to = (
+                x + d * load_int64(job, STEP_DEPTH),
+                y + d * load_int64(job, TO_DEPTH) + load_int64(job, TO),
+            )
             h = 0
             while h < heights:
                 source, target = from_ + h * load_int64(job, STEP_HEIGHT), to + h * load_int64(job, TO_HEIGHT)
@@ -188,7 +214,11 @@ def make_plane_outputs(dtype):
             copies[lane] = value
 
     def plane_outputs(args, lo, hi, task):
-        channels, has_bias, taps = load_int64(args, CHANNELS), load_int64(args, HAS_BIAS), load_int64(args, TAPS)
+        channels, has_bias, taps = (
+            load_int64(args, CHANNELS),
+            load_int64(args, HAS_BIAS),
+            load_int64(args, TAPS),
+        )
         copy = load_int64(args, SCRATCH) + task * load_int64(args, SCRATCH_STRIDE)
         copy_y, weights = copy + load_int64(args, COPY_Y), copy + load_int64(args, SUMS)
         count = load_int64(args, TAP_COUNT)
@@ -233,8 +263,8 @@ def make_plane_weight(dtype):
             last = inner * width_bytes
             for d in range(load_int64(job, COUNT_DEPTH)):
                 x_plane, y_plane = x + d * load_int64(job, STEP_DEPTH), y + d * load_int64(job, TO_DEPTH)
-                whole(x_plane, offsets, x_step, width_bytes, y_plane, y_step, width_bytes, totals, width_bytes,
-                      heights, inner)  # fmt: skip
+                whole(x_plane, offsets, x_step, width_bytes, y_plane, y_step, width_bytes,
+                      totals, width_bytes, heights, inner)  # fmt: skip
                 part(x_plane + last, offsets, x_step, 0, y_plane + last, y_step, 0, totals, width_bytes,
                      heights, 1, n - inner * lanes)  # fmt: skip
 

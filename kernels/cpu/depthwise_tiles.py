@@ -1,7 +1,7 @@
 """The innermost loops of depthwise convolutions, whose sums stay in vector registers.
 
-A tile is `TILE` vectors, or one; the vectors lie at equal distances in memory. What the lanes are, channels or the
-positions of a line, is the caller's: it says how far apart the vectors of an operand are.
+A tile is a few vectors. What the lanes are, channels or the positions of a line, is the caller's: it says how
+far apart the vectors of an operand are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PRODUCTS_ARGUMENTS = 11
 
 
 class _Lanes:
-    """Instructions on the vectors of a tile; with `count`, only so many lanes of each are read and written."""
+    """Instructions on the vectors of a tile; with `count`, so many lanes of each are read and written."""
 
     def __init__(self, builder: ir.IRBuilder, dtype: Any, vectors: int, count: ir.Value | None) -> None:
         self.builder, self.vectors, self.align = builder, vectors, np.dtype(dtype).itemsize
@@ -37,7 +37,9 @@ class _Lanes:
         if count is not None:
             numbers = ir.VectorType(_INT64, lanes)
             first = builder.insert_element(ir.Constant(numbers, ir.Undefined), count, _INT32(0))
-            counts = builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
+            counts = builder.shuffle_vector(
+                first, first, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes)
+            )
             self.mask = builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
         self.sums = [cgutils.alloca_once(builder, self.vector) for _ in range(vectors)]
         self.zero = ir.Constant(self.vector, [0.0] * lanes)
@@ -100,8 +102,8 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False, widths: int | No
     Returns:
         An intrinsic of int64 `taps(x, x_step, weight, weight_step, weight_tap, start, start_step, y, y_step,
         offsets, lines, widths, line_taps)`, with the number of lanes at the end if `masked`. Addresses and
-        distances of vectors count bytes. `offsets` is a table of byte offsets, by tap; of each of `lines` lines
-        of `line_taps` taps the first `widths` are taken. A start of 0 stands for zeros.
+        distances of vectors count bytes. `offsets` is a table of byte offsets, by tap; of each of `lines`
+        lines of `line_taps` taps the first `widths` are taken. A start of 0 stands for zeros.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
@@ -133,7 +135,7 @@ def sum_of_taps(dtype: Any, vectors: int, masked: bool = False, widths: int | No
 
 
 def sum_of_products(dtype: Any, sums: int, masked: bool = False, shared: bool = True) -> Any:
-    """The products of boxes of vectors, several sums at once: `total_k += sum_o sum_i x[offset_k, o, i] y[o, i]`.
+    """Several sums of products at once: `total_k += sum_o sum_i x[offset_k, o, i] y[o, i]`.
 
     Args:
         dtype: float32 or float64.
@@ -142,9 +144,9 @@ def sum_of_products(dtype: Any, sums: int, masked: bool = False, shared: bool = 
         shared: Whether the sums have y in common; else y has the offsets of x.
 
     Returns:
-        An intrinsic of int64 `products(x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step, outer,
-        inner)`, with the number of lanes at the end if `masked`; addresses, and distances in bytes. `offsets` is a
-        table of byte offsets.
+        An intrinsic of int64 `products(x, offsets, x_outer, x_inner, y, y_outer, y_inner, total, total_step,
+        outer, inner)`, with the number of lanes at the end if `masked`; addresses, and distances in bytes.
+        `offsets` is a table of byte offsets.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:

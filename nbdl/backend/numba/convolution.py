@@ -115,9 +115,8 @@ def plan_ending_convolution(
     counts = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], *counts)
     job = forward_job(weight.shape[2:], stride, padding, dilation, counts)
-    if outputs is None:
-        if 1 < groups == x.shape[1] == weight.shape[0]:
-            return None if epilogue else _plan_depthwise([job], x, shape, weight, bool(bias))
+    if outputs is None and 1 < groups == x.shape[1] == weight.shape[0]:
+        return None if epilogue else _plan_depthwise([job], x, shape, weight, bool(bias))
     return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
 
 

@@ -30,7 +30,7 @@ _TASK_FLOPS = 100_000  # work that is worth a task
 
 
 class _Copy(NamedTuple):
-    """The copy of a plane: its words, its strides and its bytes; `first` is the position that it begins with."""
+    """The copy of a plane: its words, strides and bytes; `first` is the position that it begins with."""
 
     words: dict[int, int]
     strides: Sizes
@@ -86,8 +86,8 @@ def plan_plane_weight(x: Image, y: Image, shape: Sizes, job: Job, dtype: np.dtyp
     words = {kernel.WEIGHT_CHANNEL: channel, kernel.COPIES_Y: int(not is_direct)}
     return _plan(
         _kernel("depthwise_plane_weight", kernel.make_plane_weight, dtype), words,
-        (x, source), (y, target), (table, keep), (taps, len(taps)), len(taps) * x.channels, OutputSpec(shape, dtype), 2,
-        x.channels, flops_of([job], x.batch * x.channels))  # fmt: skip
+        (x, source), (y, target), (table, keep), (taps, len(taps)), len(taps) * x.channels,
+        OutputSpec(shape, dtype), 2, x.channels, flops_of([job], x.batch * x.channels))  # fmt: skip
 
 
 def _plan(
@@ -191,10 +191,16 @@ def _job_table(
     rows, keep, weights = [], [], 0
     for job in jobs:
         depth, height, width = job
-        offsets = [_offset(source, job, place, size) for place in itertools.product(*(range(a.taps) for a in job))]
+        offsets = [
+            _offset(source, job, place, size) for place in itertools.product(*(range(a.taps) for a in job))
+        ]
         table = np.array(offsets or [0], np.int64)
         keep.append(table)
-        to = depth.output_first * strides[0] + height.output_first * strides[1] + width.output_first * phase_bytes
+        to = (
+            depth.output_first * strides[0]
+            + height.output_first * strides[1]
+            + width.output_first * phase_bytes
+        )
         rows.append(
             (
                 *(axis.outputs for axis in job),
