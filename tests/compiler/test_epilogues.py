@@ -7,6 +7,7 @@ import pytest
 
 import nbdl
 import nbdl.nn.functional as F
+from nbdl import config
 from nbdl.compiler import PASSES
 from nbdl.compiler.program import Operation
 
@@ -121,6 +122,7 @@ def test_blocks_of_several_threads(threads: int) -> None:
             results = [compiled(a) for _ in range(2)]
         finally:
             nbdl.set_num_threads(before)
+            config.NUM_THREADS.set(None)  # back to what the environment says
         np.testing.assert_allclose(results[1].numpy(), function(a).numpy(), rtol=1e-4, atol=1e-4)
         assert compiled.profile(a, runs=1).rows[-1].name.startswith("matmul + ")
 
