@@ -18,6 +18,7 @@ from nbdl.kernels.cpu.frontend import subroutine
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 from nbdl.kernels.cpu.microkernel import tile_shape
 
+BESIDE = 8  # outputs of a tile that share their weights
 # Words of the argument block, behind at most four operands; strides of arrays count elements.
 (
     BATCH,
@@ -89,7 +90,7 @@ def make_outputs(dtype):
     first_channel, place_of = _make_chunks(dtype)
 
     def make_window(vectors, beside=False):
-        taps, triples = sum_of_taps(dtype, vectors), sum_of_taps(dtype, vectors, widths=3)
+        taps, nine_taps = sum_of_taps(dtype, vectors), sum_of_taps(dtype, vectors, widths=9)
         # Known steps of 0 let the compiler load a weight once for all windows.
         weight_step = 0 if beside else step
 
@@ -105,9 +106,9 @@ def make_outputs(dtype):
                 tap = tap * widths + load_int64(width, 0)
                 lines, inside = load_int64(height, 1) if depths > 0 else 0, load_int64(width, 1)
                 offsets, factors = load_int64(job, OFFSETS) + tap * 8, weights + tap * tap_bytes
-                if inside == 3:
-                    triples(x, x_step, factors, weight_step, tap_bytes, start, start_step, y, y_step,
-                            offsets, lines, inside, widths)  # fmt: skip
+                if (lines == 3) & (inside == 3) & (widths == 3):
+                    nine_taps(x, x_step, factors, weight_step, tap_bytes, start, start_step, y, y_step,
+                              offsets, 1, 9, 9)  # fmt: skip
                 else:
                     taps(x, x_step, factors, weight_step, tap_bytes, start, start_step, y, y_step,
                          offsets, lines, inside, widths)  # fmt: skip
@@ -118,7 +119,7 @@ def make_outputs(dtype):
     window_of_one, window_of_tile, windows_beside = (
         make_window(1),
         make_window(TILE),
-        make_window(TILE, beside=True),
+        make_window(BESIDE, beside=True),
     )
 
     @subroutine
@@ -128,8 +129,8 @@ def make_outputs(dtype):
         while w < count:
             width = load_int64(job, TABLE_WIDTH) + w * 16
             source, target = x + w * load_int64(job, FROM_WIDTH), y + w * load_int64(job, TO_WIDTH)
-            last = width + (TILE - 1) * 16 if w + TILE <= count else width
-            is_tile = (w + TILE <= count) & (load_int64(width, 1) == taps) & (load_int64(last, 1) == taps)
+            last = width + (BESIDE - 1) * 16 if w + BESIDE <= count else width
+            is_tile = (w + BESIDE <= count) & (load_int64(width, 1) == taps) & (load_int64(last, 1) == taps)
             k = 0
             while k < vectors:
                 offset = place_of(k, n) * size
@@ -144,7 +145,7 @@ def make_outputs(dtype):
                 else:
                     window_of_one(job, depth, height, width, from_, factors, n, start, to)
                     k += 1
-            w += TILE if is_tile else 1
+            w += BESIDE if is_tile else 1
 
     @subroutine
     def outputs_of(job, x, weights, n, bias, y):
