@@ -118,7 +118,7 @@ def make_tile_table(dtype):
                 builder.store(builder.ptrtoint(kernel, _INT64), place)
         return context.get_dummy_value()
 
-    fill = _intrinsic_of_int64(1, generate)
+    fill = intrinsic_of_int64(1, generate)
 
     def fill_tile_table(args, lo, hi, task):
         fill(args)
@@ -151,7 +151,7 @@ def tile_caller(dtype):
         builder.call(builder.inttoptr(address, _MICRO_KERNEL.as_pointer()), [*operands, columns])
         return context.get_dummy_value()
 
-    return _intrinsic_of_int64(3 + len(_ARGUMENTS), generate)
+    return intrinsic_of_int64(3 + len(_ARGUMENTS), generate)
 
 
 def copy_kernel(dtype):
@@ -171,7 +171,7 @@ def copy_kernel(dtype):
         builder.store(builder.load(source, align=dtype.itemsize), target, align=dtype.itemsize)
         return context.get_dummy_value()
 
-    return _intrinsic_of_int64(2, generate)
+    return intrinsic_of_int64(2, generate)
 
 
 def transpose_kernel(dtype, lanes=None):
@@ -203,7 +203,7 @@ def transpose_kernel(dtype, lanes=None):
             builder.store(row, row_of(target, target_row, i), align=dtype.itemsize)
         return context.get_dummy_value()
 
-    return _intrinsic_of_int64(4, generate)
+    return intrinsic_of_int64(4, generate)
 
 
 def _transposed(builder: ir.IRBuilder, rows: list) -> list:
@@ -227,7 +227,7 @@ def _scalar_type(dtype: np.dtype) -> ir.Type:
     return ir.FloatType() if dtype == np.float32 else ir.DoubleType()
 
 
-def _intrinsic_of_int64(count: int, generate):
+def intrinsic_of_int64(count: int, generate):
     """An intrinsic of `count` int64 arguments and no result."""
 
     def typer(typing_context, *args):

@@ -63,6 +63,35 @@ def test_convolution_and_its_transposes(case, dtype, layout, thread_count):
     check("convolution_weight", x, y, kernel=kernel, terms=batch * float(np.prod(counts)), **geometry)
 
 
+@pytest.mark.parametrize("channels", [3, 21])
+def test_depthwise_weight_of_different_layouts(channels, dtype):
+    x, y = normal((2, channels, 9, 21), dtype), normal((2, channels, 5, 11), dtype, seed=1)
+    geometry = {"stride": (2, 2), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": channels}
+    check("convolution_weight", channels_last(x), y, kernel=(3, 3), terms=110, **geometry)
+    check("convolution_weight", x, channels_last(y), kernel=(3, 3), terms=110, **geometry)
+
+
+@pytest.mark.parametrize("layout", [row_major, channels_last])
+def test_depthwise_results_lie_in_memory_as_their_input(layout, dtype):
+    x, weight = layout(normal((2, 32, 8, 8), dtype)), normal((32, 1, 3, 3), dtype, seed=1)
+    geometry = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 32}
+    (y,) = run("convolution", x, weight, **geometry)
+    (gradient,) = run("convolution_input", y, weight, size=(8, 8), **geometry)
+    assert x.strides == y.strides == gradient.strides
+
+
+@pytest.mark.parametrize("layout", [row_major, channels_last])
+def test_depthwise_gradient_of_nonfinite_values(layout, dtype):
+    """Lanes beyond the end of a line or of the channels meet nothing."""
+    x, y = normal((1, 20, 5, 7), dtype), normal((1, 20, 5, 7), dtype, seed=1)
+    x[0, 3, 2, 6] = np.nan
+    geometry = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 20}
+    y = y[:, :, :3, :5]
+    expected = SPECIFICATION.convolution_weight(x, y, kernel=(3, 3), **geometry)
+    (got,) = run("convolution_weight", layout(x), layout(y), kernel=(3, 3), **geometry)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+
+
 def test_convolution_takes_any_weight(dtype):
     geometry = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
     x, weight = normal((2, 6, 8, 8), dtype), normal((3, 3, 6, 40), dtype, seed=1).transpose(3, 2, 0, 1)

@@ -34,7 +34,8 @@ from nbdl.backend.numba.convolution_geometry import (
     transposed_axis,
     weight_taps,
 )
-from nbdl.backend.numba.depthwise import FORWARD, INPUT, WEIGHT, is_depthwise, plan_depthwise
+from nbdl.backend.numba.depthwise import has_lanes, plan_channel_outputs, plan_channel_weight
+from nbdl.backend.numba.depthwise_planes import plan_plane_outputs, plan_plane_weight
 from nbdl.backend.numba.epilogues import Epilogue
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import Image, fresh_image, image_of, is_plain, three_axes
@@ -114,12 +115,8 @@ def plan_ending_convolution(
     counts = window_counts(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     shape = (x.shape[0], weight.shape[0], *counts)
     job = forward_job(weight.shape[2:], stride, padding, dilation, counts)
-    if outputs is None:
-        result, spec = fresh_image(shape, x.dtype, channels_last=True)
-        if is_depthwise(image_of(x), result, groups):
-            if epilogue is not None:
-                return None
-            return plan_depthwise(FORWARD, image_of(x), result, weight, job, spec, bool(bias))
+    if outputs is None and 1 < groups == x.shape[1] == weight.shape[0]:
+        return None if epilogue else _plan_depthwise([job], x, shape, weight, bool(bias))
     return _plan_correlation(inputs, outputs, shape, [job], groups, bool(bias), epilogue=epilogue)
 
 
@@ -139,17 +136,12 @@ def plan_ending_convolution_input(
         return None
     y, weight = inputs
     shape = (y.shape[0], weight.shape[1] * groups, *size)
-    if outputs is None:
-        result, spec = fresh_image(shape, y.dtype, channels_last=True)
-        if is_depthwise(result, image_of(y), groups):
-            if epilogue is not None:
-                return None
-            job = forward_job(weight.shape[2:], stride, padding, dilation, y.shape[2:])
-            return plan_depthwise(INPUT, result, image_of(y), weight, job, spec)
     depth, height, width = (
         transposed_axis(*axis) for axis in axes_of_windows(weight.shape[2:], stride, padding, dilation, size)
     )
     jobs = list(itertools.product(depth, height, width))
+    if outputs is None and 1 < groups == y.shape[1] == shape[1]:
+        return None if epilogue else _plan_depthwise(jobs, y, shape, weight, has_bias=False)
     return _plan_correlation(
         inputs, outputs, shape, jobs, groups, has_bias=False, swapped=True, epilogue=epilogue
     )
@@ -171,8 +163,10 @@ def plan_convolution_weight(
     x, y = inputs
     shape = (y.shape[1], x.shape[1] // groups, *kernel)
     job = forward_job(kernel, stride, padding, dilation, y.shape[2:])
-    if outputs is None and is_depthwise(image_of(x), image_of(y), groups):
-        return plan_depthwise(WEIGHT, image_of(x), image_of(y), shape, job, OutputSpec(shape, x.dtype))
+    if outputs is None and 1 < groups == x.shape[1] == y.shape[1]:
+        image, gradient = image_of(x), image_of(y)
+        plan = plan_channel_weight if has_lanes(image, gradient, x.dtype) else plan_plane_weight
+        return plan(image, gradient, shape, job, x.dtype)
     return _plan_weight(x, y, outputs, shape, job, groups)
 
 
@@ -193,6 +187,16 @@ def _tasks(flops: float, units: int) -> int:
 
 
 # ---- Plans ----
+
+
+def _plan_depthwise(jobs: Sequence[Job], x: Array, shape: Sizes, weight: Array, has_bias: bool) -> Plan:
+    """A filter a channel: the result lies in memory as x does."""
+    image = image_of(x)
+    result, spec = fresh_image(shape, x.dtype, channels_last=True)
+    if has_lanes(image, result, x.dtype):
+        return plan_channel_outputs(jobs, image, result, weight, spec, has_bias)
+    result, spec = fresh_image(shape, x.dtype, channels_last=False)
+    return plan_plane_outputs(jobs, image, result, weight, spec, has_bias)
 
 
 def _plan_correlation(
