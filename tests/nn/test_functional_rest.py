@@ -193,6 +193,10 @@ def test_entropies() -> None:
     assert F.entropy(certain).item() == 0
     assert F.distribution_cross_entropy(certain, certain).item() == 0
     assert F.distribution_kl_divergence(certain.flip(0), certain).item() == np.inf
+    scores = nbdl.tensor([0.0, 2000.0], requires_grad=True)  # the softmax underflows
+    information = F.entropy(scores.softmax(0)) + F.distribution_kl_divergence(scores.softmax(0), certain)
+    information.backward()
+    assert scores.grad is not None and scores.grad.tolist() == [0.0, 0.0]
 
 
 CONVOLUTIONS = [
