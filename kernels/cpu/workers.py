@@ -51,6 +51,7 @@ CLOCK_TIME = WAIT + 3
 CLOCK = WAIT + 4  # which clock CLOCK_TIME is to read
 RETIRED = WAIT + 5
 PLACES = WAIT + 6
+NAP = WAIT + 7
 SHARES = 5 * LINE
 TAKEN = 0
 DONE = 1
@@ -61,6 +62,8 @@ PLACE_WORDS = 2
 
 _SHARE_BITS = 16
 _SPINS = 1000  # some 30 us: longer than what lies between the regions of a program
+_YIELDS = 200  # some 100 us more
+_NAP = 50_000  # nanoseconds
 _TURN = 1_000_000  # nanoseconds, less than a turn of the system's scheduler
 
 
@@ -141,6 +144,15 @@ def wake(pool: int, count: int) -> None:
 
 
 @subroutine
+def _nap(pool: int) -> None:
+    """Sleeps: the worker has lost its core, and waiting awake would use up what the system grants us."""
+    words = stack_int64(2)
+    store_int64(words, 0, 0)
+    store_int64(words, 1, _NAP)
+    call_int64(load_int64(pool, NAP), (words, 0))
+
+
+@subroutine
 def run_shared(pool: int, job: int, shares: int) -> None:
     """Runs a region with the workers; it is over when this returns. Within another region, in this thread."""
     if exchange(pool, BUSY, 1):
@@ -156,11 +168,13 @@ def run_shared(pool: int, job: int, shares: int) -> None:
     for share in range(shares):
         words, spins = pool + 8 * (SHARES + LINE * share), 0
         while atomic_load(words, DONE) != region:
+            spins += 1
             if spins < _SPINS:
                 relax()
-                spins += 1
-            else:
+            elif spins < _SPINS + _YIELDS:
                 call_int64(load_int64(pool, YIELD), (0,))  # the worker may want this core
+            else:
+                _nap(pool)
     atomic_store(pool, BUSY, 0)
 
 

@@ -22,6 +22,7 @@ _FUNCTIONS = {
     kernel.POST: "sem_post",
     kernel.YIELD: "sched_yield",
     kernel.CLOCK_TIME: "clock_gettime",
+    kernel.NAP: "nanosleep",
 }
 _ROUTINE = Signature(arguments=1, returns=True)
 _CACHE_LINE = 64
