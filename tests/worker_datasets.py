@@ -67,6 +67,8 @@ class Troubled(data.Dataset):
             raise self.Local(1, 2)
         if index == "lambda":
             return lambda: 0
+        if index == "stop":
+            raise StopIteration
         if index == "exit":
             os._exit(3)
         if index == "sleep":

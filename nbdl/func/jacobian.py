@@ -81,11 +81,18 @@ def jacfwd(
     Returns:
         A function of the same arguments with the result of :func:`jacrev`.
     """
+    return _jacfwd("jacfwd", func, argnums, has_aux, chunk_size)
+
+
+def _jacfwd(
+    label: str, func: Callable[..., Any], argnums: Argnums, has_aux: bool, chunk_size: int | None
+) -> Callable[..., Any]:
+    """:func:`jacfwd`, with errors that name ``label``."""
 
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        value, replaced = chosen("jacfwd", args, argnums)
-        leaves, in_tree = tensors("jacfwd", "the arguments", value)
+        value, replaced = chosen(label, args, argnums)
+        leaves, in_tree = tensors(label, "the arguments", value)
 
         def by_leaves(*changed: Tensor) -> Any:
             return func(*replaced(tree.unflatten(list(changed), in_tree)), **kwargs)
@@ -95,7 +102,7 @@ def jacfwd(
         for k, x in enumerate(leaves):
 
             def pushed(vector: Tensor, k: int = k) -> tuple[list[Tensor], Any, Any]:
-                return _pushed(by_leaves, leaves, k, vector, has_aux)
+                return _pushed(label, by_leaves, leaves, k, vector, has_aux)
 
             if x.numel():
                 vectors = vmap(pushed, out_dims=(-1, None, None), chunk_size=chunk_size)
@@ -104,7 +111,7 @@ def jacfwd(
             else:
                 columns.append([])
         if not any(columns):
-            out, aux = without_aux("jacfwd", by_leaves(*leaves), has_aux)
+            out, aux = without_aux(label, by_leaves(*leaves), has_aux)
         outputs, out_tree = tree.flatten(out)
         blocks = []
         for j, y in enumerate(outputs):
@@ -122,14 +129,14 @@ def jacfwd(
 
 
 def _pushed(
-    func: Callable[..., Any], leaves: Sequence[Tensor], k: int, vector: Tensor, has_aux: bool
+    label: str, func: Callable[..., Any], leaves: Sequence[Tensor], k: int, vector: Tensor, has_aux: bool
 ) -> tuple[list[Tensor], Any, Any]:
     """The tangents of the outputs when argument ``k`` moves along ``vector``; the outputs; aux."""
     with forward_ad.dual_level() as level:
-        dual = forward_ad.with_checked_tangent("jacfwd", leaves[k], vector, level)
+        dual = forward_ad.with_checked_tangent(label, leaves[k], vector, level)
         result = func(*leaves[:k], dual, *leaves[k + 1 :])
-        out, aux = without_aux("jacfwd", result, has_aux)
-        pairs = [forward_ad.split_tangent(y, level) for y in tensors("jacfwd", "the outputs", out)[0]]
+        out, aux = without_aux(label, result, has_aux)
+        pairs = [forward_ad.split_tangent(y, level) for y in tensors(label, "the outputs", out)[0]]
     slopes = [primal.zeros_like() if tangent is None else tangent for primal, tangent in pairs]
     return slopes, *[tree.map_leaves(lambda x: _without_tangent(x, level), nest) for nest in (out, aux)]
 
@@ -154,7 +161,7 @@ def hessian(func: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
         tensor([[ 6.,  0.],
                 [ 0., 12.]])
     """
-    return jacfwd(jacrev(func, argnums), argnums)
+    return _jacfwd("hessian", jacrev(func, argnums), argnums, False, None)
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:

@@ -92,8 +92,6 @@ from nbdl.nn.lazy import (
     LazyInstanceNorm2d,
     LazyInstanceNorm3d,
     LazyLinear,
-    UninitializedBuffer,
-    UninitializedParameter,
 )
 from nbdl.nn.linear import Bilinear, Identity, Linear
 from nbdl.nn.loss import (
@@ -141,7 +139,7 @@ from nbdl.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from nbdl.nn.parameter import Buffer, Parameter
+from nbdl.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from nbdl.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

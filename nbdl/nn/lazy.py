@@ -23,42 +23,7 @@ from nbdl.nn.convolution import (
 )
 from nbdl.nn.linear import Linear
 from nbdl.nn.module import Module
-from nbdl.nn.parameter import Buffer, Parameter
-from nbdl.ops.creation import empty
-
-
-class _Uninitialized(Tensor):
-    """A tensor whose shape is not known yet."""
-
-    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
-        """Give it a shape, and memory that holds nothing yet; it is then an ordinary parameter or buffer."""
-        device, dtype = device or self.device, dtype or self.dtype
-        self.data = empty(tuple(shape), device=device, dtype=dtype)
-        self.__class__ = type(self).__mro__[2]
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-
-class UninitializedParameter(_Uninitialized, Parameter):
-    """A parameter whose shape is not known yet; see :class:`LazyLinear`."""
-
-    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None):
-        Parameter.__init__(self, empty(0, device=device, dtype=dtype), requires_grad)
-
-
-class UninitializedBuffer(_Uninitialized, Buffer):
-    """A buffer whose shape is not known yet; see :class:`LazyBatchNorm1d`."""
-
-    def __init__(
-        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True
-    ):
-        Buffer.__init__(self, empty(0, device=device, dtype=dtype), persistent=persistent)
-
-
-def is_lazy(param: Any) -> bool:
-    """Whether the shape of a parameter or buffer is not known yet."""
-    return isinstance(param, _Uninitialized)
+from nbdl.nn.parameter import Uninitialized, UninitializedBuffer, UninitializedParameter, is_lazy
 
 
 class _Lazy(Module):
@@ -105,7 +70,7 @@ class _Lazy(Module):
         ready: Module = self.cls_to_become(input.shape[axis], *args, **kwargs)  # type: ignore[call-arg]
         for name, value in self._own_tensors().items():
             given = ready.__dict__[name]
-            if isinstance(value, _Uninitialized):
+            if isinstance(value, Uninitialized):
                 given = given.detach().to(value.device).to(dtype=value.dtype)
                 value.materialize(given.shape)
                 value.data = given
@@ -136,7 +101,7 @@ class _Lazy(Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name, value in self._own_tensors().items():
             given = state_dict.get(prefix + name)
-            if isinstance(value, _Uninitialized) and given is not None and not is_lazy(given):
+            if isinstance(value, Uninitialized) and given is not None and not is_lazy(given):
                 value.materialize(given.shape)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

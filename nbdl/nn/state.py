@@ -12,7 +12,7 @@ import numpy as np
 from nbdl.autograd.hooks import Handle, Hooks
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
-from nbdl.nn.parameter import Parameter
+from nbdl.nn.parameter import Parameter, is_lazy
 from nbdl.ops.creation import from_numpy
 
 EXTRA_STATE = "_extra_state"
@@ -233,6 +233,8 @@ def _load_tensor(module: Any, name: str, tensor: Tensor, key: str, value: Any, a
                 f"but received {type(value).__name__}"
             )
         value = from_numpy(np.asarray(value))
+    if is_lazy(tensor) and is_lazy(value):  # both wait for their first batch
+        return None
     if value.shape != tensor.shape:
         return (
             f"size mismatch for {key}: copying a param with shape {value.shape} from checkpoint, "

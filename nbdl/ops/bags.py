@@ -9,6 +9,7 @@ from nbdl.autograd.tape import apply
 from nbdl.ops.primitive import LinearMap
 
 if TYPE_CHECKING:
+    from nbdl.autograd.batching import BatchLevel
     from nbdl.autograd.tape import Node
     from nbdl.autograd.tensor import Tensor
 
@@ -27,11 +28,27 @@ class _OverBags(LinearMap):
         super().__init__(mean=mean, padding=padding, **more)
         self.is_mean, self.padding = mean, padding
 
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """Rows of all examples side by side, if the indices are the same in all."""
+        if any(flags[1:]):
+            return super().batch(values, flags, level)
+        size, rows, width = values[0].array.shape
+        together = self(values[0].movedim(0, 1).reshape(rows, size * width), *values[1:])
+        return together.reshape(together.array.shape[0], size, width).movedim(1, 0)
+
 
 class EmbeddingBag(_OverBags):
     """``embedding_bag(table, indices, starts?)``: (bags, D), linear in the table."""
 
     name = "embedding_bag"
+
+    def batch(self, values: Sequence[Tensor], flags: Sequence[bool], level: BatchLevel) -> Any:
+        """Also the bags of all examples one after the other, if the table is the same in all."""
+        if len(values) > 2 or not flags[1] or flags[0]:
+            return super().batch(values, flags, level)
+        table, indices = values
+        size, bags, *length = indices.array.shape
+        return self(table, indices.reshape(size * bags, *length)).reshape(size, bags, table.array.shape[1])
 
     def check_values(self, *arrays: Any) -> None:
         """The indices are rows of the table."""

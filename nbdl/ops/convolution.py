@@ -42,9 +42,12 @@ class _Bilinear(Primitive):
         groups: how many independent parts the channels fall into.
     """
 
+    public = "convolution of {} spatial axes"  # what the texts of errors call it
+
     def __init__(self, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, **sizes: Sizes):
         super().__init__(stride=stride, padding=padding, dilation=dilation, groups=groups, **sizes)
         self.geometry = (stride, padding, dilation, groups)
+        self.function = self.public.format(len(stride))
 
     def saves(self, needs: int) -> tuple[frozenset[int] | None, bool]:
         """Each factor is needed for the gradient of the other."""
@@ -107,8 +110,8 @@ class _Bilinear(Primitive):
         stride, padding, dilation, _ = self.geometry
         if not len(size) == len(kernel) == len(stride):
             raise RuntimeError(
-                f"{self.label}: expected {len(stride)} spatial axes, got input size {tuple(size)} and kernel "
-                f"size {tuple(kernel)}"
+                f"{self.function}: expected {len(stride)} spatial axes, got input size {tuple(size)} and "
+                f"kernel size {tuple(kernel)}"
             )
         counts = tuple(map(window_count, size, kernel, stride, padding, dilation))
         if min(counts) < 1:
@@ -117,12 +120,12 @@ class _Bilinear(Primitive):
             )
             spans = " x ".join(str(d * (k - 1) + 1) for k, d in zip(kernel, dilation, strict=True))
             raise RuntimeError(
-                f"{self.label}: Calculated padded input size per channel: ({padded}). Kernel size: "
+                f"{self.function}: Calculated padded input size per channel: ({padded}). Kernel size: "
                 f"({spans}). Kernel size can't be greater than actual input size"
             )
         if windows is not None and tuple(windows) != counts:
             raise RuntimeError(
-                f"{self.label}: {tuple(counts)} windows fit into an input of size {tuple(size)}, but the "
+                f"{self.function}: {tuple(counts)} windows fit into an input of size {tuple(size)}, but the "
                 f"output has {tuple(windows)}"
             )
         return counts
@@ -144,6 +147,7 @@ class Convolution(_Bilinear):
     """``convolution(x, w)`` or ``convolution(x, w, bias)``: the cross-correlation of x with w."""
 
     name = "convolution"
+    public = "conv{}d"
 
     def check(self, *arrays: Any) -> None:
         """Channels must be ``groups`` times those of the weight, and a window must fit."""
@@ -151,24 +155,25 @@ class Convolution(_Bilinear):
         groups = self.geometry[3]
         if x.ndim != len(self.geometry[0]) + 2 or weight.ndim != x.ndim:
             raise RuntimeError(
-                f"{self.label}: expected input (N, C, *size) and weight (O, C / groups, *kernel) with "
+                f"{self.function}: expected input (N, C, *size) and weight (O, C / groups, *kernel) with "
                 f"{len(self.geometry[0])} spatial axes, got {tuple(x.shape)} and {tuple(weight.shape)}"
             )
         if weight.shape[0] % groups:
             raise RuntimeError(
-                f"{self.label}: Given groups={groups}, expected weight to be divisible by {groups} at "
+                f"{self.function}: Given groups={groups}, expected weight to be divisible by {groups} at "
                 f"dimension 0, but got weight of size {list(weight.shape)} instead"
             )
         if x.shape[1] != weight.shape[1] * groups:
             raise RuntimeError(
-                f"{self.label}: Given groups={groups}, weight of size {list(weight.shape)}, expected input "
-                f"{list(x.shape)} to have {weight.shape[1] * groups} channels, but got {x.shape[1]} channels "
-                "instead"
+                f"{self.function}: Given groups={groups}, weight of size {list(weight.shape)}, expected "
+                f"input {list(x.shape)} to have {weight.shape[1] * groups} channels, but got {x.shape[1]} "
+                "channels instead"
             )
         if bias and bias[0].shape != (weight.shape[0],):
             raise RuntimeError(
-                f"{self.label}: Given weight of size {list(weight.shape)}, expected bias to be 1-dimensional "
-                f"with {weight.shape[0]} elements, but got bias of size {list(bias[0].shape)} instead"
+                f"{self.function}: Given weight of size {list(weight.shape)}, expected bias to be "
+                f"1-dimensional with {weight.shape[0]} elements, but got bias of size "
+                f"{list(bias[0].shape)} instead"
             )
         self.check_windows(x.shape[2:], weight.shape[2:])
         check_same_dtype(self.label, arrays)
@@ -204,6 +209,7 @@ class ConvolutionInput(_Bilinear):
     """
 
     name = "convolution_input"
+    public = "conv_transpose{}d"
 
     def __init__(self, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int, size: Sizes):
         super().__init__(stride, padding, dilation, groups, size=size)
@@ -214,12 +220,12 @@ class ConvolutionInput(_Bilinear):
         y, weight = arrays
         if y.ndim != len(self.size) + 2 or weight.ndim != y.ndim:
             raise RuntimeError(
-                f"{self.label}: expected input (N, O, *windows) and weight (O, C / groups, *kernel) with "
+                f"{self.function}: expected input (N, O, *windows) and weight (O, C / groups, *kernel) with "
                 f"{len(self.size)} spatial axes, got {tuple(y.shape)} and {tuple(weight.shape)}"
             )
         if y.shape[1] != weight.shape[0] or y.shape[1] % self.geometry[3]:
             raise RuntimeError(
-                f"{self.label}: Given transposed=1, weight of size {list(weight.shape)}, expected input "
+                f"{self.function}: Given transposed=1, weight of size {list(weight.shape)}, expected input "
                 f"{list(y.shape)} to have {weight.shape[0]} channels (a multiple of "
                 f"groups={self.geometry[3]}), but got {y.shape[1]} channels instead"
             )
@@ -255,13 +261,13 @@ class ConvolutionWeight(_Bilinear):
         groups = self.geometry[3]
         if x.ndim != len(self.kernel) + 2 or y.ndim != x.ndim or x.shape[0] != y.shape[0]:
             raise RuntimeError(
-                f"{self.label}: expected input (N, C, *size) and output (N, O, *windows) with "
+                f"{self.function}: expected input (N, C, *size) and output (N, O, *windows) with "
                 f"{len(self.kernel)} spatial axes, got {tuple(x.shape)} and {tuple(y.shape)}"
             )
         if x.shape[1] % groups or y.shape[1] % groups:
             raise RuntimeError(
-                f"{self.label}: the channels of input {tuple(x.shape)} and output {tuple(y.shape)} must be "
-                f"divisible by groups={groups}"
+                f"{self.function}: the channels of input {tuple(x.shape)} and output {tuple(y.shape)} "
+                f"must be divisible by groups={groups}"
             )
         self.check_windows(x.shape[2:], self.kernel, y.shape[2:])
         check_same_dtype(self.label, arrays)

@@ -119,6 +119,9 @@ def _window(x: Tensor, entries: tuple) -> Tensor:
     try:
         return Slice.of(entries)(x)
     except IndexError as error:
+        if entries.count(Ellipsis) > 1:
+            consumed = sum(entry is not None and entry is not Ellipsis for entry in entries)
+            return _window(x, tuple(_with_one_ellipsis(list(entries), x.array.ndim - consumed)))
         raise IndexError(f"index: {error} (tensor of shape {list(x.array.shape)})") from None
 
 
@@ -126,12 +129,12 @@ def _split_index(x: Tensor, index: Any) -> tuple[Tensor, tuple[int, ...], list[T
     """An index with advanced parts: the view that its basic part makes, and index tensors for its axes."""
     entries = [_normalized(x, entry) for entry in (index if isinstance(index, tuple) else (index,))]
     consumed = sum(_consumes(entry) for entry in entries)
+    if sum(entry is Ellipsis for entry in entries) > 1:
+        entries = _with_one_ellipsis(entries, x.array.ndim - consumed)
     if consumed > x.array.ndim:
         raise IndexError(
             f"index: too many indices for tensor of dimension {x.array.ndim}: {consumed} were given"
         )
-    if sum(entry is Ellipsis for entry in entries) > 1:
-        raise IndexError("index: an index can only have a single ellipsis ('...')")
     basic: list[Any] = []
     axes: list[int] = []
     indices: list[Tensor] = []
@@ -164,6 +167,19 @@ def _split_index(x: Tensor, index: Any) -> tuple[Tensor, tuple[int, ...], list[T
             source, axis = source + rank, axis + rank
     window = x if all(entry == WHOLE for entry in basic) else _window(x, tuple(basic))
     return window, tuple(axes), indices
+
+
+def _with_one_ellipsis(entries: list[Any], skipped: int) -> list[Any]:
+    """Entries with several Ellipsis, of which only the first does anything.
+
+    Raises:
+        IndexError: an entry stands behind the second, where all axes are already used up.
+    """
+    first = entries.index(Ellipsis)
+    second = entries.index(Ellipsis, first + 1)
+    if skipped and any(entry is not Ellipsis for entry in entries[second:]):
+        raise IndexError("index: nothing but '...' can stand behind a second ellipsis ('...')")
+    return [entry for k, entry in enumerate(entries) if k == first or entry is not Ellipsis]
 
 
 def _normalized(x: Tensor, entry: Any) -> Any:

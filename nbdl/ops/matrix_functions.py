@@ -222,11 +222,13 @@ def _exp_tangent(a: Tensor, direction: Tensor) -> Tensor:
 
 
 def matrix_exp(A: Tensor) -> Tensor:
-    """The exponential sum_k A^k / k! of square matrices.
+    """The exponential sum_k A^k / k! of square matrices; of half precision, computed in float32.
 
     Raises:
         RuntimeError: matrices that are not square, or a dtype that is neither float nor complex.
     """
+    if isinstance(A, Tensor) and dtypes.is_half(A.dtype):
+        return matrix_exp(A.to("float32")).to(A.dtype)
     check_matrices("linalg.matrix_exp", A, square=True)
     return apply(MatrixExp.of(), A)
 
@@ -332,6 +334,35 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     return _reflected(A, tau, identity.expand((*A.array.shape[:-2], m, n)), range(k - 1, -1, -1))
 
 
+def _check_reflections(label: str, input: Tensor, tau: Tensor, other: Tensor, left: bool) -> None:
+    a, t, x = (tuple(operand.array.shape) for operand in (input, tau, other))
+    if len(a) < 2 or len(x) < 2:
+        raise RuntimeError(f"{label}: input and other must have at least 2 dimensions, got {a} and {x}")
+    rows = x[-2 if left else -1]
+    if rows != a[-2]:
+        raise RuntimeError(
+            f"{label}: other.shape[{-2 if left else -1}] must be equal to input.shape[-2], got "
+            f"{rows} and {a[-2]}"
+        )
+    if t != (*a[:-2], min(a[-2:])):
+        raise RuntimeError(
+            f"{label}: tau must have the batch dimensions of input, and as many elements as the smaller "
+            f"side of its matrices, got tau {list(t)} and input {list(a)}"
+        )
+    if a[:-2] != x[:-2]:
+        raise RuntimeError(
+            f"{label}: the batch dimensions of other must be equal to input.shape[:-2], got {list(x)} "
+            f"and {list(a)}"
+        )
+    if not input.dtype == tau.dtype == other.dtype:
+        raise RuntimeError(
+            f"{label}: expected input, tau and other to have the same dtype, got {input.dtype}, "
+            f"{tau.dtype} and {other.dtype}"
+        )
+    if not (input.is_floating_point() or input.is_complex()):
+        raise NotImplementedError(f"{label}: not implemented for {input.dtype}; use floating point numbers")
+
+
 def _reflected(A: Tensor, tau: Tensor, x: Tensor, order: Sequence[int]) -> Tensor:
     """Reflections of the columns of ``x``, one after the other."""
     vectors = A.tril(-1) + eye(*A.array.shape[-2:], dtype=A.dtype, device=A.device)
@@ -350,7 +381,12 @@ def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpos
         other: (..., m, n), or (..., n, m) if not ``left``.
         left: False: ``other`` Q.
         transpose: Q^H in place of Q.
+
+    Raises:
+        RuntimeError: shapes or dtypes do not fit.
+        NotImplementedError: a dtype that is neither float nor complex.
     """
+    _check_reflections("ormqr", input, tau, other, left)
     if not left:
         return adjoint(ormqr(input, tau, adjoint(other), True, not transpose))
     k = tau.array.shape[-1]

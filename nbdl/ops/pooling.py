@@ -229,6 +229,10 @@ class AvgPoolInput(LinearMap):
 
 
 # ----------------------------------------------------------------------------------------- public functions
+# The public functions by the number of spatial axes, for the texts of errors.
+_MAX_POOLS, _AVG_POOLS = (tuple(f"{kind}_pool{rank}d" for rank in range(4)) for kind in ("max", "avg"))
+
+
 @functools.lru_cache(maxsize=1024)
 def pool_counts(
     label: str, size: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
@@ -265,7 +269,9 @@ def max_pool(
 
     NaN wins; of equal elements the first does.
     """
-    counts = pool_counts("max_pool", x.array.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    counts = pool_counts(
+        _MAX_POOLS[len(kernel)], x.array.shape[2:], kernel, stride, padding, dilation, ceil_mode
+    )
     return apply(MaxPool.of(kernel, stride, padding, dilation, counts), x)
 
 
@@ -305,5 +311,5 @@ def avg_pool(
 ) -> Tensor:
     """The mean of every window of (N, C, *size)."""
     size = x.array.shape[2:]
-    counts = pool_counts("avg_pool", size, kernel, stride, padding, (1,) * len(size), ceil_mode)
+    counts = pool_counts(_AVG_POOLS[len(kernel)], size, kernel, stride, padding, (1,) * len(size), ceil_mode)
     return apply(AvgPool.of(size, kernel, stride, padding, counts, count_include_pad, divisor), x)

@@ -21,6 +21,7 @@ from nbdl.ops.pointwise import call, scalar
 from nbdl.ops.primitive import normalize_axis
 from nbdl.ops.reduction import SQUARED_DIFFERENCE, Reduce, amax, amin
 from nbdl.ops.statistics import norm
+from nbdl.ops.type_rules import result_type
 from nbdl.ops.views import Diagonal
 
 __all__ = [
@@ -74,12 +75,22 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
 
 
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """``beta * input + alpha * outer(vec1, vec2)``.
+    """``beta * input + alpha * outer(vec1, vec2)``; of bools, sums are ``or`` and products ``and``.
+
+    The dtypes promote.
 
     Raises:
-        RuntimeError: shapes or dtypes do not fit.
+        RuntimeError: shapes do not fit, or numbers that are not integers among tensors of integers.
     """
-    return _added("addr", input, outer(vec1, vec2), beta, alpha)
+    product = outer(vec1, vec2)
+    common = result_type(input, product)
+    if common.kind in "biu" and (isinstance(beta, float) or isinstance(alpha, float)):
+        raise RuntimeError(
+            f"addr: for integral tensors beta and alpha must be integers, got beta={beta} and alpha={alpha}"
+        )
+    if common.kind == "b":
+        beta, alpha = bool(beta), bool(alpha)
+    return _added("addr", input.to(common), product.to(common), beta, alpha)
 
 
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:

@@ -76,7 +76,7 @@ class Reduce(Primitive):
         shape = check_broadcast(self.label, arrays)
         if self.kind in ("max", "min") and builtins.any(shape[axis] == 0 for axis in self.axes):
             raise IndexError(
-                f"{self.label}: cannot reduce over an axis of size 0: shape {tuple(shape)}, dim {self.axes}"
+                f"a{self.label}: cannot reduce over an axis of size 0: shape {tuple(shape)}, dim {self.axes}"
             )
         result, _, _ = rules.arithmetic(
             self.formula, tuple([a.dtype for a in arrays]), rules.priorities(arrays, self.weak)
@@ -284,7 +284,7 @@ def _reduce(
         if x.array.dtype.kind == "c":
             raise NotImplementedError(f"{kind}: complex numbers have no order, got {x.dtype}")
         if x.array.size == 0 and dim is None and axis is None:
-            raise RuntimeError(f"{kind}: a tensor without elements has none; shape {tuple(x.shape)}")
+            raise RuntimeError(f"a{kind}: a tensor without elements has none; shape {tuple(x.shape)}")
     return apply(
         Reduce.of(IDENTITY, kind, _axes(kind, x, dim, axis), keepdim if keepdims is None else keepdims), x
     )

@@ -359,7 +359,10 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     axis, positions = vector_index("index_select", input, dim, index)
     if input.array.ndim == 0:
         return apply(Index.of((0,)), input.reshape(1), positions).reshape(())
-    return apply(Index.of((axis,)), input, positions)
+    try:
+        return apply(Index.of((axis,)), input, positions)
+    except IndexError as error:
+        raise named(error, "index_select") from None
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -373,6 +376,11 @@ def take(input: Tensor, index: Tensor) -> Tensor:
     return apply(
         Index.of((0,)), input.reshape(-1) if input.array.size else input.reshape(0), index.to(np.int64)
     )
+
+
+def named(error: IndexError, function: str) -> IndexError:
+    """The error of :class:`Index` with the name of the function that was called."""
+    return IndexError(f"{function}: {str(error).removeprefix('index: ')}")
 
 
 def take_rows(input: Tensor, index: Tensor) -> Tensor:

@@ -145,7 +145,8 @@ def istft(
         (length,) or (batch, length).
 
     Raises:
-        RuntimeError: the sizes do not fit, the spectra are not complex, or some element lies in no window.
+        RuntimeError: the sizes do not fit, the spectra are not complex, some element lies in no window, or
+            the window is complex, but not the signal.
 
     Example:
         >>> import nbdl
@@ -159,6 +160,10 @@ def istft(
     if input.array.ndim not in (2, 3) or input.array.size == 0:
         raise RuntimeError(
             f"istft: expected a tensor with 2 or 3 dimensions, not empty, but got shape {list(input.shape)}"
+        )
+    if window is not None and window.is_complex() and not return_complex:
+        raise RuntimeError(
+            f"istft: a complex window ({window.dtype}) is incompatible with return_complex=False"
         )
     x = (input if input.array.ndim == 3 else input.unsqueeze(0)).transpose(1, 2)
     frequencies = x.array.shape[2]

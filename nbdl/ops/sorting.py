@@ -162,6 +162,7 @@ def kthvalue(
 
     Raises:
         RuntimeError: there is no such element.
+        IndexError: there is no element at all, or ``dim`` is out of range.
         NotImplementedError: the elements are bools.
 
     Example:
@@ -173,9 +174,8 @@ def kthvalue(
     position = normalize_axis("kthvalue", dim if axis is None else axis, input.array.ndim)
     n = input.array.shape[position] if input.array.ndim else 1
     if not 1 <= k <= n:
-        raise RuntimeError(
-            f"kthvalue: selected number k out of range for dimension {position}: k = {k}, size {n}"
-        )
+        error = RuntimeError if n else IndexError
+        raise error(f"kthvalue: selected number k out of range for dimension {position}: k = {k}, size {n}")
     if input.array.ndim == 0:
         return only_element(input)
     return values_at(input, position, apply(ArgKth.of(k - 1, position), input), keepdim)

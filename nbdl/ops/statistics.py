@@ -362,8 +362,19 @@ class MinMax(NamedTuple):
 def aminmax(
     input: Tensor, *, dim: int | None = None, keepdim: bool = False, axis: int | None = None
 ) -> MinMax:
-    """The smallest and the largest element over ``dim``; ties share the gradient, NaN wins."""
+    """The smallest and the largest element over ``dim``; ties share the gradient, NaN wins.
+
+    Raises:
+        IndexError: ``dim`` is out of range, or has no elements.
+        RuntimeError: a tensor without elements, and no ``dim``.
+    """
     axes = _axes_of("aminmax", input, dim, axis)
+    if not input.array.size and any(input.array.shape[k] == 0 for k in axes):
+        if dim is None and axis is None:
+            raise RuntimeError(f"aminmax: a tensor without elements has none; shape {tuple(input.shape)}")
+        raise IndexError(
+            f"aminmax: expected dimension {axes[0]} to have elements, got shape {tuple(input.shape)}"
+        )
     return MinMax(amin(input, axes, keepdim), amax(input, axes, keepdim))
 
 

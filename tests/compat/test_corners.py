@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compat.rare_inputs import RARE
 
 import nbdl
 
@@ -288,6 +289,7 @@ CORNERS: dict[str, Callable[[Any], Any]] = {
     "keys": lambda torch: repr(
         torch.nn.Linear(1, 1).load_state_dict({"weight": torch.ones(1, 1), "x": torch.ones(1)}, strict=False)
     ),
+    **RARE,
 }
 
 

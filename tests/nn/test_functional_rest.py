@@ -193,6 +193,10 @@ def test_entropies() -> None:
     assert F.entropy(certain).item() == 0
     assert F.distribution_cross_entropy(certain, certain).item() == 0
     assert F.distribution_kl_divergence(certain.flip(0), certain).item() == np.inf
+    scores = nbdl.tensor([0.0, 2000.0], requires_grad=True)  # the softmax underflows
+    information = F.entropy(scores.softmax(0)) + F.distribution_kl_divergence(scores.softmax(0), certain)
+    information.backward()
+    assert scores.grad is not None and scores.grad.tolist() == [0.0, 0.0]
 
 
 CONVOLUTIONS = [
@@ -327,3 +331,27 @@ def test_the_old_names_of_interpolate(name, mode, corners):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         np.testing.assert_array_equal(getattr(F, name)(x, scale_factor=2).numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+@pytest.mark.parametrize("batched", ["table", "indices", "table of offsets"])
+def test_bags_of_many_examples_are_one_operation(batched: str, mode: str, monkeypatch) -> None:
+    tables = nbdl.arange(30.0, dtype="float64").reshape(3, 5, 2).cos()
+    indices = (nbdl.arange(24) * 7 % 5).reshape(3, 2, 4)
+    offsets = nbdl.tensor([0, 3, 3]) if batched == "table of offsets" else None
+    same = indices[0].flatten() if offsets is not None else indices[0]
+
+    def loss(table: nbdl.Tensor, index: nbdl.Tensor) -> nbdl.Tensor:
+        return F.embedding_bag(index, table, offsets, mode=mode, padding_idx=1).sin().sum()
+
+    slope = nbdl.func.grad(loss)
+    if batched == "indices":
+        expected = nbdl.stack([F.embedding_bag(index, tables[0], mode=mode) for index in indices])
+    else:
+        expected = nbdl.stack([slope(table, same) for table in tables])
+    monkeypatch.setattr("nbdl.ops.primitive.one_by_one", None)  # the loop over examples
+    if batched == "indices":
+        found = nbdl.func.vmap(lambda index: F.embedding_bag(index, tables[0], mode=mode))(indices)
+    else:
+        found = nbdl.func.vmap(slope, in_dims=(0, None))(tables, same)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-14)

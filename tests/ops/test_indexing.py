@@ -201,7 +201,7 @@ ERRORS = {
         IndexError,
         "too many indices for tensor of dimension 2",
     ),
-    "two ellipses": (lambda x: x[..., ...], IndexError, "single ellipsis"),
+    "an axis behind two ellipses": (lambda x: x[..., ..., 0], IndexError, "behind a second ellipsis"),
     "float": (lambda x: x[1.5], IndexError, "index: only integers, slices .* float"),
     "text": (lambda x: x["a"], IndexError, "index: only integers, slices .* str"),
     "float tensor": (lambda x: x[nbdl.tensor([1.0])], IndexError, "valid indices, got float32"),

@@ -403,6 +403,15 @@ def test_exponential_of_very_different_matrices() -> None:
     np.testing.assert_allclose(linalg.matrix_exp(nbdl.tensor(x)).numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_matrix_exp_of_half_precision_is_that_of_float32_rounded(dtype: str):
+    x = nbdl.tensor(A / 3).to(dtype)
+    y = linalg.matrix_exp(x)
+    assert y.dtype == x.dtype
+    np.testing.assert_array_equal(y.float().numpy(), linalg.matrix_exp(x.float()).to(dtype).float().numpy())
+    assert linalg.matrix_exp(x.requires_grad_()).sum().requires_grad
+
+
 ERRORS = {
     "indefinite": (lambda x: linalg.cholesky(-x @ x.mT), linalg.LinAlgError, "leading minor of order 1"),
     "indefinite, batch": (

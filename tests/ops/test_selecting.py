@@ -271,7 +271,7 @@ ERRORS = {
     "index_select": (
         lambda x: x.index_select(0, nbdl.tensor([3])),
         IndexError,
-        "index: index 3 is out of bounds for dimension 0 with size 3",
+        "index_select: index 3 is out of bounds for dimension 0 with size 3",
     ),
     "index_select, matrix": (
         lambda x: x.index_select(0, nbdl.tensor([[0]])),

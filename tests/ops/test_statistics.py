@@ -127,7 +127,7 @@ ERRORS = {
         "norm: only supports floating point tensors",
     ),
     "nanmean": (lambda x: x.to("int64").nanmean(), RuntimeError, "nanmean: only supports floating point"),
-    "aminmax": (lambda x: x[:0].aminmax(dim=0), IndexError, "min: cannot reduce over an axis of size 0"),
+    "aminmax": (lambda x: x[:0].aminmax(dim=0), IndexError, "aminmax: expected dimension 0 to have elements"),
     "logsumexp": (lambda x: x.logsumexp((0, 0)), RuntimeError, "logsumexp: dim 0 appears multiple times"),
 }
 

@@ -20,7 +20,7 @@ TABLE = Path(__file__).parents[2] / "docs" / "coverage.md"
 MODULES = (
     "", "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.parametrizations", "nn.utils.parametrize",
     "nn.utils.prune", "nn.utils.rnn", "optim", "optim.lr_scheduler", "autograd", "autograd.functional",
-    "func", "linalg", "fft", "special", "distributions", "utils.data", "Tensor",
+    "autograd.graph", "func", "linalg", "fft", "special", "distributions", "utils.data", "Tensor",
 )  # fmt: skip
 CLASSES = ("Generator", "Size", "Tensor", "device", "dtype", "enable_grad", "finfo", "iinfo",
            "inference_mode", "no_grad", "set_grad_enabled")  # fmt: skip
@@ -40,14 +40,16 @@ EXCLUDED = tuple(
             (.*_)?indices_copy values_copy""",
         "other devices, and single functions of their libraries: a GPU is what CuPy computes on": r"""
             (cudnn|miopen|mkldnn|onednn)_.* .*_mkldnn .*_?(xpu|ipu|xla|mps|mtia|hpu|maia|vulkan)(_.*)?
-            .*_cuda(12)? record_stream get_device_module grouped_mm scaled_.*mm ScalingType SwizzleType""",
+            .*_cuda(12)? record_stream set_.*_stream(_mismatch)? get_device_module grouped_mm
+            scaled_.*mm ScalingType SwizzleType""",
         "several processes that train one model, and locks between threads": r"""
             .*[dD]istributed.* SyncBatchNorm DataParallel batch_norm_(backward|elemt|gather|stats|update).*
             fork wait .*_multithreading_enabled thread_safe_generator""",
         "casts are switched by a block, nbdl.amp.autocast, and not behind its back": r".*autocast.*",
         "other compilers and recorders; nbdl.compile replays what it has seen": r"""
             sym_.* slice_copy import_ir_.* parse_.* merge_type.* unify_type.* boolean_dispatch functionalize
-            debug_unwrap is_traceable_.* is_opaque_.* get_swap_module.* as_subclass dispatch.*""",
+            debug_unwrap region_activation_.* is_traceable_.* is_opaque_.* get_swap_module.*
+            as_subclass dispatch.*""",
         "memory formats and storages: kernels choose the order of memory, arrays own it": r"""
             convert_conv\dd_weight_memory_format (is_|typed_)?storage storage_type enforce_grad_layout_policy
             hash_tensor module_load grad_dtype slice_inverse is_view_replay_enabled""",

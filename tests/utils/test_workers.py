@@ -112,6 +112,14 @@ def test_errors_come_with_their_traceback_and_the_rest_goes_on():
         next(batches)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_no_sample_ends_the_epoch_without_a_word(num_workers):
+    batches = iter(troubled(0, "stop", 2, num_workers=num_workers))
+    assert next(batches) == 0
+    with pytest.raises(RuntimeError, match="Troubled raised StopIteration for indices"):
+        next(batches)
+
+
 def test_an_error_of_the_init_function_comes_too():
     batches = iter(troubled(0, 1, worker_init_fn=samples.fail_in_worker_one))
     assert next(batches) == 0
@@ -149,6 +157,18 @@ def channel():
     yield sender, receiver
     receiver.close()
     sender.close()
+
+
+def test_blocks_of_a_sender_that_has_ended(channel):
+    sender, receiver = channel
+    first, second = sender.pack(np.zeros(5000)), sender.pack(np.ones(5000))
+    receiver.unpack(first)
+    receiver.close(orphaned=True)
+    with pytest.raises(FileNotFoundError):
+        transport.SharedMemory(name=first.block)
+    sender.close()
+    with pytest.raises(EOFError, match=second.block):
+        receiver.unpack(second)
 
 
 def test_blocks_are_used_again(channel):

@@ -48,8 +48,8 @@ def embedding_bag(
         (bags, D)
 
     Raises:
-        ValueError: the input has not one or two axes, offsets are missing or too many, or the mode is
-            unknown.
+        ValueError: the weight has not two axes, the input has not one or two, offsets are missing or too
+            many, or the mode is unknown.
         NotImplementedError: weights of samples with another mode than ``sum``.
 
     Example:
@@ -113,7 +113,7 @@ def _check(
     per_sample_weights: Tensor | None,
 ) -> None:
     if weight.array.ndim != 2:
-        raise RuntimeError(f"embedding_bag: 'weight' must be 2-D, got shape {tuple(weight.shape)}")
+        raise ValueError(f"embedding_bag: 'weight' must be 2-D, got shape {tuple(weight.shape)}")
     if mode not in BAG_MODES:
         raise ValueError(f"embedding_bag: mode has to be one of sum, mean or max, got {mode!r}")
     if sparse:

@@ -12,7 +12,7 @@ from nbdl.ops.creation import ones, zeros
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
 from nbdl.ops.searching import unique
-from nbdl.ops.selecting import index_copy_, take_rows
+from nbdl.ops.selecting import index_copy_, named, take_rows
 
 _CONSTANT_WHERE = Formula(
     "padding_row", lambda index, padding, row, constant: f.where(f.equal(index, padding), constant, row), 4
@@ -73,7 +73,10 @@ def embedding(
         padding_idx %= rows
     if max_norm is not None:
         limit_rows(weight, input, max_norm, norm_type)
-    out = take_rows(weight, input)
+    try:
+        out = take_rows(weight, input)
+    except IndexError as error:
+        raise named(error, "embedding") from None
     if not weight.requires_grad:
         return out
     if scale_grad_by_freq:

@@ -10,9 +10,12 @@ from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import check_broadcast, normalize_axis
 from nbdl.ops.reduction import Reduce
 
-_ENTROPY = Formula("entropy", lambda p: -f.xlogy(p, p), 1)
+# The slope of p log p at 0, -inf, would be NaN times the slope 0 of a softmax that underflowed: here it is 0.
+_ENTROPY = Formula("entropy", lambda p: f.where(f.equal(p, 0), 0, -p * f.log(p)), 1)
 _CROSS_ENTROPY = Formula("relative_information", lambda p, q: -f.xlogy(p, q), 2)
-_DIVERGENCE = Formula("kl_divergence", lambda p, q: f.xlogy(p, p) - f.xlogy(p, q), 2)
+_DIVERGENCE = Formula(
+    "kl_divergence", lambda p, q: f.where(f.equal(p, 0), 0, p * f.log(p) - f.xlogy(p, q)), 2
+)
 
 
 def _summed(formula: Formula, dim: int, *distributions: Tensor) -> Tensor:
@@ -23,7 +26,7 @@ def _summed(formula: Formula, dim: int, *distributions: Tensor) -> Tensor:
 
 @numpy_keywords
 def entropy(p: Tensor, dim: int = -1) -> Tensor:
-    """H(p) = -sum p log p of probabilities along an axis.
+    """H(p) = -sum p log p of probabilities along an axis; where p is 0, so are its term and its slope.
 
     Example:
         >>> import nbdl
@@ -45,6 +48,8 @@ def distribution_cross_entropy(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
 @numpy_keywords
 def distribution_kl_divergence(p: Tensor, q: Tensor, dim: int = -1) -> Tensor:
     """KL(p || q) = H(p, q) - H(p) of probabilities along an axis; not negative, and 0 only for p = q.
+
+    Where p is 0, so are its term and its slope.
 
     Example:
         >>> import nbdl

@@ -226,8 +226,9 @@ def multi_margin_loss(
         reduction: ``none``, ``mean`` or ``sum``.
 
     Raises:
-        ValueError: p is neither 1 nor 2, the batches differ, or there is not one weight a class.
-        RuntimeError: there are no classes, or the target is not of int64.
+        ValueError: p is neither 1 nor 2, the batches differ, or the weights are no vector.
+        RuntimeError: there are no classes, there is not one weight a class, its dtype is not that of the
+            input, or the target is not of int64.
     """
     check_reduction("multi_margin_loss", reduction)
     if p not in (1, 2):
@@ -239,8 +240,13 @@ def multi_margin_loss(
     if x.array.shape[1:] == (0,):
         raise RuntimeError(f"multi_margin_loss: input must have classes, got shape {list(input.shape)}")
     if weight is not None and weight.array.shape != x.array.shape[1:]:
-        raise ValueError(
+        error = RuntimeError if weight.array.ndim == 1 else ValueError
+        raise error(
             f"multi_margin_loss: weight must have shape {list(x.shape[1:])}, got {list(weight.shape)}"
+        )
+    if weight is not None and weight.dtype != x.dtype:
+        raise RuntimeError(
+            f"multi_margin_loss: weight must have the dtype of input, {x.dtype}, got {weight.dtype}"
         )
     if classes.dtype != np.int64:
         raise RuntimeError(f"multi_margin_loss: target must have dtype int64, got {target.dtype}")

@@ -169,7 +169,7 @@ def instance_norm(
     """
     ndim = input.array.ndim
     if ndim < 3:
-        raise RuntimeError(
+        raise ValueError(
             f"instance_norm: expected an input (N, C, ...) with spatial axes, got {tuple(input.shape)}"
         )
     if not use_input_stats:
@@ -284,6 +284,7 @@ def group_norm(
 
     Raises:
         RuntimeError: the shapes do not fit.
+        ValueError: there is one sample with groups of one value.
 
     Example:
         >>> import nbdl
@@ -299,6 +300,10 @@ def group_norm(
         raise RuntimeError(
             "group_norm: Expected number of channels in input to be divisible by num_groups, but got input "
             f"of shape {list(shape)} and num_groups={num_groups}"
+        )
+    if shape[0] * shape[1] == num_groups and math.prod(shape[2:]) == 1:
+        raise ValueError(
+            f"group_norm: Expected more than 1 value per channel when training, got input size {list(shape)}"
         )
     _check_channels("group_norm", input, weight=weight, bias=bias)
     return _normalize_groups(input, num_groups, weight, bias, eps)[0]

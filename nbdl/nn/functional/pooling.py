@@ -44,6 +44,17 @@ def _windows(label: str, kernel_size: Any, stride: Any, rank: int) -> tuple[tupl
     return kernel, kernel if empty else sizes(label, "stride", stride, rank, least=1)
 
 
+def _filled(label: str, input: Tensor, rank: int) -> tuple[Tensor, Any]:
+    """The input with a batch axis, the only one that may have no elements."""
+    x, unbatch = batched(label, input, rank)
+    if not x.array.size and (0 in x.array.shape[1:] or x is not input):
+        raise RuntimeError(
+            f"{label}: expected a {rank + 1}D or {rank + 2}D tensor, of which only the batch may be empty, "
+            f"but got {list(input.shape)}"
+        )
+    return x, unbatch
+
+
 def _max_pool(
     label: str,
     rank: int,
@@ -55,7 +66,7 @@ def _max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
-    x, unbatch = batched(label, input, rank)
+    x, unbatch = _filled(label, input, rank)
     kernel, stride = _windows(label, kernel_size, stride, rank)
     values, indices = pooling.max_pool(
         x,
@@ -146,7 +157,7 @@ def _avg_pool(
 ) -> Tensor:
     if divisor == 0:
         raise RuntimeError(f"{label}: divisor must be not zero")
-    x, unbatch = batched(label, input, rank)
+    x, unbatch = _filled(label, input, rank)
     kernel, stride = _windows(label, kernel_size, stride, rank)
     pads = sizes(label, "padding", padding, rank)
     return unbatch(
@@ -299,6 +310,10 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
 
 def _adaptive_max_pool(label: str, rank: int, input: Tensor, output_size: Any, return_indices: bool) -> Any:
     x, unbatch, counts = _adaptive(label, rank, input, output_size)
+    if 0 in input.array.shape[1:]:
+        raise RuntimeError(
+            f"{label}: Expected input to have non-zero size for non-batch dimensions, got {list(input.shape)}"
+        )
     kernel = _equal_windows(x.array.shape[2:], counts)
     if kernel is not None and math.prod(kernel) <= _SMALL_WINDOW:
         values, indices = pooling.max_pool(x, kernel, kernel, (0,) * rank, (1,) * rank, False)

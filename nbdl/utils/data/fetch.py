@@ -35,7 +35,20 @@ class Fetcher:
         self.is_stream = isinstance(dataset, IterableDataset)
 
     def fetch(self, indices: Any) -> Any:
-        """The batch of a list of indices, or the sample of an index."""
+        """The batch of a list of indices, or the sample of an index.
+
+        Raises:
+            RuntimeError: the dataset raised StopIteration, which would end the epoch without a word.
+        """
+        try:
+            return self._fetched(indices)
+        except StopIteration as error:
+            raise RuntimeError(
+                f"DataLoader: {type(self.dataset).__name__} raised StopIteration for indices {indices!r}; "
+                "a dataset with indices must give a sample for each, or raise another error"
+            ) from error
+
+    def _fetched(self, indices: Any) -> Any:
         if not self.by_batch:
             return self.collate(self.dataset[indices])
         if self._whole_batch is not None:

@@ -135,7 +135,10 @@ class WorkerPool:
             self._released[worker].append(content.block)
         if result.epoch != self.epoch:
             return
-        batch = self._receivers[worker].unpack(content) if isinstance(content, Message) else None
+        try:
+            batch = self._receivers[worker].unpack(content) if isinstance(content, Message) else None
+        except EOFError:
+            raise self._death([worker]) from None
         failure = content if isinstance(content, Failure) else None
         found.append(Arrival(result.number, worker, batch, failure, content is None))
 
@@ -163,8 +166,10 @@ def _shut_down(connections: list[Connection], processes: list[Any], receivers: l
         if process.is_alive():
             process.terminate()
             process.join()
-    for receiver in receivers:
-        receiver.close()
+    for process, receiver in zip(
+        processes, receivers, strict=False
+    ):  # there are fewer processes if one did not start
+        receiver.close(orphaned=process.exitcode != 0)
 
 
 class WorkerIterator:

@@ -92,14 +92,21 @@ class Receiver:
         self._blocks: dict[str, SharedMemory] = {}
 
     def unpack(self, message: Message) -> Any:
-        """The object, on memory of its own."""
+        """The object, on memory of its own.
+
+        Raises:
+            EOFError: the sender has ended, and taken its memory with it.
+        """
         if message.block is None:
             return pickle.loads(message.pickled, buffers=[bytearray(b) for b in message.buffers])
         block = self._blocks.get(message.block)
         if block is None:
             # Blocks that the sender gave up for larger ones go with the next that is new.
             self.close()
-            block = self._blocks[message.block] = SharedMemory(name=message.block)
+            try:
+                block = self._blocks[message.block] = SharedMemory(name=message.block)
+            except FileNotFoundError:
+                raise EOFError(f"Receiver: the sender has given back the block {message.block}") from None
         copies, position = [], 0
         for size in message.sizes:
             copy = np.empty(size, np.uint8)
@@ -108,10 +115,13 @@ class Receiver:
             position += _aligned(size)
         return pickle.loads(message.pickled, buffers=copies)
 
-    def close(self) -> None:
-        """Let go of the blocks."""
+    def close(self, orphaned: bool = False) -> None:
+        """Let go of the blocks; and give them back, if their owner died and cannot."""
         for block in self._blocks.values():
-            block.close()
+            if orphaned:
+                _discard(block)
+            else:
+                block.close()
         self._blocks.clear()
 
 
