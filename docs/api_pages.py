@@ -16,7 +16,15 @@ TENSOR_PAGES = {
     "signals": ("Windows and short-time spectra", ("spectral_windows", "short_time")),
     "pointwise": (
         "Element by element",
-        ("arithmetic", "closeness", "complex_numbers", "numbers", "special_functions", "pointwise"),
+        (
+            "arithmetic",
+            "clamping",
+            "closeness",
+            "complex_numbers",
+            "numbers",
+            "special_functions",
+            "pointwise",
+        ),
     ),
     "reductions": (
         "Reductions, sorting, statistics",
@@ -39,7 +47,7 @@ TENSOR_PAGES = {
     ),
     "indexing": (
         "Indexing, gathering, scattering",
-        ("indexing", "selecting", "masks", "scattering", "window_scattering"),
+        ("indexing", "selecting", "masks", "scattering", "index_writing", "window_scattering"),
     ),
     "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
     "settings": (
