@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from processes import run_python
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PNG = b"\x89PNG\r\n"
@@ -26,21 +25,7 @@ def run(name: str, *arguments: str, missing: tuple[str, ...] = ()) -> subprocess
         f"sys.argv = {[name, *arguments]!r}\n"
         f"runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
     )
-    return subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
-            "-c",
-            code,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={name: value for name, value in os.environ.items() if name != "NBDL_BACKEND"},
-    )
+    return run_python("-c", code)
 
 
 def load(name: str) -> ModuleType:
