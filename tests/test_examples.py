@@ -59,14 +59,6 @@ def test_digits_quick(tmp_path):
 
 
 @needs_sklearn
-@pytest.mark.slow
-def test_digits_reaches_98_percent(tmp_path):
-    result = run("digits.py", "--backend", "numpy", "--out", str(tmp_path / "curve.png"))
-    assert result.returncode == 0, result.stderr
-    assert float(re.search(r"test accuracy ([\d.]+)%", result.stdout)[1]) >= 98
-
-
-@needs_sklearn
 def test_digits_without_optional_packages(tmp_path):
     picture = tmp_path / "curve.png"
     arguments = ("--epochs", "1", "--backend", "numpy", "--out", str(picture))
@@ -87,11 +79,10 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), REFUSALS)
-def test_refusals_are_one_line(name, arguments, message):
-    result = run(name, *arguments)
-    assert result.returncode != 0
-    assert message in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
+def test_refusals_are_one_line(name, arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        load(name).main(list(arguments))
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["digits.py", "throughput.py"])
