@@ -162,7 +162,7 @@ class Pages:
         import nbdl
 
         self.described.add(id(nbdl.Tensor))
-        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n   :members:\n   :no-index:\n"
+        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n   :members:\n   :inherited-members:\n   :no-index:\n"
 
 
 def title(text: str) -> str:
