@@ -103,6 +103,11 @@ class Arguments:
         self.arrays, self.given = [alone[id(array)] for array in self.arrays], given
         return unflatten(given, tree)
 
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """More arguments of the program: gradients that the function finds."""
+        self.tensors += tensors
+        self.arrays += [tensor.array for tensor in tensors]
+
     def given_number(self, value: Any) -> int | None:
         """Which leaf it stands for in the recorded function, if it is one of the tensors or arrays."""
         return _position(self.given, value) if isinstance(value, (Tensor, np.ndarray)) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import types
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ SETTINGS = (*SCALARS, Tensor, Module)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _MAX_ENTRIES = 64
 _MAX_DEPTH = 4
+_NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+_MAX_NUMBERS = 1024
 
 
 class Attribute(NamedTuple):
@@ -68,7 +71,10 @@ def state_of(
         return type(value), repr(value)
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:
         return type(value), frozenset(map(repr, value))
-    if _is_container(value) and depth < _MAX_DEPTH:
+    if isinstance(value, (list, tuple, deque)) and _MAX_ENTRIES < len(value) <= _MAX_NUMBERS:
+        kinds = tuple(map(type, value))
+        return (kinds, tuple(value)) if _NUMBERS.issuperset(kinds) else id(value)
+    if is_container(value) and depth < _MAX_DEPTH:
         keys = tuple(map(repr, value)) if isinstance(value, dict) else ()
         return (
             type(value),
@@ -78,8 +84,9 @@ def state_of(
     return value if isinstance(value, _FUNCTIONS) else id(value)
 
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict)) and len(value) <= _MAX_ENTRIES
+def is_container(value: Any) -> bool:
+    """Whether it is a list, tuple, deque or dict that is small enough to be looked into."""
+    return isinstance(value, (list, tuple, deque, dict)) and len(value) <= _MAX_ENTRIES
 
 
 def _entries(value: Any) -> Any:
@@ -89,7 +96,7 @@ def _entries(value: Any) -> Any:
 def inside(value: Any, depth: int = 0) -> Iterator[Any]:
     """The value, and what is in it if it is a container."""
     yield value
-    if _is_container(value) and depth < _MAX_DEPTH:
+    if is_container(value) and depth < _MAX_DEPTH:
         for entry in _entries(value):
             yield from inside(entry, depth + 1)
 
