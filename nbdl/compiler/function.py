@@ -231,7 +231,7 @@ class Compiled:
         setting = (captured.token(), backend, modes["grad"], modes["inference"], casts)
         variant = self._variant((*setting, arguments.key))
         if variant is None and arguments.leaves:
-            flowing = Arguments(args, kwargs, flowing=True)
+            flowing = Arguments(arguments.args, arguments.kwargs, flowing=True)
             if (*setting, flowing.key) in self._flowing:
                 arguments = flowing
                 variant = self._variant((*setting, arguments.key))
@@ -240,7 +240,7 @@ class Compiled:
         if variant is not None and variant.moved:
             arguments.add([leaf._grad for leaf in variant.moved])  # type: ignore[misc]
         if variant is None or variant.writes.collide(arguments.arrays):
-            return self.function(*args, **kwargs)
+            return self.function(*arguments.args, **arguments.kwargs)
         return variant.run(arguments)
 
     def _captured_with(self, arguments: Arguments) -> Captured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import random
@@ -9,7 +10,7 @@ import sys
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,15 @@ class Recorder:
                     "program repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
                     stacklevel=user_stacklevel(),
                 )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, nothing is written down; for what is done anew before each replay."""
+        mode.backend, mode.recorder = self.backend, None
+        try:
+            yield
+        finally:
+            mode.backend, mode.recorder = self, self  # type: ignore[assignment]
 
     # ------------------------------------------------------------------------------- what backends are asked
     def execute(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 _CHANGED = (
-    "compile: the function changes a list or dict that is an argument, which a program cannot repeat; return "
-    "what it puts there."
+    "compile: the function changes a list, dict or data class that is an argument, which a program cannot "
+    "repeat; return what it puts there."
 )
 
 
@@ -154,6 +154,11 @@ class Recording:
 
 def _constant(leaf: Any, arguments: Arguments, recorder: Recorder) -> _Constant | _Argument | None:
     """How a result is found that is not computed: an argument, a parameter from outside, or no tensor."""
+    if hasattr(leaf, "__next__"):
+        raise RecordingError(
+            f"compile: the function returns a {type(leaf).__name__}, which computes after the function has "
+            "ended; return a list of what it gives."
+        )
     number = arguments.given_number(leaf)
     if number is not None:
         return _Argument(number)

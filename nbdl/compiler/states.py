@@ -115,7 +115,7 @@ class OptimizerSettings:
     def __init__(self, optimizer: Optimizer):
         self._optimizer = optimizer
         self._state, self._count = optimizer.state, len(optimizer.state)
-        self._groups = [(group, tuple(group.values())) for group in optimizer.param_groups]
+        self._groups = [(group, _values(group)) for group in optimizer.param_groups]
 
     def are_unchanged(self) -> bool:
         """Whether a step consists of the same operations; a number may have another value."""
@@ -125,12 +125,17 @@ class OptimizerSettings:
         if len(optimizer.param_groups) != len(self._groups):
             return False
         for k, (group, values) in enumerate(self._groups):
-            now = tuple(group.values())
+            now = _values(group)
             if now != values:
                 if _switches(now) != _switches(values):
                     return False
                 self._groups[k] = group, now
         return True
+
+
+def _values(group: dict[str, Any]) -> tuple[Any, ...]:
+    """The settings of a group; for tensors, which they are."""
+    return tuple([f"tensor {id(x)}" if isinstance(x, Tensor) else x for x in group.values()])
 
 
 def _switches(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -145,6 +150,8 @@ def _switch(value: Any) -> Any:
         return not value
     if isinstance(value, tuple):
         return _switches(value)
+    if isinstance(value, Tensor):
+        return _place(value)
     return type(value), isinstance(value, list) and len(value)
 
 

@@ -136,7 +136,7 @@ def test_gradients_in_other_memory_take_the_same_program(name, clip, backend):
             kept.append([parameter.grad for parameter in model.parameters()])
             run()
             assert all(p.grad is g for p, g in zip(model.parameters(), kept[-1], strict=True))
-        return len(calls), [p.detach() for p in model.parameters()] + sum(kept, [])
+        return len(calls), [[p.detach() for p in model.parameters()], *kept]
 
     recordings, given = train(nbdl.compile)
     # Adam makes its state in the first call; that gradients change places shows in the second one.
@@ -176,7 +176,9 @@ def test_gradients_that_are_results(backend):
         assert weight.grad.tolist() == [k + 1] * 3
 
 
-@pytest.mark.parametrize("other", [None, nbdl.ones(3)[:, None].expand(3, 2).mT, nbdl.ones(2, 3).mT.contiguous().mT])
+@pytest.mark.parametrize(
+    "other", [None, nbdl.ones(3)[:, None].expand(3, 2).mT, nbdl.ones(2, 3).mT.contiguous().mT]
+)
 def test_gradients_of_another_layout(other, backend):
     weight = nbdl.zeros(2, 3, requires_grad=True)
     compiled = nbdl.compile(lambda: nbdl.zeros(2, 3) if weight.grad is None else weight.grad * 2)
