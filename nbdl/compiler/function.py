@@ -127,7 +127,9 @@ class Variant(NamedTuple):
         tree: the nest of the results; ``leaves`` says what is in it: None stands for a tensor.
         leaves: the results that are not computed.
         shared: which results lie in memory of an argument or from outside, with its number or the storage.
-        gradients: the leaves whose gradients it uses, with the gradients that they have afterwards.
+        leaves_used: the leaves whose gradients it uses.
+        moved: those whose gradients are arguments of the program, behind those of the function.
+        gradients: the leaves that have other gradients afterwards, with these.
         refreshers: called before each replay.
         storages: what it changes in place.
         backward: connects the results to the tape, if they need gradients.
@@ -141,7 +143,9 @@ class Variant(NamedTuple):
     tree: Tree
     leaves: list[Any]
     shared: list[tuple[int, Any]]
-    gradients: list[tuple[Leaf, Tensor | None]]
+    leaves_used: list[Leaf]
+    moved: list[Tensor]
+    gradients: list[tuple[Tensor, Tensor | None]]
     refreshers: list[Callable[[], Any]]
     storages: list[Any]
     backward: BackwardProgram | None
@@ -155,10 +159,7 @@ class Variant(NamedTuple):
         for tensor, requires_grad in self.switches:
             if tensor.requires_grad is not requires_grad:
                 return False
-        for leaf, _ in self.gradients:
-            if leaf.reads and _memory_of(leaf.tensor._grad) is not _memory_of(leaf.before):
-                return False
-        return True
+        return all(leaf.fits() for leaf in self.leaves_used)
 
     def run(self, arguments: Arguments) -> Any:
         """Replay on these arguments."""
@@ -169,7 +170,7 @@ class Variant(NamedTuple):
         for k in self.writes.inputs:
             arguments.tensors[k].mark_changed()
         for leaf, gradient in self.gradients:
-            leaf.tensor._grad = gradient
+            leaf._grad = gradient
         if self.backward is not None:
             tensors = self.backward.connect(arguments, arrays)
         elif self.tree is LEAF and self.leaves[0] is None and not self.assigned and not self.shared:
@@ -184,10 +185,6 @@ class Variant(NamedTuple):
         for attribute in self.assigned:
             attribute.set(next(results))
         return unflatten(leaves, self.tree)
-
-
-def _memory_of(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.array
 
 
 class Compiled:
@@ -234,14 +231,16 @@ class Compiled:
         setting = (captured.token(), backend, modes["grad"], modes["inference"], casts)
         variant = self._variant((*setting, arguments.key))
         if variant is None and arguments.leaves:
-            flowing = Arguments(args, kwargs, flowing=True)
+            flowing = Arguments(arguments.args, arguments.kwargs, flowing=True)
             if (*setting, flowing.key) in self._flowing:
                 arguments = flowing
                 variant = self._variant((*setting, arguments.key))
         if variant is None and len(self._variants.get((*setting, arguments.key), ())) < MAX_VARIANTS:
             return self._record(setting, arguments)
+        if variant is not None and variant.moved:
+            arguments.add([leaf._grad for leaf in variant.moved])  # type: ignore[misc]
         if variant is None or variant.writes.collide(arguments.arrays):
-            return self.function(*args, **kwargs)
+            return self.function(*arguments.args, **arguments.kwargs)
         return variant.run(arguments)
 
     def _captured_with(self, arguments: Arguments) -> Captured:
@@ -350,10 +349,20 @@ class Compiled:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
-    def _run(self, arguments: Arguments, with_lines: bool = False) -> Recording:
-        """Run the function under a recorder."""
+    def _run(
+        self, arguments: Arguments, with_lines: bool = False, variants: Sequence[Variant] = ()
+    ) -> Recording:
+        """Run the function under a recorder.
+
+        Args:
+            arguments: of the call.
+            with_lines: note lines for error messages.
+            variants: programs for such arguments, which do not fit.
+        """
         captured, leaves = self._captured_with(arguments), self._known_leaves.values()
-        return Recording(self.function, arguments, captured, leaves, self._without, with_lines)
+        used = [leaf for variant in variants for leaf in variant.leaves_used]
+        moving = {id(leaf.tensor) for leaf in used if leaf.finds_other_memory()}
+        return Recording(self.function, arguments, captured, leaves, moving, self._without, with_lines)
 
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
@@ -367,7 +376,7 @@ class Compiled:
         captured = self._captured_with(arguments)
         attributes = captured.attributes()
         with without_idle_memory():
-            recording = self._run(arguments, failures > 0)
+            recording = self._run(arguments, failures > 0, self._variants.get(key, ()))
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
@@ -385,6 +394,8 @@ class Compiled:
             self._failures[arguments.key] = failures + 1
             return recording.result
         self._failures.pop(arguments.key, None)
+        captured.learn_numbers(recording.reads)
+        key = captured.token(), *key[1:]
         if sum(map(len, self._variants.values())) >= MAX_PROGRAMS:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
@@ -396,7 +407,9 @@ class Compiled:
             recording.tree,
             recording.constants,
             recording.shared,
-            [(leaf, leaf.tensor._grad) for leaf in recording.leaves],
+            recording.leaves,
+            recording.moved,
+            recording.gradients,
             recording.refreshers,
             recording.storages,
             recording.backward,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbdl.autograd.modes import mode, recording
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 _CHANGED = (
-    "compile: the function changes a list or dict that is an argument, which a program cannot repeat; return "
-    "what it puts there."
+    "compile: the function changes a list, dict or data class that is an argument, which a program cannot "
+    "repeat; return what it puts there."
 )
 
 
@@ -53,6 +53,7 @@ class Recording:
         arguments: of the call.
         captured: what the function uses from outside.
         known_leaves: leaves to which earlier runs gave gradients.
+        moving: ids of leaves that are known to get other gradients between the calls.
         without: names of passes to leave out of the backward program.
         with_lines: whether to note the user's line of every operation.
 
@@ -65,6 +66,8 @@ class Recording:
             the storage.
         assigned: attributes of modules that it set, whose values are the last results.
         leaves: the leaves whose gradients it uses.
+        moved: those whose gradients are arguments of the program, behind those of the function.
+        gradients: the leaves that have other gradients afterwards, with these.
         refreshers: what is to be called before each replay.
         storages: what it changes in place.
         backward: the backward pass from the results, if they need gradients.
@@ -77,6 +80,7 @@ class Recording:
         arguments: Arguments,
         captured: Captured,
         known_leaves: Iterable[Tensor] = (),
+        moving: Collection[int] = (),
         without: Sequence[str] = (),
         with_lines: bool = False,
     ):
@@ -107,10 +111,17 @@ class Recording:
                 "cannot go on from there; pass its detach(), or call backward() on a result."
             )
         recorder.forget_local_leaves()
+        taken: list[tuple[Tensor, Tensor]] = []
+        if self.backward is None:  # its program would find the gradients of this call
+            taken = recorder.take_gradients(moving, captured.all_tensors())
+        arguments.add([gradient for _, gradient in taken])
+        self.moved = [leaf for leaf, _ in taken]
         self.leaves = list(recorder.leaves.values())
         for leaf in self.leaves:
             if leaf.tensor.grad is not None and leaf.tensor.grad.edge is not None:
                 leaf.tensor.grad = leaf.tensor.grad.detach()
+        same = {id(leaf) for leaf, gradient in taken if leaf._grad is gradient}
+        self.gradients = [(x.tensor, x.tensor._grad) for x in self.leaves if id(x.tensor) not in same]
         self.refreshers = recorder.refreshers
         self.storages = list(recorder.storages.values())
         if self.backward is not None:
@@ -134,15 +145,20 @@ class Recording:
         kept = recorder.escaped(self.program)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
 
-    def reads(self, tensor: Tensor) -> bool:
-        """Whether an operation reads the memory of a tensor from outside."""
-        owner = owner_of(tensor.array)
+    def reads(self, array: Any) -> bool:
+        """Whether an operation reads the memory of an array from outside."""
+        owner = owner_of(array)
         windows = [window for operation in self.program.operations for window in operation.inputs]
         return any(window.buffer.kind == CAPTURED and window.buffer.array is owner for window in windows)
 
 
 def _constant(leaf: Any, arguments: Arguments, recorder: Recorder) -> _Constant | _Argument | None:
     """How a result is found that is not computed: an argument, a parameter from outside, or no tensor."""
+    if hasattr(leaf, "__next__"):
+        raise RecordingError(
+            f"compile: the function returns a {type(leaf).__name__}, which computes after the function has "
+            "ended; return a list of what it gives."
+        )
     number = arguments.given_number(leaf)
     if number is not None:
         return _Argument(number)
