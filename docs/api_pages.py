@@ -162,7 +162,8 @@ class Pages:
         import nbdl
 
         self.described.add(id(nbdl.Tensor))
-        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n   :members:\n   :inherited-members:\n   :no-index:\n"
+        options = "".join(f"   :{option}:\n" for option in ("members", "inherited-members", "no-index"))
+        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n" + options
 
 
 def title(text: str) -> str:
