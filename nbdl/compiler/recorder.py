@@ -303,11 +303,18 @@ class Recorder:
             ):  # the reference in the entry, and the argument's
                 del self.leaves[key]
 
-    def escaped(self, program: Program) -> list[Buffer]:
-        """Temporaries of ``program`` that are still alive: somebody kept a tensor."""
+    def escaped(self, program: Program, thoroughly: bool = True) -> list[Buffer]:
+        """Temporaries of ``program`` that are still alive: somebody kept a tensor.
+
+        Args:
+            program: what was recorded.
+            thoroughly: whether all garbage is collected first where one is alive, and not just the young: a
+                collection of all objects of a process takes as long as many steps.
+        """
         candidates = [buffer for buffer in program.buffers if buffer.kind == TEMPORARY]
-        if any(map(self._tracer.is_alive, candidates)):
-            gc.collect()
+        for generation in (1, 2) if thoroughly else (1,):
+            if any(map(self._tracer.is_alive, candidates)):
+                gc.collect(generation)
         return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
 
 

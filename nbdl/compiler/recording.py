@@ -150,7 +150,8 @@ class Recording:
         leaves = [next(results) if fixed is None else fixed.of(arguments) for fixed in self.constants]
         self.result = unflatten(leaves, self.tree)
         del arrays, found
-        kept = recorder.escaped(self.program)
+        # At first that is usual, and the function is recorded again; then its lines are noted for an error.
+        kept = recorder.escaped(self.program, thoroughly=with_lines)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
 
     def _unread(self, held: dict[int, bytes], arrays: Sequence[Any]) -> list[tuple[int, bytes]]:
