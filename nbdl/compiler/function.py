@@ -350,10 +350,10 @@ class Compiled:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
-    def _run(self, arguments: Arguments, with_lines: bool = False) -> Recording:
+    def _run(self, arguments: Arguments, with_lines: bool = False, defers: bool = False) -> Recording:
         """Run the function under a recorder."""
         captured, leaves = self._captured_with(arguments), self._known_leaves.values()
-        return Recording(self.function, arguments, captured, leaves, self._without, with_lines)
+        return Recording(self.function, arguments, captured, leaves, self._without, with_lines, defers)
 
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
@@ -367,23 +367,24 @@ class Compiled:
         captured = self._captured_with(arguments)
         attributes = captured.attributes()
         with without_idle_memory():
-            recording = self._run(arguments, failures > 0)
+            recording = self._run(arguments, failures > 0, defers=True)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
         if captured.learn_assigned(attributes, recording.reads):
-            return recording.result  # the next call records them as results
+            return recording.finish()  # the next call records them as results
         problem = recording.escaped and _KEEPS.format(recording.escaped)
         if not problem and (changed := captured.changed_since(key[0])):
             problem = _ASSIGNS.format(" and ".join(changed))
         if problem:
+            result = recording.finish()
             # At first that is usual: optimizers make their state, lazy modules their parameters.
             if failures:
                 raise RecordingError(problem)
             self._failures[arguments.key] = failures + 1
-            return recording.result
+            return result
         self._failures.pop(arguments.key, None)
         if sum(map(len, self._variants.values())) >= MAX_PROGRAMS:
             self._variants.pop(next(iter(self._variants)))
@@ -406,7 +407,7 @@ class Compiled:
             recording.assigned,
         )
         self._variants.setdefault(key, []).insert(0, variant)
-        return recording.result
+        return recording.finish(replay)
 
 
 _all: WeakSet[Compiled] = WeakSet()
