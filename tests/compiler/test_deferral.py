@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,14 @@ def test_steps_of_windows_are_tried_on_zeros(computed):
         np.testing.assert_array_equal(found.numpy(), expected)
         np.testing.assert_array_equal(weight.grad.numpy(), expected)
         found = step(x)
+
+
+def test_copies_are_repeated_and_pickles_refused(backend):
+    step = nbdl.compile(lambda x: copy.copy(copy.deepcopy(x * 2)) + 1)
+    for k in range(3):
+        np.testing.assert_array_equal(step(nbdl.full((2,), k)).numpy(), 2 * k + 1)
+    with pytest.raises(RecordingError, match="a tensor that is pickled"):
+        nbdl.compile(lambda x: pickle.loads(pickle.dumps(x * 2)))(nbdl.ones(2))
 
 
 def _peak(reset: bool = False) -> float:
