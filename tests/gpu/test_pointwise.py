@@ -274,6 +274,14 @@ def test_casts(source, target):
     assert_same(Cast.of(np.dtype(target)), x)
 
 
+def test_a_cast_of_doubles_to_halves_rounds_once():
+    """By way of float32 these would come to lie between two halves, and be rounded to the wrong one."""
+    x = np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-25]) + 2.0**-60 * np.array([2.0**20, -(2.0**20), 1])
+    found = registry.load("cupy").execute(Cast.of(np.dtype("float16")), [on_device(x)])
+    np.testing.assert_array_equal(found.get(), x.astype(np.float16))
+    assert (x.astype(np.float32).astype(np.float16) != x.astype(np.float16)).all()
+
+
 def test_errors_name_the_operation():
     backend = registry.load("cupy")
     x, y = (backend.xp.asarray(np.zeros(shape, np.float32)) for shape in ((3, 4), (3, 5)))
