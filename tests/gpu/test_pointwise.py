@@ -9,7 +9,7 @@ import pytest
 from gpu.samples import SPECIAL, assert_close, assert_same, layouts, on_device
 
 from nbdl.backend import registry
-from nbdl.backend.cupy import launch
+from nbdl.backend.cupy import launch, placing
 from nbdl.formula import FUNCTIONS, Formula
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
@@ -256,6 +256,27 @@ class TestOut:
         backend = registry.load("cupy")
         x = backend.xp.asarray(np.zeros((3, 4), np.float32)).T
         assert backend.execute(Pointwise.of(formula_of("exp"), 0), [x]).strides == x.strides
+
+
+def test_arrays_that_run_backwards_overlap_as_others_do():
+    x = on_device(np.arange(6.0))
+    assert placing.overlap(x[::-1], x[:2])
+    assert placing.overlap(x[:2], x[::-1])
+    assert not placing.overlap(x[3:][::-1], x[:3])
+
+
+@pytest.mark.parametrize(
+    ("dims", "steps", "expected"),
+    [
+        ((1 << 14, 1 << 14), (1 << 14, 1), np.int32),
+        ((1 << 16, 1 << 15), (1 << 15, 1), np.int64),
+        ((1 << 16, 1 << 15), (0, 0), np.int64),  # the count alone
+        ((2, 3), (1 << 31, 1), np.int64),
+        ((3,), (-(1 << 30),), np.int64),
+    ],
+)
+def test_indices_have_room_for_all_offsets_and_counts(dims, steps, expected):
+    assert launch.index_type(dims, [(1,) * len(dims), steps]) is expected
 
 
 @pytest.mark.parametrize(
