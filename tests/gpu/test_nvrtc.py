@@ -16,7 +16,16 @@ from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, toget
 
 import nbdl
 from nbdl.backend.cells import CELLS
-from nbdl.backend.cupy import gating, pointwise, quasi_newton, reduction, scanning, scattering, uploading
+from nbdl.backend.cupy import (
+    copying,
+    gating,
+    pointwise,
+    quasi_newton,
+    reduction,
+    scanning,
+    scattering,
+    uploading,
+)
 from nbdl.backend.cupy.codegen import headers
 from nbdl.backend.cupy.files import source_of, types_of
 from nbdl.backend.cupy.launch import Spec, module_source
@@ -130,6 +139,7 @@ FILES = {
     "rejection.cu": ("elements.cuh", "philox.cuh"),
     "resampling.cu": ("elements.cuh",),
     "scans.cu": ("rows.cuh",),
+    "searching.cu": ("rows.cuh",),
     "softmax.cu": ("rows.cuh",),
     "unfolding.cu": ("elements.cuh", "windows.cuh"),
 }
@@ -151,15 +161,29 @@ def file_sources() -> dict[str, str]:
         for cell in CELLS if dtype in ("float32", "float64") else ("lstm",):
             found[f"recurrent.cu {cell} {dtype}"] = module_source(source_of_cell(cell, kind), headers([kind]))
     for word in (1, 2, 4, 8, 16):
-        text = source_of("joining.cu", {}, ("elements.cuh",), {"NBDL_BYTES": word})
+        text = source_of("joining.cu", {}, ("words.cuh", "elements.cuh"), {"NBDL_BYTES": word})
         found[f"joining.cu {word}"] = module_source(text, ())
+        kernels: Any = Sources()
+        copying.plan_tiles(
+            kernels, (40, 3, 50), (word, 40 * word, 120 * word), (150 * word, 50 * word, word), word
+        )
+        found[f"tiles {word}"] = kernels.texts[0]
+    for name, kind in {"int64": np.dtype(np.int64), "uint8": np.dtype(np.uint8), "bool": dtypes.BOOL}.items():
+        text = source_of("searching.cu", types_of(kind), ("rows.cuh",), {"NBDL_ACROSS": 0})
+        found[f"searching.cu {name}"] = module_source(text, headers([kind]))
+    for name, shape in {"float32": (30, 40), "float16": (30, 40), "int8": (1 << 16, 1 << 16)}.items():
+        for step in (1, 2):
+            kernels = Sources()
+            sides = [copying.Side(0, shape[0], 1, 9), copying.Side(3, 9, step, 1)]
+            copying.plan_frame(kernels, shape, (shape[1], 1), sides, np.dtype(name))
+            found[f"frame {name} {step}"] = kernels.texts[0]
     found["numbers"] = module_source(uploading.source_of(64), ())
-    places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
+    places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,), (1, 0), (0, 0), (1,))
     for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
-        for reduction_kind in ("add", "prod", "amax", "gather"):
-            kernels: Any = Sources()
-            scattering.plan_scatter(kernels, reduction_kind, places, np.dtype(name), [np.dtype(np.int64)])
-            found[f"scatter {reduction_kind} {name}"] = kernels.texts[0]
+        for action in ("add", "prod", "amax", "gather", "set", *(["claim"] if name == "int64" else [])):
+            kernels = Sources()
+            scattering.plan_scatter(kernels, action, places, np.dtype(name), [np.dtype(np.int64)])
+            found[f"scatter {action} {name}"] = kernels.texts[0]
     return found
 
 

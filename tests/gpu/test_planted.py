@@ -17,13 +17,15 @@ from nbdl.backend.resampling import Taps
 from nbdl.ops.alignments import CtcLossInput
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
 from nbdl.ops.class_losses import NllLoss, NllLossInput
+from nbdl.ops.extrema import ArgReduce
 from nbdl.ops.joining import Concatenate
 from nbdl.ops.margin_losses import MultilabelMarginLossInput
 from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
-from nbdl.ops.scanning import LinearScan
+from nbdl.ops.scanning import ArgScan, LinearScan
 from nbdl.ops.scattering import Scatter
+from nbdl.ops.searching import SearchSorted
 from nbdl.ops.softmax import Softmax
 from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
 
@@ -133,6 +135,18 @@ def gammas() -> tuple[Any, list[np.ndarray]]:
     ]  # fmt: skip
 
 
+def largest() -> tuple[Any, list[np.ndarray]]:
+    return ArgReduce.of("argmax", 1), [numbers(5, 300)]
+
+
+def largest_so_far() -> tuple[Any, list[np.ndarray]]:
+    return ArgScan.of("max", 1), [numbers(2, 300)]
+
+
+def values_and_boundaries() -> tuple[Any, list[np.ndarray]]:
+    return SearchSorted.of(False), [np.arange(9.0), np.arange(9.0)]
+
+
 RACE, OUTSIDE = "data race", "illegal memory access|wrote outside its array"
 BARRIER = "__syncthreads();"
 FAULTS = {
@@ -228,6 +242,26 @@ FAULTS = {
     ),
     "gammas: all in one place": Fault(
         "rejection.cu", "y[i] = nbdl", "y[i / 2] = nbdl", gammas, RACE
+    ),
+    "searching: every lane writes the place": Fault(
+        "searching.cu", "row.exists && row.lane == 0", "row.exists", largest, RACE
+    ),
+    "searching: one element too many": Fault(
+        "searching.cu", "begin + part < count ? begin + part : count", "begin + part + 1", largest, OUTSIDE
+    ),
+    "searching: of equal ones the later": Fault(
+        "searching.cu", "return a.place < b.place ? a : b", "return a.place < b.place ? b : a",
+        lambda: (ArgReduce.of("argmax", 1), [numbers(2, 300) * 0]), None,
+    ),
+    "searching: a missing barrier before the others are read": Fault(
+        "searching.cu", f"        {BARRIER}\n        if (row.lane >= distance)",
+        "        if (row.lane >= distance)", largest_so_far, RACE,
+    ),
+    "searching: a lane takes its own element": Fault(
+        "searching.cu", "best = shared[here - next]", "best = shared[here]", largest_so_far, None
+    ),
+    "searching: equal boundaries are passed": Fault(
+        "searching.cu", ": is_below(there, value)", ": !is_below(value, there)", values_and_boundaries, None
     ),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy.libraries import tell
+from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.windows import Sizes
 
 DATA_TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
@@ -170,6 +171,16 @@ def empty_in_order(xp: Any, shape: Sizes, order: Sequence[int], dtype: np.dtype)
     """A new array whose axes lie in this order in memory."""
     made = xp.empty(tuple(shape[axis] for axis in order), dtype)
     return made.transpose(tuple(int(axis) for axis in np.argsort(order)))
+
+
+def placed_in_order(
+    xp: Any, out: Any, shape: Sizes, order: Sequence[int], dtype: np.dtype, *operands: Any
+) -> Any:
+    """``out`` if it lies in this order and apart from the operands, else a new array that does."""
+    fits = out is not None and out.shape == shape and out.dtype == dtype and is_aligned(out)
+    if fits and lies(out, packed(shape, order)) and not any(overlap(x, out) for x in operands):
+        return out
+    return empty_in_order(xp, shape, order, dtype)
 
 
 def planar(shape: Sizes, steps: Sizes) -> tuple[Sizes, Sizes]:
