@@ -27,6 +27,7 @@ class Arguments:
         args, kwargs: the arguments, with lists in place of generators.
         arrays: of the tensors among them.
         tensors: the same as tensors.
+        foreign: which of the arrays are arguments themselves, so that Python code may read them.
         leaves: the leaves that require gradients.
         flat: all leaves of the nest.
         given: what the recorded function gets for them.
@@ -38,8 +39,8 @@ class Arguments:
     """
 
     __slots__ = (
-        "_twins", "args", "arrays", "connected", "flat", "given", "key", "kwargs", "leaves", "objects",
-        "tensors",
+        "_twins", "args", "arrays", "connected", "flat", "foreign", "given", "key", "kwargs", "leaves",
+        "objects", "tensors",
     )  # fmt: skip
 
     def __init__(self, args: tuple, kwargs: dict[str, Any], flowing: bool = False):
@@ -55,6 +56,7 @@ class Arguments:
         self.given: list[Any] = []
         arrays: list[Any] = []
         self.tensors: list[Tensor] = []
+        self.foreign: list[int] = []
         self.leaves: list[Tensor] = []
         self.connected: list[Tensor] = []
         self._twins: list[Tensor] = []
@@ -86,6 +88,8 @@ class Arguments:
                 statics.append(("same as", known))
             else:
                 statics.append((array.shape, array.strides, array.dtype))
+                if array is leaf:
+                    self.foreign.append(len(arrays))
                 arrays.append(array)
                 self.tensors.append(leaf if isinstance(leaf, Tensor) else Tensor(array))
         if tree is not None:

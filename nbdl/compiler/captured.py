@@ -33,14 +33,22 @@ from nbdl.compiler.objects import (
     is_plain_object,
     special_methods,
 )
-from nbdl.compiler.states import PLAIN, SETTINGS, Attribute, OptimizerSettings, inside, is_container, state_of
+from nbdl.compiler.states import (
+    MAX_NUMBERS,
+    PLAIN,
+    SETTINGS,
+    Attribute,
+    OptimizerSettings,
+    inside,
+    is_container,
+    state_of,
+)
 from nbdl.nn.module import Module
 from nbdl.optim.lr_scheduler import LRScheduler
 from nbdl.optim.optimizer import Optimizer
 
 _T = TypeVar("_T")
 _MAX_OBJECTS = 64
-_MAX_NUMBERS = 1024  # in an array
 _MAX_DEPTH = 6  # attributes of attributes
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, staticmethod, classmethod)
 _numbers = itertools.count()  # of states, unlike among all functions
@@ -107,6 +115,7 @@ class Captured:
             self._bindings_at = rebindings.count
             for module in self._found(Module):
                 self._follow_modules(module)  # there may be new ones below it
+        self._follow_hooks()
         self._find_objects()
         self._explore()
         self._values = [variable.read() for variable in self.variables]
@@ -136,7 +145,7 @@ class Captured:
             is_read: whether the program reads the memory of an array.
         """
         for value in self._values:
-            if isinstance(value, np.ndarray) and value.size <= _MAX_NUMBERS and not is_read(value):
+            if isinstance(value, np.ndarray) and value.size <= MAX_NUMBERS and not is_read(value):
                 self._numbers[id(value)] = value
                 self._bindings_at = -1
 
@@ -255,6 +264,26 @@ class Captured:
                     if not isinstance(value, SETTINGS):
                         read = functools.partial(attribute, functools.partial(_itself, module), (name,))
                         self._add_objects(f"{type(module).__name__}.{name}", read, (id(module), name))
+
+    def _follow_hooks(self) -> None:
+        """Add what hooks of modules, tensors and optimizers read, and functions that are set on modules."""
+        found = [
+            hook
+            for optimizer in self._found(Optimizer)
+            for hooks in optimizer.hook_functions()
+            for hook in hooks
+        ]
+        for module in self._modules.values():
+            found += filter(lambda value: isinstance(value, _FUNCTIONS), vars(module).values())
+            if module._hooks is not None:
+                found += [hook.function for hooks in module._hooks.functions() for hook in hooks]
+        for tensor in self.all_tensors():
+            for hooks in (tensor.hooks, tensor.post_accumulate_hooks):
+                found += hooks.values() if hooks else ()
+        for hook in found:
+            if ("hook", id(hook)) not in self._seen:
+                self._seen.add(("hook", id(hook)))
+                self._add("hook", functools.partial(_itself, hook))
 
     def _follow_member(self, owner: Any, name: str) -> None:
         """Follow a method or a property."""

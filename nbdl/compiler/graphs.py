@@ -19,9 +19,9 @@ import numpy as np
 
 from nbdl.backend import registry
 from nbdl.backend.cupy.placing import Placed, PrivatePool
+from nbdl.compiler.addresses import address_of, extent_of
 from nbdl.compiler.arrays import view_at
 from nbdl.compiler.program import CAPTURED, INPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of
 
 if TYPE_CHECKING:
     from nbdl.backend.cupy.backend import CupyBackend

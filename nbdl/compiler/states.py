@@ -29,7 +29,7 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _MAX_ENTRIES = 64
 _MAX_DEPTH = 4
 _NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
-_MAX_NUMBERS = 1024
+MAX_NUMBERS = 1024
 
 
 class Attribute(NamedTuple):
@@ -71,7 +71,7 @@ def state_of(
         return type(value), repr(value)
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:
         return type(value), frozenset(map(repr, value))
-    if isinstance(value, (list, tuple, deque)) and _MAX_ENTRIES < len(value) <= _MAX_NUMBERS:
+    if isinstance(value, (list, tuple, deque)) and _MAX_ENTRIES < len(value) <= MAX_NUMBERS:
         kinds = tuple(map(type, value))
         return (kinds, tuple(value)) if _NUMBERS.issuperset(kinds) else id(value)
     if is_container(value) and depth < _MAX_DEPTH:
