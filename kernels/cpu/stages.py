@@ -24,6 +24,7 @@ MAX_OPERANDS = 16
 MAX_STAGES = 3
 STATE = MAX_OPERANDS  # address of the launcher's state
 COUNT = STATE + 1  # number of stages
+SCRATCH = STATE - 1  # address of memory that plans in a row share, or an operand
 TABLE = STATE + 2  # kernel, rows and tasks of each stage
 FIRST_WORD = TABLE + 3 * MAX_STAGES
 

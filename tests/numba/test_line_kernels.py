@@ -258,3 +258,40 @@ def test_sets(x, kind):
             assert type(found) is np.ndarray
             assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
             np.testing.assert_array_equal(found, wanted)
+
+
+LONG = reduction.SERIAL_WORK + 17
+MANY = {
+    "contiguous": lambda x: x,
+    "backwards": lambda x: x[::-1],
+    "every second": lambda x: np.repeat(x, 2)[::2],
+    "transposed": lambda x: x[: 1000 * (x.size // 1000)].reshape(1000, -1).T,
+    "window": lambda x: x[: 1000 * (x.size // 1000)].reshape(1000, -1)[:, 1:],
+    "repeated": lambda x: np.broadcast_to(x[: LONG // 100, None], (LONG // 100, 101)),
+}
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "max", "min", "any", "all"])
+@pytest.mark.parametrize("layout", MANY.values(), ids=MANY)
+def test_all_of_many_elements(layout, kind):
+    """In parts, whatever the number of threads, so that the result is the same; NaN is found in any part."""
+    numbers = np.random.default_rng(0).standard_normal(LONG)
+    operands = [layout(numbers.astype(dtype)) for dtype in FLOATS]
+    before = threads.get_num_threads()
+    try:
+        if kind in ("any", "all"):
+            operands = [layout(numbers < 9), layout(numbers > 9)]
+        elif kind != "mean":
+            operands.append(layout((numbers * 100).astype(np.int64)))
+        if kind in ("max", "min"):
+            operands.append(layout(np.where(np.arange(LONG) == LONG // 3 * 2, np.nan, numbers)))
+        for x in operands:
+            primitive = Reduce.of(IDENTITY, kind, tuple(range(x.ndim)), False)
+            found = []
+            for count in (1, 2, 3, 5):
+                threads.set_num_threads(count)
+                assert_same(primitive, x, rtol=tolerance(x.dtype.name) / 10)
+                found.append(NUMBA.execute(primitive, [x]).tobytes())
+            assert len(set(found)) == 1
+    finally:
+        threads.set_num_threads(before)

@@ -25,9 +25,19 @@ from nbdl.backend.numba.codegen import (
 )
 from nbdl.backend.numba.launch import OutputSpec, Plan
 from nbdl.backend.numba.layout import is_plain
-from nbdl.backend.numba.loops import element_strides, memory_order, merge, row_major, tasks_for
+from nbdl.backend.numba.loops import (
+    SERIAL_WORK,
+    Nest,
+    element_strides,
+    memory_order,
+    merge,
+    row_major,
+    tasks_for,
+)
+from nbdl.backend.numba.stages import plans_in_a_row, scratch_memory
 from nbdl.backend.numpy.reduction import reduced_dtype
-from nbdl.formula import Formula, dtypes
+from nbdl.formula import IDENTITY, Formula, dtypes
+from nbdl.kernels.cpu import stages as kernel
 
 KEPT, REDUCED = 0, 1
 
@@ -66,6 +76,7 @@ def _rule(kind: str, dtype: np.dtype[Any]) -> _Rule:
 
 # Columns that are accumulated together when rows are summed: their float64 sums stay in the L1 cache.
 TILE = 256
+PARTS = 64  # into which what has one result is divided
 _FOLDS = 2  # so many times as many rows as are folded, at least
 
 
@@ -111,7 +122,38 @@ def plan_reduce(
     steps = [[stride[axis] for axis in order] for stride in [*strides, by_axis]]  # type: ignore[index]
     nest, merged_groups = merge(dims, steps, groups)
     scale = 1.0 / math.prod(shape[axis] for axis in axes) if kind == "mean" else 1.0
-    return _plan(formula, kind, inputs, nest, merged_groups, OutputSpec(out_shape, result), computed, scale)
+    spec = OutputSpec(out_shape, result)
+    is_long = math.prod(nest.dims) * cost(formula) >= SERIAL_WORK
+    if is_long and KEPT not in merged_groups and len(inputs) < kernel.SCRATCH:
+        return _plan_of_parts(formula, kind, inputs, nest, spec, computed, scale)
+    return _plan(formula, kind, inputs, nest, merged_groups, spec, computed, scale)
+
+
+def _plan_of_parts(formula, kind, inputs, nest, spec, computed, scale) -> Plan:
+    """One result of many elements: parts are reduced side by side, then their results.
+
+    There are as many parts for any number of threads, so that sums are the same.
+    """
+    elements = None
+    if len(nest.dims) > 1:
+        (count, *inner), strides = nest.dims, nest.strides[:-1]
+    else:
+        (elements,) = nest.dims
+        inner = [-(-elements // PARTS)]
+        count = -(-elements // inner[0])
+        strides = [(step * inner[0], step) for (step,) in nest.strides[:-1]]
+    accumulator = _rule(kind, spec.dtype).accumulator
+    dtype = spec.dtype if accumulator is None or spec.dtype == dtypes.BOOL else accumulator
+    size = count * dtype.itemsize
+    scratch = scratch_memory(size)
+    divided = Nest((count, *inner), (*strides, (1, *[0] * len(inner))))
+    groups = [KEPT] + [REDUCED] * len(inner)
+    partial, found = "sum" if kind == "mean" else kind, OutputSpec((count,), dtype)
+    parts = _plan(formula, partial, inputs, divided, groups, found, computed, 1.0, length=elements)
+    results, whole = scratch[:size].view(dtype), Nest((count,), ((1,), (0,)))
+    total = _plan(IDENTITY, kind, [results], whole, [REDUCED], spec, dtype, scale)
+    positions = [*range(len(inputs)), kernel.SCRATCH]
+    return plans_in_a_row([(parts, positions), (total, [kernel.SCRATCH])], len(inputs), scratch)
 
 
 def _output_strides(
@@ -124,8 +166,11 @@ def _output_strides(
     return element_strides(out, shape) if is_plain([out], dtype) else None
 
 
-def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
-    """Kept loops outside, reduced loops inside; the innermost loop in memory stays innermost."""
+def _plan(formula, kind, inputs, nest, groups, spec, computed, scale, length=None) -> Plan:
+    """Kept loops outside, reduced loops inside; the innermost loop in memory stays innermost.
+
+    Rows are parts of a vector of ``length``, if that is given: the last one may be shorter.
+    """
     last = len(groups) - 1
     kept = [loop for loop in range(last) if groups[loop] == KEPT]
     reduced = [loop for loop in range(last) if groups[loop] == REDUCED]
@@ -140,10 +185,11 @@ def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
     fold = _fold(nest, operands) if list(groups) == [REDUCED, KEPT] else 1
     if fold > 1:
         source = columns_source(formula, rule, operands, 0, 1, computed, folded=True)
+    elif by_columns:
+        source = columns_source(formula, rule, operands, len(kept), len(reduced), computed)
     else:
-        source = (columns_source if by_columns else rows_source)(
-            formula, rule, operands, len(kept), len(reduced), computed
-        )
+        divided = length is not None
+        source = rows_source(formula, rule, operands, len(kept), len(reduced), computed, divided)
     name = f"{'sum' if kind == 'mean' else kind}_{formula.name}"
     address = _kernel(name, source, computed, rule.accumulator or spec.dtype)
     n = nest.dims[last] * fold
@@ -158,6 +204,8 @@ def _plan(formula, kind, inputs, nest, groups, spec, computed, scale) -> Plan:
             arguments += [strides[loop] * fold for loop in loops]
     if fold > 1:
         arguments += [nest.dims[last], math.prod(nest.dims)]
+    if length is not None:
+        arguments.append(length)
     work = math.prod(nest.dims) * cost(formula)
     return Plan(
         address,
@@ -259,9 +307,18 @@ def _read_strided(writer: Writer, level: int, inputs: Sequence[Operand]) -> None
 
 
 def rows_source(
-    formula: Formula, rule: _Rule, operands: Sequence[Operand], kept: int, reduced: int, computed: np.dtype
+    formula: Formula,
+    rule: _Rule,
+    operands: Sequence[Operand],
+    kept: int,
+    reduced: int,
+    computed: np.dtype,
+    divided: bool = False,
 ) -> str:
-    """A kernel whose innermost loop is reduced: one result a row."""
+    """A kernel whose innermost loop is reduced: one result a row.
+
+    If ``divided``, rows are parts of a vector, and the last one may be shorter.
+    """
     count, inputs, output = len(operands), operands[:-1], operands[-1]
     facts, kept_dims, kept_strides, reduced_dims, reduced_strides = _layout(count, kept, reduced)
     names = [op.name for op in operands]
@@ -270,10 +327,13 @@ def rows_source(
     body = formula_body(formula, inputs, loaded, computed)
     writer.add(1, *body.before, "for row in range(lo, hi):")
     _offsets(writer, 2, "row", names, kept, kept_dims, kept_strides, "outer")
+    width = "width" if divided else "n"
+    if divided:
+        writer.add(2, f"width = min(n, load_int64(args, {reduced_strides + reduced * count}) - row * n)")
     writer.add(2, f"total = accumulate({rule.start})", "for step in range(reduced):")
     _offsets(writer, 3, "step", names, reduced, reduced_dims, reduced_strides, "inner")
-    _open_row(writer, 3, inputs, "0", "n")
-    writer.add(3, "for j in range(n):")
+    _open_row(writer, 3, inputs, "0", width)
+    writer.add(3, f"for j in range({width}):")
     _read_strided(writer, 4, inputs)
     writer.add(4, *body.inside, f"total = {rule.step.format(total='total', value=body.results[0])}")
     place = f"y0_address + y0_outer * {output.dtype.itemsize}"

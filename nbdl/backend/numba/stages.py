@@ -66,13 +66,16 @@ def block_words(words: dict[int, int], operands: int) -> list[int]:
     return [words.get(k, 0) for k in range(operands, 1 + max(words))]
 
 
-def plans_in_a_row(parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int) -> Plan:
+def plans_in_a_row(
+    parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int, scratch: NDArray[Any] | None = None
+) -> Plan:
     """A plan that runs plans one after the other.
 
     Args:
         parts: The plans, each with the positions of its first operands among those of the whole; its last
             ones are new outputs of the whole.
         inputs: Number of input operands; with the outputs at most `MAX_OPERANDS`.
+        scratch: Memory that is at position `SCRATCH`; there is one operand less then.
     """
     table = [state().ctypes.data, len(parts)]
     outputs: list[OutputSpec] = []
@@ -80,14 +83,17 @@ def plans_in_a_row(parts: Sequence[tuple[Plan, Sequence[int]]], inputs: int) -> 
         first = inputs + len(outputs)
         outputs += plan.outputs[len(plan.outputs) + len(positions) - plan.operands :]
         table += [plan.block.ctypes.data, *positions, *range(first, inputs + len(outputs))]
+    words = dict(enumerate(table, kernel.STATE))
+    if scratch is not None:
+        words[kernel.SCRATCH] = scratch.ctypes.data
     return Plan(
         _run_plans(),
         inputs=inputs,
         outputs=outputs,
-        arguments=block_words(dict(enumerate(table, kernel.STATE)), inputs + len(outputs)),
+        arguments=block_words(words, inputs + len(outputs)),
         rows=1,
         regions=sum(plan.regions for plan, _ in parts),
-        keep=(state(), parts),
+        keep=(state(), parts, scratch),
     )
 
 
