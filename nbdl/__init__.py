@@ -17,26 +17,28 @@ import importlib as _importlib
 from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
 
-from nbdl._version import __version__
-from nbdl.autograd.modes import (
-    enable_grad,
-    inference_mode,
-    is_grad_enabled,
-    is_inference_mode_enabled,
-    no_grad,
-    set_grad_enabled,
-)
-from nbdl.autograd.printing import set_printoptions
-from nbdl.autograd.tensor import Size, Tensor
-from nbdl.backend import available_backends, get_backend, set_backend, use_backend
-from nbdl.backend.collector import loading as _loading
-from nbdl.backend.device import Device as device
-from nbdl.dtypes import *
-from nbdl.formula.dtypes import get_default_dtype, set_default_dtype
-from nbdl.names import HOMES as _HOMES
-from nbdl.ops.functions import *
-from nbdl.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
-from nbdl.threads import get_num_threads, set_num_threads
+from nbdl.collector import loading as _loading
+
+with _loading():
+    from nbdl._version import __version__
+    from nbdl.autograd.modes import (
+        enable_grad,
+        inference_mode,
+        is_grad_enabled,
+        is_inference_mode_enabled,
+        no_grad,
+        set_grad_enabled,
+    )
+    from nbdl.autograd.printing import set_printoptions
+    from nbdl.autograd.tensor import Size, Tensor
+    from nbdl.backend import available_backends, get_backend, set_backend, use_backend
+    from nbdl.backend.device import Device as device
+    from nbdl.dtypes import *
+    from nbdl.formula.dtypes import get_default_dtype, set_default_dtype
+    from nbdl.names import HOMES as _HOMES
+    from nbdl.ops.functions import *
+    from nbdl.random import Generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+    from nbdl.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from nbdl import (

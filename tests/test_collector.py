@@ -1,4 +1,4 @@
-"""Python's garbage collector: modules load without it, first recordings leave old objects."""
+"""Python's garbage collector: modules load without it, first recordings leave old objects alone."""
 
 import gc
 import weakref
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 import nbdl
-from nbdl.backend.collector import collector_paused, loading
+from nbdl.collector import collector_paused, loading
 
 
 class Thing:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nbdl import config
 from nbdl.autograd.modes import mode
-from nbdl.backend.collector import loading
+from nbdl.collector import loading
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend

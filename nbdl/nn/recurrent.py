@@ -234,9 +234,11 @@ class RNNBase(Module):
         self, x: Tensor, states: Sequence[Tensor] | None, batch: int, batch_sizes: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
         finals: list[tuple[Tensor, ...]] = []
-        zeros = [
-            x.new_zeros(batch, self._state_size(k)) for k in range(_CELLS[self.mode].states) if states is None
-        ]
+        zeros: list[Tensor] = []
+        if states is None:
+            sizes = [self._state_size(k) for k in range(_CELLS[self.mode].states)]
+            by_size = {size: x.new_zeros(batch, size) for size in set(sizes)}  # they are only read
+            zeros = [by_size[size] for size in sizes]
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(self._directions):

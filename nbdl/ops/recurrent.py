@@ -83,10 +83,9 @@ class Recurrent(Fused):
         saved, *before = [node.output(k) for k in range(1 + cell.states, len(node.specs))]
         weight = node.input(self.weight_at)
         sizes = [node.input(k) for k in range(self.weight_at + 1 + self.has_bias, len(node.edges))]
-        of_states = [
-            saved.new_zeros(shape) if g is None else contiguous(g)
-            for (shape, _), g in zip(node.specs[: 1 + cell.states], gradients, strict=False)
-        ]
+        wanted = list(zip([shape for shape, _ in node.specs[: 1 + cell.states]], gradients, strict=False))
+        zeros = {shape: saved.new_zeros(shape) for shape in {shape for shape, g in wanted if g is None}}
+        of_states = [zeros[shape] if g is None else contiguous(g) for shape, g in wanted]
         memory = [] if cell.memory is None else [before[cell.memory]]
         of_kept = gradients[1 + cell.states :]
         operands = (of_states[0], *of_states[1:], saved, *memory, weight, *sizes)

@@ -41,7 +41,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from nbdl import config
-from nbdl.backend.collector import collector_paused
+from nbdl.collector import collector_paused
 from nbdl.kernels import cpu as cpu_kernels
 from nbdl.kernels.cpu.frontend import FASTMATH, FASTMATH_REASSOC, CodeLibrary, compile_function
 
