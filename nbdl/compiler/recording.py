@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
+from nbdl.compiler.addresses import owner_of
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import record_backward
 from nbdl.compiler.program import CAPTURED, INPUT, OUTPUT, Program
-from nbdl.compiler.recorder import Recorder, RecordingError, owner_of
+from nbdl.compiler.recorder import Recorder, RecordingError
+from nbdl.compiler.states import MAX_NUMBERS
 from nbdl.func.tree import flatten, unflatten
 
 if TYPE_CHECKING:
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
 
 _CHANGED = (
-    "compile: the function changes a list or dict that is an argument, which a program cannot repeat; return "
-    "what it puts there."
+    "compile: the function changes a list, dict or data class that is an argument, which a program cannot "
+    "repeat; return what it puts there."
 )
 
 
@@ -32,7 +36,7 @@ class _Constant(NamedTuple):
 
     def of(self, arguments: Arguments) -> Any:
         """What a call with these arguments returns."""
-        return self.value
+        return self.value.copy() if isinstance(self.value, np.ndarray) else self.value
 
 
 class _Argument(NamedTuple):
@@ -53,6 +57,7 @@ class Recording:
         arguments: of the call.
         captured: what the function uses from outside.
         known_leaves: leaves to which earlier runs gave gradients.
+        moving: ids of leaves that are known to get other gradients between the calls.
         without: names of passes to leave out of the backward program.
         with_lines: whether to note the user's line of every operation.
 
@@ -65,9 +70,12 @@ class Recording:
             the storage.
         assigned: attributes of modules that it set, whose values are the last results.
         leaves: the leaves whose gradients it uses.
+        moved: those whose gradients are arguments of the program, behind those of the function.
+        gradients: the leaves that have other gradients afterwards, with these.
         refreshers: what is to be called before each replay.
         storages: what it changes in place.
         backward: the backward pass from the results, if they need gradients.
+        values: arguments of NumPy that the program does not read, and what they held: perhaps Python did.
         escaped: what of a computed tensor is kept beyond the call, for an error; empty if nothing is.
     """
 
@@ -77,6 +85,7 @@ class Recording:
         arguments: Arguments,
         captured: Captured,
         known_leaves: Iterable[Tensor] = (),
+        moving: Collection[int] = (),
         without: Sequence[str] = (),
         with_lines: bool = False,
     ):
@@ -84,12 +93,14 @@ class Recording:
         args, kwargs = arguments.for_recording()
         recorder = Recorder(self.backend, arguments.arrays, known_leaves, with_lines)
         before = captured.attributes()
+        held = {k: arguments.arrays[k].tobytes() for k in arguments.foreign if _is_small(arguments.arrays[k])}
         with recorder:
             result = function(*args, **kwargs)
             if arguments.are_changed(args, kwargs):
                 raise RecordingError(_CHANGED)
             found, self.tree = flatten(result)
-            self.constants = [_constant(leaf, arguments, recorder) for leaf in found]
+            outside = {id(tensor) for tensor in captured.all_tensors()}
+            self.constants = [_constant(leaf, arguments, recorder, outside) for leaf in found]
             found = [leaf for leaf, fixed in zip(found, self.constants, strict=True) if fixed is None]
             self.assigned = [place for place in captured.assigned if place.value is not before.get(place)]
             found += [place.value for place in self.assigned]
@@ -107,16 +118,24 @@ class Recording:
                 "cannot go on from there; pass its detach(), or call backward() on a result."
             )
         recorder.forget_local_leaves()
+        taken: list[tuple[Tensor, Tensor]] = []
+        if self.backward is None:  # its program would find the gradients of this call
+            taken = recorder.take_gradients(moving, captured.all_tensors())
+        arguments.add([gradient for _, gradient in taken])
+        self.moved = [leaf for leaf, _ in taken]
         self.leaves = list(recorder.leaves.values())
         for leaf in self.leaves:
             if leaf.tensor.grad is not None and leaf.tensor.grad.edge is not None:
                 leaf.tensor.grad = leaf.tensor.grad.detach()
+        same = {id(leaf) for leaf, gradient in taken if leaf._grad is gradient}
+        self.gradients = [(x.tensor, x.tensor._grad) for x in self.leaves if id(x.tensor) not in same]
         self.refreshers = recorder.refreshers
         self.storages = list(recorder.storages.values())
         if self.backward is not None:
             self.backward.forget_the_run()
             arrays += self.backward.residuals
         self.program: Program = recorder.program(arrays)
+        self.values = self._unread(held, arguments.arrays)
         self.shared = [
             (k, window.buffer.number if window.buffer.kind == INPUT else leaf.shared_storage())
             for k, (leaf, window) in enumerate(zip(found, self.program.outputs))  # behind them, residuals
@@ -131,25 +150,51 @@ class Recording:
         leaves = [next(results) if fixed is None else fixed.of(arguments) for fixed in self.constants]
         self.result = unflatten(leaves, self.tree)
         del arrays, found
-        kept = recorder.escaped(self.program)
+        # At first that is usual, and the function is recorded again; then its lines are noted for an error.
+        kept = recorder.escaped(self.program, thoroughly=with_lines)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
 
-    def reads(self, tensor: Tensor) -> bool:
-        """Whether an operation reads the memory of a tensor from outside."""
-        owner = owner_of(tensor.array)
+    def _unread(self, held: dict[int, bytes], arrays: Sequence[Any]) -> list[tuple[int, bytes]]:
+        """Of arrays of NumPy and what they held before, those that the program leaves alone."""
+        operations, inputs = self.program.operations, self.program.inputs
+        written = {window.buffer for operation in operations for window in operation.outputs}
+        for k, values in held.items():
+            if inputs[k] not in written and arrays[k].tobytes() != values:
+                raise RecordingError(
+                    "compile: the function changes an array of NumPy that is an argument, which a program "
+                    "cannot repeat; return the values, or make a tensor of the array and change that."
+                )
+        used = [window for operation in operations for window in operation.inputs]
+        read = {window.buffer for window in (*used, *self.program.outputs)} | written
+        return [(k, values) for k, values in held.items() if inputs[k] not in read]
+
+    def reads(self, array: Any) -> bool:
+        """Whether an operation reads the memory of an array from outside."""
+        owner = owner_of(array)
         windows = [window for operation in self.program.operations for window in operation.inputs]
         return any(window.buffer.kind == CAPTURED and window.buffer.array is owner for window in windows)
 
 
-def _constant(leaf: Any, arguments: Arguments, recorder: Recorder) -> _Constant | _Argument | None:
+def _is_small(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.size <= MAX_NUMBERS
+
+
+def _constant(
+    leaf: Any, arguments: Arguments, recorder: Recorder, outside: Collection[int]
+) -> _Constant | _Argument | None:
     """How a result is found that is not computed: an argument, a parameter from outside, or no tensor."""
+    if hasattr(leaf, "__next__"):
+        raise RecordingError(
+            f"compile: the function returns a {type(leaf).__name__}, which computes after the function has "
+            "ended; return a list of what it gives."
+        )
     number = arguments.given_number(leaf)
     if number is not None:
         return _Argument(number)
-    is_parameter = isinstance(leaf, Tensor) and leaf.requires_grad and leaf.edge is None
-    if not isinstance(leaf, Tensor) or (is_parameter and recorder.is_outside(leaf.array)):
-        return _Constant(leaf)
-    return None
+    if isinstance(leaf, Tensor):
+        is_from_outside = leaf.edge is None and (leaf.requires_grad or id(leaf) in outside)
+        return _Constant(leaf) if is_from_outside and recorder.is_outside(leaf.array) else None
+    return _Constant(leaf)
 
 
 def _apart(leaf: Tensor, recorder: Recorder) -> Tensor:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.compiler.addresses import address_of, extent_of, share_memory
 from nbdl.compiler.arrays import Memory, view_at
 from nbdl.compiler.graphs import GraphSteps, keeps_inputs, placed
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of, share_memory
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import Primitive
 from nbdl.utils.timing import wait_for_gpu

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
+import nbdl
 from nbdl.backend.cells import CELLS
 from nbdl.backend.cupy import (
     copying,
@@ -220,6 +224,61 @@ def test_a_wrong_source_is_refused(toolkit):
         nvrtc.compile_source(
             toolkit, 'extern "C" __global__ void f(float* x) {\n    x[0] = undefined(1);\n}\n', "sm_80"
         )
+
+
+def formulas() -> list[Formula]:
+    """What the modules of nbdl apply to elements, losses and steps of optimizers among them.
+
+    Those that are a single function are left out: they are among :func:`sources`.
+    """
+    found: dict[Any, Formula] = {}
+    for module in pkgutil.walk_packages(nbdl.__path__, "nbdl."):
+        if module.name.startswith("nbdl.kernels") or module.name.endswith(("__main__", "tensorboard")):
+            continue
+        values = list(vars(importlib.import_module(module.name)).values())
+        while values:
+            value = values.pop()
+            if isinstance(value, Formula) and len(value.nodes) > value.arity + 1:
+                found.setdefault(value.outputs, value)
+            elif isinstance(value, dict):
+                values += value.values()
+            elif isinstance(value, (tuple, list, frozenset)):
+                values += value
+            elif isinstance(value, type) and value.__module__ == module.name:
+                values += [
+                    entry for entry in vars(value).values() if isinstance(entry, (Formula, dict, tuple))
+                ]
+    return list(found.values())
+
+
+def merged(parts: list[Formula], most: int = 12) -> Iterator[Formula]:
+    """Formulas of the results of several, as many as the registers of a kernel hold: that compiles faster."""
+    waiting: dict[int, list[Formula]] = {}
+    for part in parts:
+        waiting.setdefault(part.arity, []).append(part)
+    for arity, group in waiting.items():
+        chosen: list[Formula] = []
+        for part in [*group, None]:
+            full = part is None or sum(len(each.outputs) for each in [*chosen, part]) > most
+            if chosen and full:
+                name = "_and_".join(each.name for each in chosen)
+                yield Formula.of(name, tuple(y for each in chosen for y in each.outputs), arity)
+                chosen = []
+            if part is not None:
+                chosen.append(part)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_all_formulas_compile(architecture: str) -> None:
+    found = formulas()
+    assert {"adam", "gelu", "huber", "sgd"} <= {formula.name for formula in found}
+    assert len(found) > 200
+    for formula in merged(found):
+        text = pointwise_source(formula, *[spec(999)] * formula.arity)
+        compiled = nvrtc.compile_source(nvrtc.toolkits()[0], text, architecture)
+        assert compiled.code, formula.name
+        assert compiled.spills == 0, f"{formula.name}: {compiled.log}"
+        assert "warning" not in compiled.log, f"{formula.name}: {compiled.log}"
 
 
 def test_single_precision_stays_single():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import pytest
 from gpu.emulator import KernelError
 from gpu.samples import on_device
 
-from nbdl.backend.cupy import files
+from nbdl.backend.cupy import files, launch
 from nbdl.backend.cupy.backend import CupyBackend
 from nbdl.backend.resampling import Taps
 from nbdl.ops.alignments import CtcLossInput
@@ -23,6 +24,7 @@ from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
 from nbdl.ops.scanning import ArgScan, LinearScan
+from nbdl.ops.scattering import Scatter
 from nbdl.ops.searching import SearchSorted
 from nbdl.ops.softmax import Softmax
 from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
@@ -55,6 +57,16 @@ def scan() -> tuple[Any, list[np.ndarray]]:
 
 def softmax() -> tuple[Any, list[np.ndarray]]:
     return Softmax.of(1), [numbers(5, 300)]
+
+
+def short_rows() -> tuple[Any, list[np.ndarray]]:
+    """A block has threads for more rows than there are."""
+    return Softmax.of(1), [numbers(5, 4)]
+
+
+def sums_at_places(dtype: str) -> tuple[Any, list[np.ndarray]]:
+    x, values = numbers(4, 3).astype(dtype), np.ones((600, 3), dtype)
+    return Scatter.of(0, "add"), [x, np.arange(600)[:, None] % 2 + np.zeros((1, 3), np.int64), values]
 
 
 def losses() -> tuple[Any, list[np.ndarray]]:
@@ -152,6 +164,19 @@ FAULTS = {
     ),
     "rows: a missing barrier": Fault(
         "rows.cuh", f"{BARRIER}\n        if (row.lane < half)", "if (row.lane < half)", softmax, RACE
+    ),
+    "rows: no bounds check in the tail": Fault(
+        "rows.cuh", "row.exists = row.number < rows;", "row.exists = true;", short_rows, OUTSIDE
+    ),
+    "rows: shared memory that nobody wrote": Fault(
+        "rows.cuh", "    shared[mine] = value;\n", "", softmax, None
+    ),
+    "scatter: a plain sum instead of an atomic one": Fault(
+        "atomics.cuh", "atomicAdd(address, value);", "*address += value;",
+        functools.partial(sums_at_places, "float32"), RACE,
+    ),
+    "scatter: the other half of the word is overwritten": Fault(
+        "atomics.cuh", "~(mask << shift)", "~mask", functools.partial(sums_at_places, "int16"), None
     ),
     "losses: a missing barrier": Fault(
         "class_losses.cu", f"{BARRIER}\n        if (lane < half) {{", "if (lane < half) {", losses, RACE
@@ -256,8 +281,10 @@ def test_a_fault_is_caught(name: str, gpu: str, monkeypatch: pytest.MonkeyPatch)
 
     primitive, operands = fault.run()
     expected = CupyBackend().execute(primitive, [*map(placed, operands)])
-    right = files.header
-    monkeypatch.setattr(files, "header", with_fault)
+    right = launch.header
+    for module in (files, launch):
+        monkeypatch.setattr(module, "header", with_fault)
+    monkeypatch.setattr(launch, "module_source", launch.module_source.__wrapped__)
     backend = CupyBackend()  # which has compiled nothing
     arrays = [*map(placed, operands)]
     if fault.message is not None:

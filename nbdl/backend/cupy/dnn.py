@@ -10,6 +10,7 @@ device.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,10 +120,11 @@ class Plan:
 
     def __call__(self, arrays: dict[int, Any], stream: Any) -> None:
         """Compute the results of the operands, by their numbers."""
-        self._library.set_stream(handle=self._handle, stream=stream.ptr)
         addresses = {number: x.data.ptr for number, x in arrays.items()}
         addresses |= {number: value.ctypes.data for number, value in self._values.items()}
-        self.graph.execute(addresses, self._workspace.data.ptr, handle=self._handle)
+        with _lock:  # the stream is the handle's, which other threads use as well
+            self._library.set_stream(handle=self._handle, stream=stream.ptr)
+            self.graph.execute(addresses, self._workspace.data.ptr, handle=self._handle)
 
 
 def steps_of(x: Any) -> Sizes:
@@ -191,6 +193,7 @@ def planar(shape: Sizes, steps: Sizes) -> tuple[Sizes, Sizes]:
 
 
 _handles: dict[tuple[int, int], int] = {}
+_lock = threading.Lock()
 
 
 def _handle(library: Any, device: int) -> int:
