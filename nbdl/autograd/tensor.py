@@ -369,16 +369,32 @@ class Tensor(Readable, Hookable, Operations):
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
-        twin.array = self.array.copy()
+        twin.array = self.array.copy() if mode.recorder is None else _recorded_copy(self.array)
         twin.storage = twin.view_of = twin.hooks = None
         if self.grad is not None:
             twin._grad = self.grad.__deepcopy__(memo)
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if mode.recorder is not None:
+            mode.recorder.refuse("a tensor that is pickled", "use clone() or copy.deepcopy()")
+        return _unpickle, self._parts()
+
+    def __copy__(self) -> Tensor:
+        return _unpickle(*self._parts())
+
+    def _parts(self) -> tuple[type[Tensor], np.ndarray, bool]:
+        """What a copy or a pickle is made of."""
         if self.edge is not None:
             raise RuntimeError("only graph leaves can be pickled; detach() first")
-        return _unpickle, (type(self), self.detach().cpu().array, self.requires_grad)
+        return type(self), self.detach().cpu().array, self.requires_grad
+
+
+def _recorded_copy(array: Any) -> Any:
+    """The array in fresh memory, by an operation that a program repeats."""
+    from nbdl.autograd.inplace import copied
+
+    return copied(array)
 
 
 def made(array: Any, requires_grad: bool = False) -> Tensor:
