@@ -41,7 +41,7 @@ def rule_on_gpu(primitive: Primitive) -> str | None:
     if name in _LOWER:
         return LOWER
     if name == "normalize":  # a batch norm, which averages over the batch, gives what it gets
-        return WIDEST if 0 in params["axes"] else FLOAT32
+        return WIDEST if params["by_channel"] and not params["groups"] else FLOAT32
     if name == "reduce":
         return FLOAT32 if params["kind"] in _GPU_FLOAT32_REDUCTIONS else None
     return FLOAT32 if name in _GPU_FLOAT32 else None

@@ -128,6 +128,55 @@ def in_float32(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def _in_dtype(
+    devices: tuple[str, ...], choose: Callable[[np.dtype, set[np.dtype]], np.dtype]
+) -> Callable[[F], F]:
+    """Make functions compute in a dtype where casts are on, and cast nothing inside.
+
+    Args:
+        devices: types of devices where that is so.
+        choose: the dtype, by the lower dtype and those of the operands.
+    """
+
+    def decorated(function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            autocast = mode.autocast
+            if autocast is None:
+                return function(*args, **kwargs)
+            operands = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and _is_cast(x)]
+            device = autocast.device_type_of(operands)
+            lower = autocast.dtypes.get(device)
+            if not operands or lower is None or device not in devices:
+                return function(*args, **kwargs)
+            dtype = choose(lower, {x.array.dtype for x in operands})
+
+            def cast(value: Any) -> Any:
+                return autocast.cast(value, dtype) if isinstance(value, Tensor) else value
+
+            with casting(None):
+                return function(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
+
+        return wrapped  # type: ignore[return-value]
+
+    return decorated
+
+
+def in_lower(*devices: str) -> Callable[[F], F]:
+    """Make a function that is composed of several operations compute in the lower dtype on these devices."""
+    return _in_dtype(devices, lambda lower, found: lower)
+
+
+def in_single(*devices: str) -> Callable[[F], F]:
+    """Make a function compute in float32, and give that, on these devices."""
+    return _in_dtype(devices, lambda lower, found: dtypes.FLOAT32)
+
+
+def in_widest(*devices: str) -> Callable[[F], F]:
+    """Make a function compute in the widest dtype among its operands on these devices."""
+    return _in_dtype(devices, lambda lower, found: found.pop() if len(found) == 1 else dtypes.FLOAT32)
+
+
 def lowered(*tensors: Any) -> tuple[Any, ...]:
     """Operands of a product that is composed of several operations, cast as one primitive would cast them."""
     autocast = mode.autocast

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.autocast import in_widest
 from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
@@ -243,6 +244,7 @@ def index_put_(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate
     return input
 
 
+@in_widest("cuda")
 def index_put(input: Tensor, indices: Sequence[Any], values: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of ``input`` with ``values`` written, or added, at ``input[indices]``."""
     return index_put_(writable_copy(input, values, *indices), indices, values, accumulate)

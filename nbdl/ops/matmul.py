@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbdl.autograd.autocast import in_widest
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
@@ -372,6 +373,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return apply(MATMUL, input, vec)
 
 
+@in_widest("cpu", "cuda")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors.
 

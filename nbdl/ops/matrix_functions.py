@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from nbdl.autograd.autocast import in_lower
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import dtypes
@@ -367,6 +368,7 @@ def powers(x: Tensor, count: int) -> Tensor:
     return stack(columns[:count], -1) if count else x.unsqueeze(-1)[..., :0]
 
 
+@in_lower("cpu", "cuda")
 @numpy_keywords
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products sum conj(x) y of vectors along ``dim``; the other axes broadcast.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.autograd.autocast import in_float32, lowered
+from nbdl.autograd.autocast import in_float32, in_lower, in_widest, lowered
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import IDENTITY, Formula, dtypes
@@ -74,6 +74,8 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: fl
     return _added("addmv", input, mv(mat, vec), beta, alpha)
 
 
+@in_widest("cpu")
+@in_lower("cuda")
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``; of bools, sums are ``or`` and products ``and``.
 
@@ -148,6 +150,7 @@ def ger(input: Tensor, vec2: Tensor) -> Tensor:
     return outer(input, vec2)
 
 
+@in_widest("cpu", "cuda")
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """The inner product of two vectors, the first one conjugated.
 
@@ -208,6 +211,7 @@ def vander(input: Tensor, N: int | None = None, increasing: bool = False) -> Ten
 
 
 # -------------------------------------------------------------------------------------------- of tensors
+@in_widest("cuda")
 @numpy_keywords
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Products summed over pairs of axes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbdl.autograd.autocast import in_lower
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula
 from nbdl.formula import functions as f
@@ -16,6 +17,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return call(_HARDSHRINK, input, lambd)
 
 
+@in_lower("cpu", "cuda")
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x above 0, weight * x below, the slope being learned.
 

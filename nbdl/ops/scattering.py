@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.autograd.autocast import in_widest
 from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
@@ -329,6 +330,7 @@ def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return _scatter_("scatter_add", "add", input, dim, index, src)
 
 
+@in_widest("cuda")
 @numpy_keywords
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of ``input`` with ``src`` added at [i, index[i, j, k], k] for dim 1; equal indices add up."""

@@ -10,8 +10,9 @@ from gpu.test_rows import KINDS, kind_of, random
 from nbdl.backend import registry
 from nbdl.ops.extrema import ArgReduce
 from nbdl.ops.scanning import ArgScan
-from nbdl.ops.scattering import IndexPut, Scatter
+from nbdl.ops.scattering import Scatter
 from nbdl.ops.searching import SearchSorted
+from nbdl.ops.selecting import IndexPut
 
 pytestmark = pytest.mark.usefixtures("gpu")
 

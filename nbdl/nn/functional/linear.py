@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from nbdl.autograd.autocast import in_widest
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import linear
 
 
+@in_widest("cpu", "cuda")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x1^T W_k x2 + bias_k for every output k.
 

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 
+from nbdl.autograd.autocast import in_single
 from nbdl.autograd.modes import mode, no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, dtypes
@@ -266,6 +267,7 @@ def rms_norm(
     return normalize(input, weight, None, axes, least, centred=False)[0]
 
 
+@in_single("cuda")
 def group_norm(
     input: Tensor,
     num_groups: int,
