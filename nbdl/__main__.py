@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
@@ -62,9 +63,11 @@ def _threading_layer(statuses: list[backend.BackendStatus]) -> str:
 
 
 def _size(folder: Path) -> str:
-    sizes = [
-        os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names
-    ]
+    sizes = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another process has just replaced it
+                sizes.append(os.lstat(os.path.join(parent, name)).st_size)
     return f"{sum(sizes) / 1e3:,.0f} kB in {len(sizes)} files"
 
 
