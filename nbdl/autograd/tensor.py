@@ -424,7 +424,8 @@ class Tensor(Readable, Operations):
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
-        twin.array = self.array.copy()
+        # A recorder must see that it is a copy, and of what.
+        twin.array = self.array.copy() if mode.recorder is None else self.detach().clone().array
         twin.storage = twin.view_of = twin.hooks = None
         if self.grad is not None:
             twin._grad = self.grad.__deepcopy__(memo)
@@ -433,6 +434,8 @@ class Tensor(Readable, Operations):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self.edge is not None:
             raise RuntimeError("only graph leaves can be pickled; detach() first")
+        if mode.recorder is not None:
+            before_reading(self, "the content (pickle)")
         return _unpickle, (type(self), self.detach().cpu().array, self.requires_grad)
 
 

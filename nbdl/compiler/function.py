@@ -202,7 +202,8 @@ class Compiled:
         arguments = Arguments(args, kwargs)
         recording = self._run(arguments)
         program = recording.program
-        return Report(program, improve(program, self._without), recording.backend)
+        names = self._captured_with(arguments).names()
+        return Report(program, improve(program, self._without), recording.backend, names)
 
     def companion(self, key: Sequence[Any], make: Callable[[Callable[..., Any]], Any]) -> Compiled:
         """A compiled function around this one, such as a step along a line and the loss at its end.
