@@ -23,7 +23,6 @@ import numpy as np
 
 from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
-from nbdl.compiler.addresses import owner_of
 from nbdl.compiler.bytecode import Names, chains, imported, names_in
 from nbdl.compiler.objects import (
     MISSING,
@@ -199,18 +198,6 @@ class Captured:
         found = self._found(Tensor)
         for module in self._found(Module):
             found += [*module.parameters(), *module.buffers()]
-        return found
-
-    def names(self) -> dict[int, str]:
-        """What the arrays from outside are called, by the id of what owns their memory."""
-        found: dict[int, str] = {}
-        for name, read in self.variables:
-            value = read()
-            if isinstance(value, Tensor):
-                found.setdefault(id(owner_of(value.array)), name)
-            elif isinstance(value, Module):
-                for path, tensor in itertools.chain(value.named_parameters(), value.named_buffers()):
-                    found.setdefault(id(owner_of(tensor.array)), f"{name}.{path}")
         return found
 
     def _found(self, kind: type[_T]) -> list[_T]:

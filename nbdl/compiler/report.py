@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nbdl.autograd.tensor import Tensor
+from nbdl.compiler.addresses import owner_of
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import TEMPORARY, Operation, Program
 from nbdl.compiler.replay import Replay
+from nbdl.nn.module import Module
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.matmul import MATMUL
 from nbdl.ops.pointwise import Pointwise
+from nbdl.optim.optimizer import Optimizer
 from nbdl.utils.flops import flops
 from nbdl.utils.text import as_table, with_unit
 from nbdl.utils.timing import wait_for_gpu
@@ -94,6 +98,31 @@ class Report:
         )
 
     __repr__ = __str__
+
+
+def names_of(variables: Iterable[tuple[str, Any]]) -> dict[int, str]:
+    """What the arrays from outside are called, by the id of what owns their memory.
+
+    Args:
+        variables: the names and values of what a function uses from outside.
+    """
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    optimizers = []
+    for name, value in variables:
+        if isinstance(value, Tensor):
+            tensors.setdefault(id(value), (name, value))
+        elif isinstance(value, Module):
+            for path, tensor in (*value.named_parameters(), *value.named_buffers()):
+                tensors.setdefault(id(tensor), (f"{name}.{path}", tensor))
+        elif isinstance(value, Optimizer):
+            optimizers.append(value)
+    names = {id(owner_of(tensor.array)): name for name, tensor in tensors.values()}
+    for name, tensor in tensors.values():
+        states = [optimizer.state.get(tensor, {}) for optimizer in optimizers]
+        for key, part in (("grad", tensor._grad), *[pair for state in states for pair in state.items()]):
+            if isinstance(part, Tensor):
+                names.setdefault(id(owner_of(part.array)), f"{name}.{key}")
+    return names
 
 
 def _lines(program: Program, names: Mapping[int, str]) -> list[str]:
