@@ -1,4 +1,4 @@
-"""Where arrays lie."""
+"""Where the elements of arrays lie, and whose memory that is."""
 
 from __future__ import annotations
 

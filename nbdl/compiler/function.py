@@ -286,7 +286,11 @@ class Compiled:
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
     def _run(
-        self, arguments: Arguments, with_lines: bool = False, variants: Sequence[Variant] = ()
+        self,
+        arguments: Arguments,
+        with_lines: bool = False,
+        variants: Sequence[Variant] = (),
+        defers: bool = False,
     ) -> Recording:
         """Run the function under a recorder.
 
@@ -294,11 +298,14 @@ class Compiled:
             arguments: of the call.
             with_lines: note lines for error messages.
             variants: programs for such arguments, which do not fit.
+            defers: leave the computing to the program.
         """
         captured, leaves = self._captured_with(arguments), self._known_leaves.values()
         used = [leaf for variant in variants for leaf in variant.leaves_used]
         moving = {id(leaf.tensor) for leaf in used if leaf.finds_other_memory()}
-        return Recording(self.function, arguments, captured, leaves, moving, self._without, with_lines)
+        return Recording(
+            self.function, arguments, captured, leaves, moving, self._without, with_lines, defers
+        )
 
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
@@ -312,23 +319,24 @@ class Compiled:
         captured = self._captured_with(arguments)
         attributes = captured.attributes()
         with without_idle_memory():
-            recording = self._run(arguments, failures > 0, self._variants.get(key, ()))
+            recording = self._run(arguments, failures > 0, self._variants.get(key, ()), defers=True)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
         if captured.learn_assigned(attributes, recording.reads):
-            return recording.result  # the next call records them as results
+            return recording.finish()  # the next call records them as results
         problem = recording.escaped and _KEEPS.format(recording.escaped)
         if not problem and (changed := captured.changed_since(key[0])):
             problem = _ASSIGNS.format(" and ".join(changed))
         if problem:
+            result = recording.finish()
             # At first that is usual: optimizers make their state, lazy modules their parameters.
             if failures:
                 raise RecordingError(problem)
             self._failures[arguments.key] = failures + 1
-            return recording.result
+            return result
         self._failures.pop(arguments.key, None)
         captured.learn_numbers(recording.reads)
         key = captured.token(), *key[1:]
@@ -359,7 +367,7 @@ class Compiled:
         if any(variant.differs_in_values_only(other) for other in self._variants.get(key, ())):
             variant.values.clear()  # nobody reads them
         self._variants.setdefault(key, []).insert(0, variant)
-        return recording.result
+        return recording.finish(replay)
 
 
 _all: WeakSet[Compiled] = WeakSet()

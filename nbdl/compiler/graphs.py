@@ -90,7 +90,8 @@ class GraphSteps:
         self.calls = self._calls_of(replay.operations)
         self._parts: list[Callable[[], Any]] = [functools.partial(self._run, self.calls)]
         self._count = 0
-        self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
+        with self._device:  # an event is of the device where it is made
+            self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
         self.graphs = 0
         self.eager: list[str] = []
 

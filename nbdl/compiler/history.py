@@ -46,7 +46,10 @@ def record_backward(
         without: names of passes to leave out.
     """
     smooth = [k for k, y in enumerate(results) if _can_go_back(y) or arguments.twin_number(y) is not None]
-    return BackwardProgram(recorder, results, smooth, arguments, without) if smooth else None
+    if not smooth:
+        return None
+    recorder.compute()  # the backward pass has a program of its own, and reads values of this one
+    return BackwardProgram(recorder, results, smooth, arguments, without)
 
 
 class BackwardProgram(Primitive):

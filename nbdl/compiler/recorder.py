@@ -19,6 +19,7 @@ from nbdl.autograd.anomaly import user_line, user_stacklevel
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import clock
 from nbdl.compiler.addresses import address_of, extent_of, layout_of, owner_of
+from nbdl.compiler.deferral import Deferral
 from nbdl.compiler.program import (
     CAPTURED,
     INPUT,
@@ -75,14 +76,16 @@ class Leaf(NamedTuple):
 class Recorder:
     """Stands in for a backend while a function runs, and writes down what it is asked for.
 
-    It keeps no array alive that the function lets go, so that a recording needs no more memory than the
-    function itself.
+    Where it computes, it keeps no array alive that the function lets go, so that a recording needs no more
+    memory than the function itself; where the computing is left to the program, no more than that.
 
     Args:
         backend: what computes.
         inputs: the arrays that are arguments of the function.
         known_leaves: leaves that an earlier recording found, whose gradients are noted before the run.
         with_lines: note the user's line of every call, for error messages.
+        defers: leave the computing to the program, where that can be; then :meth:`leave_to_program` or
+            :meth:`compute` must follow.
 
     Attributes:
         backend: what computes.
@@ -99,8 +102,10 @@ class Recorder:
         inputs: Sequence[Any],
         known_leaves: Iterable[Tensor] = (),
         with_lines: bool = False,
+        defers: bool = False,
     ):
         self.backend = backend
+        self._deferral = Deferral(backend, defers)
         self.operations: list[Operation] = []
         self.lines: list[str | None] = []
         self.leaves: dict[int, Leaf] = {}
@@ -123,6 +128,8 @@ class Recorder:
 
     def __exit__(self, *exc_info: object) -> None:
         mode.backend, mode.recorder = self._previous, None
+        if exc_info[0] is not None:
+            self.compute()  # what was done before the error is done
         for name, state in _foreign_generators().items():
             if state != self._dice[name]:
                 warnings.warn(
@@ -152,10 +159,10 @@ class Recorder:
         if out is not None:
             outs = out if type(out) is tuple else (out,)
             self._before_writing(outs)
-            self.backend.execute(primitive, arrays, out=out)
+            self._deferral.execute(primitive, arrays, out)
             self._add(primitive, arrays, outs, True)
             return out
-        result = self.backend.execute(primitive, arrays)
+        result = self._deferral.execute(primitive, arrays)
         self._add(primitive, arrays, result if type(result) is tuple else (result,), False)
         return result
 
@@ -166,7 +173,7 @@ class Recorder:
         operands = [tuple(row) for row in rows]
         for row in operands:
             self._before_writing([row[k] for k in positions])
-        self.backend.overwrite(primitive, operands, positions)
+        self._deferral.overwrite(primitive, operands, positions)
         for row in operands:
             self._add(primitive, row, tuple(row[k] for k in positions), True)
 
@@ -220,6 +227,24 @@ class Recorder:
     def before_replay(self, refresh: Callable[[], Any]) -> None:
         """Something must be brought up to date before each replay."""
         self.refreshers.append(refresh)
+
+    # -------------------------------------------------------------------------------- what was not computed
+    def compute(self) -> None:
+        """Compute what was deferred: somebody needs the values."""
+        self._deferral.compute()
+
+    def leave_to_program(self) -> bool:
+        """Let go of what was deferred; whether there is something, which the program now has to compute."""
+        return self._deferral.leave_to_program()
+
+    def keep(self, buffers: Iterable[Buffer]) -> None:
+        """Make these temporaries memory from outside, since somebody has them: the program writes there."""
+        for buffer in buffers:
+            buffer.kind, buffer.array = CAPTURED, self.owner(buffer)
+
+    def owner(self, buffer: Buffer) -> Any:
+        """The array that owned the memory in the recorded run; None if it is gone."""
+        return self._tracer.owner(buffer)
 
     # ------------------------------------------------------------------------------------------- the program
     def computed(self, owner: Any) -> bool:
@@ -303,11 +328,18 @@ class Recorder:
             ):  # the reference in the entry, and the argument's
                 del self.leaves[key]
 
-    def escaped(self, program: Program) -> list[Buffer]:
-        """Temporaries of ``program`` that are still alive: somebody kept a tensor."""
+    def escaped(self, program: Program, thoroughly: bool = True) -> list[Buffer]:
+        """Temporaries of ``program`` that are still alive: somebody kept a tensor.
+
+        Args:
+            program: what was recorded.
+            thoroughly: whether all garbage is collected first where one is alive, and not just the young: a
+                collection of all objects of a process takes as long as many steps.
+        """
         candidates = [buffer for buffer in program.buffers if buffer.kind == TEMPORARY]
-        if any(map(self._tracer.is_alive, candidates)):
-            gc.collect()
+        for generation in (1, 2) if thoroughly else (1,):
+            if any(map(self._tracer.is_alive, candidates)):
+                gc.collect(generation)
         return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
 
 
@@ -396,9 +428,13 @@ class _Tracer:
         if buffer.kind == TEMPORARY:
             buffer.kind, buffer.array = CAPTURED, owner_of(array)
 
+    def owner(self, buffer: Buffer) -> Any:
+        """The array that owned the memory in the recorded run; None if it is gone."""
+        return self._owners[buffer]() if buffer in self._owners else None
+
     def is_alive(self, buffer: Buffer) -> bool:
         """Whether the array that owned the memory in the recorded run is still there."""
-        return buffer in self._owners and self._owners[buffer]() is not None
+        return self.owner(buffer) is not None
 
     def initial_values(self, pristine: dict[int, Any]) -> list[Operation]:
         """Copies of what arrays made of Python data held at first, where the function overwrites them.

@@ -11,11 +11,14 @@ from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend import registry
 from nbdl.compiler.addresses import owner_of
+from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
 from nbdl.compiler.history import record_backward
+from nbdl.compiler.passes import improve
 from nbdl.compiler.program import CAPTURED, INPUT, OUTPUT, Program
 from nbdl.compiler.recorder import Recorder, RecordingError
+from nbdl.compiler.replay import Replay
 from nbdl.compiler.states import MAX_NUMBERS
 from nbdl.func.tree import flatten, unflatten
 
@@ -60,10 +63,11 @@ class Recording:
         moving: ids of leaves that are known to get other gradients between the calls.
         without: names of passes to leave out of the backward program.
         with_lines: whether to note the user's line of every operation.
+        defers: leave the computing to the program, where that can be; :meth:`finish` must follow.
 
     Attributes:
         program: the operations.
-        result: what the function returned.
+        result: what the function returned; its values are there after :meth:`finish`.
         backend: what ran it.
         tree: the nest of the results, ``constants`` what in it is not computed; None stands for what is.
         shared: the results in memory of an argument or from outside: position, and the argument's number or
@@ -88,10 +92,12 @@ class Recording:
         moving: Collection[int] = (),
         without: Sequence[str] = (),
         with_lines: bool = False,
+        defers: bool = False,
     ):
+        self._without = without
         self.backend: NumpyBackend = mode.backend or registry.cpu or registry.select()
         args, kwargs = arguments.for_recording()
-        recorder = Recorder(self.backend, arguments.arrays, known_leaves, with_lines)
+        recorder = Recorder(self.backend, arguments.arrays, known_leaves, with_lines, defers)
         before = captured.attributes()
         held = {k: arguments.arrays[k].tobytes() for k in arguments.foreign if _is_small(arguments.arrays[k])}
         with recorder:
@@ -106,11 +112,37 @@ class Recording:
             found += [place.value for place in self.assigned]
             with recording(True):
                 found = [_apart(leaf, recorder) for leaf in found]
-        del result, args, kwargs
+        del result, args, kwargs, before
         arguments.given.clear()
-        del before
-        self.backward = record_backward(recorder, found, arguments, without)
-        found = [leaf.detach() for leaf in found]  # what they were made of is gone
+        try:
+            self._conclude(recorder, found, arguments, captured, moving, held, with_lines)
+        except BaseException:
+            recorder.compute()  # state that the function has made must not stay unwritten
+            raise
+
+    def _conclude(
+        self,
+        recorder: Recorder,
+        found: list[Tensor],
+        arguments: Arguments,
+        captured: Captured,
+        moving: Collection[int],
+        held: dict[int, bytes],
+        with_lines: bool,
+    ) -> None:
+        """After the function has run: its program, and what has to be done about results and gradients.
+
+        Args:
+            recorder: what wrote the operations down.
+            found: the results that are computed; emptied, so that nobody but the caller holds them.
+            arguments: of the call.
+            captured: what the function uses from outside.
+            moving: ids of leaves that are known to get other gradients between the calls.
+            held: what small arguments of NumPy held before.
+            with_lines: whether the user's lines were noted.
+        """
+        self.backward = record_backward(recorder, found, arguments, self._without)
+        found[:] = [leaf.detach() for leaf in found]  # what they were made of is gone
         arrays = [leaf.array for leaf in found]
         if any(arguments.twin_number(leaf.tensor) is not None for leaf in recorder.leaves.values()):
             raise RecordingError(
@@ -135,6 +167,8 @@ class Recording:
             self.backward.forget_the_run()
             arrays += self.backward.residuals
         self.program: Program = recorder.program(arrays)
+        if Writes(self.program).collide([tensor.array for tensor in arguments.tensors]):
+            recorder.compute()  # a program takes its arguments for memory that is apart
         self.values = self._unread(held, arguments.arrays)
         self.shared = [
             (k, window.buffer.number if window.buffer.kind == INPUT else leaf.shared_storage())
@@ -143,15 +177,36 @@ class Recording:
         ]
         if self.backward is not None:
             self.backward.finish(self.program)
-            found = self.backward.connect(arguments, arrays)
+            found[:] = self.backward.connect(arguments, arrays)
         for attribute in reversed(self.assigned):
             attribute.set(found.pop())
-        results = iter(found)
-        leaves = [next(results) if fixed is None else fixed.of(arguments) for fixed in self.constants]
+        values = iter(found)
+        leaves = [next(values) if fixed is None else fixed.of(arguments) for fixed in self.constants]
         self.result = unflatten(leaves, self.tree)
-        del arrays, found
-        kept = recorder.escaped(self.program)
+        del arrays, leaves, values
+        found.clear()
+        is_unfinished = recorder.leave_to_program()
+        # At first that is usual, and the function is recorded again; then its lines are noted for an error.
+        kept = recorder.escaped(self.program, thoroughly=with_lines)
         self.escaped = _describe(kept, self.program, recorder.lines) if kept else ""
+        self._unfinished: list[Any] | None = None  # the arrays of the run that is missing
+        if is_unfinished:
+            recorder.keep(kept)
+            results = dict.fromkeys(window.buffer for window in self.program.outputs)
+            self._unfinished = [buffer.array for buffer in self.program.inputs]
+            self._unfinished += [recorder.owner(buffer) for buffer in results if buffer.kind == OUTPUT]
+
+    def finish(self, replay: Replay | None = None) -> Any:
+        """What the function returned; computed by its program, as far as it was not yet.
+
+        Args:
+            replay: of the program, if there is one.
+        """
+        if self._unfinished is not None:
+            run = replay or Replay(improve(self.program, self._without), self.backend)
+            run.run(self._unfinished)
+            self._unfinished = None
+        return self.result
 
     def _unread(self, held: dict[int, bytes], arrays: Sequence[Any]) -> list[tuple[int, bytes]]:
         """Of arrays of NumPy and what they held before, those that the program leaves alone."""
