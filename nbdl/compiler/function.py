@@ -20,7 +20,7 @@ from nbdl.compiler.program import CAPTURED, INPUT
 from nbdl.compiler.recorder import RecordingError
 from nbdl.compiler.recording import Recording
 from nbdl.compiler.replay import Replay
-from nbdl.compiler.report import Profile, Report
+from nbdl.compiler.report import Profile, Report, names_of
 from nbdl.compiler.variant import Variant
 from nbdl.formula.dtypes import when_default_changes
 from nbdl.nn.module import Module
@@ -202,7 +202,8 @@ class Compiled:
         arguments = Arguments(args, kwargs)
         recording = self._run(arguments)
         program = recording.program
-        return Report(program, improve(program, self._without), recording.backend)
+        names = names_of((name, read()) for name, read in self._captured_with(arguments).variables)
+        return Report(program, improve(program, self._without), recording.backend, names)
 
     def companion(self, key: Sequence[Any], make: Callable[[Callable[..., Any]], Any]) -> Compiled:
         """A compiled function around this one, such as a step along a line and the loss at its end.

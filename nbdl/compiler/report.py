@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nbdl.autograd.tensor import Tensor
+from nbdl.compiler.addresses import owner_of
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import TEMPORARY, Operation, Program
 from nbdl.compiler.replay import Replay
+from nbdl.nn.module import Module
 from nbdl.ops.arithmetic import formula_of
 from nbdl.ops.matmul import MATMUL
 from nbdl.ops.pointwise import Pointwise
+from nbdl.optim.optimizer import Optimizer
 from nbdl.utils.flops import flops
 from nbdl.utils.text import as_table, with_unit
 from nbdl.utils.timing import wait_for_gpu
@@ -21,6 +25,10 @@ from nbdl.utils.timing import wait_for_gpu
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
 
+_LEGEND = (
+    "i: arguments, c: memory from outside, such as parameters, t: temporaries, o: results; "
+    "= makes its results, <- writes where they are"
+)
 _PEAK_ROWS = 1024
 _NOT_SHOWN = frozenset({"formula", "name", "kind", "weak", "order"})  # shown otherwise, or of no interest
 _USUAL = {"stride": 1, "dilation": 1, "groups": 1, "padding": 0}  # not shown either
@@ -35,14 +43,21 @@ class Report:
         recorded: as it was written down.
         improved: after the passes.
         backend: what runs it.
+        names: what arrays from outside are called, by id.
 
     Attributes:
         recorded: as above.
         improved: as above.
     """
 
-    def __init__(self, recorded: Program, improved: Program, backend: NumpyBackend):
-        self.recorded, self.improved = recorded, improved
+    def __init__(
+        self,
+        recorded: Program,
+        improved: Program,
+        backend: NumpyBackend,
+        names: Mapping[int, str] | None = None,
+    ):
+        self.recorded, self.improved, self._names = recorded, improved, names or {}
         replay = Replay(improved, backend)
         self._backend, self._steps = replay.backend, len(replay.steps)
 
@@ -70,22 +85,51 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(
             [
+                _LEGEND,
                 f"recorded: {len(self.recorded.operations)} operations, "
                 f"{with_unit(self.recorded_bytes, 'B')} of temporaries",
-                *_lines(self.recorded),
+                *_lines(self.recorded, self._names),
                 "",
                 f"improved on {self._backend.name}: {len(self.improved.operations)} operations in "
                 f"{self._steps} {'call' if self._steps == 1 else 'calls'}, "
                 f"{with_unit(self.planned_bytes, 'B')} of temporaries, {with_unit(self.flops, 'FLOP')}",
-                *_lines(self.improved),
+                *_lines(self.improved, self._names),
             ]
         )
 
     __repr__ = __str__
 
 
-def _lines(program: Program) -> list[str]:
+def names_of(variables: Iterable[tuple[str, Any]]) -> dict[int, str]:
+    """What the arrays from outside are called, by the id of what owns their memory.
+
+    Args:
+        variables: the names and values of what a function uses from outside.
+    """
+    tensors: dict[int, tuple[str, Tensor]] = {}
+    optimizers = []
+    for name, value in variables:
+        if isinstance(value, Tensor):
+            tensors.setdefault(id(value), (name, value))
+        elif isinstance(value, Module):
+            for path, tensor in (*value.named_parameters(), *value.named_buffers()):
+                tensors.setdefault(id(tensor), (f"{name}.{path}", tensor))
+        elif isinstance(value, Optimizer):
+            optimizers.append(value)
+    names = {id(owner_of(tensor.array)): name for name, tensor in tensors.values()}
+    for name, tensor in tensors.values():
+        states = [optimizer.state.get(tensor, {}) for optimizer in optimizers]
+        for key, part in (("grad", tensor._grad), *[pair for state in states for pair in state.items()]):
+            if isinstance(part, Tensor):
+                names.setdefault(id(owner_of(part.array)), f"{name}.{key}")
+    return names
+
+
+def _lines(program: Program, names: Mapping[int, str]) -> list[str]:
     lines = [f"  inputs  {', '.join(map(repr, program.inputs)) or 'none'}"]
+    outside = [buffer for buffer in program.buffers if id(buffer.array) in names]
+    if outside:
+        lines.append(f"  outside  {', '.join(f'{buffer} {names[id(buffer.array)]}' for buffer in outside)}")
     written: set[object] = set()
     for operation in program.operations:
         costs = f"{with_unit(bytes_of(operation), 'B')}, {with_unit(flops_of(operation), 'FLOP')}"
@@ -95,6 +139,8 @@ def _lines(program: Program) -> list[str]:
 
 
 def _text(operation: Operation) -> str:
+    if operation.parts and operation.into:  # the operands of all parts would fill the screen
+        return f"{_text(operation.parts[0])}  and {len(operation.parts) - 1} more such, together"
     outputs = ", ".join(map(repr, operation.outputs))
     inputs = ", ".join(map(repr, operation.inputs))
     return f"{outputs} {'<-' if operation.into else '='} {_name(operation)}({inputs})"

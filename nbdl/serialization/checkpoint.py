@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import CPU, Device
 from nbdl.serialization import safetensors
@@ -102,6 +104,8 @@ def save_file(
             raise TypeError(f"save_file: {name!r} must be a tensor, got {type(tensor).__name__}")
         if safetensors.code_of(tensor.dtype) is None:
             raise TypeError(f"save_file: {name!r} has dtype {tensor.dtype}, which the format lacks")
+        if mode.recorder is not None:
+            before_reading(tensor, "the content (save)")
         arrays[name] = tensor.detach().cpu().array
     _write(filename, safetensors.chunks(arrays, metadata or {}))
 

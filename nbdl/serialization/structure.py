@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.autograd.modes import mode
+from nbdl.autograd.reading import before_reading
 from nbdl.autograd.tensor import Size, Tensor
 from nbdl.backend.device import CPU, Device, transfer
 from nbdl.formula.dtypes import bfloat16
@@ -80,6 +82,8 @@ class Encoder:
 
     def _tensor(self, value: Tensor, path: tuple[Any, ...]) -> dict[str, Any]:
         kind = "parameter" if isinstance(value, Parameter) else "tensor"
+        if mode.recorder is not None:
+            before_reading(value, "the content (save)")
         encoded = self._array(value.array, kind, path)
         if value.requires_grad:
             encoded["requires_grad"] = True

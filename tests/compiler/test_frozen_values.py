@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 import random
 
 import numpy as np
@@ -111,3 +114,25 @@ def test_tensors_from_outside_are_results(backend):
     for k in (1, 2, 3):
         changed, same = compiled(nbdl.ones(2))
         assert same is total and changed.tolist() == [k, k] == total.tolist()
+
+
+def test_deep_copies_are_copies(backend):
+    weight = nbdl.ones(2, requires_grad=True)
+
+    def function(x):
+        twin, other = copy.deepcopy(x), copy.deepcopy(weight)
+        twin.mul_(2)
+        (twin * other).sum().backward()
+        return twin, other.grad
+
+    compiled = nbdl.compile(function)
+    for k in (1.0, 2.0, 3.0):
+        x = nbdl.full((2,), k)
+        twin, gradient = compiled(x)
+        assert x.tolist() == [k, k] and twin.tolist() == gradient.tolist() == [2 * k] * 2
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, lambda x: nbdl.save(x, io.BytesIO())])
+def test_saving_is_refused(write):
+    with pytest.raises(nbdl.compiler.RecordingError, match=r"(content|pickled).* was used at"):
+        nbdl.compile(lambda x: write(x))(nbdl.ones(2))

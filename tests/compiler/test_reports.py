@@ -161,3 +161,24 @@ def test_what_a_recording_saw_is_freed_without_the_garbage_collector(backend: st
         assert first() is None
     finally:
         gc.enable()
+
+
+def test_what_is_from_outside_has_names():
+    model = nbdl.nn.Sequential(nbdl.nn.Linear(3, 2), nbdl.nn.BatchNorm1d(2))
+    optimizer = nbdl.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scale = nbdl.ones(2)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = (model(x) * scale).square().sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled, x = nbdl.compile(step), nbdl.ones(4, 3)
+    compiled(x)
+    text = str(compiled.program(x))
+    for name in ("0.weight", "0.weight.grad", "0.weight.momentum_buffer", "1.running_mean"):
+        assert f" model.{name}" in text
+    assert " scale" in text and text.startswith("i: arguments")
+    assert "and 3 more such, together" in text
