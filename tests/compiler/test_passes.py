@@ -257,6 +257,14 @@ def test_memory_of_the_dead_is_used_again(x):
                 assert apart or alive[a].last == alive[b].first or alive[b].last == alive[a].first
 
 
+def test_a_result_overwrites_no_operand_that_is_read_in_another_order_too(x):
+    program = recorded(lambda x: ((y := x * 3) + y.t()).exp(), x[:, :3].contiguous())
+    layout = plan_memory(program)
+    (tripled,) = [op.outputs[0].buffer for op in program.operations if op.primitive.label == "multiply"]
+    (total,) = [op.outputs[0].buffer for op in program.operations if op.inputs[0].buffer is tripled]
+    assert layout.offsets[tripled] != layout.offsets[total]
+
+
 class TestBiases:
     def test_a_product_and_a_row_are_a_linear_layer(self, x):
         weight, bias = nbdl.ones(4, 2, dtype=nbdl.float64), nbdl.arange(2.0, dtype=nbdl.float64)
