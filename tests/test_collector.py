@@ -1,4 +1,4 @@
-"""What is done about Python's garbage collector: modules load without it, first recordings leave old objects."""
+"""Python's garbage collector: modules load without it, first recordings leave old objects."""
 
 import gc
 import weakref

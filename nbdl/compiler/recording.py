@@ -112,11 +112,37 @@ class Recording:
             found += [place.value for place in self.assigned]
             with recording(True):
                 found = [_apart(leaf, recorder) for leaf in found]
-        del result, args, kwargs
+        del result, args, kwargs, before
         arguments.given.clear()
-        del before
-        self.backward = record_backward(recorder, found, arguments, without)
-        found = [leaf.detach() for leaf in found]  # what they were made of is gone
+        try:
+            self._conclude(recorder, found, arguments, captured, moving, held, with_lines)
+        except BaseException:
+            recorder.compute()  # state that the function has made must not stay unwritten
+            raise
+
+    def _conclude(
+        self,
+        recorder: Recorder,
+        found: list[Tensor],
+        arguments: Arguments,
+        captured: Captured,
+        moving: Collection[int],
+        held: dict[int, bytes],
+        with_lines: bool,
+    ) -> None:
+        """After the function has run: its program, and what has to be done about results and gradients.
+
+        Args:
+            recorder: what wrote the operations down.
+            found: the results that are computed; emptied, so that nobody but the caller holds them.
+            arguments: of the call.
+            captured: what the function uses from outside.
+            moving: ids of leaves that are known to get other gradients between the calls.
+            held: what small arguments of NumPy held before.
+            with_lines: whether the user's lines were noted.
+        """
+        self.backward = record_backward(recorder, found, arguments, self._without)
+        found[:] = [leaf.detach() for leaf in found]  # what they were made of is gone
         arrays = [leaf.array for leaf in found]
         if any(arguments.twin_number(leaf.tensor) is not None for leaf in recorder.leaves.values()):
             raise RecordingError(
@@ -151,13 +177,14 @@ class Recording:
         ]
         if self.backward is not None:
             self.backward.finish(self.program)
-            found = self.backward.connect(arguments, arrays)
+            found[:] = self.backward.connect(arguments, arrays)
         for attribute in reversed(self.assigned):
             attribute.set(found.pop())
         values = iter(found)
         leaves = [next(values) if fixed is None else fixed.of(arguments) for fixed in self.constants]
         self.result = unflatten(leaves, self.tree)
-        del arrays, found, leaves, values
+        del arrays, leaves, values
+        found.clear()
         is_unfinished = recorder.leave_to_program()
         # At first that is usual, and the function is recorded again; then its lines are noted for an error.
         kept = recorder.escaped(self.program, thoroughly=with_lines)

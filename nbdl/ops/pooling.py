@@ -195,33 +195,14 @@ class AvgPool(LinearMap):
         return (connected(apply(AvgPoolInput.of(*self.geometry), gradients[0]), node),)  # type: ignore[arg-type]
 
 
-class AvgPoolInput(LinearMap):
+class AvgPoolInput(AvgPool):
     """The transpose of :class:`AvgPool`, with the same parameters."""
 
     name = "avg_pool_input"
 
-    batch = over_merged_axes
-
-    def __init__(
-        self,
-        size: Sizes,
-        kernel: Sizes,
-        stride: Sizes,
-        padding: Sizes,
-        counts: Sizes,
-        count_include_pad: bool,
-        divisor: int | None,
-    ):
-        super().__init__(
-            size=size,
-            kernel=kernel,
-            stride=stride,
-            padding=padding,
-            counts=counts,
-            count_include_pad=count_include_pad,
-            divisor=divisor,
-        )
-        self.geometry = (size, kernel, stride, padding, counts, count_include_pad, divisor)
+    def __init__(self, size: Sizes, *rest: Any):
+        super().__init__(size, *rest)
+        self.params = {"size": size, **self.params}
 
     def vjp(self, node: Node, *gradients: Tensor | None) -> Sequence[Tensor | None]:
         """The mean of every window."""

@@ -162,3 +162,20 @@ def test_the_first_call_needs_no_more_memory_than_later_ones():
         added = _peak() - before
     np.testing.assert_array_equal(first.numpy()[0, :2], 2.0**layers)
     assert added < 4 * layers
+
+
+def test_an_error_of_values_ends_the_first_call_where_the_function_makes_it(computed):
+    # Behind it the function would make state, which nobody would write.
+    layer = nbdl.nn.Linear(4, 3)
+    optimizer = nbdl.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+
+    def step(x, target):
+        optimizer.zero_grad()
+        loss = nbdl.nn.functional.cross_entropy(layer(x), target)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.raises(IndexError, match="Target 7 is out of bounds"):
+        nbdl.compile(step)(nbdl.randn(5, 4), nbdl.tensor([0, 1, 7, 2, 1]))
+    assert not optimizer.state

@@ -12,7 +12,7 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import is_capturing, issue
+from gpu.standin_device import current_device, get_current_stream, is_capturing, issue
 
 from nbdl.backend import registry
 from nbdl.formula import dtypes
@@ -35,13 +35,26 @@ def backend_version() -> int:
     return 91000
 
 
+_devices_of_handles: dict[int, int] = {}
+workspaces: list[tuple[int, int]] = []
+"""The streams of the graphs that ran, and their workspaces."""
+_streams: dict[int, int] = {}
+
+
 def create_handle() -> int:
-    return 1
+    handle = 1 + len(_devices_of_handles)
+    _devices_of_handles[handle] = current_device()
+    return handle
+
+
+def _check(handle: int | None) -> None:
+    assert _devices_of_handles[handle or 0] == current_device(), "a handle of another device"
 
 
 def set_stream(handle: int, stream: int) -> None:
-    assert handle == 1
-    assert isinstance(stream, int)
+    _check(handle)
+    assert stream == get_current_stream().ptr
+    _streams[handle] = stream
 
 
 class tensor:
@@ -88,7 +101,7 @@ class pygraph:
         compute_data_type: Any = None, handle: int | None = None,
     ):  # fmt: skip
         self.compute, self.notes, self.state = compute_data_type, [], ["made"]
-        assert handle == 1
+        _check(handle)
 
     def tensor(
         self, dim: Any, stride: Any, data_type: Any = data_type.NOT_SET, is_virtual: bool = False,
@@ -254,6 +267,8 @@ class pygraph:
         return 0
 
     def execute(self, tensor_to_device_buffer: dict[int, int], workspace: int, handle: int) -> None:
+        _check(handle)
+        workspaces.append((_streams[handle], workspace))
         assert self.state[-1] == "build_plans"
         assert all(result.is_output for result in self.results)
         tensors = [*self.operands, *self.results]

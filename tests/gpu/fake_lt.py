@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 import numpy as np
-from gpu.standin_device import is_capturing, issue
+from gpu.standin_device import current_device, get_current_stream, is_capturing, issue
 
 from nbdl.formula import dtypes
 
@@ -102,7 +102,7 @@ def _made(**fields: Any) -> int:
 
 
 def create() -> int:
-    return _made(kind="handle")
+    return _made(kind="handle", device=current_device())
 
 
 def get_version() -> int:
@@ -193,7 +193,9 @@ def matmul(
     light_handle: int, compute_desc: int, alpha: int, a: int, adesc: int, b: int, bdesc: int, beta: int, c:
     int, cdesc: int, d: int, ddesc: int, algo: int, workspace: int, workspace_size_in_bytes: int, stream: int,
 ) -> None:  # fmt: skip
-    asked = dict(_objects[compute_desc])
+    asked = dict(_objects[compute_desc]) | {"stream": stream, "workspace": workspace}
+    assert _objects[light_handle]["device"] == current_device(), "a handle of another device"
+    assert stream == get_current_stream().ptr
     alignments = np.frombuffer(ctypes.string_at(algo, 32), np.uint64)
     for address, alignment in zip((a, b, c, d), alignments, strict=True):
         assert address % int(alignment) == 0, "an algorithm for another alignment"

@@ -25,7 +25,8 @@ _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 class Counters:
     """What happened since `reset`.
 
-    Kernels and graphs launched, how often the host waited, the streams for which memory was shared.
+    Kernels and graphs launched, how often the host waited, the streams for which memory was shared, and which
+    streams wait for which events.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Counters:
     def reset(self) -> None:
         self.launches = self.graphs = self.synchronisations = 0
         self.shared_with: list[int | None] = []
+        self.waits: list[tuple[Stream, Event]] = []
 
 
 counters = Counters()
@@ -352,6 +354,7 @@ class Stream:
     def wait_event(self, event: Event) -> None:
         if not isinstance(event, Event):
             raise TypeError(f"expected an Event, got {type(event).__name__}")
+        counters.waits.append((self, event))
 
 
 Stream.null = Stream(null=True)

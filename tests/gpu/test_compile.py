@@ -210,12 +210,18 @@ class TestGraphs:
         for a, b in zip(model.parameters(), eager.parameters(), strict=True):
             np.testing.assert_allclose(a.grad.cpu().numpy(), b.grad.cpu().numpy(), rtol=1e-5, atol=1e-6)
 
-    def test_streams_that_share_a_program(self) -> None:
+    def test_streams_that_share_a_program(self, gpu: str) -> None:
+        """They take turns: the next one waits until the memory of the program is free."""
         run, results = nbdl.compile(pointwise), []
         streams = [nbdl.cuda.Stream() for _ in range(2)]
+        standin.counters.reset()
         for k in range(6):
             with nbdl.cuda.stream(streams[k % 2]):
                 results.append(run(tensor(3, 4, seed=k)))
+        if gpu == "standin":
+            (steps,) = steps_of(run)
+            waiting = [stream.ptr for stream, event in standin.counters.waits if event is steps._done]
+            assert waiting == [streams[k % 2].cuda_stream for k in range(2, 6)]  # the first records
         nbdl.cuda.synchronize()
         for k, result in enumerate(results):
             np.testing.assert_allclose(result.cpu().numpy(), pointwise(tensor(3, 4, seed=k)).cpu().numpy())

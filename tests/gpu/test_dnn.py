@@ -67,6 +67,22 @@ def last(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
 
 
+def test_streams_and_devices_share_neither_workspace_nor_handle(cudnn: list, gpu: str) -> None:
+    if gpu != "standin" or nbdl.cuda.device_count() < 2:
+        pytest.skip("looks at the calls of the library, on two devices")
+    fake_cudnn.workspaces.clear()
+    images = [nbdl.ones(1, 2, 3, 3, device=f"cuda:{k}") for k in range(2)]
+    side = nbdl.cuda.Stream()
+    for _ in range(2):
+        for image in images:
+            assert nbdl.nn.functional.conv2d(image, image).item() == 18
+        with side:
+            assert nbdl.nn.functional.conv2d(images[0], images[0]).item() == 18
+    assert fake_cudnn.workspaces[:3] == fake_cudnn.workspaces[3:]
+    assert [stream for stream, _ in fake_cudnn.workspaces[:3]] == [0, 0, side.cuda_stream]
+    assert len({workspace for _, workspace in fake_cudnn.workspaces}) == 3
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("is_last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)

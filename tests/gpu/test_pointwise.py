@@ -9,7 +9,7 @@ import pytest
 from gpu.samples import SPECIAL, assert_close, assert_same, layouts, on_device
 
 from nbdl.backend import registry
-from nbdl.backend.cupy import launch
+from nbdl.backend.cupy import launch, placing
 from nbdl.formula import FUNCTIONS, Formula
 from nbdl.formula import functions as f
 from nbdl.ops.arithmetic import formula_of
@@ -258,6 +258,27 @@ class TestOut:
         assert backend.execute(Pointwise.of(formula_of("exp"), 0), [x]).strides == x.strides
 
 
+def test_arrays_that_run_backwards_overlap_as_others_do():
+    x = on_device(np.arange(6.0))
+    assert placing.overlap(x[::-1], x[:2])
+    assert placing.overlap(x[:2], x[::-1])
+    assert not placing.overlap(x[3:][::-1], x[:3])
+
+
+@pytest.mark.parametrize(
+    ("dims", "steps", "expected"),
+    [
+        ((1 << 14, 1 << 14), (1 << 14, 1), np.int32),
+        ((1 << 16, 1 << 15), (1 << 15, 1), np.int64),
+        ((1 << 16, 1 << 15), (0, 0), np.int64),  # the count alone
+        ((2, 3), (1 << 31, 1), np.int64),
+        ((3,), (-(1 << 30),), np.int64),
+    ],
+)
+def test_indices_have_room_for_all_offsets_and_counts(dims, steps, expected):
+    assert launch.index_type(dims, [(1,) * len(dims), steps]) is expected
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [
@@ -272,6 +293,14 @@ def test_casts(source, target):
         random.standard_normal((5, 7)) * 3 if source[0] == "f" else random.integers(0, 2, (5, 7)) * 77
     ).astype(source)
     assert_same(Cast.of(np.dtype(target)), x)
+
+
+def test_a_cast_of_doubles_to_halves_rounds_once():
+    """By way of float32 these would come to lie between two halves, and be rounded to the wrong one."""
+    x = np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-25]) + 2.0**-60 * np.array([2.0**20, -(2.0**20), 1])
+    found = registry.load("cupy").execute(Cast.of(np.dtype("float16")), [on_device(x)])
+    np.testing.assert_array_equal(found.get(), x.astype(np.float16))
+    assert (x.astype(np.float32).astype(np.float16) != x.astype(np.float16)).all()
 
 
 def test_errors_name_the_operation():

@@ -42,6 +42,20 @@ def lt(gpu: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
     registry.load("cupy")._plans.clear()
 
 
+def test_streams_and_devices_share_neither_workspace_nor_handle(lt: list, gpu: str) -> None:
+    if gpu != "standin" or nbdl.cuda.device_count() < 2:
+        pytest.skip("looks at the calls of the library, on two devices")
+    x = [nbdl.ones(3, 5, device=f"cuda:{k}") for k in range(2)]
+    side = nbdl.cuda.Stream()
+    for _ in range(2):
+        assert (x[0] @ x[0].T).sum().item() == (x[1] @ x[1].T).sum().item() == 45
+        with side:
+            assert (x[0] @ x[0].T).sum().item() == 45
+    workspaces = [call["workspace"] for call in lt]
+    assert workspaces[:3] == workspaces[3:]
+    assert len(set(workspaces)) == 3
+
+
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("has_bias", [True, False])
 def test_linear(lt: list, gpu: str, dtype: str, has_bias: bool) -> None:

@@ -157,7 +157,7 @@ class TestStreams:
 
     @staticmethod
     def streams(draw, sizes):
-        """What the three backends draw one after the other, and what the state of their generators is then."""
+        """What the three backends draw one after the other, and their generators' states then."""
         found = []
         for backend, device in (("numpy", "cpu"), ("numba", "cpu"), ("cupy", "cuda")):
             with nbdl.use_backend(backend):

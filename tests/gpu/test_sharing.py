@@ -42,6 +42,7 @@ class TestDLPack:
         assert x.cpu().tolist() == nbdl.zeros(3, 2, dtype=x.dtype, device="cpu").tolist()
 
     def test_the_memory_outlives_its_tensor(self):
+        gc.collect()
         x = nbdl.arange(1000.0, device="cuda")
         before = nbdl.cuda.memory_allocated()
         y = nbdl.from_dlpack(Foreign(x))
@@ -120,6 +121,7 @@ class TestRecordStream:
         """Memory of a tensor that is gone comes back when the other stream has done what it was given."""
         if gpu != "standin":
             pytest.skip("what a stream has done is not to be steered")
+        gc.collect()
         reached = False
         monkeypatch.setattr(standin_device.Event, "done", property(lambda event: reached))
         side, x = nbdl.cuda.Stream(), nbdl.ones(1000, device="cuda")
