@@ -42,6 +42,15 @@ class TestDeadCode:
 
         assert labels(PASSES["dead_code"](recorded(function, x))) == ["add", "add"]
 
+    def test_what_raises_an_error_stays(self, x):
+        def function(x):
+            nbdl.nn.functional.binary_cross_entropy(x, x)
+            return x + 1
+
+        kept = PASSES["dead_code"](recorded(function, x.abs())).operations
+        assert any(operation.primitive.has_effect for operation in kept)
+        assert len(kept) == 3  # the count of what is outside, the look at it, and the sum; no loss
+
     def test_what_is_overwritten_unread_goes_with_its_operands(self, x):
         def function(x):
             y = x.exp()
@@ -178,6 +187,50 @@ class TestFusion:
         program = PASSES["fusion"](recorded(function, x))
         assert len(program.operations) >= 2
 
+    def test_an_operand_that_is_overwritten_in_between(self, x):
+        def run(compile):
+            state = nbdl.zeros(3, 4, dtype=nbdl.float64)
+
+            def function(x):
+                before = state * 2 + x
+                state[:, 1:] = x[:, :-1]
+                return before + state
+
+            step = compile(function)
+            return [step(x + k).numpy() for k in range(3)]
+
+        with nbdl.use_backend("numpy"):
+            np.testing.assert_array_equal(run(nbdl.compile), run(lambda function: function))
+
+    def test_memory_from_outside_is_written_though_nobody_reads_it(self, x):
+        state = nbdl.zeros(3, 4, dtype=nbdl.float64)
+
+        def function(x):
+            state.add_(x)
+            return (state * 2).tanh()
+
+        with nbdl.use_backend("numpy"):
+            compiled = nbdl.compile(function)
+            for k in range(1, 4):
+                np.testing.assert_array_equal(compiled(x).numpy(), np.tanh(state.numpy() * 2))
+                np.testing.assert_allclose(state.numpy(), k * x.numpy(), rtol=1e-15)
+
+    def test_what_others_read_is_not_taken_into_a_sum(self, x):
+        def function(x):
+            y = x * 2
+            return y.sum(), y @ y.t()
+
+        product, *others = PASSES["fusion"](recorded(function, x)).operations
+        assert product.primitive.label == "multiply" and len(others) == 2
+
+    def test_a_transposed_reader_is_not_fused(self, x):
+        square = x[:, :3].contiguous()
+        program = PASSES["fusion"](recorded(lambda x: (x * 2).t() + x, square))
+        assert labels(program) == ["multiply", "add"]
+        compiled = nbdl.compile(lambda x: (x * 2).t() + x)
+        for _ in range(2):
+            np.testing.assert_array_equal(compiled(square).numpy(), 2 * square.numpy().T + square.numpy())
+
     def test_casts_are_not_crossed(self, x):
         program = PASSES["fusion"](recorded(lambda x: (x.float() * 2).double() + x, x))
         assert len(program.operations) >= 3
@@ -202,6 +255,14 @@ def test_memory_of_the_dead_is_used_again(x):
                     or layout.offsets[b] + b.nbytes <= layout.offsets[a]
                 )
                 assert apart or alive[a].last == alive[b].first or alive[b].last == alive[a].first
+
+
+def test_a_result_overwrites_no_operand_that_is_read_in_another_order_too(x):
+    program = recorded(lambda x: ((y := x * 3) + y.t()).exp(), x[:, :3].contiguous())
+    layout = plan_memory(program)
+    (tripled,) = [op.outputs[0].buffer for op in program.operations if op.primitive.label == "multiply"]
+    (total,) = [op.outputs[0].buffer for op in program.operations if op.inputs[0].buffer is tripled]
+    assert layout.offsets[tripled] != layout.offsets[total]
 
 
 class TestBiases:

@@ -185,3 +185,15 @@ def test_second_derivatives(backend):
         matrix = hessian(p).numpy()
         np.testing.assert_allclose(matrix, nbdl.func.hessian(loss)(p).numpy(), rtol=1e-12)
         np.testing.assert_allclose(hvp(p, v).numpy(), matrix @ v.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_a_norm_without_weights(backend):
+    """The operation has up to three results, and here only one."""
+
+    def gradient(x):
+        x = x.detach().requires_grad_()
+        return nbdl.autograd.grad(nbdl.nn.functional.layer_norm(x, (4,)).tanh().square().sum(), x)[0]
+
+    step = nbdl.compile(gradient)
+    for x in batches(3, 5, 4):
+        np.testing.assert_allclose(step(x).numpy(), gradient(x).numpy(), rtol=1e-12, atol=1e-12)

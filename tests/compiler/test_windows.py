@@ -82,3 +82,16 @@ def test_the_mask_moves_before_the_scatter() -> None:
 def test_where_it_stays_behind(function) -> None:
     found = sizes(function, X)
     assert found == [LARGE, LARGE]
+
+
+@pytest.mark.parametrize(
+    "function", [lambda g, z: g + z, lambda g, z: g - 1, lambda g, z: nbdl.where(g > 0, g, z), nbdl.maximum]
+)
+def test_what_is_not_zero_beside_the_maxima_is_computed_everywhere(backend: str, function) -> None:
+    def step(x):
+        x = x.detach().requires_grad_()
+        return function(nbdl.autograd.grad(F.max_pool2d(x, 2).sum(), x)[0], x.detach())
+
+    compiled = nbdl.compile(step)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(X.detach()).numpy(), step(X.detach()).numpy())
