@@ -16,7 +16,15 @@ TENSOR_PAGES = {
     "signals": ("Windows and short-time spectra", ("spectral_windows", "short_time")),
     "pointwise": (
         "Element by element",
-        ("arithmetic", "closeness", "complex_numbers", "numbers", "special_functions", "pointwise"),
+        (
+            "arithmetic",
+            "clamping",
+            "closeness",
+            "complex_numbers",
+            "numbers",
+            "special_functions",
+            "pointwise",
+        ),
     ),
     "reductions": (
         "Reductions, sorting, statistics",
@@ -39,7 +47,7 @@ TENSOR_PAGES = {
     ),
     "indexing": (
         "Indexing, gathering, scattering",
-        ("indexing", "selecting", "masks", "scattering", "window_scattering"),
+        ("indexing", "selecting", "masks", "scattering", "index_writing", "window_scattering"),
     ),
     "products": ("Products", ("matmul", "products", "einsum", "matrix_aliases", "low_rank")),
     "settings": (
@@ -154,7 +162,8 @@ class Pages:
         import nbdl
 
         self.described.add(id(nbdl.Tensor))
-        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n   :members:\n   :no-index:\n"
+        options = "".join(f"   :{option}:\n" for option in ("members", "inherited-members", "no-index"))
+        return title("nbdl.Tensor") + ".. autoclass:: nbdl.Tensor\n" + options
 
 
 def title(text: str) -> str:

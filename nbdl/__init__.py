@@ -29,6 +29,7 @@ from nbdl.autograd.modes import (
 from nbdl.autograd.printing import set_printoptions
 from nbdl.autograd.tensor import Size, Tensor
 from nbdl.backend import available_backends, get_backend, set_backend, use_backend
+from nbdl.backend.collector import loading as _loading
 from nbdl.backend.device import Device as device
 from nbdl.dtypes import *
 from nbdl.formula.dtypes import get_default_dtype, set_default_dtype
@@ -74,7 +75,8 @@ _SUBPACKAGES = (
 def __getattr__(name: str) -> Any:
     """Subpackages on first use, what stands in them, and bfloat16, whose dtype another package brings."""
     if name in _SUBPACKAGES:
-        return _importlib.import_module(f"nbdl.{name}")
+        with _loading():
+            return _importlib.import_module(f"nbdl.{name}")
     if name in _HOMES:
         value = globals()[name] = getattr(_importlib.import_module(_HOMES[name]), name)
         return value

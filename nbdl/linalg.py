@@ -28,7 +28,6 @@ from nbdl.ops.matrix_functions import (
     cond,
     cross,
     diagonal,
-    householder_product,
     matrix_exp,
     matrix_norm,
     matrix_power,
@@ -39,6 +38,7 @@ from nbdl.ops.matrix_functions import (
     vecdot,
     vector_norm,
 )
+from nbdl.ops.reflections import householder_product
 from nbdl.ops.solving import (
     inv,
     inv_ex,

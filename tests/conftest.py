@@ -7,6 +7,13 @@ A missing GPU or PyTorch skips the tests marked `gpu` or `torch`, with the reaso
 from __future__ import annotations
 
 import importlib.util
+import os
+
+# Threads with nothing to do sleep: those of PyTorch and of NumPy's BLAS would spin, and take the cores from
+# other processes of tests. The libraries read this when they are loaded, by the imports below.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -40,12 +40,8 @@ LIBRARIES = {
     "recurrent": "kernel; wide layers step by step",
 }
 PARTLY = {
-    **dict.fromkeys(("index_put", "scatter"), "kernel; CuPy where values only replace others"),
+    "requirement": "not looked at: Python would have to wait",
     **dict.fromkeys(("normalize", "normalize_input"), "kernel; cuDNN for batches"),
-}
-# What is specified as others of this table, on a GPU.
-COMPOSED = {
-    "activated_linear_gradients": "products and sums",
 }
 
 
@@ -74,12 +70,10 @@ def on_numba(name: str) -> str:
 def on_cupy(name: str) -> str:
     """What the CuPy backend does."""
     method: Any = getattr(CupyBackend, name)
+    if name in PARTLY:
+        return PARTLY[name]
     if _is_own(CupyBackend, name):
-        if name == "argreduce":
-            return "CuPy"
-        return PARTLY.get(name) or LIBRARIES.get(method.__module__.rpartition(".")[2], "kernel")
-    if name in COMPOSED:
-        return COMPOSED[name]
+        return LIBRARIES.get(method.__module__.rpartition(".")[2], "kernel")
     return "host" if "on_host" in inspect.getsource(method) else "CuPy"
 
 

@@ -6,12 +6,12 @@ import ast
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_python
 
 import nbdl
 import nbdl.kernels
@@ -19,27 +19,6 @@ from nbdl import __main__, config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_FOLDERS = {"nbdl": ROOT / "nbdl", "nbdl.kernels": ROOT / "kernels"}
-
-
-def run_python(
-    *arguments: str, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "NBDL_BACKEND"}
-    return subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-W",
-            "ignore:Numba found neither OpenMP nor TBB:RuntimeWarning",
-            *arguments,
-        ],
-        cwd=cwd,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def package_sources() -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -29,6 +30,8 @@ class Unsupported(WorkerError):
 class Worker:
     """The process of a contender, see `worker.py`; a context manager that ends it.
 
+    Where it ends by itself, since a program crashed, another one takes its place.
+
     Args:
         contender: whose programs it runs.
         benchmark: "workloads" or "kernels", which programs.
@@ -41,7 +44,8 @@ class Worker:
         self, contender: Contender, benchmark: str, threads: int, *, verbose: bool = False, **more: str
     ):
         module = f"{benchmark}_{contender.programs}"
-        self._process = subprocess.Popen(
+        self._start = functools.partial(
+            subprocess.Popen,
             [sys.executable, str(FOLDER / "worker.py"), module, contender.variant, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -49,6 +53,7 @@ class Worker:
             text=True,
             env=environment(contender, threads, **more),
         )
+        self._process = self._start()
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Call a method of `worker.Session` in the process.
@@ -66,7 +71,10 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise WorkerError(f"the process ended with code {self._process.wait()}")
+            code = self._process.wait()
+            self._close()
+            self._process = self._start()
+            raise WorkerError(f"the process ended with code {code}")
         answer = json.loads(line)
         if "unsupported" in answer:
             raise Unsupported(answer["unsupported"])
@@ -78,6 +86,9 @@ class Worker:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

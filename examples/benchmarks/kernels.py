@@ -27,7 +27,7 @@ from kernel_cases import CASES, GROUPS, Case
 from options import Defaults, make_parser, make_worker, parse
 
 BASELINE = contenders.TORCH.name
-DEFAULTS = Defaults(rounds=5, block=0.03, quick_rounds=3, quick_block=0.002)
+DEFAULTS = Defaults(rounds=5, block=0.02, quick_rounds=3, quick_block=0.002)
 
 
 def run(options: argparse.Namespace, done: Callable[[list[str], dict[str, Any]], None]) -> dict[str, Any]:

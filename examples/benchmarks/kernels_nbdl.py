@@ -7,4 +7,4 @@ from kernels_tensors import Kernels
 
 import nbdl
 
-PROGRAMS = build_programs(Kernels(nbdl))
+PROGRAMS = build_programs({dtype: Kernels(nbdl, dtype) for dtype in ("float32", "float64")})

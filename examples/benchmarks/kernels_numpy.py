@@ -190,4 +190,4 @@ def _standardize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return z, scale
 
 
-PROGRAMS = build_programs(Kernels())
+PROGRAMS = build_programs({"float32": Kernels()})

@@ -9,17 +9,23 @@ from kernel_cases import Call, labels, normal
 
 
 class Kernels:
-    """Each method builds a call of the operation of its name; `lib` is `torch` or `nbdl`."""
+    """Each method builds a call of the operation of its name.
 
-    def __init__(self, lib: ModuleType):
-        self._lib = lib
+    Args:
+        lib: `torch` or `nbdl`.
+        dtype: of the arrays.
+    """
+
+    def __init__(self, lib: ModuleType, dtype: str = "float32"):
+        self._lib, self._dtype = lib, dtype
         self._functional = lib.nn.functional
 
     def _normal(self, *shape: int, seed: int = 0, requires_grad: bool = False) -> Any:
-        return self._lib.from_numpy(normal(*shape, seed=seed)).requires_grad_(requires_grad)
+        array = normal(*shape, seed=seed, dtype=self._dtype)
+        return self._lib.from_numpy(array).requires_grad_(requires_grad)
 
-    def _doubles(self, *shape: int, seed: int = 0) -> Any:
-        return self._lib.from_numpy(normal(*shape, seed=seed).astype("float64"))
+    def _layer(self, kind: str, *sizes: int) -> Any:
+        return getattr(self._lib.nn, kind)(*sizes, dtype=getattr(self._lib, self._dtype))
 
     def matmul(self, m: int, k: int, n: int) -> Call:
         a, b = self._normal(m, k), self._normal(k, n)
@@ -36,18 +42,6 @@ class Kernels:
     def matmul_tt(self, m: int, k: int, n: int) -> Call:
         a, b = self._normal(k, m), self._normal(n, k)
         return lambda: a.T @ b.T
-
-    def matmul_float64(self, m: int, k: int, n: int) -> Call:
-        a, b = self._doubles(m, k), self._doubles(k, n)
-        return lambda: a @ b
-
-    def matmul_nt_float64(self, m: int, k: int, n: int) -> Call:
-        a, b = self._doubles(m, k), self._doubles(n, k)
-        return lambda: a @ b.T
-
-    def matmul_tn_float64(self, m: int, k: int, n: int) -> Call:
-        a, b = self._doubles(k, m), self._doubles(k, n)
-        return lambda: a.T @ b
 
     def matmul_batched(self, batch: int, m: int, k: int, n: int) -> Call:
         a, b = self._normal(batch, m, k), self._normal(batch, k, n)
@@ -105,10 +99,6 @@ class Kernels:
         cross_entropy, grad = self._functional.cross_entropy, self._lib.autograd.grad
         return lambda: grad(cross_entropy(x, y), x)
 
-    def softmax_float64(self, rows: int, columns: int) -> Call:
-        x, softmax = self._doubles(rows, columns), self._functional.softmax
-        return lambda: softmax(x, -1)
-
     def log_softmax_training(self, rows: int, columns: int) -> Call:
         x, gradient = self._normal(rows, columns, requires_grad=True), self._normal(rows, columns, seed=1)
         log_softmax, grad = self._functional.log_softmax, self._lib.autograd.grad
@@ -133,9 +123,21 @@ class Kernels:
         layer_norm, grad = self._functional.layer_norm, self._lib.autograd.grad
         return lambda: grad(layer_norm(x, (columns,), weight, bias), (x, weight, bias), gradient)
 
+    def rms_norm_training(self, rows: int, columns: int) -> Call:
+        x, weight = self._normal(rows, columns, requires_grad=True), self._normal(columns, requires_grad=True)
+        gradient = self._normal(rows, columns, seed=1)
+        rms_norm, grad = self._functional.rms_norm, self._lib.autograd.grad
+        return lambda: grad(rms_norm(x, (columns,), weight), (x, weight), gradient)
+
+    def instance_norm_training(self, batch: int, channels: int, height: int, width: int) -> Call:
+        x = self._normal(batch, channels, height, width, requires_grad=True)
+        gradient = self._normal(batch, channels, height, width, seed=1)
+        instance_norm, grad = self._functional.instance_norm, self._lib.autograd.grad
+        return lambda: grad(instance_norm(x), x, gradient)
+
     def batch_norm_training(self, batch: int, channels: int, height: int, width: int) -> Call:
         x = self._normal(batch, channels, height, width, requires_grad=True)
-        layer = self._lib.nn.BatchNorm2d(channels)
+        layer = self._layer("BatchNorm2d", channels)
         wanted = (x, layer.weight, layer.bias)
         gradient = self._normal(batch, channels, height, width, seed=1)
         grad = self._lib.autograd.grad
@@ -156,46 +158,88 @@ class Kernels:
         return lambda: grad(conv2d(x, weight, padding=padding), wanted, gradient)
 
     def _convolution(
-        self, batch: int, channels: int, height: int, function: str = "conv2d", **options: int
+        self,
+        batch: int,
+        channels: int,
+        size: int,
+        function: str = "conv2d",
+        kernel: int = 3,
+        **options: int,
     ) -> Call:
-        """A convolution that keeps the number of channels."""
-        groups = options.get("groups", 1)
-        x, weight = (
-            self._normal(batch, channels, height, height),
-            self._normal(channels, channels // groups, 3, 3),
-        )
-        convolve = getattr(self._functional, function)
+        """A convolution that keeps the number of channels, padded unless told otherwise."""
+        axes, groups = int(function[-2]), options.get("groups", 1)
+        x = self._normal(batch, channels, *[size] * axes)
+        weight = self._normal(channels, channels // groups, *[kernel] * axes)
+        convolve, options = getattr(self._functional, function), {"padding": kernel // 2} | options
         return lambda: convolve(x, weight, **options)
 
+    def conv2d_same(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height)
+
+    def conv2d_pointwise(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, kernel=1)
+
+    def conv2d_wide(self, batch: int, channels: int, height: int) -> Call:
+        """Of 5 x 5 elements."""
+        return self._convolution(batch, channels, height, kernel=5)
+
     def conv2d_strided(self, batch: int, channels: int, height: int) -> Call:
-        return self._convolution(batch, channels, height, stride=2, padding=1)
+        return self._convolution(batch, channels, height, stride=2)
 
     def conv2d_dilated(self, batch: int, channels: int, height: int) -> Call:
         return self._convolution(batch, channels, height, dilation=2, padding=2)
 
     def conv2d_grouped(self, batch: int, channels: int, height: int) -> Call:
-        return self._convolution(batch, channels, height, groups=4, padding=1)
+        return self._convolution(batch, channels, height, groups=4)
 
     def conv2d_depthwise(self, batch: int, channels: int, height: int) -> Call:
-        return self._convolution(batch, channels, height, groups=channels, padding=1)
+        return self._convolution(batch, channels, height, groups=channels)
+
+    def conv2d_depthwise_strided(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, groups=channels, stride=2)
+
+    def conv2d_depthwise_last(self, batch: int, channels: int, height: int) -> Call:
+        """The channels are neighbours in memory."""
+        x, weight = self._normal(batch, channels, height, height), self._normal(channels, 1, 3, 3)
+        x, conv2d = x.contiguous(memory_format=self._lib.channels_last), self._functional.conv2d
+        return lambda: conv2d(x, weight, padding=1, groups=channels)
+
+    def conv2d_depthwise_training(self, batch: int, channels: int, height: int) -> Call:
+        x = self._normal(batch, channels, height, height, requires_grad=True)
+        weight = self._normal(channels, 1, 3, 3, requires_grad=True)
+        gradient = self._normal(batch, channels, height, height, seed=1)
+        conv2d, grad = self._functional.conv2d, self._lib.autograd.grad
+        return lambda: grad(conv2d(x, weight, padding=1, groups=channels), (x, weight), gradient)
 
     def conv_transpose2d(self, batch: int, channels: int, height: int) -> Call:
-        return self._convolution(batch, channels, height, "conv_transpose2d", padding=1)
+        return self._convolution(batch, channels, height, "conv_transpose2d")
 
-    def conv2d_float64(self, batch: int, channels: int, height: int) -> Call:
-        x, weight = self._doubles(batch, channels, height, height), self._doubles(channels, channels, 3, 3)
-        conv2d = self._functional.conv2d
-        return lambda: conv2d(x, weight, padding=1)
+    def conv_transpose2d_strided(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, "conv_transpose2d", stride=2)
+
+    def conv_transpose1d(self, batch: int, channels: int, length: int) -> Call:
+        return self._convolution(batch, channels, length, "conv_transpose1d")
+
+    def conv_transpose3d(self, batch: int, channels: int, height: int) -> Call:
+        return self._convolution(batch, channels, height, "conv_transpose3d")
 
     def conv3d(self, batch: int, channels: int, height: int) -> Call:
-        x, weight = self._normal(batch, channels, *[height] * 3), self._normal(channels, channels, 3, 3, 3)
-        conv3d = self._functional.conv3d
-        return lambda: conv3d(x, weight, padding=1)
+        return self._convolution(batch, channels, height, "conv3d")
 
     def conv1d(self, batch: int, channels: int, length: int) -> Call:
-        x, weight = self._normal(batch, channels, length), self._normal(channels, channels, 3)
-        conv1d = self._functional.conv1d
-        return lambda: conv1d(x, weight, padding=1)
+        return self._convolution(batch, channels, length, "conv1d")
+
+    def avg_pool2d(self, batch: int, channels: int, height: int) -> Call:
+        x, avg_pool2d = self._normal(batch, channels, height, height), self._functional.avg_pool2d
+        return lambda: avg_pool2d(x, 2)
+
+    def max_pool1d(self, batch: int, channels: int, length: int) -> Call:
+        x, max_pool1d = self._normal(batch, channels, length), self._functional.max_pool1d
+        return lambda: max_pool1d(x, 2)
+
+    def max_pool3d(self, batch: int, channels: int, height: int) -> Call:
+        x, max_pool3d = self._normal(batch, channels, height, height, height), self._functional.max_pool3d
+        return lambda: max_pool3d(x, 2)
 
     def avg_pool2d_training(self, batch: int, channels: int, height: int) -> Call:
         x = self._normal(batch, channels, height, height, requires_grad=True)
@@ -219,10 +263,7 @@ class Kernels:
         return lambda: attention(q, k, v, is_causal=True)
 
     def causal_attention_training(self, *shape: int) -> Call:
-        q, k, v = wanted = [self._normal(*shape, seed=seed, requires_grad=True) for seed in range(3)]
-        gradient = self._normal(*shape, seed=3)
-        attention, grad = self._functional.scaled_dot_product_attention, self._lib.autograd.grad
-        return lambda: grad(attention(q, k, v, is_causal=True), wanted, gradient)
+        return self._attention_training(shape, is_causal=True)
 
     def masked_attention(self, *shape: int) -> Call:
         """With a mask of numbers that are true or false."""
@@ -231,20 +272,35 @@ class Kernels:
         attention = self._functional.scaled_dot_product_attention
         return lambda: attention(q, k, v, attn_mask=mask)
 
+    def masked_attention_training(self, *shape: int) -> Call:
+        return self._attention_training(shape, attn_mask=self._normal(shape[2], shape[2], seed=4) > -1)
+
     def dropped_attention_training(self, *shape: int) -> Call:
         """New random numbers in every call."""
+        return self._attention_training(shape, dropout_p=0.1)
+
+    def _attention_training(self, shape: tuple[int, ...], **options: Any) -> Call:
         q, k, v = wanted = [self._normal(*shape, seed=seed, requires_grad=True) for seed in range(3)]
         gradient = self._normal(*shape, seed=3)
         attention, grad = self._functional.scaled_dot_product_attention, self._lib.autograd.grad
-        return lambda: grad(attention(q, k, v, dropout_p=0.1), wanted, gradient)
-
-    def gru_training(self, length: int, batch: int, width: int) -> Call:
-        return self._recurrent_training(self._lib.nn.GRU, length, batch, width)
+        return lambda: grad(attention(q, k, v, **options), wanted, gradient)
 
     def lstm(self, length: int, batch: int, width: int) -> Call:
+        return self._recurrent("LSTM", length, batch, width)
+
+    def gru(self, length: int, batch: int, width: int) -> Call:
+        return self._recurrent("GRU", length, batch, width)
+
+    def lstm_training(self, length: int, batch: int, width: int) -> Call:
+        return self._recurrent_training("LSTM", length, batch, width)
+
+    def gru_training(self, length: int, batch: int, width: int) -> Call:
+        return self._recurrent_training("GRU", length, batch, width)
+
+    def _recurrent(self, kind: str, length: int, batch: int, width: int) -> Call:
         x, layer, no_grad = (
             self._normal(length, batch, width),
-            self._lib.nn.LSTM(width, width),
+            self._layer(kind, width, width),
             self._lib.no_grad,
         )
 
@@ -254,11 +310,9 @@ class Kernels:
 
         return call
 
-    def lstm_training(self, length: int, batch: int, width: int) -> Call:
-        return self._recurrent_training(self._lib.nn.LSTM, length, batch, width)
-
-    def _recurrent_training(self, kind: Any, length: int, batch: int, width: int) -> Call:
-        x, layer = self._normal(length, batch, width, requires_grad=True), kind(width, width)
+    def _recurrent_training(self, kind: str, length: int, batch: int, width: int) -> Call:
+        x = self._normal(length, batch, width, requires_grad=True)
+        layer = self._layer(kind, width, width)
         wanted, gradient = [x, *layer.parameters()], self._normal(length, batch, width, seed=1)
         grad = self._lib.autograd.grad
         return lambda: grad(layer(x)[0], wanted, gradient)
@@ -299,10 +353,6 @@ class Kernels:
         x = self._normal(rows, columns)
         return lambda: x.sum()
 
-    def sum_rows_float64(self, rows: int, columns: int) -> Call:
-        x = self._doubles(rows, columns)
-        return lambda: x.sum(1)
-
     def sum_rows(self, rows: int, columns: int) -> Call:
         x = self._normal(rows, columns)
         return lambda: x.sum(1)
@@ -314,6 +364,10 @@ class Kernels:
     def max_rows(self, rows: int, columns: int) -> Call:
         x = self._normal(rows, columns)
         return lambda: x.amax(1)
+
+    def argmax_rows(self, rows: int, columns: int) -> Call:
+        x = self._normal(rows, columns)
+        return lambda: x.argmax(1)
 
     def variance_rows(self, rows: int, columns: int) -> Call:
         x = self._normal(rows, columns)

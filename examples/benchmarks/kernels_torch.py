@@ -10,4 +10,4 @@ from kernels_tensors import Kernels
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-PROGRAMS = build_programs(Kernels(torch))
+PROGRAMS = build_programs({dtype: Kernels(torch, dtype) for dtype in ("float32", "float64")})

@@ -1,12 +1,5 @@
-// Arrays one after the other along an axis: rows of y are made of rows of up to eight parts, in words of NBDL_BYTES
-// bytes. A part that is missing has no words.
-
-template <int bytes> struct Word { struct alignas(16) type { unsigned long long low, high; }; };
-template <> struct Word<1> { typedef unsigned char type; };
-template <> struct Word<2> { typedef unsigned short type; };
-template <> struct Word<4> { typedef unsigned type; };
-template <> struct Word<8> { typedef unsigned long long type; };
-typedef Word<NBDL_BYTES>::type word_t;
+// Arrays one after the other along an axis: rows of y are made of rows of up to eight parts, in words
+// (words.cuh). A part that is missing has no words.
 
 #define NBDL_PARTS(of) of(0) of(1) of(2) of(3) of(4) of(5) of(6) of(7)
 #define NBDL_OPERAND(k) const word_t* __restrict__ x##k,

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nbdl.autograd.duals import Dual, enter_level, exit_level, without_left_levels
 from nbdl.autograd.modes import mode
+from nbdl.autograd.tensor import Tensor
 
 if TYPE_CHECKING:
-    from nbdl.autograd.tensor import Tensor
     from nbdl.ops.primitive import Primitive
 
 
@@ -210,5 +211,4 @@ def refuse_read(x: Tensor, what: str) -> None:
         )
 
 
-from nbdl.autograd.tape import Dual, apply, enter_level, exit_level, without_left_levels, wrap  # noqa: E402
-from nbdl.autograd.tensor import Tensor  # noqa: E402  (tensors, the tape and batches need each other)
+from nbdl.autograd.tape import apply, wrap  # noqa: E402  (both need each other)

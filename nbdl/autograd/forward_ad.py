@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nbdl.autograd import tape
+from nbdl.autograd import duals
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Tensor
 
@@ -31,7 +31,7 @@ def enter_dual_level() -> int:
     Returns:
         The level.
     """
-    return tape.enter_level()
+    return duals.enter_level()
 
 
 def exit_dual_level(*, level: int | None = None) -> None:
@@ -46,7 +46,7 @@ def exit_dual_level(*, level: int | None = None) -> None:
             f"exit_dual_level: levels must be left in the reverse order; level is {level}, innermost "
             f"level {innermost}"
         )
-    tape.exit_level()
+    duals.exit_level()
 
 
 class dual_level:
@@ -95,7 +95,7 @@ def with_checked_tangent(caller: str, tensor: Tensor, tangent: Tensor, level: in
             f"{caller}: the tangent must have the tensor's shape {tuple(tensor.shape)} and dtype "
             f"{tensor.dtype}, got {tuple(tangent.shape)} and {tangent.dtype}"
         )
-    return tape.with_tangent(tensor, tangent, level)
+    return duals.with_tangent(tensor, tangent, level)
 
 
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:

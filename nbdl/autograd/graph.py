@@ -69,6 +69,7 @@ class save_on_cpu(saved_tensors_hooks):
 
     Args:
         pin_memory: accepted for compatibility; transfers do not need pinned memory.
+        device_type: accepted for compatibility; tensors go back to the device from which they came.
 
     Example:
         >>> import nbdl

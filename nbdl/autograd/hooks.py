@@ -1,11 +1,16 @@
-"""Hooks by number, and the handles that remove them."""
+"""Hooks by number, the handles that remove them, and what of a tensor takes hooks."""
 
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.rebinding import rebindings
+
+if TYPE_CHECKING:
+    from nbdl.autograd.tape import Node, OutputEdge
+    from nbdl.autograd.tensor import Tensor
 
 _LAST = 1 << 62  # above all numbers of hooks
 
@@ -104,3 +109,69 @@ class Handles(Handle):
         """Take the hooks away; a second call does nothing."""
         for handle in self._handles:
             handle.remove()
+
+
+class Hookable:
+    """The part of a tensor that calls functions when its gradient is ready."""
+
+    hooks: Hooks | None = None
+    post_accumulate_hooks: Hooks | None = None
+    _retained: bool = False
+    if TYPE_CHECKING:
+        grad: Any
+        requires_grad: bool
+        edge: Node | OutputEdge | None
+        grad_fn: Any
+        output_nr: Any
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
+        """Call ``hook(gradient)`` whenever a gradient of this tensor is ready; what it returns replaces it.
+
+        Raises:
+            RuntimeError: the tensor needs no gradient.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "register_hook: cannot register a hook on a tensor that doesn't require gradient"
+            )
+        node = self.grad_fn
+        if node is None:
+            if self.hooks is None:
+                self.hooks = Hooks()
+            return self.hooks.add(hook)
+        return node.add_hook(self.output_nr, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
+        """Call ``hook(tensor)`` after a gradient was added to ``grad`` of this leaf.
+
+        Raises:
+            RuntimeError: the tensor is no leaf.
+        """
+        if self.edge is not None:
+            raise RuntimeError(
+                "register_post_accumulate_grad_hook: post accumulate grad hooks need a leaf tensor"
+            )
+        if self.post_accumulate_hooks is None:
+            self.post_accumulate_hooks = Hooks()
+        return self.post_accumulate_hooks.add(hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in ``grad``, as its hooks leave it."""
+        if self.edge is None or self._retained:
+            return
+        self._retained = True
+        owner = weakref.ref(self)
+
+        def keep(gradient: Tensor) -> None:
+            tensor = owner()
+            if tensor is not None:
+                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+
+        node = self.grad_fn
+        assert node is not None
+        node.add_hook(self.output_nr, keep, last=True)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether :meth:`retain_grad` was called."""
+        return self._retained

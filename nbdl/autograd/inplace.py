@@ -73,12 +73,12 @@ def apply_in_place(primitive: Primitive, x: Tensor, *others: Tensor, any_cast: b
         if (
             node is not None and node.saved_outputs is not None
         ):  # the next operation in place may overwrite it
-            node.saved_outputs, node.output_storage = (_copied(x.array),), None
+            node.saved_outputs, node.output_storage = (copied(x.array),), None
         rebase(x, after)
     return x
 
 
-def _copied(array: Any) -> Any:
+def copied(array: Any) -> Any:
     """The array in fresh memory; by the backend, so that a recorder sees it."""
     from nbdl.ops.copying import COPY
 
@@ -106,7 +106,7 @@ def _protect_saved(x: Tensor) -> None:
     storages = node.output_storage
     if node.saved_outputs is None or storages is None or storages[k].changed > (node.restored or node.time):
         return
-    own = _copied(node.saved_outputs[k])
+    own = copied(node.saved_outputs[k])
     node.saved_outputs = (*node.saved_outputs[:k], own, *node.saved_outputs[k + 1 :])
     node.output_storage = (*storages[:k], Storage(), *storages[k + 1 :])
 
@@ -155,7 +155,7 @@ def _shares_memory(x: Tensor, other: Tensor) -> bool:
 def frozen(x: Tensor) -> Tensor:
     """:func:`twin` with memory of its own."""
     copy = twin(x)
-    copy.array = _copied(x.array)
+    copy.array = copied(x.array)
     return copy
 
 

@@ -109,7 +109,11 @@ class enable_grad(_ModeGuard):
 
 
 class set_grad_enabled(_ModeGuard):
-    """Turn recording on or off, at once and until the end of a ``with`` block if it is used as one."""
+    """Turn recording on or off, at once and until the end of a ``with`` block if it is used as one.
+
+    Args:
+        mode: whether operations are recorded.
+    """
 
     def __init__(self, mode: bool):
         super().__init__(bool(mode))
@@ -129,7 +133,19 @@ class set_grad_enabled(_ModeGuard):
 
 
 class inference_mode(_ModeGuard):
-    """Like :class:`no_grad`, and tensors made inside can never take part in a recorded operation."""
+    """Like :class:`no_grad`, and what is computed inside can never be saved for a backward pass.
+
+    Args:
+        mode: False: as if there were no such block.
+
+    Example:
+        >>> import nbdl
+        >>> w = nbdl.ones(2, requires_grad=True)
+        >>> with nbdl.inference_mode():
+        ...     y = w * 2
+        >>> y.requires_grad, y.is_inference()
+        (False, True)
+    """
 
     _field = "inference"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbdl.autograd.modes import mode
 from nbdl.backend.device import device_of
+from nbdl.backend.dlpack import exported
 
 if TYPE_CHECKING:
     from nbdl.autograd.tensor import Tensor
@@ -75,14 +76,50 @@ class Readable:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
         if self.requires_grad:
             raise BufferError("__dlpack__: can't export a tensor that requires gradient; use tensor.detach()")
         before_reading(self, "the memory (__dlpack__)")
-        return self.array.__dlpack__(**kwargs)
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        return exported(self.array, **{name: value for name, value in given.items() if value is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.array.__dlpack_device__()
+
+    def record_stream(self, stream: Any) -> None:
+        """Keep the memory, when no tensor uses it any more, until a stream is done with it.
+
+        That is needed where the tensor was made in another stream, which would get the memory at once.
+
+        Args:
+            stream: the :class:`nbdl.cuda.Stream`.
+
+        Raises:
+            NotImplementedError: the tensor is on the CPU.
+            TypeError: it is no stream.
+            RuntimeError: it is one of another device.
+        """
+        from nbdl.backend.cupy.availability import require_device
+        from nbdl.backend.cupy.lending import lend
+
+        place = device_of(self.array)
+        if place.type == "cpu":
+            raise NotImplementedError("record_stream: a tensor on the CPU is used by no streams")
+        if not hasattr(stream, "cuda_stream"):
+            raise TypeError(f"record_stream: stream must be an nbdl.cuda.Stream, got {type(stream).__name__}")
+        if stream.device != place:
+            raise RuntimeError(
+                f"record_stream: the tensor is on {place}, the stream works on {stream.device}; move the "
+                "tensor with .to() first"
+            )
+        lend(require_device(place.index), self.array, stream._stream)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

@@ -5,13 +5,12 @@ The class holds what every tensor has; operations are methods that :mod:`nbdl.op
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbdl.autograd.hooks import Handle, Hooks
+from nbdl.autograd.hooks import Hookable
 from nbdl.autograd.modes import mode
 from nbdl.autograd.reading import Readable, before_reading
 from nbdl.autograd.rebinding import rebindings
@@ -19,7 +18,8 @@ from nbdl.backend.device import device_of
 
 if TYPE_CHECKING:
     from nbdl.autograd.batching import Batch
-    from nbdl.autograd.tape import Dual, Node, OutputEdge, Storage
+    from nbdl.autograd.duals import Dual
+    from nbdl.autograd.tape import Node, OutputEdge, Storage
     from nbdl.backend.device import Device
     from nbdl.ops.methods import Operations
 else:
@@ -42,7 +42,7 @@ class Size(tuple):
         return f"nbdl.Size({list(self)})"
 
 
-class Tensor(Readable, Operations):
+class Tensor(Readable, Hookable, Operations):
     """An n-dimensional array on a device that takes part in automatic differentiation.
 
     Make one with :func:`nbdl.tensor`, :func:`nbdl.from_numpy`, :func:`nbdl.zeros` and the like. The class
@@ -70,10 +70,7 @@ class Tensor(Readable, Operations):
     dual: Dual | None = None
     batch: Batch | None = None
     borrowed: bool = False
-    hooks: Hooks | None = None
-    post_accumulate_hooks: Hooks | None = None
     _inference: bool = False
-    _retained: bool = False
 
     __array_priority__ = 1000  # NumPy arrays on the left leave binary operators to us
 
@@ -298,58 +295,6 @@ class Tensor(Readable, Operations):
         self.edge, self.requires_grad = None, False
         return self
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-        """Call ``hook(gradient)`` whenever a gradient of this tensor is ready; what it returns replaces it.
-
-        Raises:
-            RuntimeError: the tensor needs no gradient.
-        """
-        if not self.requires_grad:
-            raise RuntimeError(
-                "register_hook: cannot register a hook on a tensor that doesn't require gradient"
-            )
-        node = self.grad_fn
-        if node is None:
-            if self.hooks is None:
-                self.hooks = Hooks()
-            return self.hooks.add(hook)
-        return node.add_hook(self.output_nr, hook)
-
-    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
-        """Call ``hook(tensor)`` after a gradient was added to ``grad`` of this leaf.
-
-        Raises:
-            RuntimeError: the tensor is no leaf.
-        """
-        if self.edge is not None:
-            raise RuntimeError(
-                "register_post_accumulate_grad_hook: post accumulate grad hooks need a leaf tensor"
-            )
-        if self.post_accumulate_hooks is None:
-            self.post_accumulate_hooks = Hooks()
-        return self.post_accumulate_hooks.add(hook)
-
-    def retain_grad(self) -> None:
-        """Keep the gradient of this non-leaf tensor in ``grad``, as its hooks leave it."""
-        if self.edge is None or self._retained:
-            return
-        self._retained = True
-        owner = weakref.ref(self)
-
-        def keep(gradient: Tensor) -> None:
-            tensor = owner()
-            if tensor is not None:
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-
-        node = self.grad_fn
-        assert node is not None
-        node.add_hook(self.output_nr, keep, last=True)
-
-    @property
-    def retains_grad(self) -> bool:
-        """Whether :meth:`retain_grad` was called."""
-        return self._retained
-
     # ---------------------------------------------------------------------------- sharing and changing memory
     def shared_storage(self) -> Storage:
         """The :class:`~nbdl.autograd.tape.Storage` that this tensor, its base and its views share."""
@@ -424,16 +369,32 @@ class Tensor(Readable, Operations):
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update(self.__dict__)
-        twin.array = self.array.copy()
+        twin.array = self.array.copy() if mode.recorder is None else _recorded_copy(self.array)
         twin.storage = twin.view_of = twin.hooks = None
         if self.grad is not None:
             twin._grad = self.grad.__deepcopy__(memo)
         return twin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if mode.recorder is not None:
+            mode.recorder.refuse("a tensor that is pickled", "use clone() or copy.deepcopy()")
+        return _unpickle, self._parts()
+
+    def __copy__(self) -> Tensor:
+        return _unpickle(*self._parts())
+
+    def _parts(self) -> tuple[type[Tensor], np.ndarray, bool]:
+        """What a copy or a pickle is made of."""
         if self.edge is not None:
             raise RuntimeError("only graph leaves can be pickled; detach() first")
-        return _unpickle, (type(self), self.detach().cpu().array, self.requires_grad)
+        return type(self), self.detach().cpu().array, self.requires_grad
+
+
+def _recorded_copy(array: Any) -> Any:
+    """The array in fresh memory, by an operation that a program repeats."""
+    from nbdl.autograd.inplace import copied
+
+    return copied(array)
 
 
 def made(array: Any, requires_grad: bool = False) -> Tensor:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nbdl import config
 from nbdl.autograd.modes import mode
+from nbdl.backend.collector import loading
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
@@ -55,7 +56,8 @@ def _status_of(name: str) -> BackendStatus:
         return BackendStatus("numpy", True, devices=["cpu"])
     if name == "numba":
         try:
-            import numba  # noqa: F401  (does it work?)
+            with loading():
+                import numba  # noqa: F401  (does it work?)
         except ImportError as error:
             return BackendStatus("numba", False, str(error), "pip install numba")
         return BackendStatus("numba", True, devices=["cpu"])
@@ -130,7 +132,8 @@ def load(name: str) -> NumpyBackend:
     """The backend object called ``name``, which must be usable."""
     if name not in _loaded:
         if name == "numba":
-            from nbdl.backend.numba import NumbaBackend
+            with loading():
+                from nbdl.backend.numba import NumbaBackend
 
             _loaded[name] = NumbaBackend()
         elif name == "cupy":

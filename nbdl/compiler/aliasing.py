@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.compiler.addresses import extent_of, owner_of, share_memory
 from nbdl.compiler.program import CAPTURED, Program
-from nbdl.compiler.recorder import extent_of, owner_of, share_memory
 
 
 def apart(array: Any) -> Any:

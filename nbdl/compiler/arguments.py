@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from nbdl.autograd.tensor import Tensor
 from nbdl.compiler.aliasing import apart
 from nbdl.compiler.states import PLAIN
-from nbdl.func.tree import flatten, unflatten
+from nbdl.func.tree import Tree, flatten, records_in, unflatten
 
 
 class Arguments:
@@ -23,8 +24,10 @@ class Arguments:
             may stand in their place, and gets the gradients. Else they are these tensors, and no others.
 
     Attributes:
+        args, kwargs: the arguments, with lists in place of generators.
         arrays: of the tensors among them.
         tensors: the same as tensors.
+        foreign: which of the arrays are arguments themselves, so that Python code may read them.
         leaves: the leaves that require gradients.
         flat: all leaves of the nest.
         given: what the recorded function gets for them.
@@ -36,17 +39,24 @@ class Arguments:
     """
 
     __slots__ = (
-        "_twins", "args", "arrays", "connected", "flat", "given", "key", "kwargs", "leaves", "objects",
-        "tensors",
+        "_twins", "args", "arrays", "connected", "flat", "foreign", "given", "key", "kwargs", "leaves",
+        "objects", "tensors",
     )  # fmt: skip
 
     def __init__(self, args: tuple, kwargs: dict[str, Any], flowing: bool = False):
+        tree: Tree | None = None
+        leaves: Sequence[Any] = args
+        if kwargs or not _all_tensors(args):
+            if any(isinstance(value, GeneratorType) for value in (*args, *kwargs.values())):
+                args = tuple([_repeatable(value) for value in args])
+                kwargs = {name: _repeatable(value) for name, value in kwargs.items()}
+            leaves, tree = flatten((args, kwargs))
         self.args, self.kwargs = args, kwargs
-        leaves, tree = flatten((args, kwargs)) if kwargs or not _all_tensors(args) else (args, None)
-        self.flat: Sequence[Any] = leaves
+        self.flat = leaves
         self.given: list[Any] = []
         arrays: list[Any] = []
         self.tensors: list[Tensor] = []
+        self.foreign: list[int] = []
         self.leaves: list[Tensor] = []
         self.connected: list[Tensor] = []
         self._twins: list[Tensor] = []
@@ -78,8 +88,13 @@ class Arguments:
                 statics.append(("same as", known))
             else:
                 statics.append((array.shape, array.strides, array.dtype))
+                if array is leaf:
+                    self.foreign.append(len(arrays))
                 arrays.append(array)
                 self.tensors.append(leaf if isinstance(leaf, Tensor) else Tensor(array))
+        if tree is not None:
+            for k, kind in enumerate(records_in(tree)):
+                self.objects[~k] = kind  # its methods are followed
         self.arrays = arrays
         self.key = (tree, tuple(statics))
 
@@ -102,6 +117,11 @@ class Arguments:
                 given.append(alone[id(leaf)] if isinstance(leaf, np.ndarray) else leaf)
         self.arrays, self.given = [alone[id(array)] for array in self.arrays], given
         return unflatten(given, tree)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """More arguments of the program: gradients that the function finds."""
+        self.tensors += tensors
+        self.arrays += [tensor.array for tensor in tensors]
 
     def given_number(self, value: Any) -> int | None:
         """Which leaf it stands for in the recorded function, if it is one of the tensors or arrays."""
@@ -134,12 +154,22 @@ def _all_tensors(values: Sequence[Any]) -> bool:
     return all(isinstance(value, Tensor) for value in values)
 
 
+def _repeatable(value: Any) -> Any:
+    """A list of what a generator gives, such as ``model.parameters()``."""
+    return list(value) if isinstance(value, GeneratorType) else value
+
+
 def _checked_static(value: Any) -> Any:
     """A value that is no tensor, as a part of a key; 1, 1.0 and True differ.
 
     Raises:
-        TypeError: it cannot be compared.
+        TypeError: it cannot be compared, or can be read only once.
     """
+    if hasattr(value, "__next__"):
+        raise TypeError(
+            f"compile: an argument of type {type(value).__name__} can be read only once, so that a program "
+            "could not repeat it; pass a list of what it gives"
+        )
     if isinstance(value, slice):  # not hashable before Python 3.12
         return slice, *map(_checked_static, (value.start, value.stop, value.step))
     try:
@@ -147,7 +177,7 @@ def _checked_static(value: Any) -> Any:
     except TypeError:
         raise TypeError(
             f"compile: an argument of type {type(value).__name__} is neither a tensor nor hashable; pass "
-            "tensors, numbers, strings, and tuples, lists or dicts of them"
+            "tensors, numbers, strings, and tuples, lists, dicts or data classes of them"
         ) from None
     if value != value or value == 0:  # a NaN is not equal to itself, and 0.0 is equal to -0.0
         return type(value), repr(value)

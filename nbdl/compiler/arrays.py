@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.compiler.addresses import address_of, extent_of
 from nbdl.compiler.memory import ALIGNMENT, Layout
 from nbdl.compiler.program import CAPTURED, INPUT, OUTPUT, TEMPORARY, Buffer, Window
-from nbdl.compiler.recorder import address_of, extent_of
 
 
 class _Memory:

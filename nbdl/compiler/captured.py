@@ -4,34 +4,53 @@ Found are the closure variables, the globals that the code names, the instance o
 attributes as far as the code spells them out (``config.scale``); functions, methods and modules of the user
 are followed. What the code only counts up or appends to has no influence on it, and is left out.
 
-What of them is compared says :mod:`nbdl.compiler.states`. Not noticed are other values in NumPy arrays, in
-the environment of the process, and in attributes of objects in containers.
+What of them is compared says :mod:`nbdl.compiler.states`. Not noticed are other values in the environment of
+the process, in generators, and in large arrays of NumPy that are read as numbers.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
 import itertools
-import re
+import sys
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
-from nbdl.compiler.states import SCALARS, SETTINGS, Attribute, OptimizerSettings, inside, state_of
+from nbdl.compiler.bytecode import Names, chains, imported, names_in
+from nbdl.compiler.objects import (
+    MISSING,
+    attribute,
+    attributes_of,
+    entry,
+    function_of,
+    is_plain_object,
+    special_methods,
+)
+from nbdl.compiler.states import (
+    MAX_NUMBERS,
+    PLAIN,
+    SETTINGS,
+    Attribute,
+    OptimizerSettings,
+    inside,
+    is_container,
+    state_of,
+)
 from nbdl.nn.module import Module
 from nbdl.optim.lr_scheduler import LRScheduler
 from nbdl.optim.optimizer import Optimizer
 
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF")
-_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
-_STACK_MOVES = ("COPY", "SWAP", "DUP_TOP", "DUP_TOP_TWO", "ROT_TWO", "ROT_THREE", "ROT_FOUR")
-_GROWTH = frozenset({"append", "appendleft", "extend", "insert"})  # of lists and the like
-
 _T = TypeVar("_T")
+_MAX_OBJECTS = 64
+_MAX_DEPTH = 6  # attributes of attributes
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial, staticmethod, classmethod)
 _numbers = itertools.count()  # of states, unlike among all functions
 
 
@@ -45,13 +64,6 @@ class Variable(NamedTuple):
 
     name: str
     read: Callable[[], Any]
-
-
-class _Missing:
-    """The value of a variable that does not exist."""
-
-
-MISSING = _Missing()
 
 
 class Captured:
@@ -79,10 +91,14 @@ class Captured:
         self.assigned: set[Attribute] = set()
         self._read: set[Attribute] = set()
         self._seen: set[Any] = set()
+        self._numbers: dict[int, np.ndarray] = {}  # arrays of which the function reads numbers
         self._modules: dict[int, Module] = {}  # whose code was followed
+        self._names = Names(set(), set(), False)
+        self._objects: dict[tuple[Any, ...], Variable] = {}  # what has such attributes, by place
         if objects:
             self._follow_objects(function, args, kwargs or {}, objects)
         self._follow(function)
+        self._explore()
         self._tokens: dict[Any, int] = {}
         self._values: list[Any] = []
         self._tensors: list[tuple[Tensor, Any]] = []
@@ -99,19 +115,39 @@ class Captured:
             self._bindings_at = rebindings.count
             for module in self._found(Module):
                 self._follow_modules(module)  # there may be new ones below it
+        self._follow_hooks()
+        self._find_objects()
+        self._explore()
         self._values = [variable.read() for variable in self.variables]
         self._tensors = [(value, value.array) for value in self._values if isinstance(value, Tensor)]
         self._containers = [
-            (value, state_of(value, quick=True))
+            (value, self._state(value, quick=True))
             for value in self._values
-            if isinstance(value, (list, dict, set, LRScheduler))
+            if isinstance(value, (list, tuple, deque, dict, set, LRScheduler)) or id(value) in self._numbers
         ]
         self._optimizers = [OptimizerSettings(x) for x in self._found(Optimizer)]
-        state = tuple([state_of(value, skip=self.assigned) for value in self._values])
+        state = tuple(map(self._state, self._values))
         if state not in self._tokens:
             self._tokens[state] = next(_numbers)
         self._token = self._tokens[state]
         return self._token
+
+    def _state(self, value: Any, quick: bool = False) -> Any:
+        """What is compared of a value."""
+        if id(value) in self._numbers:
+            return id(value), value.dtype, value.shape, value.tobytes()
+        return state_of(value, quick=quick, skip=self.assigned)
+
+    def learn_numbers(self, is_read: Callable[[Any], bool]) -> None:
+        """After a run, note the arrays of NumPy that are used, but not as arrays.
+
+        Args:
+            is_read: whether the program reads the memory of an array.
+        """
+        for value in self._values:
+            if isinstance(value, np.ndarray) and value.size <= MAX_NUMBERS and not is_read(value):
+                self._numbers[id(value)] = value
+                self._bindings_at = -1
 
     def changed_since(self, token: int) -> list[str]:
         """The names of the variables that have another state now than when ``token`` was given."""
@@ -131,19 +167,19 @@ class Captured:
             and name not in module._buffer_names
         }
 
-    def learn_assigned(self, before: dict[Attribute, Tensor], is_read: Callable[[Tensor], bool]) -> bool:
+    def learn_assigned(self, before: dict[Attribute, Tensor], is_read: Callable[[Any], bool]) -> bool:
         """After a run, find out to which attributes of modules the function assigns tensors.
 
         Args:
             before: the tensors that were set before.
-            is_read: whether the function reads the memory of a tensor.
+            is_read: whether the program reads the memory of an array.
 
         Returns:
             Whether something new was found.
         """
         now = self.attributes()
         found = {place for place, x in now.items() if before.get(place) is not x} - self.assigned - self._read
-        read = {place for place in self.assigned if place in before and is_read(before[place])}
+        read = {place for place in self.assigned if place in before and is_read(before[place].array)}
         self._read |= read
         self.assigned = (self.assigned | found) - read
         if found or read:
@@ -155,6 +191,13 @@ class Captured:
         found = [tensor for tensor in self._found(Tensor) if tensor.is_leaf]
         for module in self._found(Module):
             found += module.parameters()
+        return found
+
+    def all_tensors(self) -> list[Tensor]:
+        """What was found, with the parameters and buffers of modules."""
+        found = self._found(Tensor)
+        for module in self._found(Module):
+            found += [*module.parameters(), *module.buffers()]
         return found
 
     def _found(self, kind: type[_T]) -> list[_T]:
@@ -173,7 +216,7 @@ class Captured:
             if tensor.array is not array:
                 return False
         for value, state in self._containers:
-            if state_of(value, quick=True) != state:
+            if self._state(value, quick=True) != state:
                 return False
         return all(map(OptimizerSettings.are_unchanged, self._optimizers))
 
@@ -200,7 +243,7 @@ class Captured:
             self._add(f"argument {k}", read)
             for name, part in getattr(value, "__dict__", {}).items():
                 if isinstance(part, (Module, Optimizer, Tensor)) and not isinstance(value, Module):
-                    self._add(f"argument {k}.{name}", functools.partial(_attribute, read, (name,)))
+                    self._add(f"argument {k}.{name}", functools.partial(attribute, read, (name,)))
         code, instance = _code_of(function)
         if code is None:
             return
@@ -217,13 +260,37 @@ class Captured:
             if id(module) not in self._modules:
                 self._modules[id(module)] = module
                 self._follow_member(module, "forward")
+                for name, value in vars(module).items():
+                    if not isinstance(value, SETTINGS):
+                        read = functools.partial(attribute, functools.partial(_itself, module), (name,))
+                        self._add_objects(f"{type(module).__name__}.{name}", read, (id(module), name))
+
+    def _follow_hooks(self) -> None:
+        """Add what hooks of modules, tensors and optimizers read, and functions that are set on modules."""
+        found = [
+            hook
+            for optimizer in self._found(Optimizer)
+            for hooks in optimizer.hook_functions()
+            for hook in hooks
+        ]
+        for module in self._modules.values():
+            found += filter(lambda value: isinstance(value, _FUNCTIONS), vars(module).values())
+            if module._hooks is not None:
+                found += [hook.function for hooks in module._hooks.functions() for hook in hooks]
+        for tensor in self.all_tensors():
+            for hooks in (tensor.hooks, tensor.post_accumulate_hooks):
+                found += hooks.values() if hooks else ()
+        for hook in found:
+            if ("hook", id(hook)) not in self._seen:
+                self._seen.add(("hook", id(hook)))
+                self._add("hook", functools.partial(_itself, hook))
 
     def _follow_member(self, owner: Any, name: str) -> None:
         """Follow a method or a property."""
         found = inspect.getattr_static(type(owner), name, None)
-        function = found.fget if isinstance(found, property) else found
+        function = function_of(found)
         if isinstance(function, types.FunctionType):
-            self._follow_function(function, owner)
+            self._follow_function(function, None if isinstance(found, staticmethod) else owner)
 
     def _follow_function(
         self, function: types.FunctionType, instance: Any, objects: Mapping[str, Any] | None = None
@@ -236,9 +303,12 @@ class Captured:
             objects: other arguments, by name.
         """
         code = function.__code__
-        if _is_library(function) or (code, id(instance)) in self._seen:
+        if is_library(function) or (code, id(instance)) in self._seen:
             return
         self._seen.add((code, id(instance)))
+        names, known = names_in(code), self._names
+        everything = known.everything or names.everything
+        self._names = Names(known.spelled | names.spelled, known.strings | names.strings, everything)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         for k, value in enumerate(defaults):
@@ -246,7 +316,9 @@ class Captured:
         local = dict(objects or {})
         if instance is not None and code.co_varnames:
             local[code.co_varnames[0]] = instance
-        for name, attributes in _chains(code, local):
+        for name in imported(code):
+            self._add_objects(name, functools.partial(sys.modules.get, name), (name,))
+        for name, attributes in chains(code, local):
             if name in cells:
                 self._add_chain(cells[name], name, functools.partial(_cell_value, cells[name]), attributes)
             elif name in local:
@@ -261,14 +333,14 @@ class Captured:
         for count in range(len(attributes) + 1):
             chain = attributes[:count]
             known = (key if isinstance(key, tuple) else id(key), chain)
-            value = _attribute(read, chain)
+            value = attribute(read, chain)
             if isinstance(value, Tensor) and known in self._seen:
                 return
             if known in self._seen:
                 continue
             self._seen.add(known)
             if count:
-                owner = _attribute(read, chain[:-1])
+                owner = attribute(read, chain[:-1])
                 if value is MISSING:
                     self._follow_member(owner, chain[-1])
                     return
@@ -276,26 +348,64 @@ class Captured:
                     continue  # among the settings of the module
             elif id(value) in self._modules:
                 continue
-            self._add(".".join((name, *chain)), functools.partial(_attribute, read, chain) if chain else read)
+            self._add(".".join((name, *chain)), functools.partial(attribute, read, chain) if chain else read)
             if isinstance(value, Tensor):
                 return
 
     def _add(self, name: str, read: Callable[[], Any]) -> None:
         value = read()
-        is_function = isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
-        if is_function and id(value) not in self._seen:
-            self._seen.add(id(value))
-            self._follow(value)
-        if not isinstance(value, types.ModuleType) and not _is_library(value):
+        if not isinstance(value, types.ModuleType) and not is_library(value):
             self.variables.append(Variable(name, read))
-        for entry in inside(value):
-            if isinstance(entry, Module):
-                self._follow_modules(entry)
+        for part in inside(value):
+            if isinstance(part, Module):
+                self._follow_modules(part)
+            elif isinstance(part, _FUNCTIONS) and id(part) not in self._seen:
+                self._seen.add(id(part))
+                self._follow(part)
+        self._add_objects(name, read)
+
+    # ------------------------------------------------------------------------------------- plain objects
+    def _explore(self) -> None:
+        """Add the attributes of objects that some of the code reads, by whatever variable."""
+        explored: Any = None
+        while explored != (explored := (self._names, len(self._objects), len(self._seen))):
+            spelled, strings, everything = self._names
+            for key, (name, read) in list(self._objects.items()):
+                value = read()
+                there = attributes_of(value)
+                own = set(getattr(value, "__dict__", ())) if everything else set()
+                for part in sorted(there & spelled | own | strings):
+                    if part in there:
+                        self._add_chain(key, name, read, (part,))
+                    elif (key, (part,)) not in self._seen:
+                        self._seen.add((key, (part,)))
+                        self._add(f"{name}.{part}", functools.partial(attribute, read, (part,)))
+
+    def _find_objects(self) -> None:
+        """Look for objects that were not there before."""
+        for name, read in list(self.variables):
+            self._add_objects(name, read)
+
+    def _add_objects(self, name: str, read: Callable[[], Any], key: tuple[Any, ...] = ()) -> None:
+        """Add the value of a variable if it is an object, or those in it if it is a container."""
+        value, key = read(), key or (id(read),)
+        if key in self._objects or len(self._objects) >= _MAX_OBJECTS or name.count(".") > _MAX_DEPTH:
+            return
+        if is_plain_object(value):
+            if not any(known.read() is value for known in self._objects.values()):
+                self._objects[key] = Variable(name, read)
+                for method in special_methods(value):
+                    self._follow_function(method, None if isinstance(value, type) else value)
+        elif is_container(value):
+            for k in value if isinstance(value, dict) else range(len(value)):
+                if not isinstance(value[k], PLAIN):
+                    part = functools.partial(entry, read, k)
+                    self._add_objects(f"{name}[{k!r}]", part, (*key, k))
 
 
 def _code_of(function: Any) -> tuple[types.FunctionType | None, Any]:
     """The Python function that runs when ``function`` is called, and the instance that it is a method of."""
-    instance = None
+    function, instance = function_of(function), None
     if isinstance(function, types.MethodType):
         function, instance = function.__func__, function.__self__
     elif not isinstance(function, types.FunctionType):
@@ -315,93 +425,8 @@ def _cell_value(cell: Any) -> Any:
         return MISSING
 
 
-def _attribute(read: Callable[[], Any], chain: tuple[str, ...]) -> Any:
-    """The value at the end of a chain of attributes that are set on instances, classes or in modules."""
-    value = read()
-    for name in chain:
-        fields: Any = getattr(value, "__dict__", ())
-        value = fields[name] if name in fields else _class_attribute(value, name)
-    return value
-
-
-def _class_attribute(value: Any, name: str) -> Any:
-    """A slot, or a number or string that stands in the class; nothing for methods and properties."""
-    for base in value.__mro__ if isinstance(value, type) else type(value).__mro__:
-        found = base.__dict__.get(name, MISSING)
-        if isinstance(found, types.MemberDescriptorType):
-            return getattr(value, name, MISSING)
-        if found is not MISSING:
-            return found if isinstance(found, SCALARS) else MISSING
-    return MISSING
-
-
-def _is_library(value: Any) -> bool:
+def is_library(value: Any) -> bool:
     """Whether it is a function or class of this package or of Python itself, which nobody changes."""
     if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return False
     return (value.__module__ or "builtins").partition(".")[0] in ("nbdl", "builtins", "math", "functools")
-
-
-class _Instruction(NamedTuple):
-    """One step of the byte code, and the variable or attribute it is about."""
-
-    opname: str
-    name: Any
-
-
-def _instructions(code: types.CodeType) -> Iterator[_Instruction]:
-    """The byte code without moves on the stack, pairs that Python 3.13 makes taken apart."""
-    for instruction in dis.get_instructions(code):
-        if "_FAST_" in instruction.opname and isinstance(instruction.argval, tuple):
-            kinds = re.findall("LOAD|STORE", instruction.opname)
-            yield from [_Instruction(f"{kind}_FAST", name) for kind, name in zip(kinds, instruction.argval)]
-        elif instruction.opname not in _STACK_MOVES:
-            yield _Instruction(instruction.opname, instruction.argval)
-
-
-def _chains(code: types.CodeType, local: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The variables from outside that the code reads, each with the attributes that follow it.
-
-    Args:
-        code: of a function.
-        local: its arguments that are looked into, too.
-    """
-    instructions = list(_instructions(code))
-    for k, (opname, name) in enumerate(instructions):
-        if opname in _LOADS or (opname.startswith("LOAD_FAST") and name in local):
-            path = [name]
-            for following in instructions[k + 1 :]:
-                if following.opname not in _ATTRIBUTES:
-                    break
-                path.append(following.name)
-            if len(path) > 1 and path[-1] in _GROWTH:
-                path = path[:-2]
-            elif _is_increment(path[-1], instructions[k + len(path) :]):
-                path.pop()
-            if path:
-                yield path[0], tuple(path[1:])
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _chains(constant, local)
-
-
-def _is_increment(name: str, behind: list[_Instruction]) -> bool:
-    """Whether what was loaded is only added to, as in ``calls += 1`` and ``calls[0] += 1``.
-
-    Args:
-        name: of the variable or attribute.
-        behind: what follows.
-    """
-    opnames = [instruction.opname for instruction in behind[:5]]
-    if len(opnames) == 5 and opnames[4] == "STORE_SUBSCR" and _is_constant(opnames[0]):
-        return opnames[1].startswith("BINARY_") and _is_constant(opnames[2]) and _adds(opnames[3])
-    is_stored = len(opnames) > 2 and opnames[2].startswith("STORE_") and behind[2].name == name
-    return is_stored and _is_constant(opnames[0]) and _adds(opnames[1])
-
-
-def _adds(opname: str) -> bool:
-    return opname.startswith(("BINARY_OP", "INPLACE_"))
-
-
-def _is_constant(opname: str) -> bool:
-    return opname.startswith(("LOAD_CONST", "LOAD_SMALL_INT"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from nbdl.autograd.modes import mode
@@ -14,17 +14,15 @@ from nbdl.backend import registry
 from nbdl.compiler.aliasing import Writes
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.captured import Captured
-from nbdl.compiler.history import BackwardProgram
 from nbdl.compiler.memory import without_idle_memory
 from nbdl.compiler.passes import PASSES, improve
 from nbdl.compiler.program import CAPTURED, INPUT
-from nbdl.compiler.recorder import Leaf, RecordingError, note_changes
+from nbdl.compiler.recorder import RecordingError
 from nbdl.compiler.recording import Recording
 from nbdl.compiler.replay import Replay
 from nbdl.compiler.report import Profile, Report
-from nbdl.compiler.states import Attribute
+from nbdl.compiler.variant import Variant
 from nbdl.formula.dtypes import when_default_changes
-from nbdl.func.tree import LEAF, Tree, unflatten
 from nbdl.nn.module import Module
 
 if TYPE_CHECKING:
@@ -119,77 +117,6 @@ def compile(
     return compiled
 
 
-class Variant(NamedTuple):
-    """A program with what must hold for it, and what has to be done around it.
-
-    Attributes:
-        replay: the program.
-        tree: the nest of the results; ``leaves`` says what is in it: None stands for a tensor.
-        leaves: the results that are not computed.
-        shared: which results lie in memory of an argument or from outside, with its number or the storage.
-        gradients: the leaves whose gradients it uses, with the gradients that they have afterwards.
-        refreshers: called before each replay.
-        storages: what it changes in place.
-        backward: connects the results to the tape, if they need gradients.
-        switches: leaves from outside, and whether they require gradients.
-        writes: what it changes, which must not be shared with what else it reads.
-        own: the leaves among the arguments that it was recorded with, and works for.
-        assigned: attributes of modules that get the last results.
-    """
-
-    replay: Replay
-    tree: Tree
-    leaves: list[Any]
-    shared: list[tuple[int, Any]]
-    gradients: list[tuple[Leaf, Tensor | None]]
-    refreshers: list[Callable[[], Any]]
-    storages: list[Any]
-    backward: BackwardProgram | None
-    switches: list[tuple[Tensor, bool]]
-    writes: Writes
-    own: list[Tensor]
-    assigned: Sequence[Attribute]
-
-    def fits(self) -> bool:
-        """Whether what the program would find of gradients is what it was recorded with."""
-        for tensor, requires_grad in self.switches:
-            if tensor.requires_grad is not requires_grad:
-                return False
-        for leaf, _ in self.gradients:
-            if leaf.reads and _memory_of(leaf.tensor._grad) is not _memory_of(leaf.before):
-                return False
-        return True
-
-    def run(self, arguments: Arguments) -> Any:
-        """Replay on these arguments."""
-        for refresh in self.refreshers:
-            refresh()
-        arrays = self.replay(*arguments.arrays)
-        note_changes(self.storages)
-        for k in self.writes.inputs:
-            arguments.tensors[k].mark_changed()
-        for leaf, gradient in self.gradients:
-            leaf.tensor._grad = gradient
-        if self.backward is not None:
-            tensors = self.backward.connect(arguments, arrays)
-        elif self.tree is LEAF and self.leaves[0] is None and not self.assigned and not self.shared:
-            return Tensor(arrays[0])
-        else:
-            tensors = [Tensor(array) for array in arrays]
-        for k, source in self.shared:
-            is_argument = isinstance(source, int)
-            tensors[k].storage = arguments.tensors[source].shared_storage() if is_argument else source
-        results = iter(tensors)
-        leaves = [next(results) if leaf is None else leaf.of(arguments) for leaf in self.leaves]
-        for attribute in self.assigned:
-            attribute.set(next(results))
-        return unflatten(leaves, self.tree)
-
-
-def _memory_of(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.array
-
-
 class Compiled:
     """A function that is recorded and replayed; made by :func:`compile`.
 
@@ -232,16 +159,18 @@ class Compiled:
         casts = modes["autocast"] and modes["autocast"].key
         captured = self._captured_with(arguments) if arguments.objects else self._captured
         setting = (captured.token(), backend, modes["grad"], modes["inference"], casts)
-        variant = self._variant((*setting, arguments.key))
+        variant = self._variant((*setting, arguments.key), arguments)
         if variant is None and arguments.leaves:
-            flowing = Arguments(args, kwargs, flowing=True)
+            flowing = Arguments(arguments.args, arguments.kwargs, flowing=True)
             if (*setting, flowing.key) in self._flowing:
                 arguments = flowing
-                variant = self._variant((*setting, arguments.key))
+                variant = self._variant((*setting, arguments.key), arguments)
         if variant is None and len(self._variants.get((*setting, arguments.key), ())) < MAX_VARIANTS:
             return self._record(setting, arguments)
+        if variant is not None and variant.moved:
+            arguments.add([leaf._grad for leaf in variant.moved])  # type: ignore[misc]
         if variant is None or variant.writes.collide(arguments.arrays):
-            return self.function(*args, **kwargs)
+            return self.function(*arguments.args, **arguments.kwargs)
         return variant.run(arguments)
 
     def _captured_with(self, arguments: Arguments) -> Captured:
@@ -258,10 +187,10 @@ class Compiled:
             self._with_objects[key] = found
         return found
 
-    def _variant(self, key: Any) -> Variant | None:
+    def _variant(self, key: Any, arguments: Arguments) -> Variant | None:
         """The program for a key, if there is one that fits."""
         for variant in self._variants.get(key, ()):
-            if variant.fits():
+            if variant.fits(arguments):
                 return variant
         return None
 
@@ -326,6 +255,11 @@ class Compiled:
             array[...] = values
         return Profile(replay.operations, seconds, replay.backend, replay.regions)
 
+    @property
+    def uncompiled(self) -> Callable[..., Any]:
+        """The function itself, for those who need its second derivatives."""
+        return self.function
+
     def of(self, function: Callable[..., Any]) -> Compiled:
         """Another function, compiled with the same passes."""
         return Compiled(function, self._without)
@@ -350,10 +284,27 @@ class Compiled:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         return f"<compiled {name}: {sum(map(len, self._variants.values()))} programs>"
 
-    def _run(self, arguments: Arguments, with_lines: bool = False) -> Recording:
-        """Run the function under a recorder."""
+    def _run(
+        self,
+        arguments: Arguments,
+        with_lines: bool = False,
+        variants: Sequence[Variant] = (),
+        defers: bool = False,
+    ) -> Recording:
+        """Run the function under a recorder.
+
+        Args:
+            arguments: of the call.
+            with_lines: note lines for error messages.
+            variants: programs for such arguments, which do not fit.
+            defers: leave the computing to the program.
+        """
         captured, leaves = self._captured_with(arguments), self._known_leaves.values()
-        return Recording(self.function, arguments, captured, leaves, self._without, with_lines)
+        used = [leaf for variant in variants for leaf in variant.leaves_used]
+        moving = {id(leaf.tensor) for leaf in used if leaf.finds_other_memory()}
+        return Recording(
+            self.function, arguments, captured, leaves, moving, self._without, with_lines, defers
+        )
 
     def _record(self, setting: tuple[Any, ...], arguments: Arguments) -> Any:
         """Run the function, and keep its program.
@@ -367,24 +318,27 @@ class Compiled:
         captured = self._captured_with(arguments)
         attributes = captured.attributes()
         with without_idle_memory():
-            recording = self._run(arguments, failures > 0)
+            recording = self._run(arguments, failures > 0, self._variants.get(key, ()), defers=True)
         self._known_leaves.update({id(leaf.tensor): leaf.tensor for leaf in recording.leaves})
         inside = {id(leaf.tensor) for leaf in recording.leaves}
         if arguments.leaves and all(x._grad is None and id(x) not in inside for x in arguments.leaves):
             # The function has nothing to do with their gradients: other leaves may stand in their place.
             self._flowing.add((*setting, Arguments(arguments.args, arguments.kwargs, flowing=True).key))
         if captured.learn_assigned(attributes, recording.reads):
-            return recording.result  # the next call records them as results
+            return recording.finish()  # the next call records them as results
         problem = recording.escaped and _KEEPS.format(recording.escaped)
         if not problem and (changed := captured.changed_since(key[0])):
             problem = _ASSIGNS.format(" and ".join(changed))
         if problem:
+            result = recording.finish()
             # At first that is usual: optimizers make their state, lazy modules their parameters.
             if failures:
                 raise RecordingError(problem)
             self._failures[arguments.key] = failures + 1
-            return recording.result
+            return result
         self._failures.pop(arguments.key, None)
+        captured.learn_numbers(recording.reads)
+        key = captured.token(), *key[1:]
         if sum(map(len, self._variants.values())) >= MAX_PROGRAMS:
             self._variants.pop(next(iter(self._variants)))
         if recording.backend.name == "numba":
@@ -396,7 +350,9 @@ class Compiled:
             recording.tree,
             recording.constants,
             recording.shared,
-            [(leaf, leaf.tensor._grad) for leaf in recording.leaves],
+            recording.leaves,
+            recording.moved,
+            recording.gradients,
             recording.refreshers,
             recording.storages,
             recording.backward,
@@ -404,9 +360,13 @@ class Compiled:
             writes,
             arguments.leaves,
             recording.assigned,
+            recording.values,
+            recording.program if recording.values else None,
         )
+        if any(variant.differs_in_values_only(other) for other in self._variants.get(key, ())):
+            variant.values.clear()  # nobody reads them
         self._variants.setdefault(key, []).insert(0, variant)
-        return recording.result
+        return recording.finish(replay)
 
 
 _all: WeakSet[Compiled] = WeakSet()

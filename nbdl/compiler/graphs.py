@@ -19,9 +19,9 @@ import numpy as np
 
 from nbdl.backend import registry
 from nbdl.backend.cupy.placing import Placed, PrivatePool
+from nbdl.compiler.addresses import address_of, extent_of
 from nbdl.compiler.arrays import view_at
 from nbdl.compiler.program import CAPTURED, INPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of
 
 if TYPE_CHECKING:
     from nbdl.backend.cupy.backend import CupyBackend
@@ -90,7 +90,8 @@ class GraphSteps:
         self.calls = self._calls_of(replay.operations)
         self._parts: list[Callable[[], Any]] = [functools.partial(self._run, self.calls)]
         self._count = 0
-        self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
+        with self._device:  # an event is of the device where it is made
+            self._stream, self._done = None, self._cupy.cuda.Event(disable_timing=True)
         self.graphs = 0
         self.eager: list[str] = []
 

@@ -19,10 +19,11 @@ from nbdl.autograd.function import guarded
 from nbdl.autograd.modes import mode, recording
 from nbdl.autograd.tape import Node, OutputEdge, wrap
 from nbdl.autograd.tensor import Tensor
+from nbdl.compiler.addresses import owner_of
 from nbdl.compiler.arguments import Arguments
 from nbdl.compiler.passes import improve
 from nbdl.compiler.program import INPUT, Program
-from nbdl.compiler.recorder import Recorder, RecordingError, note_changes, owner_of
+from nbdl.compiler.recorder import Recorder, RecordingError, note_changes
 from nbdl.compiler.replay import Replay
 from nbdl.ops.primitive import Primitive
 
@@ -45,7 +46,10 @@ def record_backward(
         without: names of passes to leave out.
     """
     smooth = [k for k, y in enumerate(results) if _can_go_back(y) or arguments.twin_number(y) is not None]
-    return BackwardProgram(recorder, results, smooth, arguments, without) if smooth else None
+    if not smooth:
+        return None
+    recorder.compute()  # the backward pass has a program of its own, and reads values of this one
+    return BackwardProgram(recorder, results, smooth, arguments, without)
 
 
 class BackwardProgram(Primitive):
@@ -191,6 +195,7 @@ class BackwardProgram(Primitive):
         note_changes(self._storages)
         if mode.grad:
             behind = [_operand(edge) for edge in node.edges if edge is not None]
+            behind += [x for x in gradients if x is not None and x.requires_grad]
             found = [guarded(gradient, _TWICE, behind) for gradient in found]
         return [*found, *[None] * len(given)]
 

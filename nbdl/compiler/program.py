@@ -6,6 +6,7 @@ reshapes and slices cost nothing in a program, and two operands share memory exa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -203,3 +204,25 @@ def read_counts(program: Program) -> dict[Buffer, int]:
     for window in program.outputs:
         counts[window.buffer] = counts.get(window.buffer, 0) + 1
     return counts
+
+
+def are_same(a: Program, b: Program) -> bool:
+    """Whether two programs are the same operations on the same memory, or on equal numbers."""
+    partners: dict[Buffer, Buffer] = {}
+
+    def match(x: Window, y: Window) -> bool:
+        if x._replace(buffer=y.buffer) != y or x.buffer.kind != y.buffer.kind:
+            return False
+        if x.buffer not in partners:
+            partners[x.buffer] = y.buffer
+            if x.buffer.kind == CAPTURED and x.buffer.array is not y.buffer.array:
+                return np.array_equal(x.buffer.array, y.buffer.array)
+        return partners[x.buffer] is y.buffer
+
+    def windows(program: Program) -> list[Window]:
+        every = [(*operation.inputs, *operation.outputs) for operation in program.operations]
+        return [*itertools.chain(*every), *program.outputs]
+
+    kinds = [[operation.primitive for operation in program.operations] for program in (a, b)]
+    first, second = windows(a), windows(b)
+    return kinds[0] == kinds[1] and len(first) == len(second) and all(map(match, first, second))

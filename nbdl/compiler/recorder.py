@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import random
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ import numpy as np
 from nbdl.autograd.anomaly import user_line, user_stacklevel
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import clock
+from nbdl.compiler.addresses import address_of, extent_of, layout_of, owner_of
+from nbdl.compiler.deferral import Deferral
 from nbdl.compiler.program import (
     CAPTURED,
     INPUT,
@@ -45,24 +49,43 @@ class Leaf(NamedTuple):
         tensor: the leaf.
         before: its gradient when it was first used, if it matters.
         reads: whether the function depends on the gradient it finds, or begins by resetting it.
+        layout: what the gradient that it finds must be like, if the program gets it as an argument.
     """
 
     tensor: Tensor
     before: Tensor | None
     reads: bool
+    layout: tuple[Any, ...] | None = None
+
+    def fits(self) -> bool:
+        """Whether a program would find a gradient that it can work on."""
+        if not self.reads:
+            return True
+        found = self.tensor._grad
+        if self.layout is not None:
+            return found is not None and not found.requires_grad and layout_of(found.array) == self.layout
+        return not self.finds_other_memory() and (found is None) is (self.before is None)
+
+    def finds_other_memory(self) -> bool:
+        """Whether there was a gradient and is one now, but somewhere else."""
+        if self.before is None or self.tensor._grad is None:
+            return False
+        return self.tensor._grad.array is not self.before.array
 
 
 class Recorder:
     """Stands in for a backend while a function runs, and writes down what it is asked for.
 
-    It keeps no array alive that the function lets go, so that a recording needs no more memory than the
-    function itself.
+    Where it computes, it keeps no array alive that the function lets go, so that a recording needs no more
+    memory than the function itself; where the computing is left to the program, no more than that.
 
     Args:
         backend: what computes.
         inputs: the arrays that are arguments of the function.
         known_leaves: leaves that an earlier recording found, whose gradients are noted before the run.
         with_lines: note the user's line of every call, for error messages.
+        defers: leave the computing to the program, where that can be; then :meth:`leave_to_program` or
+            :meth:`compute` must follow.
 
     Attributes:
         backend: what computes.
@@ -79,8 +102,10 @@ class Recorder:
         inputs: Sequence[Any],
         known_leaves: Iterable[Tensor] = (),
         with_lines: bool = False,
+        defers: bool = False,
     ):
         self.backend = backend
+        self._deferral = Deferral(backend, defers)
         self.operations: list[Operation] = []
         self.lines: list[str | None] = []
         self.leaves: dict[int, Leaf] = {}
@@ -103,6 +128,8 @@ class Recorder:
 
     def __exit__(self, *exc_info: object) -> None:
         mode.backend, mode.recorder = self._previous, None
+        if exc_info[0] is not None:
+            self.compute()  # what was done before the error is done
         for name, state in _foreign_generators().items():
             if state != self._dice[name]:
                 warnings.warn(
@@ -110,6 +137,15 @@ class Recorder:
                     "program repeats the ones of this time. Draw them by nbdl.rand and its like, or outside.",
                     stacklevel=user_stacklevel(),
                 )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, nothing is written down; for what is done anew before each replay."""
+        mode.backend, mode.recorder = self.backend, None
+        try:
+            yield
+        finally:
+            mode.backend, mode.recorder = self, self  # type: ignore[assignment]
 
     # ------------------------------------------------------------------------------- what backends are asked
     def execute(self, primitive: Primitive, arrays: Sequence[Any], out: Any = None) -> Any:
@@ -123,10 +159,10 @@ class Recorder:
         if out is not None:
             outs = out if type(out) is tuple else (out,)
             self._before_writing(outs)
-            self.backend.execute(primitive, arrays, out=out)
+            self._deferral.execute(primitive, arrays, out)
             self._add(primitive, arrays, outs, True)
             return out
-        result = self.backend.execute(primitive, arrays)
+        result = self._deferral.execute(primitive, arrays)
         self._add(primitive, arrays, result if type(result) is tuple else (result,), False)
         return result
 
@@ -137,7 +173,7 @@ class Recorder:
         operands = [tuple(row) for row in rows]
         for row in operands:
             self._before_writing([row[k] for k in positions])
-        self.backend.overwrite(primitive, operands, positions)
+        self._deferral.overwrite(primitive, operands, positions)
         for row in operands:
             self._add(primitive, row, tuple(row[k] for k in positions), True)
 
@@ -192,6 +228,24 @@ class Recorder:
         """Something must be brought up to date before each replay."""
         self.refreshers.append(refresh)
 
+    # -------------------------------------------------------------------------------- what was not computed
+    def compute(self) -> None:
+        """Compute what was deferred: somebody needs the values."""
+        self._deferral.compute()
+
+    def leave_to_program(self) -> bool:
+        """Let go of what was deferred; whether there is something, which the program now has to compute."""
+        return self._deferral.leave_to_program()
+
+    def keep(self, buffers: Iterable[Buffer]) -> None:
+        """Make these temporaries memory from outside, since somebody has them: the program writes there."""
+        for buffer in buffers:
+            buffer.kind, buffer.array = CAPTURED, self.owner(buffer)
+
+    def owner(self, buffer: Buffer) -> Any:
+        """The array that owned the memory in the recorded run; None if it is gone."""
+        return self._tracer.owner(buffer)
+
     # ------------------------------------------------------------------------------------------- the program
     def computed(self, owner: Any) -> bool:
         """Whether the function computed what this array holds; what it only read is from outside."""
@@ -201,6 +255,41 @@ class Recorder:
         """Whether it is memory of an argument or from outside."""
         owner = owner_of(array)
         return id(owner) not in self._born and not self.computed(owner)
+
+    def take_gradients(
+        self, moving: Collection[int], outside: Iterable[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Make arguments of the gradients that were found: at the next call they may be other tensors.
+
+        Taken are those that are only read, and those of leaves that are known to get others.
+
+        Args:
+            moving: the ids of these leaves.
+            outside: what else the function uses; what shares memory with it stays where it is.
+
+        Returns:
+            The leaves and their gradients, in the order of the inputs that they become.
+        """
+        found = [
+            (leaf, leaf.before) for leaf in self.leaves.values() if leaf.reads and leaf.before is not None
+        ]
+        tensors = (*outside, *[gradient for _, gradient in found])
+        owners = Counter(id(owner_of(x.array)) for x in tensors)
+        written = {window.buffer for operation in self.operations for window in operation.outputs}
+        taken: dict[int, tuple[Tensor, Tensor]] = {}
+        for leaf, gradient in found:
+            array, key = gradient.array, id(leaf.tensor)
+            if gradient.requires_grad or owner_of(array) is not array or owners[id(array)] > 1:
+                continue
+            if not self.is_outside(array):
+                continue
+            if key in moving or self._tracer.window(array, CAPTURED).buffer not in written:
+                taken[id(array)] = leaf.tensor, gradient
+                self.leaves[key] = leaf._replace(before=None, layout=layout_of(array))
+                self.storages.pop(id(gradient.storage), None)
+        known = len(self._tracer.inputs)
+        self._tracer.make_inputs(lambda owner: id(owner) in taken)
+        return [taken[id(buffer.array)] for buffer in self._tracer.inputs[known:]]
 
     def program(self, outputs: Sequence[Any], earlier: Recorder | None = None) -> Program:
         """What was recorded.
@@ -239,11 +328,18 @@ class Recorder:
             ):  # the reference in the entry, and the argument's
                 del self.leaves[key]
 
-    def escaped(self, program: Program) -> list[Buffer]:
-        """Temporaries of ``program`` that are still alive: somebody kept a tensor."""
+    def escaped(self, program: Program, thoroughly: bool = True) -> list[Buffer]:
+        """Temporaries of ``program`` that are still alive: somebody kept a tensor.
+
+        Args:
+            program: what was recorded.
+            thoroughly: whether all garbage is collected first where one is alive, and not just the young: a
+                collection of all objects of a process takes as long as many steps.
+        """
         candidates = [buffer for buffer in program.buffers if buffer.kind == TEMPORARY]
-        if any(map(self._tracer.is_alive, candidates)):
-            gc.collect()
+        for generation in (1, 2) if thoroughly else (1,):
+            if any(map(self._tracer.is_alive, candidates)):
+                gc.collect(generation)
         return [buffer for buffer in candidates if self._tracer.is_alive(buffer)]
 
 
@@ -267,40 +363,6 @@ def _copied(array: Any) -> Any:
     if array.size and bool((array == array.ravel()[0]).all()):
         return np.broadcast_to(array.ravel()[:1].copy().reshape(()), array.shape)
     return array.copy()
-
-
-def owner_of(array: Any) -> Any:
-    """The array that owns the memory of ``array``.
-
-    Between a strided view and its array NumPy puts an object that only refers to the array, as ``base``.
-    """
-    base = array.base
-    while base is not None:
-        if isinstance(base, type(array)):
-            array = base
-        base = getattr(base, "base", None)
-    return array
-
-
-def address_of(array: Any) -> int:
-    """Address of the first element."""
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-
-
-def extent_of(array: Any) -> tuple[int, int]:
-    """First byte of the elements, and the one behind the last."""
-    start = stop = address_of(array)
-    for n, step in zip(array.shape, array.strides, strict=True):
-        if n == 0:
-            return start, start
-        start, stop = start + min(0, (n - 1) * step), stop + max(0, (n - 1) * step)
-    return start, stop + array.itemsize
-
-
-def share_memory(a: Any, b: Any) -> bool:
-    """Whether the elements of one array lie between those of the other; they may alternate."""
-    (first, behind_first), (second, behind_second) = extent_of(a), extent_of(b)
-    return first < behind_second and second < behind_first
 
 
 class _Tracer:
@@ -366,9 +428,13 @@ class _Tracer:
         if buffer.kind == TEMPORARY:
             buffer.kind, buffer.array = CAPTURED, owner_of(array)
 
+    def owner(self, buffer: Buffer) -> Any:
+        """The array that owned the memory in the recorded run; None if it is gone."""
+        return self._owners[buffer]() if buffer in self._owners else None
+
     def is_alive(self, buffer: Buffer) -> bool:
         """Whether the array that owned the memory in the recorded run is still there."""
-        return buffer in self._owners and self._owners[buffer]() is not None
+        return self.owner(buffer) is not None
 
     def initial_values(self, pristine: dict[int, Any]) -> list[Operation]:
         """Copies of what arrays made of Python data held at first, where the function overwrites them.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbdl.compiler.addresses import address_of, extent_of, share_memory
 from nbdl.compiler.arrays import Memory, view_at
 from nbdl.compiler.graphs import GraphSteps, keeps_inputs, placed
 from nbdl.compiler.memory import plan_memory
 from nbdl.compiler.program import INPUT, OUTPUT, Buffer, Operation, Program, Window
-from nbdl.compiler.recorder import address_of, extent_of, share_memory
 from nbdl.ops.pointwise import Pointwise
 from nbdl.ops.primitive import Primitive
 from nbdl.utils.timing import wait_for_gpu
@@ -76,6 +76,11 @@ class Replay:
     def __call__(self, *inputs: Any) -> list[Any]:
         """Run on these arrays; the arrays of the results."""
         arrays = [*inputs, *[allocate() for allocate in self._allocators]]
+        self.run(arrays)
+        return [view(arrays) for view in self._views]
+
+    def run(self, arrays: Sequence[Any]) -> None:
+        """Run on these arrays: those of the arguments, then the memory of the results."""
         try:
             if self._sequels and len(self.steps) == 1:
                 self.steps[0](*arrays)  # one builtin, during which the interpreter lock is held
@@ -86,7 +91,6 @@ class Replay:
         except IndexError:
             self._explain(arrays)
             raise
-        return [view(arrays) for view in self._views]
 
     def _explain(self, arrays: Sequence[Any]) -> None:
         """Raise the error of the operation that failed, which a kernel cannot: it only stops the program."""

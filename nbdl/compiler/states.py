@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import types
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ SETTINGS = (*SCALARS, Tensor, Module)
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _MAX_ENTRIES = 64
 _MAX_DEPTH = 4
+_NUMBERS = frozenset({bool, int, float, complex, str, bytes, type(None)})
+MAX_NUMBERS = 1024
 
 
 class Attribute(NamedTuple):
@@ -68,7 +71,10 @@ def state_of(
         return type(value), repr(value)
     if isinstance(value, (set, frozenset)) and len(value) <= _MAX_ENTRIES:
         return type(value), frozenset(map(repr, value))
-    if _is_container(value) and depth < _MAX_DEPTH:
+    if isinstance(value, (list, tuple, deque)) and _MAX_ENTRIES < len(value) <= MAX_NUMBERS:
+        kinds = tuple(map(type, value))
+        return (kinds, tuple(value)) if _NUMBERS.issuperset(kinds) else id(value)
+    if is_container(value) and depth < _MAX_DEPTH:
         keys = tuple(map(repr, value)) if isinstance(value, dict) else ()
         return (
             type(value),
@@ -78,8 +84,9 @@ def state_of(
     return value if isinstance(value, _FUNCTIONS) else id(value)
 
 
-def _is_container(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict)) and len(value) <= _MAX_ENTRIES
+def is_container(value: Any) -> bool:
+    """Whether it is a list, tuple, deque or dict that is small enough to be looked into."""
+    return isinstance(value, (list, tuple, deque, dict)) and len(value) <= _MAX_ENTRIES
 
 
 def _entries(value: Any) -> Any:
@@ -89,7 +96,7 @@ def _entries(value: Any) -> Any:
 def inside(value: Any, depth: int = 0) -> Iterator[Any]:
     """The value, and what is in it if it is a container."""
     yield value
-    if _is_container(value) and depth < _MAX_DEPTH:
+    if is_container(value) and depth < _MAX_DEPTH:
         for entry in _entries(value):
             yield from inside(entry, depth + 1)
 
@@ -108,7 +115,7 @@ class OptimizerSettings:
     def __init__(self, optimizer: Optimizer):
         self._optimizer = optimizer
         self._state, self._count = optimizer.state, len(optimizer.state)
-        self._groups = [(group, tuple(group.values())) for group in optimizer.param_groups]
+        self._groups = [(group, _values(group)) for group in optimizer.param_groups]
 
     def are_unchanged(self) -> bool:
         """Whether a step consists of the same operations; a number may have another value."""
@@ -118,12 +125,17 @@ class OptimizerSettings:
         if len(optimizer.param_groups) != len(self._groups):
             return False
         for k, (group, values) in enumerate(self._groups):
-            now = tuple(group.values())
+            now = _values(group)
             if now != values:
                 if _switches(now) != _switches(values):
                     return False
                 self._groups[k] = group, now
         return True
+
+
+def _values(group: dict[str, Any]) -> tuple[Any, ...]:
+    """The settings of a group; for tensors, which they are."""
+    return tuple([f"tensor {id(x)}" if isinstance(x, Tensor) else x for x in group.values()])
 
 
 def _switches(values: Iterable[Any]) -> tuple[Any, ...]:
@@ -138,6 +150,8 @@ def _switch(value: Any) -> Any:
         return not value
     if isinstance(value, tuple):
         return _switches(value)
+    if isinstance(value, Tensor):
+        return _place(value)
     return type(value), isinstance(value, list) and len(value)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.backend.cupy.availability import require_device
+from nbdl.backend.cupy.lending import collect
 from nbdl.backend.cupy.placing import private_bytes
 from nbdl.cuda.devices import device as device_block
 from nbdl.cuda.devices import is_available, number_of
@@ -16,6 +17,7 @@ from nbdl.cuda.devices import is_available, number_of
 def empty_cache() -> None:
     """Give memory that is kept for coming tensors back to the system."""
     if is_available():
+        collect()
         require_device(None).get_default_memory_pool().free_all_blocks()
 
 
@@ -41,6 +43,7 @@ def memory_stats(device: Any = None) -> dict[str, int]:
     """
     if not is_available():
         return {}
+    collect()
     pool = require_device(number_of(device)).get_default_memory_pool()
     free, total = mem_get_info(device)
     with device_block(number_of(device)):

@@ -11,6 +11,12 @@ from nbdl.backend.device import Device
 from nbdl.cuda.devices import current_device, number_of
 
 
+def _checked(caller: str, name: str, given: Any, kind: type) -> Any:
+    if not isinstance(given, kind):
+        raise TypeError(f"{caller}: {name} must be an nbdl.cuda.{kind.__name__}, got {type(given).__name__}")
+    return given
+
+
 class Event:
     """A mark in a stream.
 
@@ -23,35 +29,77 @@ class Event:
     """
 
     def __init__(self, enable_timing: bool = False, blocking: bool = False):
-        made = require_device(None).cuda.Event(block=blocking, disable_timing=not enable_timing)
-        self._event = made
+        self._cuda = require_device(None).cuda
+        self._options = {"block": blocking, "disable_timing": not enable_timing}
+        self._event: Any = None  # made where it is first recorded, which says of which device it is
+        self._number = -1
+
+    def _recorded(self, caller: str) -> Any:
+        if self._event is None:
+            raise RuntimeError(f"{caller}: both events must be recorded before calculating elapsed time")
+        if self._options["disable_timing"]:
+            raise RuntimeError(f"{caller}: both events must be made with enable_timing=True")
+        return self._event
 
     def record(self, stream: Stream | None = None) -> None:
-        """Mark what was given to a stream up to now; default: the current one."""
-        (current_stream() if stream is None else stream)._stream.record(self._event)
+        """Mark what was given to a stream up to now; default: the current one.
+
+        Raises:
+            TypeError: it is no stream.
+            RuntimeError: the event was recorded on another device before.
+        """
+        place = current_stream() if stream is None else _checked("Event.record", "stream", stream, Stream)
+        if self._event is not None and self._number != place._number:
+            raise RuntimeError(
+                f"Event.record: the event belongs to cuda:{self._number}, the stream to {place.device}; make "
+                "an event for each device"
+            )
+        with place._on_device():
+            if self._event is None:
+                self._event, self._number = self._cuda.Event(**self._options), place._number
+            place._stream.record(self._event)
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Let a stream, by default the current one, do nothing further before this mark is reached."""
-        (current_stream() if stream is None else stream)._stream.wait_event(self._event)
+        """Let a stream, by default the current one, do nothing further before this mark is reached.
+
+        Raises:
+            TypeError: it is no stream.
+        """
+        place = current_stream() if stream is None else _checked("Event.wait", "stream", stream, Stream)
+        if self._event is not None:
+            with place._on_device():
+                place._stream.wait_event(self._event)
 
     def query(self) -> bool:
         """Whether the mark is reached."""
-        return bool(self._event.done)
+        return self._event is None or bool(self._event.done)
 
     def synchronize(self) -> None:
         """Wait until the mark is reached."""
         announce("Event.synchronize()")
-        self._event.synchronize()
+        if self._event is not None:
+            self._event.synchronize()
 
     def elapsed_time(self, end_event: Event) -> float:
-        """Milliseconds from this mark to a later one; both are reached, and made with ``enable_timing``."""
-        return float(require_device(None).cuda.get_elapsed_time(self._event, end_event._event))
+        """Milliseconds from this mark to a later one; both are reached, and made with ``enable_timing``.
+
+        Raises:
+            TypeError: it is no event.
+            RuntimeError: an event was not recorded, is not reached yet, or does not measure.
+        """
+        caller = "Event.elapsed_time"
+        end = _checked(caller, "end_event", end_event, Event)._recorded(caller)
+        start = self._recorded(caller)
+        if not (start.done and end.done):
+            raise RuntimeError(f"{caller}: the GPU has not reached both events; call synchronize() first")
+        return float(self._cuda.get_elapsed_time(start, end))
 
 
 class Stream:
-    """Work that is done in order, beside that of other streams.
+    """Work that is done in order, beside that of other streams; a ``with`` block of it gives it the work.
 
-    Tensors that one stream makes and another one reads need an order: see :meth:`wait_stream`.
+    Tensors that one stream makes and another one reads need an order, see :meth:`wait_stream`, and their
+    memory must outlive the reader, see :meth:`nbdl.Tensor.record_stream`.
 
     Args:
         device: the GPU; default: the current one.
@@ -67,13 +115,17 @@ class Stream:
         with cupy.cuda.Device(number) as place:
             self._number = int(place.id)
             self._stream = cupy.cuda.Stream(non_blocking=True, priority=priority)
-        self._outer: list[Any] = []
+        self._blocks: list[stream] = []
 
     @classmethod
     def _of(cls, stream: Any, number: int) -> Stream:
         self = cls.__new__(cls)
-        self._stream, self._number, self._outer = stream, number, []
+        self._stream, self._number, self._blocks = stream, number, []
         return self
+
+    def _on_device(self) -> Any:
+        """A block in which the default stream, which every GPU has, is that of this one."""
+        return require_device(None).cuda.Device(self._number)
 
     @property
     def device(self) -> Device:
@@ -93,20 +145,32 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         """Do nothing further before a mark is reached."""
-        event.wait(self)
+        _checked("Stream.wait_event", "event", event, Event).wait(self)
 
     def wait_stream(self, stream: Stream) -> None:
         """Do nothing further before all is done that another stream has now."""
-        self.wait_event(stream.record_event())
+        self.wait_event(_checked("Stream.wait_stream", "stream", stream, Stream).record_event())
 
     def query(self) -> bool:
         """Whether all is done."""
-        return bool(self._stream.done)
+        with self._on_device():
+            return bool(self._stream.done)
 
     def synchronize(self) -> None:
         """Wait until all is done."""
         announce("Stream.synchronize()")
-        self._stream.synchronize()
+        with self._on_device():
+            self._stream.synchronize()
+
+    def __enter__(self) -> Stream:
+        self._blocks.append(stream(self))
+        self._blocks[-1].__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._blocks.pop().__exit__(kind, error, trace)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and (self._number, self.cuda_stream) == (
@@ -126,10 +190,13 @@ class stream:
 
     Args:
         stream: the stream.
+
+    Raises:
+        TypeError: it is no stream.
     """
 
     def __init__(self, stream: Stream | None):
-        self.stream = stream
+        self.stream = None if stream is None else _checked("stream", "stream", stream, Stream)
         self._outer: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> stream:
@@ -151,8 +218,13 @@ class stream:
 
 
 def set_stream(stream: Stream | None) -> None:
-    """Give all further work of this thread to a stream, on its device; nothing for None."""
+    """Give all further work of this thread to a stream, on its device; nothing for None.
+
+    Raises:
+        TypeError: it is no stream.
+    """
     if stream is not None:
+        _checked("set_stream", "stream", stream, Stream)
         require_device(None).cuda.Device(stream._number).use()
         stream._stream.use()
 

@@ -47,7 +47,7 @@ from nbdl.nn.blocks import (
     Residual,
     ResidualLinear,
 )
-from nbdl.nn.containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from nbdl.nn.containers import ModuleDict, ModuleList, Sequential
 from nbdl.nn.convolution import (
     Conv1d,
     Conv2d,
@@ -140,6 +140,7 @@ from nbdl.nn.padding import (
     ZeroPad3d,
 )
 from nbdl.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
+from nbdl.nn.parameter_containers import ParameterDict, ParameterList
 from nbdl.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

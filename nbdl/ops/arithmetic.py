@@ -15,22 +15,21 @@ from nbdl.formula import functions as f
 from nbdl.ops.complex_numbers import complex_logaddexp, complex_sinc, modulus
 from nbdl.ops.keywords import written
 from nbdl.ops.pointwise import Pointwise, call
-from nbdl.ops.type_rules import finfo, result_type
+from nbdl.ops.type_rules import result_type
 
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin",
     "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
     "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "cbrt", "ceil",
-    "clamp", "clamp_max", "clamp_min", "clip", "copysign", "cos", "cosh", "deg2rad", "digamma", "div",
-    "divide", "eq", "erf", "erfc", "erfinv", "exp", "exp2", "expit", "expm1", "fill", "fix", "float_power",
-    "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt",
-    "heaviside", "hypot", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "le", "lerp", "less",
-    "less_equal", "lgamma", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "logit", "lt", "maximum", "minimum", "mul", "multiply",
-    "nan_to_num", "ne", "neg", "negative", "nextafter", "not_equal", "polygamma", "positive", "pow",
-    "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub", "sigmoid", "sign", "signbit",
-    "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
-    "where", "xlog1py", "xlogy",
+    "copysign", "cos", "cosh", "deg2rad", "digamma", "div", "divide", "eq", "erf", "erfc", "erfinv", "exp",
+    "exp2", "expit", "expm1", "fill", "fix", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod",
+    "frac", "ge", "greater", "greater_equal", "gt", "heaviside", "hypot", "isfinite", "isinf", "isnan",
+    "isneginf", "isposinf", "le", "lerp", "less", "less_equal", "lgamma", "log", "log1p", "log2", "log10",
+    "logaddexp", "logaddexp2", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt",
+    "maximum", "minimum", "mul", "multiply", "ne", "neg", "negative", "nextafter", "not_equal", "polygamma",
+    "positive", "pow", "rad2deg", "reciprocal", "relu", "remainder", "round", "rsqrt", "rsub", "sigmoid",
+    "sign", "signbit", "sin", "sinc", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh",
+    "true_divide", "trunc", "where", "xlog1py", "xlogy",
 ]  # fmt: skip
 
 _FORMULAS: dict[str, Formula] = {}
@@ -342,48 +341,6 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return call(formula_of("where"), condition, input, other)
 
 
-CLAMP_MIN = Formula("clamp", lambda x, low: f.where(x < low, low, x), 2)
-CLAMP_MAX = Formula("clamp", lambda x, high: f.where(x > high, high, x), 2)
-
-
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """``input`` limited to [min, max]; ``max`` wins where the bounds cross.
-
-    Args:
-        input: tensor.
-        min: number, tensor, or None for no lower bound.
-        max: number, tensor, or None for no upper bound.
-
-    Raises:
-        RuntimeError: both bounds are None.
-
-    Example:
-        >>> import nbdl
-        >>> nbdl.tensor([1.0, -2.0, 3.0]).clamp(-1, 2)
-        tensor([ 1., -1.,  2.])
-    """
-    if min is None and max is None:
-        raise RuntimeError("clamp: at least one of min or max must not be None")
-    if max is None:
-        return call(CLAMP_MIN, input, min)
-    if min is None:
-        return call(CLAMP_MAX, input, max)
-    return call(formula_of("clip"), input, min, max)
-
-
-clip = clamp
-
-
-def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """``input`` limited from below."""
-    return call(CLAMP_MIN, input, min)
-
-
-def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """``input`` limited from above."""
-    return call(CLAMP_MAX, input, max)
-
-
 def positive(input: Tensor) -> Tensor:
     """The tensor itself.
 
@@ -417,18 +374,6 @@ def isposinf(input: Tensor) -> Tensor:
 def isneginf(input: Tensor) -> Tensor:
     """Whether x is -infinity."""
     return call(_ISNEGINF, input)
-
-
-def nan_to_num(
-    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
-) -> Tensor:
-    """NaN and infinities replaced, infinities by default with the largest finite values."""
-    if not input.is_floating_point():
-        return input.clone()
-    limits = finfo(input.dtype)
-    high = float(limits.max) if posinf is None else posinf
-    low = float(limits.min) if neginf is None else neginf
-    return call(formula_of("nan_to_num"), input, float(nan), high, low)
 
 
 LERP = Formula("lerp", lambda start, end, weight: start + weight * (end - start), 3)

@@ -15,6 +15,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.expr import Expr
 from nbdl.formula.functions import equal, floor, logical_and, minimum, where
 from nbdl.ops import arithmetic
+from nbdl.ops.clamping import clamp
 from nbdl.ops.creation import arange, ones, tensor, zeros
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
@@ -142,7 +143,7 @@ def _places(x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     places = searchsorted(edges, x, right=True) - 1
     places = arithmetic.where(arithmetic.eq(x, edges[-1]), bins - 1, places)
     inside = arithmetic.logical_and(places >= 0, places < bins)
-    return arithmetic.clamp(places, 0, bins - 1), inside
+    return clamp(places, 0, bins - 1), inside
 
 
 def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -323,6 +324,6 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if not tests.array.size:
         return wanted.new_full(wanted.array.shape, bool(invert), dtype=np.bool_)
     rising = sort(tests).values
-    places = arithmetic.clamp(searchsorted(rising, wanted), max=tests.array.size - 1)
+    places = clamp(searchsorted(rising, wanted), max=tests.array.size - 1)
     nearest = rising.take(places)
     return arithmetic.ne(nearest, wanted) if invert else arithmetic.eq(nearest, wanted)

@@ -10,7 +10,8 @@ import numpy as np
 
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tensor import Size, Tensor, made
-from nbdl.backend.device import Device, current_device, module_for, transfer, using
+from nbdl.backend.device import Device, current_device, device_of, module_for, transfer, using
+from nbdl.backend.dlpack import imported
 from nbdl.formula import dtypes
 from nbdl.ops.copying import as_dtype
 from nbdl.ops.primitive import new_shape
@@ -141,12 +142,36 @@ def _borrowed(array: Any) -> Tensor:
     return result
 
 
-def from_dlpack(source: Any) -> Tensor:
-    """A tensor that shares memory with an object that speaks DLPack (PyTorch, JAX, CuPy, NumPy)."""
-    kind, number = source.__dlpack_device__()
-    if kind in (2, 13):  # kDLCUDA, kDLCUDAManaged
-        return _borrowed(module_for(Device("cuda", int(number))).from_dlpack(source))
-    return _borrowed(np.from_dlpack(source))
+def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor that shares memory with an object that speaks DLPack (PyTorch, JAX, CuPy, NumPy).
+
+    Args:
+        ext_tensor: the object, or a capsule of DLPack's.
+        device: where the tensor shall be; default: where the memory is.
+        copy: True: always copy; False: never; None: only to another device.
+
+    Raises:
+        TypeError: it does not speak DLPack.
+        RuntimeError: a capsule was taken before, or the memory or the elements are of an unknown kind.
+        BufferError: the object does not share its memory, or another device is wanted without a copy.
+
+    Example:
+        >>> import nbdl, numpy as np
+        >>> array = np.zeros(2)
+        >>> nbdl.from_dlpack(array).add_(1)
+        tensor([1., 1.], dtype=float64)
+        >>> array
+        array([1., 1.])
+    """
+    array = imported(ext_tensor)
+    there = array if device is None else transfer(array, Device(device))
+    if there is array:
+        return _borrowed(array).clone() if copy else _borrowed(array)
+    if copy is False:
+        raise BufferError(
+            f"from_dlpack: memory of {device_of(array)} is not on {device}; copy=None allows for a copy"
+        )
+    return Tensor(there)
 
 
 def filled(caller: str, size: tuple, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbdl.ops.arithmetic import *
 from nbdl.ops.buffers import *
 from nbdl.ops.calculus import *
+from nbdl.ops.clamping import *
 from nbdl.ops.closeness import *
 from nbdl.ops.complex_numbers import *
 from nbdl.ops.copying import *
@@ -12,6 +13,7 @@ from nbdl.ops.counting import *
 from nbdl.ops.creation import *
 from nbdl.ops.einsum import *
 from nbdl.ops.extrema import *
+from nbdl.ops.index_writing import *
 from nbdl.ops.indexing import *
 from nbdl.ops.joining import *
 from nbdl.ops.keywords import offer as _offer

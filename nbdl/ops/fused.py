@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbdl.autograd.batching import Batch, lifted
+from nbdl.autograd.duals import enter_level, exit_level, with_tangent
 from nbdl.autograd.modes import mode, recording
-from nbdl.autograd.tape import enter_level, exit_level, with_tangent
 from nbdl.ops.primitive import Primitive
 from nbdl.ops.views import Reshape
 

@@ -28,7 +28,8 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.backend.device import transfer
 from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
-from nbdl.ops.arithmetic import clamp, digamma, exp, where
+from nbdl.ops.arithmetic import digamma, exp, where
+from nbdl.ops.clamping import clamp
 from nbdl.ops.pointwise import call
 from nbdl.ops.reduction import Reduce
 

@@ -13,6 +13,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula import functions as f
 from nbdl.ops import (
     arithmetic,
+    clamping,
     complex_numbers,
     layout,
     numbers,
@@ -149,20 +150,20 @@ def clamp_(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if min is None and max is None:
         raise RuntimeError("clamp_: at least one of min or max must not be None")
     if max is None:
-        return call_in_place(arithmetic.CLAMP_MIN, self, min)
+        return call_in_place(clamping.CLAMP_MIN, self, min)
     if min is None:
-        return call_in_place(arithmetic.CLAMP_MAX, self, max)
+        return call_in_place(clamping.CLAMP_MAX, self, max)
     return call_in_place(arithmetic.formula_of("clip"), self, min, max)
 
 
 def clamp_min_(self: Tensor, min: Any) -> Tensor:
     """Limit from below in place."""
-    return call_in_place(arithmetic.CLAMP_MIN, self, min)
+    return call_in_place(clamping.CLAMP_MIN, self, min)
 
 
 def clamp_max_(self: Tensor, max: Any) -> Tensor:
     """Limit from above in place."""
-    return call_in_place(arithmetic.CLAMP_MAX, self, max)
+    return call_in_place(clamping.CLAMP_MAX, self, max)
 
 
 def addcmul_(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -280,7 +281,7 @@ logical_xor_ = _truth("logical_xor", "logical_xor")
 logit_ = _by_copy(arithmetic.logit)
 lt_ = less_ = _truth("lt", "less")
 mvlgamma_ = _by_copy(special_functions.mvlgamma)
-nan_to_num_ = _by_copy(arithmetic.nan_to_num)
+nan_to_num_ = _by_copy(clamping.nan_to_num)
 ne_ = not_equal_ = _truth("ne", "not_equal")
 nextafter_ = _method("nextafter")
 polygamma_ = _by_copy(lambda self, n: arithmetic.polygamma(n, self), "polygamma")

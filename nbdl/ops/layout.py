@@ -10,6 +10,7 @@ import numpy as np
 
 from nbdl.autograd.tensor import Size, Tensor, made
 from nbdl.backend.device import device_of, module_for
+from nbdl.ops.index_writing import index_add
 from nbdl.ops.joining import (
     at_least,
     chunk,
@@ -23,7 +24,6 @@ from nbdl.ops.joining import (
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.primitive import View, broadcast_error, normalize_axis, sizes_of
 from nbdl.ops.reduction import sum_to
-from nbdl.ops.selecting import index_add
 from nbdl.ops.shape import movedim, transpose, view
 
 if TYPE_CHECKING:

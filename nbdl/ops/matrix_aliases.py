@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops import factorizations, lu_factors, matrix_functions, solving, spectra, triangular_systems
+from nbdl.ops import (
+    factorizations,
+    lu_factors,
+    matrix_functions,
+    reflections,
+    solving,
+    spectra,
+    triangular_systems,
+)
 from nbdl.ops.complex_numbers import adjoint
 from nbdl.ops.determinants import det, logdet, slogdet
 from nbdl.ops.factorizations import geqrf
 from nbdl.ops.keywords import numpy_keywords
 from nbdl.ops.lu_factors import lu_unpack
-from nbdl.ops.matrix_functions import matrix_exp, matrix_power, ormqr
+from nbdl.ops.matrix_functions import matrix_exp, matrix_power
+from nbdl.ops.reflections import ormqr
 from nbdl.ops.solving import cholesky_inverse, cholesky_solve
 
 __all__ = [
@@ -99,7 +108,7 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
 
 def orgqr(input: Tensor, tau: Tensor) -> Tensor:
     """:func:`nbdl.linalg.householder_product`."""
-    return matrix_functions.householder_product(input, tau)
+    return reflections.householder_product(input, tau)
 
 
 @numpy_keywords

@@ -20,6 +20,7 @@ from nbdl.ops import (
     copying,
     counting,
     extrema,
+    index_writing,
     indexing,
     inplace,
     joining,
@@ -282,14 +283,16 @@ class Operations(PointwiseMethods, InPlaceMethods):
     index_put = indexing.index_put
     index_put_ = indexing.index_put_
 
-    # selecting
+    # selecting, index_writing
     argwhere = selecting.argwhere
-    index_add = selecting.index_add
-    index_add_ = selecting.index_add_
-    index_copy = selecting.index_copy
-    index_copy_ = selecting.index_copy_
-    index_fill = selecting.index_fill
-    index_fill_ = selecting.index_fill_
+    index_add = index_writing.index_add
+    index_add_ = index_writing.index_add_
+    index_copy = index_writing.index_copy
+    index_copy_ = index_writing.index_copy_
+    index_fill = index_writing.index_fill
+    index_fill_ = index_writing.index_fill_
+    index_reduce = index_writing.index_reduce
+    index_reduce_ = index_writing.index_reduce_
     index_select = selecting.index_select
     masked_fill = masks.masked_fill
     masked_fill_ = masks.masked_fill_
@@ -298,16 +301,14 @@ class Operations(PointwiseMethods, InPlaceMethods):
     masked_select = masks.masked_select
     nonzero = selecting.nonzero
     nonzero_static = selecting.nonzero_static
+    put = index_writing.put
+    put_ = index_writing.put_
     take = selecting.take
 
     # scattering
     as_strided_scatter = window_scattering.as_strided_scatter
     diagonal_scatter = window_scattering.diagonal_scatter
     gather = scattering.gather
-    index_reduce = scattering.index_reduce
-    index_reduce_ = scattering.index_reduce_
-    put = scattering.put
-    put_ = scattering.put_
     scatter = scattering.scatter
     scatter_ = scattering.scatter_
     scatter_add = scattering.scatter_add

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops import arithmetic, closeness, numbers, rectifiers
+from nbdl.ops import arithmetic, clamping, closeness, numbers, rectifiers
 
 
 def _where(self: Tensor, condition: Any, other: Any) -> Tensor:
@@ -49,10 +49,10 @@ class PointwiseMethods:
     bitwise_xor = arithmetic.bitwise_xor
     cbrt = arithmetic.cbrt
     ceil = arithmetic.ceil
-    clamp = arithmetic.clamp
-    clamp_max = arithmetic.clamp_max
-    clamp_min = arithmetic.clamp_min
-    clip = arithmetic.clip
+    clamp = clamping.clamp
+    clamp_max = clamping.clamp_max
+    clamp_min = clamping.clamp_min
+    clip = clamping.clip
     copysign = arithmetic.copysign
     cos = arithmetic.cos
     cosh = arithmetic.cosh
@@ -111,7 +111,7 @@ class PointwiseMethods:
     minimum = arithmetic.minimum
     mul = arithmetic.mul
     multiply = arithmetic.multiply
-    nan_to_num = arithmetic.nan_to_num
+    nan_to_num = clamping.nan_to_num
     ne = arithmetic.ne
     neg = arithmetic.neg
     negative = arithmetic.negative

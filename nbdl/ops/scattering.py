@@ -22,7 +22,7 @@ from nbdl.ops.padding import pad_constant
 from nbdl.ops.pointwise import call
 from nbdl.ops.primitive import LinearMap, Primitive, broadcast_error, normalize_axis
 from nbdl.ops.scanning import LinearScan, previous
-from nbdl.ops.selecting import IndexPut, check_range, vector_index
+from nbdl.ops.selecting import check_range
 from nbdl.ops.shape import narrow
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
 __all__ = [
-    "gather", "index_reduce", "index_reduce_", "put", "put_", "scatter", "scatter_", "scatter_add",
-    "scatter_add_", "scatter_reduce", "scatter_reduce_", "take_along_dim",
+    "gather", "scatter", "scatter_", "scatter_add", "scatter_add_", "scatter_reduce", "scatter_reduce_",
+    "take_along_dim",
 ]  # fmt: skip
 
 _TIES = Formula("ties", lambda x, y: where(equal(x, y), 1, 0), 2)
@@ -389,77 +389,3 @@ def scatter_reduce_(
 ) -> Tensor:
     """Combine all elements of ``src`` with the same index into ``input``; see :func:`scatter_reduce`."""
     return input.copy_(scatter_reduce(input, dim, index, src, reduce, include_self=include_self))
-
-
-@numpy_keywords
-def index_reduce(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
-) -> Tensor:
-    """A copy of ``input`` with slices of ``source`` combined into the positions ``index`` of one axis.
-
-    Args:
-        input: the tensor.
-        dim: the axis.
-        index: vector of integers, a position for each slice of ``source``.
-        source: of the shape of ``input``, with len(index) positions along ``dim``.
-        reduce: ``prod``, ``mean``, ``amax`` or ``amin``.
-        include_self: whether the elements of ``input`` take part.
-
-    Raises:
-        RuntimeError: ``reduce`` is none of the above, or a shape does not fit.
-        IndexError: the index is no vector of integers.
-    """
-    if reduce not in ("prod", "mean", "amax", "amin"):
-        raise RuntimeError(f"index_reduce: reduce argument must be prod, mean, amax or amin, got {reduce!r}")
-    if not input.array.ndim:  # one element, which is taken for a vector
-        row = index_reduce(input.reshape(1), 0, index, source.reshape(-1), reduce, include_self=include_self)
-        return row.reshape(())
-    axis, positions = vector_index("index_reduce", input, dim, index)
-    wanted = (*input.array.shape[:axis], positions.array.size, *input.array.shape[axis + 1 :])
-    if source.array.shape != wanted:
-        raise RuntimeError(
-            f"index_reduce: source must have shape {list(wanted)}, got {list(source.array.shape)}"
-        )
-    along = [-1 if k == axis else 1 for k in range(input.array.ndim)]
-    places = positions.reshape(along).expand(wanted)
-    return scatter_reduce(input, axis, places, source, reduce, include_self=include_self)
-
-
-@numpy_keywords
-def index_reduce_(
-    input: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
-) -> Tensor:
-    """Combine slices of ``source`` into positions of one axis of ``input``; see :func:`index_reduce`."""
-    return input.copy_(index_reduce(input, dim, index, source, reduce, include_self=include_self))
-
-
-def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of ``input`` with ``source`` written, or added, at places of the flattened tensor.
-
-    Args:
-        input: the tensor.
-        index: integers of any shape.
-        source: as many elements, of the dtype of ``input``.
-        accumulate: add; equal places add up.
-
-    Raises:
-        IndexError: an index is out of range, or no integer.
-        RuntimeError: numbers of elements, or dtypes, differ.
-    """
-    if index.array.dtype.kind not in "iu":
-        raise IndexError(f"put: expected an integer index, got {index.dtype}")
-    if index.array.size != source.array.size or source.dtype != input.dtype:
-        raise RuntimeError(
-            f"put: expected source to have as many elements as index and the dtype of self, "
-            f"{index.array.size} of {input.dtype}, got {source.array.size} of {source.dtype}"
-        )
-    flat = writable_copy(input, index, source).reshape(input.array.size)
-    if index.array.size:
-        places, values = index.to(np.int64).reshape(index.array.size), source.reshape(source.array.size)
-        apply_in_place(IndexPut.of((0,), bool(accumulate)), flat, values, places)
-    return flat.reshape(input.array.shape)
-
-
-def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
-    """Write, or add, ``source`` at places of the flattened ``input``; see :func:`put`."""
-    return input.copy_(put(input, index, source, accumulate))

@@ -1,8 +1,7 @@
-"""Selecting and overwriting elements at computed places: index tensors along axes."""
+"""Elements at computed places, and where elements are: index tensors along axes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ from nbdl.autograd.inplace import apply_in_place
 from nbdl.autograd.modes import mode
 from nbdl.autograd.tape import apply
 from nbdl.autograd.tensor import Tensor
-from nbdl.ops.arithmetic import multiply, where
+from nbdl.ops.arithmetic import where
 from nbdl.ops.bags import EmbeddingBagInput
 from nbdl.ops.batching import aligned, repeated
-from nbdl.ops.copying import writable_copy
 from nbdl.ops.creation import arange
 from nbdl.ops.joining import stack
 from nbdl.ops.keywords import numpy_keywords
@@ -33,8 +31,7 @@ if TYPE_CHECKING:
     from nbdl.autograd.tape import Node
 
 __all__ = [
-    "argwhere", "index_add", "index_add_", "index_copy", "index_copy_", "index_fill", "index_fill_",
-    "index_select", "nonzero", "nonzero_static", "take", "take_rows", "unravel_index",
+    "argwhere", "index_select", "nonzero", "nonzero_static", "take", "take_rows", "unravel_index",
 ]  # fmt: skip
 
 
@@ -386,66 +383,3 @@ def named(error: IndexError, function: str) -> IndexError:
 def take_rows(input: Tensor, index: Tensor) -> Tensor:
     """Rows of a table: (n, ...) at an index of any shape, giving index.shape + (...); an embedding."""
     return apply(Index.of((0,)), input, index.to(np.int64))
-
-
-def _put_along(label: str, x: Tensor, dim: int, index: Tensor, source: Tensor, accumulate: bool) -> Tensor:
-    """``x`` itself, with ``source`` written or added to positions of one axis."""
-    axis, positions = vector_index(label, x, dim, index)
-    wanted = (*x.array.shape[:axis], positions.array.size, *x.array.shape[axis + 1 :])
-    if not x.array.ndim:  # one element, which is taken for a vector
-        row = _put_along(label, x.reshape(1), 0, index, source.reshape(-1), accumulate)
-        return x.copy_(row.reshape(()))
-    if source.array.ndim and source.array.shape != wanted:
-        raise RuntimeError(f"{label}: source must have shape {list(wanted)}, got {list(source.array.shape)}")
-    apply_in_place(IndexPut.of((axis,), accumulate), x, source.to(x.array.dtype), positions)
-    return x
-
-
-@numpy_keywords
-def index_add_(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """Add ``alpha * source`` to the positions ``index`` of one axis; repeated positions add up."""
-    scaled = source if alpha == 1 else multiply(source, alpha)
-    return _put_along("index_add", input, dim, index, scaled, True)
-
-
-@numpy_keywords
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
-    """A copy of ``input`` with ``alpha * source`` added to the positions ``index`` of one axis.
-
-    Example:
-        >>> import nbdl
-        >>> nbdl.zeros(3).index_add(0, nbdl.tensor([0, 0, 2]), nbdl.ones(3))
-        tensor([2., 0., 1.])
-    """
-    return index_add_(writable_copy(input, index, source), dim, index, source, alpha=alpha)
-
-
-@numpy_keywords
-def index_copy_(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """Overwrite the positions ``index`` of one axis with those of ``source``."""
-    return _put_along("index_copy", input, dim, index, source, False)
-
-
-@numpy_keywords
-def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """A copy of ``input`` with the positions ``index`` of one axis overwritten."""
-    return index_copy_(writable_copy(input, index, source), dim, index, source)
-
-
-@numpy_keywords
-def index_fill_(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """Overwrite the positions ``index`` of one axis with a number."""
-    if isinstance(value, Tensor) and value.array.ndim:
-        raise RuntimeError(f"index_fill: value must be a number or 0-d, got shape {list(value.array.shape)}")
-    axis, positions = vector_index("index_fill", input, dim, index)
-    # By a mask, so that a position named twice counts once in the gradient of the value.
-    shape = [n if k == axis else 1 for k, n in enumerate(input.array.shape)]
-    chosen = input.new_zeros(math.prod(shape), dtype=np.bool_)
-    apply_in_place(IndexPut.of((0,), False), chosen, input.new_tensor(True, dtype=np.bool_), positions)
-    return input.masked_fill_(chosen.reshape(shape), value)
-
-
-@numpy_keywords
-def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy of ``input`` with the positions ``index`` of one axis set to a number."""
-    return index_fill_(writable_copy(input, index, value), dim, index, value)

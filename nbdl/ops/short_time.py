@@ -9,9 +9,9 @@ from nbdl.backend.device import device_of, module_for
 from nbdl.formula import dtypes
 from nbdl.ops.complex_numbers import view_as_real
 from nbdl.ops.fourier import Fourier, FourierReal, FourierRealInverse
+from nbdl.ops.index_writing import index_add
 from nbdl.ops.layout import unfold
 from nbdl.ops.padding import pad, pad_constant
-from nbdl.ops.selecting import index_add
 from nbdl.ops.shape import narrow
 
 __all__ = ["istft", "stft"]

@@ -43,6 +43,11 @@ def relative_units(groups: Sequence[dict[str, Any]]) -> list[float] | None:
     return None if min(rates) == largest else [(rate / largest) ** 0.5 for rate in rates]
 
 
+def differentiable(closure: Callable[[], Any]) -> Callable[[], Any]:
+    """The closure; without its program if it is compiled, since the gradients of that have none."""
+    return getattr(closure, "uncompiled", closure)
+
+
 class ClosureObjective(Objective):
     """``closure()`` as a function of the parameters, which get other values before each call.
 
@@ -70,7 +75,8 @@ class ClosureObjective(Objective):
         box: Box | None = None,
     ):
         super().__init__()
-        self._caller, self._params, self._closure, self._records = caller, list(params), closure, records
+        self._caller, self._params, self._records = caller, list(params), records
+        self._closure = differentiable(closure) if records else closure
         self.layout = Layout(caller, self._params)
         self._here: Point | None = None  # whose x the parameters have
         self.first_loss: Any = None

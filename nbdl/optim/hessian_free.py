@@ -11,7 +11,7 @@ import numpy as np
 from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.matmul import dot
-from nbdl.optim.closure import place
+from nbdl.optim.closure import differentiable, place
 from nbdl.optim.curvature.matrices import GGN, squared_gradients
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.krylov import ConjugateGradients, Watch
@@ -109,7 +109,7 @@ class HessianFree(OutputsOptimizer):
     def take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         if closure is None or not self.param_groups[0]["structural_damping"]:
             return _Step(self, self.evaluated(closure), closure).take()
-        closure = _WithStates(closure)
+        closure = _WithStates(differentiable(closure))
         return _Step(self, self.evaluated(closure), closure).take()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -209,17 +210,23 @@ class Optimizer(OptimizerHooks):
 
         The arrays stay the same and get the values of now, so that kernels may read them by address.
         """
-        if mode.recorder is not None:
-            mode.recorder.before_replay(functools.partial(self.scalars, index, group))
-        values = self.hyperparameters(group)
+        recorder = mode.recorder
+        if recorder is not None:
+            recorder.before_replay(functools.partial(self.scalars, index, group))
+        values: dict[str, Any] = self.hyperparameters(group)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         written, arrays = self._scalars.get(index, (None, {}))
-        if written != values:
+        if tensors or written != values:
             if arrays.keys() != values.keys():
                 arrays = {name: np.empty((), np.float64) for name in values}
-            numbers = {name: float(value) for name, value in values.items()}
-            for name, value in numbers.items():
-                arrays[name][...] = value
+            with contextlib.nullcontext() if recorder is None else recorder.paused():
+                numbers = {name: float(value) for name, value in values.items()}
+            for name, number in numbers.items():
+                arrays[name][...] = number
             self._scalars[index] = (numbers, arrays)
+        if recorder is not None:
+            for name, tensor in tensors.items():  # a program reads it where it is, or computes it
+                Tensor(arrays[name]).copy_(tensor.detach())
         return arrays
 
     def hyperparameters(self, group: dict[str, Any]) -> dict[str, float]:

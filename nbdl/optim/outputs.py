@@ -10,6 +10,7 @@ from nbdl.autograd.tensor import Tensor
 from nbdl.formula import Formula, sqrt, where
 from nbdl.ops.pointwise import pointwise
 from nbdl.optim.checks import count, one_of
+from nbdl.optim.closure import differentiable
 from nbdl.optim.curvature.matrices import GGN, CurvatureMatrix, EmpiricalFisher, Fisher, MonteCarloFisher
 from nbdl.optim.curvature.source import Source
 from nbdl.optim.optimizer import Optimizer, check_at_least_zero
@@ -95,7 +96,7 @@ class OutputsOptimizer(Optimizer):
         if closure is None:
             raise TypeError(f"{label}: step needs a closure that returns the model's outputs and the targets")
         with enable_grad():
-            pair = closure()
+            pair = differentiable(closure)()
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise TypeError(
                 f"{label}: the closure must return a pair (outputs, targets), got {type(pair).__name__}"

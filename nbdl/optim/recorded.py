@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from nbdl.autograd import engine, forward_ad
+from nbdl.autograd.duals import Dual
 from nbdl.autograd.modes import enable_grad
-from nbdl.autograd.tape import Dual
 from nbdl.autograd.tensor import Tensor
 
 

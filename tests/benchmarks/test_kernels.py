@@ -20,9 +20,6 @@ SMALL_KERNELS = {
     "matmul_nt": (3, 4, 5),
     "matmul_tn": (3, 4, 5),
     "matmul_tt": (3, 4, 5),
-    "matmul_float64": (3, 4, 5),
-    "matmul_nt_float64": (3, 4, 5),
-    "matmul_tn_float64": (3, 4, 5),
     "matmul_batched": (2, 3, 4, 5),
     "linear_gelu": (3, 4, 5),
     "linear_gelu_training": (3, 4, 5),
@@ -33,11 +30,12 @@ SMALL_KERNELS = {
     "gelu": (7,),
     "silu_chain": (7,),
     "softmax": (3, 5),
-    "softmax_float64": (3, 5),
     "log_softmax_training": (3, 5),
     "cross_entropy_training": (3, 5),
     "layer_norm": (3, 5),
     "layer_norm_training": (3, 5),
+    "rms_norm_training": (3, 5),
+    "instance_norm_training": (2, 3, 4, 4),
     "batch_norm_training": (2, 3, 4, 4),
     "group_norm_training": (2, 8, 3, 3),
     "conv2d": (2, 3, 4, 6, 1),
@@ -48,14 +46,26 @@ SMALL_KERNELS = {
     "conv2d_depthwise": (2, 4, 7),
     "conv_transpose2d": (2, 4, 7),
     "conv1d": (2, 4, 7),
-    "conv2d_float64": (2, 4, 7),
+    "conv2d_same": (2, 4, 7),
+    "conv2d_pointwise": (2, 4, 7),
+    "conv2d_wide": (2, 4, 7),
+    "conv2d_depthwise_strided": (2, 4, 7),
+    "conv2d_depthwise_last": (2, 4, 7),
+    "conv2d_depthwise_training": (2, 4, 7),
+    "conv_transpose1d": (2, 4, 7),
+    "conv_transpose2d_strided": (2, 4, 7),
+    "conv_transpose3d": (2, 4, 5),
     "conv3d": (2, 4, 5),
     "max_pool2d": (2, 3, 5),
     "max_pool2d_training": (2, 3, 5),
+    "avg_pool2d": (2, 3, 5),
     "avg_pool2d_training": (2, 3, 5),
+    "max_pool1d": (2, 3, 5),
+    "max_pool3d": (2, 3, 5),
     "causal_attention": (2, 2, 5, 3),
     "causal_attention_training": (2, 2, 5, 3),
     "masked_attention": (2, 2, 5, 3),
+    "masked_attention_training": (2, 2, 5, 3),
     "embedding": (6, 3, 9),
     "embedding_gradient": (6, 3, 9),
     "sort": (3, 20),
@@ -64,9 +74,9 @@ SMALL_KERNELS = {
     "median": (3, 21),
     "sum_all": (3, 5),
     "sum_rows": (3, 5),
-    "sum_rows_float64": (3, 5),
     "sum_columns": (3, 5),
     "max_rows": (3, 5),
+    "argmax_rows": (3, 5),
     "variance_rows": (3, 5),
     "clone": (3, 5),
     "transposed_copy": (3, 5),
@@ -75,7 +85,15 @@ SMALL_KERNELS = {
 
 
 # With random numbers or initial values, or without a result.
-INCOMPARABLE = {"dropout", "dropped_attention_training", "lstm", "lstm_training", "gru_training", "adam"}
+INCOMPARABLE = {
+    "dropout",
+    "dropped_attention_training",
+    "lstm",
+    "lstm_training",
+    "gru",
+    "gru_training",
+    "adam",
+}
 
 
 def arrays(result: Any) -> list[np.ndarray]:
@@ -112,7 +130,21 @@ def test_kernels_agree_with_numpy(module):
 def test_kernels_agree_with_pytorch(module):
     torch = pytest.importorskip("torch")
     kernels = module("kernels_tensors").Kernels
-    assert_equal_kernels(kernels(nbdl), kernels(torch), SMALL_KERNELS)
+    with nbdl.use_backend("numpy"):
+        for dtype in ("float32", "float64"):
+            assert_equal_kernels(kernels(nbdl, dtype), kernels(torch, dtype), SMALL_KERNELS)
+
+
+def test_kernels_of_both_dtypes_are_measured(module):
+    cases, kernels = module("kernel_cases"), module("kernels_tensors").Kernels
+    names = [case.name for case in cases.CASES]
+    assert len(names) == len(set(names))
+    groups = {case.group for case in cases.CASES if case.dtype == "float64"}
+    assert groups == set(cases.GROUPS) - {"optimizer", "copy"}
+    with nbdl.use_backend("numpy"):
+        for dtype in ("float32", "float64"):
+            results = [kernels(nbdl, dtype).add(3)(), *kernels(nbdl, dtype).gru_training(2, 3, 4)()]
+            assert {str(result.dtype) for result in results} == {dtype}
 
 
 def test_kernels_write_a_report(run: Run, tmp_path: Path):

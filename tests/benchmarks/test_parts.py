@@ -41,6 +41,21 @@ def test_a_failing_contender_is_reported_and_the_others_go_on(module):
     assert len(results["nbdl-numpy"]["blocks_s"]) == 2
 
 
+def test_a_crash_ends_one_program_and_no_other(module, tmp_path: Path):
+    harness, contenders = module("harness"), module("contenders")
+    lines = [
+        "import os",
+        "from program import Program",
+        "PROGRAMS = {'crash': lambda variant: os._exit(3), 'works': lambda variant: Program(float, float)}",
+    ]
+    (tmp_path / "workloads_crashing.py").write_text("\n".join(lines))
+    contender = contenders.Contender("crashing", "crashing", "", "nbdl")
+    with harness.Worker(contender, "workloads", 1, PYTHONPATH=str(tmp_path)) as worker:
+        found = [harness.measure({"x": worker}, name, 1, 1e-4)["x"] for name in ("works", "crash", "works")]
+    assert found[1] == {"error": "the process ended with code 3"}
+    assert len(found[0]["blocks_s"]) == len(found[2]["blocks_s"]) == 1
+
+
 def test_what_is_clear_is_not_measured_on(module):
     harness, contenders = module("harness"), module("contenders")
     with harness.Worker(contenders.NBDL_NUMPY, "workloads", 1) as worker:

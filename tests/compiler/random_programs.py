@@ -26,6 +26,33 @@ def _views(x: Any) -> list[Callable[[], Any]]:
     ]
 
 
+F = nbdl.nn.functional
+PLACES = nbdl.tensor(
+    [[k * (j + 2) % ROWS for j in range(COLUMNS)] for k in range(ROWS)]
+)  # some of them twice
+
+
+def _extrema(x: Any) -> Any:
+    """Both results of operations that have two."""
+    values, places = x.sort(1)
+    greatest, first = x.max(1, keepdim=True)
+    return values * greatest + 0.1 * (places + first).to(x.dtype)
+
+
+def _pooled(x: Any) -> Any:
+    """Windows that share no element, and windows that do."""
+    image = x.reshape(1, 1, ROWS, COLUMNS)
+    small = F.max_pool2d(image.tanh(), 2)
+    return (F.pad(small, (1, 2, 0, 3)) + F.avg_pool2d(image, 3, 1, 1))[0, 0]
+
+
+def _convolved(x: Any, y: Any) -> Any:
+    """Convolution, bias, relu and max-pool, as in a network."""
+    image, filters = x.reshape(1, 1, ROWS, COLUMNS), y[:2, :4].reshape(2, 1, 2, 2)
+    hidden = F.conv2d(image, filters, y[0, :2], padding=1).relu()
+    return F.max_pool2d(hidden, 2, 1)[0].sum(0) * 0.2
+
+
 UNARY: list[Callable[[Any], Any]] = [
     lambda x: x.tanh(),
     lambda x: x.relu(),
@@ -40,6 +67,14 @@ UNARY: list[Callable[[Any], Any]] = [
     lambda x: (x @ x.t()) @ x * 0.05,
     lambda x: nbdl.where((x > -1) & ~(x > 0.5), x, 0.1),
     lambda x: x.clone().copy_(x[1].clone()) + x.clone().copy_(x[:, :1].clone()),
+    lambda x: x.gather(0, PLACES) - x[PLACES[:, 1]],
+    lambda x: nbdl.zeros_like(x).scatter_add(0, PLACES, x),
+    lambda x: F.layer_norm(x, (COLUMNS,)) + nbdl.log_softmax(x, 0) * 0.1,
+    lambda x: x.cumsum(1) * 0.3 + nbdl.logsumexp(x, 0),
+    lambda x: x * x.var(0) + x.amax(1, keepdim=True),
+    lambda x: nbdl.cat(x.chunk(2)[::-1]) + F.cross_entropy(x, PLACES[:, 0] % COLUMNS),
+    _extrema,
+    _pooled,
     lambda x: x.to(nbdl.float16).to(x.dtype) + (x * 3).to(nbdl.int8).to(x.dtype),
 ]
 BINARY: list[Callable[[Any, Any], Any]] = [
@@ -53,6 +88,9 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: nbdl.where(x > y, x, y * y),
     lambda x, y: y + ((x @ y.t()).relu() @ x) * 0.1,
     lambda x, y: nbdl.where(y > 0, x @ x.t() @ y * 0.1, 0),
+    lambda x, y: F.mse_loss(x, y) * x + (x * y).mean(0),
+    lambda x, y: x.tanh().index_add(0, PLACES[:3, 1], y[:3]),
+    _convolved,
 ]
 
 
@@ -91,16 +129,19 @@ def sum_of(values: Sequence[Any]) -> Any:
     return total
 
 
-def step_of(code: Sequence[int], state: Any, with_gradient: bool) -> Callable[..., Any]:
-    """A function of two matrices that runs ``code`` and, if asked, returns gradients too."""
+def step_of(code: Sequence[int], state: Any, order: int) -> Callable[..., Any]:
+    """A function of two matrices that runs ``code``; it returns derivatives up to ``order``, too."""
 
     def step(x: Any, y: Any) -> Any:
-        if not with_gradient:
+        if order == 0:
             return run(code, (x, y), state)
         a, b = x.detach().requires_grad_(), y.detach().requires_grad_()
-        out = run(code, (a, b), state)
-        gradients = nbdl.autograd.grad((out * out).sum(), (a, b), allow_unused=True)
-        return out.detach(), [g for g in gradients if g is not None]
+        results = [run(code, (a, b), state)]
+        for k in range(order):
+            bounded = sum((result * result).mean().tanh() for result in results)
+            found = nbdl.autograd.grad(bounded, (a, b), create_graph=k + 1 < order, materialize_grads=True)
+            results += found
+        return [result.detach() for result in results]
 
     return step
 
@@ -125,11 +166,11 @@ def compare_backward_outside(code: Sequence[int], dtype: Any) -> None:
     _compare_steps(eager, outer_step_of(code, states[1], nbdl.compile), states, len(code))
 
 
-def compare(code: Sequence[int], dtype: Any, with_gradient: bool, without: Sequence[str] = ()) -> None:
+def compare(code: Sequence[int], dtype: Any, order: int, without: Sequence[str] = ()) -> None:
     """Run four steps, compiled and eager, with fresh data each time."""
     states = [nbdl.zeros(ROWS, COLUMNS, dtype=dtype) for _ in range(2)]
-    eager = step_of(code, states[0], with_gradient)
-    compiled = nbdl.compile(step_of(code, states[1], with_gradient), without=without)
+    eager = step_of(code, states[0], order)
+    compiled = nbdl.compile(step_of(code, states[1], order), without=without)
     _compare_steps(eager, compiled, states, len(code))
 
 

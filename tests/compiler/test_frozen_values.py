@@ -50,3 +50,64 @@ def test_arrays_of_numpy_are_read_at_every_call(convert, backend):
 def test_lists_of_tensors_as_data_are_refused(make):
     with pytest.raises(nbdl.compiler.RecordingError, match=r"list of arrays or tensors .* use nbdl.stack"):
         nbdl.compile(lambda x: nbdl.tensor(make(x)))(nbdl.ones(2))
+
+
+def table():
+    """Functions that read an argument of NumPy as a number."""
+    return {
+        "number": lambda x, a: x * float(a[0]),
+        "scalar": lambda x, a: x * a[0],
+        "shape": lambda x, a: x.reshape(int(a[0]), -1),
+        "branch": lambda x, a: x if a[0] > 1 else -x,
+        "sum": lambda x, a: x + a.sum(),
+        "result": lambda x, a: (x * 1, float(a[0])),
+        "nested": lambda x, a: x * max(a.tolist()),
+    }
+
+
+@pytest.mark.parametrize("name", table())
+def test_numbers_in_arguments_of_numpy(name):
+    function = table()[name]
+    compiled, x = nbdl.compile(function), nbdl.arange(4.0)
+    for value in (1, 1, 2, 2, 1, 4):
+        given, expected = (f(x, np.full(2, value)) for f in (compiled, function))
+        nbdl.testing.assert_close(given, expected)
+
+
+def test_arguments_of_numpy_that_nobody_reads():
+    recorded = []
+    compiled = nbdl.compile(lambda batch: recorded.append(1) or batch["x"] * 2)
+    for k in range(6):
+        batch = {"x": nbdl.full((2,), float(k)), "ids": np.arange(k, k + 3)}
+        assert compiled(batch).tolist() == [2 * k] * 2
+    assert len(recorded) == 2  # the second one shows that the values do not matter
+
+
+def test_changed_arguments_of_numpy_are_refused():
+    def function(x, a):
+        a[0] = 5
+        return x * 2
+
+    with pytest.raises(nbdl.compiler.RecordingError, match="changes an array of NumPy that is an argument"):
+        nbdl.compile(function)(nbdl.ones(2), np.zeros(2))
+    array = np.zeros(2)
+    compiled = nbdl.compile(lambda a: nbdl.from_numpy(a).add_(1))
+    for k in (1, 2, 3):
+        assert compiled(array).tolist() == [k, k] == array.tolist()
+
+
+def test_results_that_are_no_tensors_are_new():
+    compiled = nbdl.compile(lambda x: (x * 2, np.arange(2), [1, {"k": [2]}]))
+    for _ in range(3):
+        _, array, nest = compiled(nbdl.ones(1))
+        assert array.tolist() == [0, 1] and nest == [1, {"k": [2]}]
+        array += 1
+        nest[1]["k"].append(3)
+
+
+def test_tensors_from_outside_are_results(backend):
+    total = nbdl.zeros(2)
+    compiled = nbdl.compile(lambda x: (total.add_(x), total))
+    for k in (1, 2, 3):
+        changed, same = compiled(nbdl.ones(2))
+        assert same is total and changed.tolist() == [k, k] == total.tolist()

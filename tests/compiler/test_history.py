@@ -297,3 +297,13 @@ def test_transforms_of_the_backward_pass_alone_are_refused(backend):
         3,
         3,
     ]
+
+
+def test_derivatives_with_respect_to_gradients_that_flow_in_are_refused():
+    compiled = nbdl.compile(lambda w: w.square())
+    w = nbdl.ones(2, requires_grad=True)
+    for _ in range(2):
+        u = nbdl.ones(2, requires_grad=True)
+        (gradient,) = nbdl.autograd.grad(compiled(w), w, u, create_graph=True)
+        with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+            nbdl.autograd.grad(gradient.sum(), u)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -164,9 +163,3 @@ def test_plain_values_among_the_arguments():
         for places in (slice(0, 2), slice(None, None, 2), ...):
             for _ in range(2):
                 assert compiled(x, dtype, places).equal(x.to(dtype)[places])
-    settings = SimpleNamespace(x=nbdl.ones(2), k=2.0)
-    compiled = nbdl.compile(lambda settings: settings.x * settings.k)
-    for k in (2.0, 2.0, 3.0):
-        settings.k, settings.x = k, nbdl.full((2,), k)
-        with pytest.raises(TypeError, match="SimpleNamespace is neither a tensor nor hashable"):
-            compiled(settings)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+import pytest
 
 import nbdl
+from nbdl import nn
 
 
 def same_steps(make_optimizer, *changes):
@@ -94,3 +96,28 @@ def test_parameters_of_an_optimizer_may_move():
             optimizer.zero_grad()
             compiled()
         assert weight.tolist() == [start - 3] * 2
+
+
+OF_LOSSES = ("ARC", "Newton", "NewtonCG", "SaddleFreeNewton", "TrustRegion")
+OF_RESIDUALS = ("GaussNewton", "LevenbergMarquardt")
+OF_OUTPUTS = ("HessianFree", "KFAC", "NaturalGradient")
+
+
+@pytest.mark.parametrize("name", [*OF_LOSSES, *OF_RESIDUALS, *OF_OUTPUTS])
+def test_compiled_closures_of_second_order_methods(name):
+    rng = np.random.default_rng(0)
+    x, y = (nbdl.tensor(rng.normal(size=(8, n))) for n in (3, 2))
+    results = []
+    for transform in (nbdl.compile, lambda closure: closure):
+        nbdl.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+        kind = getattr(nbdl.optim, name)
+        if name in OF_OUTPUTS:
+            optimizer = kind(model if name == "KFAC" else model.parameters(), nn.MSELoss())
+            closure = transform(lambda model=model: (model(x), y))
+        else:
+            optimizer = kind(model.parameters())
+            loss = nn.Flatten(0) if name in OF_RESIDUALS else lambda error: error.square().mean()
+            closure = transform(lambda model=model, loss=loss: loss(model(x) - y))
+        results.append([float(optimizer.step(closure)) for _ in range(3)])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6)

@@ -137,6 +137,20 @@ class TestFusion:
         (operation,) = program.operations
         assert operation.primitive.name == "reduce"
 
+    @pytest.mark.parametrize(
+        ("narrow", "wide"), [("float16", "float32"), ("bfloat16", "float32"), ("float32", "float64")]
+    )
+    def test_a_sum_in_higher_precision_takes_what_was_rounded(self, narrow, wide):
+        def function(x, y):
+            return nbdl.nn.functional.mse_loss(x * x, y, reduction="sum")
+
+        x = nbdl.tensor([1.1, 2.3, -3.7], dtype=getattr(nbdl, narrow))
+        y = nbdl.zeros(3, dtype=getattr(nbdl, wide))
+        assert labels(PASSES["fusion"](recorded(function, x, y)))[0] == "multiply"
+        for same in (x, y):
+            (operation,) = PASSES["fusion"](recorded(function, same.float(), same.float())).operations
+            assert operation.primitive.name == "reduce"
+
     def test_values_that_others_read_are_written_too(self, x):
         def function(x):
             y = x.tanh()

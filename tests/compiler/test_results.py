@@ -107,5 +107,5 @@ def test_results_in_shared_memory_make_saved_values_stale(backend):
 @pytest.mark.parametrize("change", [lambda d: d["list"].append(1), lambda d: d.update(more=d["x"] * 2)])
 def test_arguments_that_the_function_changes_are_refused(change):
     compiled = nbdl.compile(lambda nest: (change(nest), nest["x"] * 2)[1])
-    with pytest.raises(RecordingError, match="changes a list or dict that is an argument"):
+    with pytest.raises(RecordingError, match="changes a list, dict or data class that is an argument"):
         compiled({"x": _data(0, 3), "list": []})

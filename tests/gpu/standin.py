@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 from gpu import emulator
 from gpu import standin_device as device_module
-from gpu.standin_arrays import apply, check_devices, empty, memories_of, ndarray, stored, unwrapped
+from gpu.standin_arrays import (
+    apply,
+    check_devices,
+    empty,
+    from_dlpack,
+    memories_of,
+    ndarray,
+    stored,
+    unwrapped,
+)
 from gpu.standin_device import (
     CUDARuntimeError,
     Device,
@@ -141,11 +150,6 @@ def put_along_axis(array: ndarray, indices: ndarray, values: Any, axis: int) -> 
 
 def copyto(target: ndarray, source: Any) -> None:
     target[...] = source
-
-
-def from_dlpack(source: Any) -> ndarray:
-    """Of another array of the device: the same memory."""
-    return source.__dlpack__(stream=None)
 
 
 def _moveaxis(data: ndarray, source: Any, destination: Any) -> ndarray:

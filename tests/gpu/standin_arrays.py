@@ -11,13 +11,43 @@ from gpu import standin_device as device_module
 from gpu.standin_device import (
     CUDARuntimeError,
     Device,
+    ForeignMemory,
     Memory,
     MemoryPointer,
+    counters,
+    get_current_stream,
     is_capturing,
     issue,
     wait,
 )
 from gpu.standin_names import NAMES
+
+from nbdl.backend import dlpack
+
+KDL_CPU, KDL_CUDA = 1, 2
+
+
+class _Lent:
+    """What NumPy shares: an array that keeps the memory of the stand-in counted."""
+
+    def __init__(self, host: np.ndarray, memory: Memory):
+        self.__array_interface__, self._kept = host.__array_interface__, (host, memory)
+
+
+class _Taken:
+    """A capsule of device memory, as NumPy may read it."""
+
+    def __init__(self, capsule: Any):
+        self._capsule = capsule
+        tensor = dlpack._tensor_in(capsule)
+        self.device = tensor.device_type, tensor.device_id
+        tensor.device_type, tensor.device_id = KDL_CPU, 0
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return KDL_CPU, 0
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._capsule
 
 
 class Flags:
@@ -228,10 +258,25 @@ class ndarray:
         return apply(lambda host: host.copy(order), self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, self._memory.device
+        return KDL_CUDA, self._memory.device
 
-    def __dlpack__(self, stream: Any = None, **kwargs: Any) -> ndarray:
-        return self._view(self._host)  # in the place of the capsule
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None
+    ) -> Any:
+        if dl_device is not None and tuple(dl_device) == (KDL_CPU, 0):
+            if copy is False:
+                raise ValueError("GPU memory cannot be exported to CPU without copy")
+            return self.get().__dlpack__(max_version=max_version)
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            raise BufferError("DLPack export only supports the device of the array, or the CPU")
+        if stream is not None and (not isinstance(stream, int) or stream == 0 or stream < -1):
+            raise ValueError(f"On CUDA, the valid stream for the DLPack protocol is not {stream}")
+        counters.shared_with.append(stream)
+        host = (self.copy() if copy else self)._host
+        capsule = np.asarray(_Lent(host, self._memory)).__dlpack__(max_version=max_version)
+        tensor = dlpack._tensor_in(capsule)
+        tensor.device_type, tensor.device_id = self.__dlpack_device__()
+        return capsule
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -344,6 +389,16 @@ def _delivered(result: Any, out: ndarray | None, is_shape_only: bool = False) ->
     if not is_shape_only:
         out._host[...] = result
     return out
+
+
+def from_dlpack(source: Any, *, device: Any = None, copy: bool | None = None) -> ndarray:
+    """`cupy.from_dlpack`: what the current stream sees of the memory of another library."""
+    stream = get_current_stream().ptr or 1  # 1 says the default stream
+    taken = _Taken(source.__dlpack__(stream=stream, max_version=(1, 0), dl_device=device, copy=copy))
+    if taken.device[0] != KDL_CUDA:
+        raise RuntimeError("CuPy is built against CUDA, different from the backend that backs the tensor")
+    host = np.from_dlpack(taken)
+    return ndarray._of(host, ForeignMemory(host, taken.device[1]))
 
 
 def memories_of(values: Sequence[Any]) -> list[Memory]:

@@ -23,14 +23,17 @@ _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Counters:
-    """What happened since `reset`: kernels and graphs launched, and how often the host waited."""
+    """What happened since `reset`.
 
-    launches = 0
-    graphs = 0
-    synchronisations = 0
+    Kernels and graphs launched, how often the host waited, the streams for which memory was shared.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
 
     def reset(self) -> None:
         self.launches = self.graphs = self.synchronisations = 0
+        self.shared_with: list[int | None] = []
 
 
 counters = Counters()
@@ -72,6 +75,17 @@ class MemoryPointer:
 
     def __add__(self, offset: int) -> MemoryPointer:
         return MemoryPointer(self.mem, self.ptr - self.mem.ptr + offset)
+
+
+class ForeignMemory:
+    """Memory of another library: `cupy._core.dlpack.DLPackMemory`."""
+
+    def __init__(self, host: np.ndarray, device: int):
+        self.bytes, self.device, self.pool = host, device, pool
+        self.ptr = host.ctypes.data
+
+    def check(self) -> None:
+        """Nothing is known of what is beside it."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -220,10 +234,13 @@ class Event:
     """`cupy.cuda.Event`: work is done when it is issued, so an event is a time."""
 
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
-        self.has_timing, self.time = not disable_timing, None
+        self.has_timing, self.time, self.device = not disable_timing, None, current_device()
         self.ptr = id(self)
 
     def record(self, stream: Stream | None = None) -> None:
+        stream = get_current_stream() if stream is None else stream
+        if self.device != (current_device() if stream.is_null else stream.device_id):
+            raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle", 400)
         self.time = time.perf_counter()
 
     @property

@@ -331,6 +331,15 @@ DIRECT = {
     "cat": lambda x: nbdl.cat([x, x], 1),
     "interpolate": lambda x: F.interpolate(x, size=(3, 6)),
     "dropout": lambda x: F.dropout(x, 0.5),
+    "layer_norm": lambda x: F.layer_norm(x, (6,), x[0, 0, 0], x[0, 0, 1]),
+    "group_norm": lambda x: F.group_norm(x, 2),
+    "pad": lambda x: F.pad(x, (1, 2), value=3.0),
+    "replicate": lambda x: F.pad(x[0], (1, 2), mode="replicate"),
+    "transposed": lambda x: x.transpose(0, 3).contiguous(),
+    "cumsum": lambda x: x.cumsum(3),
+    "cummax": lambda x: x.cummax(3),
+    "argmax": lambda x: x.argmax(1),
+    "searchsorted": lambda x: nbdl.searchsorted(nbdl.arange(4.0, device="cuda"), x),
 }
 
 

@@ -6,6 +6,7 @@ import gc
 
 import numpy as np
 import pytest
+from gpu import standin_device
 
 import nbdl
 from nbdl import config
@@ -158,6 +159,75 @@ class TestStreams:
         assert start.elapsed_time(end) > 0
         assert end.elapsed_time(start) < 0
 
+    def test_a_stream_is_a_block(self):
+        side, outer = nbdl.cuda.Stream(), nbdl.cuda.current_stream()
+        with side as entered, side:
+            assert entered == nbdl.cuda.current_stream() == side
+        assert nbdl.cuda.current_stream() == outer
+
+    def test_events_and_streams_of_two_devices(self):
+        """An event is of the device where it is first recorded, and the default streams are two."""
+        if nbdl.cuda.device_count() < 2:
+            pytest.skip("there is one GPU")
+        there, event = nbdl.cuda.default_stream("cuda:1"), nbdl.cuda.Event()
+        event.record(there)
+        event.wait(nbdl.cuda.Stream("cuda:0"))
+        nbdl.cuda.Stream("cuda:0").wait_stream(there)
+        there.synchronize()
+        assert event.query()
+        assert there.query()
+        with pytest.raises(
+            RuntimeError, match=r"Event\.record: the event belongs to cuda:1, the stream to cuda:0"
+        ):
+            event.record(nbdl.cuda.default_stream("cuda:0"))
+        assert nbdl.cuda.current_device() == 0
+
+    def test_an_event_that_nothing_recorded(self):
+        event = nbdl.cuda.Event()
+        assert event.query()
+        event.wait()
+        event.synchronize()
+
+    @pytest.mark.parametrize(
+        ("mistake", "error", "message"),
+        [
+            (lambda e, s: e.elapsed_time(e), RuntimeError, "elapsed_time: both events must be recorded"),
+            (lambda e, s: e.record() or e.elapsed_time(e), RuntimeError, "made with enable_timing=True"),
+            (lambda e, s: e.elapsed_time(3), TypeError, "end_event must be an nbdl.cuda.Event, got int"),
+            (
+                lambda e, s: e.record(3),
+                TypeError,
+                "Event.record: stream must be an nbdl.cuda.Stream, got int",
+            ),
+            (lambda e, s: e.wait("a"), TypeError, "Event.wait: stream must be an nbdl.cuda.Stream, got str"),
+            (lambda e, s: s.wait_event(s), TypeError, "event must be an nbdl.cuda.Event, got Stream"),
+            (lambda e, s: s.wait_stream(e), TypeError, "stream must be an nbdl.cuda.Stream, got Event"),
+            (
+                lambda e, s: nbdl.cuda.stream(1),
+                TypeError,
+                "stream must be an nbdl.cuda.Stream, got int",
+            ),
+            (
+                lambda e, s: nbdl.cuda.set_stream(1),
+                TypeError,
+                "set_stream: stream must be",
+            ),
+        ],
+    )
+    def test_mistakes(self, mistake, error, message):
+        with pytest.raises(error, match=message):
+            mistake(nbdl.cuda.Event(), nbdl.cuda.Stream())
+
+    def test_time_that_is_not_over(self, gpu, monkeypatch):
+        if gpu != "standin":
+            pytest.skip("what a stream has done is not to be steered")
+        events = [nbdl.cuda.Event(enable_timing=True) for _ in range(2)]
+        for event in events:
+            event.record()
+        monkeypatch.setattr(standin_device.Event, "done", False)
+        with pytest.raises(RuntimeError, match=r"has not reached both events; call synchronize\(\) first"):
+            events[0].elapsed_time(events[1])
+
 
 # By the operation that is named: what fills the memory of rows and a column, and what it asks for.
 FULL = {
@@ -252,6 +322,51 @@ class TestMemory:
             with pytest.raises(nbdl.cuda.OutOfMemoryError, match="CUDA out of memory"):
                 run(x)
         assert [run(nbdl.ones(4)).item() for _ in range(3)] == [16.0] * 3
+
+    @pytest.mark.parametrize("limited", [False, True])
+    def test_a_program_for_whose_graphs_no_memory_is_left(self, limited, gpu):
+        """Its capture fails as any operation would, under a limit too; with memory again, it works."""
+        if gpu != "standin":
+            pytest.skip("fills the memory of a small device")
+        run = nbdl.compile(lambda x: x.t().cumsum(1).sort().values)
+        x = nbdl.ones(64, 64)  # 16 KiB
+        first = run(x)
+        gc.collect()
+        nbdl.cuda.empty_cache()
+        free = 0 if limited else nbdl.cuda.mem_get_info()[0] - (3 << 13)
+        filler = nbdl.empty(free, dtype=nbdl.uint8)
+        try:
+            if limited:
+                nbdl.cuda.set_per_process_memory_fraction((nbdl.cuda.memory_allocated() + (3 << 13)) / 2**27)
+            with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"^\w+: CUDA out of memory"):
+                run(x)
+        finally:
+            nbdl.cuda.set_per_process_memory_fraction(1.0)
+        del filler
+        np.testing.assert_array_equal(run(x).cpu().numpy(), first.cpu().numpy())
+
+    def test_memory_that_is_full_in_a_backward_pass(self, gpu):
+        """Nothing of the pass is left, and the next one works."""
+        if gpu != "standin":
+            pytest.skip("fills the memory of a small device")
+        x = nbdl.ones(64, 64, requires_grad=True)
+        loss = x.square().sum()
+        gc.collect()
+        nbdl.cuda.empty_cache()
+        before = nbdl.cuda.memory_allocated()
+        nbdl.cuda.set_per_process_memory_fraction((before + (1 << 13)) / 2**27)
+        try:
+            with pytest.raises(nbdl.cuda.OutOfMemoryError, match=r"Tried to allocate 16\.00 KiB") as caught:
+                loss.backward()
+            del caught, loss
+            gc.collect()
+            assert x.grad is None
+            assert nbdl.cuda.memory_allocated() <= before
+            small = nbdl.ones(3, requires_grad=True)
+            small.square().sum().backward()
+            assert small.grad.tolist() == [2, 2, 2]
+        finally:
+            nbdl.cuda.set_per_process_memory_fraction(1.0)
 
     def test_full_memory(self):
         """The error names the operation and what was asked, used and free, and the program goes on."""

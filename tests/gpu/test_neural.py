@@ -169,9 +169,11 @@ class TestPooling:
 
     @pytest.mark.parametrize("dtype", KINDS)
     def test_elements_of_windows(self, dtype):
-        places = np.random.default_rng(0).integers(0, 20, (2, 3, 2, 4))
+        places = np.random.default_rng(0).integers(-20, 20, (2, 3, 2, 4))  # some from the end
         for x in layouts((2, 3, 4, 5), kind_of(dtype)).values():
             assert_same(WindowGather.of(), x, places)
+        ones = [on_device(np.ones((1, 1, 3), kind_of(dtype))), on_device(np.array([[[0, 3, -4]]]))]
+        assert registry.load("cupy").execute(WindowGather.of(), ones).get().tolist() == [[[1, 0, 0]]]
 
     @pytest.mark.parametrize("dtype", KINDS)
     def test_windows_at_random_places_and_what_was_in_them(self, dtype):

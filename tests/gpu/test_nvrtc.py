@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,18 @@ import pytest
 from gpu import nvrtc
 from gpu.test_pointwise import FUSED, INTEGER_FUNCTIONS, ORDERS, names_of, together
 
+import nbdl
 from nbdl.backend.cells import CELLS
-from nbdl.backend.cupy import gating, pointwise, quasi_newton, reduction, scanning, scattering, uploading
+from nbdl.backend.cupy import (
+    copying,
+    gating,
+    pointwise,
+    quasi_newton,
+    reduction,
+    scanning,
+    scattering,
+    uploading,
+)
 from nbdl.backend.cupy.codegen import headers
 from nbdl.backend.cupy.files import source_of, types_of
 from nbdl.backend.cupy.launch import Spec, module_source
@@ -126,6 +139,7 @@ FILES = {
     "rejection.cu": ("elements.cuh", "philox.cuh"),
     "resampling.cu": ("elements.cuh",),
     "scans.cu": ("rows.cuh",),
+    "searching.cu": ("rows.cuh",),
     "softmax.cu": ("rows.cuh",),
     "unfolding.cu": ("elements.cuh", "windows.cuh"),
 }
@@ -147,15 +161,29 @@ def file_sources() -> dict[str, str]:
         for cell in CELLS if dtype in ("float32", "float64") else ("lstm",):
             found[f"recurrent.cu {cell} {dtype}"] = module_source(source_of_cell(cell, kind), headers([kind]))
     for word in (1, 2, 4, 8, 16):
-        text = source_of("joining.cu", {}, ("elements.cuh",), {"NBDL_BYTES": word})
+        text = source_of("joining.cu", {}, ("words.cuh", "elements.cuh"), {"NBDL_BYTES": word})
         found[f"joining.cu {word}"] = module_source(text, ())
+        kernels: Any = Sources()
+        copying.plan_tiles(
+            kernels, (40, 3, 50), (word, 40 * word, 120 * word), (150 * word, 50 * word, word), word
+        )
+        found[f"tiles {word}"] = kernels.texts[0]
+    for name, kind in {"int64": np.dtype(np.int64), "uint8": np.dtype(np.uint8), "bool": dtypes.BOOL}.items():
+        text = source_of("searching.cu", types_of(kind), ("rows.cuh",), {"NBDL_ACROSS": 0})
+        found[f"searching.cu {name}"] = module_source(text, headers([kind]))
+    for name, shape in {"float32": (30, 40), "float16": (30, 40), "int8": (1 << 16, 1 << 16)}.items():
+        for step in (1, 2):
+            kernels = Sources()
+            sides = [copying.Side(0, shape[0], 1, 9), copying.Side(3, 9, step, 1)]
+            copying.plan_frame(kernels, shape, (shape[1], 1), sides, np.dtype(name))
+            found[f"frame {name} {step}"] = kernels.texts[0]
     found["numbers"] = module_source(uploading.source_of(64), ())
-    places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,))
+    places = scattering.Places((30, 4), (4, 1), (0, 1), ((1, 0),), (9,), (4,), (1, 0), (0, 0), (1,))
     for name in ("float32", "float64", "float16", "int8", "int16", "int64"):
-        for reduction_kind in ("add", "prod", "amax", "gather"):
-            kernels: Any = Sources()
-            scattering.plan_scatter(kernels, reduction_kind, places, np.dtype(name), [np.dtype(np.int64)])
-            found[f"scatter {reduction_kind} {name}"] = kernels.texts[0]
+        for action in ("add", "prod", "amax", "gather", "set", *(["claim"] if name == "int64" else [])):
+            kernels = Sources()
+            scattering.plan_scatter(kernels, action, places, np.dtype(name), [np.dtype(np.int64)])
+            found[f"scatter {action} {name}"] = kernels.texts[0]
     return found
 
 
@@ -196,6 +224,61 @@ def test_a_wrong_source_is_refused(toolkit):
         nvrtc.compile_source(
             toolkit, 'extern "C" __global__ void f(float* x) {\n    x[0] = undefined(1);\n}\n', "sm_80"
         )
+
+
+def formulas() -> list[Formula]:
+    """What the modules of nbdl apply to elements, losses and steps of optimizers among them.
+
+    Those that are a single function are left out: they are among :func:`sources`.
+    """
+    found: dict[Any, Formula] = {}
+    for module in pkgutil.walk_packages(nbdl.__path__, "nbdl."):
+        if module.name.startswith("nbdl.kernels") or module.name.endswith(("__main__", "tensorboard")):
+            continue
+        values = list(vars(importlib.import_module(module.name)).values())
+        while values:
+            value = values.pop()
+            if isinstance(value, Formula) and len(value.nodes) > value.arity + 1:
+                found.setdefault(value.outputs, value)
+            elif isinstance(value, dict):
+                values += value.values()
+            elif isinstance(value, (tuple, list, frozenset)):
+                values += value
+            elif isinstance(value, type) and value.__module__ == module.name:
+                values += [
+                    entry for entry in vars(value).values() if isinstance(entry, (Formula, dict, tuple))
+                ]
+    return list(found.values())
+
+
+def merged(parts: list[Formula], most: int = 12) -> Iterator[Formula]:
+    """Formulas of the results of several, as many as the registers of a kernel hold: that compiles faster."""
+    waiting: dict[int, list[Formula]] = {}
+    for part in parts:
+        waiting.setdefault(part.arity, []).append(part)
+    for arity, group in waiting.items():
+        chosen: list[Formula] = []
+        for part in [*group, None]:
+            full = part is None or sum(len(each.outputs) for each in [*chosen, part]) > most
+            if chosen and full:
+                name = "_and_".join(each.name for each in chosen)
+                yield Formula.of(name, tuple(y for each in chosen for y in each.outputs), arity)
+                chosen = []
+            if part is not None:
+                chosen.append(part)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_all_formulas_compile(architecture: str) -> None:
+    found = formulas()
+    assert {"adam", "gelu", "huber", "sgd"} <= {formula.name for formula in found}
+    assert len(found) > 200
+    for formula in merged(found):
+        text = pointwise_source(formula, *[spec(999)] * formula.arity)
+        compiled = nvrtc.compile_source(nvrtc.toolkits()[0], text, architecture)
+        assert compiled.code, formula.name
+        assert compiled.spills == 0, f"{formula.name}: {compiled.log}"
+        assert "warning" not in compiled.log, f"{formula.name}: {compiled.log}"
 
 
 def test_single_precision_stays_single():

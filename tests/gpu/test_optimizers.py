@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu import standin
 
 import nbdl
 from nbdl import optim
 
-pytestmark = pytest.mark.usefixtures("gpu")
+pytestmark = pytest.mark.usefixtures("gpu", "products")
 
 CASES: dict[str, Any] = {
     "formula": lambda params: optim.RMSprop(params, lr=0.05, momentum=0.9),
@@ -54,6 +55,39 @@ def test_steps(name: str) -> None:
         steps(CASES[name], "cupy", "cuda"), steps(CASES[name], "numpy", "cpu"), strict=True
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_are_one_graph(name: str, gpu: str) -> None:
+    """A step with gradients and update reads nothing, and takes the rate of now and its own count."""
+
+    def parameters(wrap: Any) -> list[np.ndarray]:
+        nbdl.manual_seed(0)
+        weights = [nbdl.randn(*shape, device="cuda").requires_grad_() for shape in ((3, 4), (4, 2))]
+        optimizer = CASES[name](weights)
+
+        def step(x: nbdl.Tensor) -> nbdl.Tensor:
+            optimizer.zero_grad()
+            loss = ((x @ weights[0]).tanh() @ weights[1]).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        for k in range(4):
+            for group in optimizer.param_groups:
+                group["lr"] = group["lr"] / (k + 1)
+            x = nbdl.tensor(
+                np.random.default_rng(k).standard_normal((5, 3)).astype(np.float32), device="cuda"
+            )
+            standin.counters.reset()
+            run(x)
+        if gpu == "standin" and run is not step:
+            assert (standin.counters.graphs, standin.counters.synchronisations) == (1, 0)
+        return [weight.detach().cpu().numpy() for weight in weights]
+
+    for got, expected in zip(parameters(nbdl.compile), parameters(lambda step: step), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("search", [None, "strong_wolfe"])

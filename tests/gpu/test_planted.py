@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,18 +11,21 @@ import pytest
 from gpu.emulator import KernelError
 from gpu.samples import on_device
 
-from nbdl.backend.cupy import files
+from nbdl.backend.cupy import files, launch
 from nbdl.backend.cupy.backend import CupyBackend
 from nbdl.backend.resampling import Taps
 from nbdl.ops.alignments import CtcLossInput
 from nbdl.ops.bags import EmbeddingBag, EmbeddingBagInput
 from nbdl.ops.class_losses import NllLoss, NllLossInput
+from nbdl.ops.extrema import ArgReduce
 from nbdl.ops.joining import Concatenate
 from nbdl.ops.margin_losses import MultilabelMarginLossInput
 from nbdl.ops.pooling import FractionalMaxPool, MaxPool, WindowPut
 from nbdl.ops.rejection import RandomLogGamma
 from nbdl.ops.resampling import Resample
-from nbdl.ops.scanning import LinearScan
+from nbdl.ops.scanning import ArgScan, LinearScan
+from nbdl.ops.scattering import Scatter
+from nbdl.ops.searching import SearchSorted
 from nbdl.ops.softmax import Softmax
 from nbdl.ops.unfolding import ColumnsOfWindows, WindowsOfColumns
 
@@ -53,6 +57,16 @@ def scan() -> tuple[Any, list[np.ndarray]]:
 
 def softmax() -> tuple[Any, list[np.ndarray]]:
     return Softmax.of(1), [numbers(5, 300)]
+
+
+def short_rows() -> tuple[Any, list[np.ndarray]]:
+    """A block has threads for more rows than there are."""
+    return Softmax.of(1), [numbers(5, 4)]
+
+
+def sums_at_places(dtype: str) -> tuple[Any, list[np.ndarray]]:
+    x, values = numbers(4, 3).astype(dtype), np.ones((600, 3), dtype)
+    return Scatter.of(0, "add"), [x, np.arange(600)[:, None] % 2 + np.zeros((1, 3), np.int64), values]
 
 
 def losses() -> tuple[Any, list[np.ndarray]]:
@@ -121,6 +135,18 @@ def gammas() -> tuple[Any, list[np.ndarray]]:
     ]  # fmt: skip
 
 
+def largest() -> tuple[Any, list[np.ndarray]]:
+    return ArgReduce.of("argmax", 1), [numbers(5, 300)]
+
+
+def largest_so_far() -> tuple[Any, list[np.ndarray]]:
+    return ArgScan.of("max", 1), [numbers(2, 300)]
+
+
+def values_and_boundaries() -> tuple[Any, list[np.ndarray]]:
+    return SearchSorted.of(False), [np.arange(9.0), np.arange(9.0)]
+
+
 RACE, OUTSIDE = "data race", "illegal memory access|wrote outside its array"
 BARRIER = "__syncthreads();"
 FAULTS = {
@@ -138,6 +164,19 @@ FAULTS = {
     ),
     "rows: a missing barrier": Fault(
         "rows.cuh", f"{BARRIER}\n        if (row.lane < half)", "if (row.lane < half)", softmax, RACE
+    ),
+    "rows: no bounds check in the tail": Fault(
+        "rows.cuh", "row.exists = row.number < rows;", "row.exists = true;", short_rows, OUTSIDE
+    ),
+    "rows: shared memory that nobody wrote": Fault(
+        "rows.cuh", "    shared[mine] = value;\n", "", softmax, None
+    ),
+    "scatter: a plain sum instead of an atomic one": Fault(
+        "atomics.cuh", "atomicAdd(address, value);", "*address += value;",
+        functools.partial(sums_at_places, "float32"), RACE,
+    ),
+    "scatter: the other half of the word is overwritten": Fault(
+        "atomics.cuh", "~(mask << shift)", "~mask", functools.partial(sums_at_places, "int16"), None
     ),
     "losses: a missing barrier": Fault(
         "class_losses.cu", f"{BARRIER}\n        if (lane < half) {{", "if (lane < half) {", losses, RACE
@@ -204,6 +243,26 @@ FAULTS = {
     "gammas: all in one place": Fault(
         "rejection.cu", "y[i] = nbdl", "y[i / 2] = nbdl", gammas, RACE
     ),
+    "searching: every lane writes the place": Fault(
+        "searching.cu", "row.exists && row.lane == 0", "row.exists", largest, RACE
+    ),
+    "searching: one element too many": Fault(
+        "searching.cu", "begin + part < count ? begin + part : count", "begin + part + 1", largest, OUTSIDE
+    ),
+    "searching: of equal ones the later": Fault(
+        "searching.cu", "return a.place < b.place ? a : b", "return a.place < b.place ? b : a",
+        lambda: (ArgReduce.of("argmax", 1), [numbers(2, 300) * 0]), None,
+    ),
+    "searching: a missing barrier before the others are read": Fault(
+        "searching.cu", f"        {BARRIER}\n        if (row.lane >= distance)",
+        "        if (row.lane >= distance)", largest_so_far, RACE,
+    ),
+    "searching: a lane takes its own element": Fault(
+        "searching.cu", "best = shared[here - next]", "best = shared[here]", largest_so_far, None
+    ),
+    "searching: equal boundaries are passed": Fault(
+        "searching.cu", ": is_below(there, value)", ": !is_below(value, there)", values_and_boundaries, None
+    ),
 }  # fmt: skip
 
 
@@ -222,8 +281,10 @@ def test_a_fault_is_caught(name: str, gpu: str, monkeypatch: pytest.MonkeyPatch)
 
     primitive, operands = fault.run()
     expected = CupyBackend().execute(primitive, [*map(placed, operands)])
-    right = files.header
-    monkeypatch.setattr(files, "header", with_fault)
+    right = launch.header
+    for module in (files, launch):
+        monkeypatch.setattr(module, "header", with_fault)
+    monkeypatch.setattr(launch, "module_source", launch.module_source.__wrapped__)
     backend = CupyBackend()  # which has compiled nothing
     arrays = [*map(placed, operands)]
     if fault.message is not None:

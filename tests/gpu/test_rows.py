@@ -152,6 +152,47 @@ class TestRandom:
             drawn(Dropout.of(), x, np.array(0.4))
 
 
+class TestStreams:
+    """Numbers are those of the CPU backends, bit by bit, but for the rounding of logarithms and cosines."""
+
+    @staticmethod
+    def streams(draw, sizes):
+        """What the three backends draw one after the other, and their generators' states then."""
+        found = []
+        for backend, device in (("numpy", "cpu"), ("numba", "cpu"), ("cupy", "cuda")):
+            with nbdl.use_backend(backend):
+                generator = nbdl.Generator(device).manual_seed((1 << 40) + 7)
+                made = [draw(size, device, generator).cpu() for size in sizes]
+                found.append([*made, generator.get_state().cpu()])
+        return found
+
+    @pytest.mark.parametrize("dtype", KINDS)
+    @pytest.mark.parametrize("name", ["uniform", "bernoulli", "integers", "dropout", "normal"])
+    def test_sizes_and_dtypes(self, name, dtype):
+        kind = getattr(nbdl, dtype)
+        kind_of(dtype)
+        draws = {
+            "uniform": lambda n, d, g: nbdl.rand(n, dtype=kind, device=d, generator=g),
+            "bernoulli": lambda n, d, g: nbdl.full((n,), 0.3, dtype=kind, device=d).bernoulli(generator=g),
+            "integers": lambda n, d, g: nbdl.randint(-9, 9, (n,), dtype=kind, device=d, generator=g),
+            "normal": lambda n, d, g: nbdl.randn(n, dtype=kind, device=d, generator=g),
+        }
+
+        def dropped(n, device, generator):
+            nbdl.manual_seed(n)
+            return nbdl.nn.functional.dropout(nbdl.ones(n, dtype=kind, device=device) * 3, 0.3)
+
+        numpy, *others = self.streams(draws.get(name, dropped), [1, 2, 3, 5, 1024, 1027])
+        for other in others:
+            for a, b in zip(other, numpy, strict=True):
+                if name == "normal" and a.dtype == kind:
+                    tolerance = {"float64": 1e-14, "float32": 2e-6}.get(dtype, 1e-2)
+                    x, y = a.double().numpy(), b.double().numpy()
+                    np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+                else:
+                    assert a.numpy().tobytes() == b.numpy().tobytes()
+
+
 def test_generators_agree():
     wanted = []
     for backend, device in (("numpy", "cpu"), ("cupy", "cuda")):

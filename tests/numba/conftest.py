@@ -48,3 +48,15 @@ def layout(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
     import kernel_checks
 
     return getattr(kernel_checks, request.param)
+
+
+@pytest.fixture(params=["native", "python"])
+def entry_points(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The builtins, and what stands in for them on an interpreter of unknown layout."""
+    from nbdl.backend.numba import launch, native
+
+    if request.param == "python":
+        python = native.Runtime(native.launch_in_python, {})
+        monkeypatch.setattr(launch, "runtime", lambda: python)
+    assert bool(launch.runtime().makers) == (request.param == "native")
+    return launch.runtime()

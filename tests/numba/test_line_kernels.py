@@ -15,7 +15,7 @@ from nbdl.backend.numba.backend import PLANNERS
 from nbdl.ops.extrema import ArgReduce
 from nbdl.ops.reduction import IDENTITY, Reduce
 from nbdl.ops.scanning import ArgScan, LinearScan, Scan
-from nbdl.ops.searching import SearchSorted
+from nbdl.ops.searching import SearchSorted, Unique
 from nbdl.ops.sorting import Argsort, ArgTopK
 
 SPECIFICATION, NUMBA = registry.load("numpy"), registry.load("numba")
@@ -233,3 +233,28 @@ def test_what_is_left_to_numpy():
             np.testing.assert_array_equal(
                 NUMBA.execute(primitive, [x]), SPECIFICATION.execute(primitive, [x])
             )
+
+
+WIDE = np.array([5, -(2**62), 2**62, 5])
+SETS = {
+    "repeated": np.array([[3, -1, 3], [7, -1, 3]]),
+    "one": np.array(-4),
+    "none": np.zeros(0, np.int64),
+    "strided": np.arange(40)[::-3].reshape(2, 7),
+    "wide": WIDE,
+    "ends": np.array([2**63 - 1, 2**63 - 2, 2**63 - 1]),
+    "beyond int64": np.array([2**63, 2**63 + 1, 2**63], np.uint64),
+}
+
+
+@pytest.mark.parametrize("x", [*SETS.values()], ids=[*SETS])
+@pytest.mark.parametrize("kind", ["as is", "int8", "uint16", "float64"])
+def test_sets(x, kind):
+    if kind != "as is":
+        x = np.asarray(x % 100, kind)
+    for axis in (None, *range(x.ndim)):
+        expected = SPECIFICATION.execute(Unique.of(axis), [x])
+        for found, wanted in zip(NUMBA.execute(Unique.of(axis), [x]), expected, strict=True):
+            assert type(found) is np.ndarray
+            assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+            np.testing.assert_array_equal(found, wanted)

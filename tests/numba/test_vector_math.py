@@ -1,15 +1,14 @@
-"""The elementary functions of the Numba backend, inside a loop that is compiled with fast-math on."""
+"""How accurate the elementary functions of the Numba backend are, and that loops over them vectorise."""
 
 from __future__ import annotations
 
-import functools
 import re
-import warnings
 
 import numba
 import numpy as np
 import pytest
 import scipy.special
+from math_checks import FLOATS, WIDE, all_exponents, apply, loop, quiet, special_numbers, ulps
 from numba.core.compiler_lock import global_compiler_lock
 
 from nbdl.backend.numba import compiler
@@ -18,76 +17,14 @@ from nbdl.formula.printers import INFIX
 from nbdl.kernels.cpu import math as scalar
 from nbdl.kernels.cpu.memory import float32_at, float64_at, load_int64
 
-FAST_MATH = {"nsz", "arcp", "contract", "reassoc"}
-FLOATS = (np.float32, np.float64)
 VIEWS = {np.float32: float32_at, np.float64: float64_at}
-WIDE = np.longdouble  # 64 bits of fraction on x86; elsewhere at least a float64, which costs an ulp or so
 REFERENCE_ULP = 0.0 if np.finfo(WIDE).nmant > 60 else 1.5
-
-
-@functools.cache
-def loop(names: tuple[str, ...], arity: int):
-    """A compiled ``loop(out, x0, x1, ...)`` that stores function k of every element in ``out[k]``."""
-    operands = [f"x{k}" for k in range(arity)]
-    lines = [f"def loop(out, {', '.join(operands)}):", " for i in range(x0.size):"]
-    lines += [
-        f"  out[{k}, i] = {name}({', '.join(f'{x}[i]' for x in operands)})" for k, name in enumerate(names)
-    ]
-    namespace = {name: getattr(scalar, name) for name in names}
-    exec("\n".join(lines), namespace)
-    return numba.njit(error_model="numpy", fastmath=FAST_MATH)(namespace["loop"])
-
-
-def apply_all(names: tuple[str, ...], *operands: np.ndarray, dtype=None) -> np.ndarray:
-    """One row a function; truth values become numbers of ``dtype``, which is that of the first operand."""
-    operands = tuple(np.ascontiguousarray(x) for x in operands)
-    out = np.empty((len(names), operands[0].size), dtype or operands[0].dtype)
-    loop(names, len(operands))(out, *operands)
-    return out
-
-
-def apply(name: str, *operands: np.ndarray, dtype=None) -> np.ndarray:
-    return apply_all((name,), *operands, dtype=dtype)[0]
-
-
-def quiet(function, *operands):
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*operands)
-
-
-@np.errstate(all="ignore")
-def ulps(got: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """Distances in units of the last place of ``got``'s dtype; infinite where only one is NaN."""
-    rounded = want.astype(got.dtype)
-    spacing = np.spacing(np.minimum(np.abs(rounded), np.finfo(got.dtype).max)).astype(WIDE)
-    distance = np.abs(got.astype(WIDE) - want) / spacing
-    same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
-    distance[same & ~np.isfinite(distance)] = 0
-    distance[np.isnan(distance)] = np.inf
-    return distance
-
-
-def all_exponents(dtype, count: int = 40_000) -> np.ndarray:
-    """Random bit patterns (every exponent, both signs, subnormals, NaN) and the special numbers."""
-    bits = np.random.default_rng(0).integers(0, 256, count * np.dtype(dtype).itemsize, dtype=np.uint8)
-    numbers = np.concatenate([bits.view(dtype), special_numbers(dtype)])
-    numbers[np.isnan(numbers)] = np.nan  # quiet ones only
-    return numbers
-
-
-def special_numbers(dtype) -> np.ndarray:
-    info = np.finfo(dtype)
-    positive = [0.0, info.smallest_subnormal, info.tiny, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 7.0, info.max, np.inf]
-    return np.array([np.nan, *positive, *(-np.array(positive))], dtype)
 
 
 def between(low, high, dtype, count=30_000, seed=1):
     return np.random.default_rng(seed).uniform(low, high, count).astype(dtype)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# -- accuracy
 def _expit(x):
     e = np.exp(-np.abs(x))
     return np.where(x > 0, 1, e) / (1 + e)
@@ -235,155 +172,6 @@ def test_huge_arguments_among_moderate_ones(name, reference, dtype):
     assert error.max() <= 2.5 + REFERENCE_ULP
 
 
-# ------------------------------------------------------------------------------------------------------
-# special values
-def same(got: np.ndarray, want: np.ndarray, *, signed_zeros: bool = True) -> np.ndarray:
-    equal = (got == want) | (np.isnan(got) & np.isnan(want)) if got.dtype.kind == "f" else got == want
-    if signed_zeros and got.dtype.kind == "f":
-        equal &= (np.signbit(got) == np.signbit(want)) | np.isnan(got)
-    return equal
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize(
-    ("name", "reference"), [("pow", np.power), ("atan2", np.arctan2), ("hypot", np.hypot)]
-)
-def test_special_operands(name, reference, dtype):
-    x, y = (a.ravel() for a in np.meshgrid(special_numbers(dtype), special_numbers(dtype)))
-    got, want = apply(name, x, y), quiet(reference, x, y)
-    close = quiet(lambda: np.abs(got - want) <= 4 * np.finfo(dtype).eps * np.abs(want))
-    close &= np.signbit(got) == np.signbit(want)
-    wrong = ~(same(got, want) | close)
-    assert not wrong.any(), list(zip(x[wrong], y[wrong], got[wrong], want[wrong], strict=True))[:5]
-
-
-def test_tail_of_erfc():
-    x = np.array([0.45, 0.47, 0.5, 0.75, 1.0, 1.7, 2.5, 3.3, 4.5, 6.0, 10.0, 15.3, 17.33, 20.0, 26.5, 27.2])
-    want = np.array(
-        [
-            0.5245182802130763,
-            0.5062549491139179,
-            0.4795001221869535,
-            0.28884436634648486,
-            0.15729920705028513,
-            0.01620954140922544,
-            0.0004069520174449589,
-            3.0577097964381654e-06,
-            1.9661604415428876e-10,
-            2.1519736712498913e-17,
-            2.088487583762545e-45,
-            7.9765601254207e-104,
-            1.2042660089086974e-132,
-            5.395865611607901e-176,
-            2.2109076642637343e-307,
-            1e-323,
-        ]
-    )  # mpmath
-    assert ulps(apply("erfc", x), want.astype(WIDE)).max() <= 4
-
-
-def test_special_values_of_the_gamma_family():
-    x = np.array([np.nan, np.inf, 0.0, -0.0, 1.0, -1.0, -2.0])
-    np.testing.assert_allclose(apply("digamma", x), quiet(scipy.special.digamma, x), rtol=1e-15)
-    np.testing.assert_array_equal(apply("lgamma", x), quiet(scipy.special.gammaln, x))
-    np.testing.assert_array_equal(apply("erfinv", x), quiet(scipy.special.erfinv, x))
-    np.testing.assert_array_equal(
-        apply("trigamma", np.array([0.0, -1.0, np.inf, np.nan])), [np.inf, np.inf, 0, np.nan]
-    )
-
-
-def test_polygamma_on_both_sides_of_zero():
-    n = np.array([1, 2, 3, 2, 1, 5], np.float64)
-    x = np.array([0.5, 0.5, 2.25, -1.5, -0.25, 30.0])
-    want = [  # mpmath.psi(n, x)
-        4.934802200544679,
-        -16.82879664423432,
-        0.32454400918839604,
-        -0.2362040516417274,
-        18.541879647671607,
-        1.0726994936161623e-06,
-    ]
-    np.testing.assert_allclose(apply("polygamma", n, x), want, rtol=1e-13)
-
-
-def test_sinc_slope_is_the_derivative():
-    x = np.array([-2.5, -1e-3, 0.0, 0.25, 1.0, 3.75])
-    h = 1e-5
-    for order in range(4):
-        n = np.full_like(x, order)
-        slope = (apply("sinc_slope", x + h, n) - apply("sinc_slope", x - h, n)) / (2 * h)
-        np.testing.assert_allclose(apply("sinc_slope", x, n + 1), slope, rtol=1e-6, atol=1e-5)
-
-
-FLOAT_EXACT = [
-    ("reciprocal", np.reciprocal), ("sqrt", np.sqrt), ("fabs", np.fabs), ("negative", np.negative),
-    ("square", np.square),
-    ("abs", np.abs), ("sign", np.sign), ("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc),
-    ("rint", np.rint),
-    ("isnan", np.isnan), ("isinf", np.isinf), ("isfinite", np.isfinite), ("signbit", np.signbit),
-    ("logical_not", np.logical_not), ("deg2rad", np.deg2rad),
-]  # fmt: skip
-FLOAT_PAIRS = [
-    ("copysign", np.copysign), ("heaviside", np.heaviside), ("nextafter", np.nextafter), ("fmod", np.fmod),
-    ("remainder", np.remainder), ("floor_divide", np.floor_divide), ("logical_and", np.logical_and),
-    ("logical_or", np.logical_or), ("logical_xor", np.logical_xor),
-]  # fmt: skip
-EXTREMA = [("maximum", np.maximum), ("minimum", np.minimum), ("fmax", np.fmax), ("fmin", np.fmin)]
-INTEGER_PAIRS = [
-    ("remainder", np.remainder), ("fmod", np.fmod), ("floor_divide", np.floor_divide),
-    ("left_shift", np.left_shift),
-    ("right_shift", np.right_shift), ("bitwise_and", np.bitwise_and), ("bitwise_or", np.bitwise_or),
-    ("bitwise_xor", np.bitwise_xor), ("maximum", np.maximum), ("minimum", np.minimum),
-]  # fmt: skip
-
-
-def check_exactly(table, *operands: np.ndarray, signed_zeros: bool = True):
-    rows = apply_all(tuple(name for name, _ in table), *operands)
-    for (name, function), got in zip(table, rows, strict=True):
-        wrong = ~same(got, quiet(function, *operands).astype(got.dtype), signed_zeros=signed_zeros)
-        assert not wrong.any(), (name, [x[wrong][:5] for x in operands], got[wrong][:5])
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_exact_float_functions(dtype):
-    check_exactly(FLOAT_EXACT, all_exponents(dtype, 500))
-    x, y = (a.ravel() for a in np.meshgrid(special_numbers(dtype), special_numbers(dtype)))
-    check_exactly(FLOAT_PAIRS, x, y)
-    check_exactly(EXTREMA, x, y, signed_zeros=False)
-
-
-def test_choices_and_replacements():
-    x = special_numbers(np.float32)
-    high = np.full_like(x, 2)
-    np.testing.assert_array_equal(apply("clip", x, -high, high), np.clip(x, -2, 2))
-    np.testing.assert_array_equal(apply("relu", x), np.maximum(x, 0))
-    np.testing.assert_array_equal(apply("where", x > 1, x, high, dtype=x.dtype), np.where(x > 1, x, high))
-    np.testing.assert_array_equal(
-        apply("nan_to_num", x, 0 * high, high, -high), np.nan_to_num(x, nan=0.0, posinf=2.0, neginf=-2.0)
-    )
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint32])
-def test_integers_wrap_and_survive_division_by_zero(dtype):
-    info = np.iinfo(dtype)
-    numbers = np.array([info.min, info.min + 1, 0, 1, 2, 3, 7, info.max - 1, info.max], dtype)
-    if info.min < 0:
-        numbers = np.concatenate([numbers, np.array([-1, -2, -7], dtype)])
-    unary = [("square", np.square), ("abs", np.abs), ("bitwise_not", np.invert), ("sign", np.sign)]
-    check_exactly(unary, numbers)
-    x, y = (a.ravel() for a in np.meshgrid(numbers, numbers))
-    check_exactly(INTEGER_PAIRS, x, y)
-    small = np.abs(y) % 9
-    np.testing.assert_array_equal(apply("pow", x, small.astype(dtype)), np.power(x, small.astype(dtype)))
-
-
-def test_negative_integer_powers_truncate():
-    x = np.array([2, 1, -1, -1, 0, -3])
-    np.testing.assert_array_equal(apply("pow", x, np.array([-1, -5, -2, -3, -1, -2])), [0, 1, 1, -1, 0, 0])
-
-
-# ---------------------------------------------------------------------------------------------------------
-# compilation
 def test_vocabulary_is_complete():
     assert [name for name in FUNCTIONS if name not in INFIX and not hasattr(scalar, name)] == []
     assert [name for name in scalar.__all__ if not hasattr(scalar, name)] == []

@@ -289,7 +289,8 @@ def test_nesterov_evaluates_at_the_look_ahead_point(base, rule, backend):
 
 # ------------------------------------------------------------ resuming, learning
 RESUMABLE = [
-    ("Adagrad", {}), ("Adadelta", {}), ("RMSprop", {"momentum": 0.9, "centered": True}), ("Rprop", {}),
+    ("SGD", {"momentum": 0.9}), ("Adam", {}), ("AdamW", {}), ("Adagrad", {}),
+    ("Adadelta", {}), ("RMSprop", {"momentum": 0.9, "centered": True}), ("Rprop", {}),
     ("ASGD", {"t0": 2}), ("Adamax", {}), ("NAdam", {}), ("RAdam", {}), ("Adafactor", {}), ("Muon", {}),
     ("SparseAdam", {}), ("Momentum", {}), ("UncorrectedAdam", {}), ("AdaBelief", {"amsgrad": True}),
     ("Yogi", {}), ("Adan", {}), ("Lion", {}), ("LAMB", {}), ("LARS", {}), ("Prodigy", {"d0": 0.1}),
@@ -301,12 +302,13 @@ RESUMABLE = [
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 @pytest.mark.parametrize(("name", "options"), RESUMABLE, ids=str)
 def test_resumed_run_is_the_same(name, options, clone):
+    """Also where the second parameter has no gradient in every third step."""
     start, gradients = problem("float32", [(3, 4), (2, 2)], 15)
 
     def run(first, last, tensors, optimizer):
         for k in range(first, last):
-            for tensor, gradient in zip(tensors, gradients[k], strict=True):
-                tensor.grad = nbdl.tensor(gradient)
+            for place, (tensor, gradient) in enumerate(zip(tensors, gradients[k], strict=True)):
+                tensor.grad = None if place == 1 and k % 3 == 0 else nbdl.tensor(gradient)
             optimizer.step()
 
     tensors = [nbdl.tensor(array, requires_grad=True) for array in start]

@@ -40,7 +40,7 @@ EXCLUDED = tuple(
             (.*_)?indices_copy values_copy""",
         "other devices, and single functions of their libraries: a GPU is what CuPy computes on": r"""
             (cudnn|miopen|mkldnn|onednn)_.* .*_mkldnn .*_?(xpu|ipu|xla|mps|mtia|hpu|maia|vulkan)(_.*)?
-            .*_cuda(12)? record_stream set_.*_stream(_mismatch)? get_device_module grouped_mm
+            .*_cuda(12)? set_.*_stream(_mismatch)? get_device_module grouped_mm
             scaled_.*mm ScalingType SwizzleType""",
         "several processes that train one model, and locks between threads": r"""
             .*[dD]istributed.* SyncBatchNorm DataParallel batch_norm_(backward|elemt|gather|stats|update).*

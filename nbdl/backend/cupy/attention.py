@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy import dnn_attention as dnn
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.cupy.waiting import number_on_host
 from nbdl.backend.numpy.random import DROP
 from nbdl.backend.numpy.results import delivered
@@ -59,13 +60,14 @@ class CupyAttention:
                 raise ValueError("the mask does not broadcast to the scores")
         scores = self._attention_scores(query, key, mask, scale, is_causal)
         weights = self.xp.empty(scores.shape, scores.dtype)
-        log_sum = self.xp.empty(scores.shape[:-1], scores.dtype)
+        place, of_sums = out or (None, None)
+        log_sum = target(self.xp, of_sums, scores.shape[:-1], scores.dtype, scores)
         operands = self.xp.ascontiguousarray(scores), weights, log_sum
         self._launch_rows("attention_weights", scores.shape, scores.ndim - 1, scores.dtype, operands)
         weights = self._dropped_weights(weights, random, batch)
-        place = out[0] if out and weights.dtype == query.dtype else None
-        result = self._stored_as(self.matmul(weights, self._wide(value), out=place), query.dtype)
-        log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
+        result = self._product_in(query.dtype, place, weights, self._wide(value))
+        if log_sum.shape != result.shape[:-1]:
+            log_sum = self.xp.broadcast_to(log_sum, result.shape[:-1])
         return delivered((result, log_sum), out)
 
     def attention_input(
@@ -98,20 +100,29 @@ class CupyAttention:
         slopes = self._dropped_weights(self.matmul(wide, v, transpose_b=True), random, batch)
         slopes = self.pointwise(weights, slopes, centre, np.array(scale), formula=_SLOPE, weak=1 << 3)
         weights = self._dropped_weights(weights, random, batch)
+        places = out or (None,) * 3
         results = (
-            self.matmul(slopes, k),
-            self.matmul(slopes, q, transpose_a=True),
-            self.matmul(weights, wide, transpose_a=True),
+            self._product_in(dtype, places[0], slopes, k),
+            self._product_in(dtype, places[1], slopes, q, transpose_a=True),
+            self._product_in(dtype, places[2], weights, wide, transpose_a=True),
         )
-        return delivered(tuple([self._stored_as(x, dtype) for x in results]), out)
+        return delivered(results, out)
 
     def _wide(self, x: Any) -> Any:
         """``x`` in the dtype that its arithmetic runs in."""
         kind = dtypes.arithmetic_dtype(x.dtype)
         return x if kind == x.dtype else self.cast(x, dtype=kind)
 
-    def _stored_as(self, x: Any, dtype: np.dtype) -> Any:
-        return x if x.dtype == dtype else self.cast(x, dtype=dtype)
+    def _product_in(self, dtype: np.dtype, place: Any, a: Any, b: Any, *, transpose_a: bool = False) -> Any:
+        """A product in another dtype, in ``place`` if that is given and has its shape."""
+        if place is not None and place.shape != (
+            *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]),
+            *place.shape[-2:],
+        ):
+            place = None
+        if a.dtype == dtype:
+            return self.matmul(a, b, transpose_a=transpose_a, out=place)
+        return self.cast(self.matmul(a, b, transpose_a=transpose_a), dtype=dtype, out=place)
 
     def _attention_scores(self, query: Any, key: Any, mask: Any, scale: float, is_causal: bool) -> Any:
         """query @ key^T * scale + mask, -infinity where a query does not see a key."""

@@ -18,13 +18,14 @@ from nbdl.backend.cupy.bags import CupyBags
 from nbdl.backend.cupy.class_losses import CupyClassLosses
 from nbdl.backend.cupy.complex_numbers import scanned
 from nbdl.backend.cupy.convolution import CupyConvolution
+from nbdl.backend.cupy.copying import CupyCopying
 from nbdl.backend.cupy.framing import CupyFraming
 from nbdl.backend.cupy.gating import CupyGating
 from nbdl.backend.cupy.joining import CupyJoining
 from nbdl.backend.cupy.launch import Kernels, as_argument, spec_of
 from nbdl.backend.cupy.margin_losses import CupyMarginLosses
 from nbdl.backend.cupy.normalization import CupyNormalization
-from nbdl.backend.cupy.placing import out_of_memory, overlap
+from nbdl.backend.cupy.placing import out_of_memory, overlap, target
 from nbdl.backend.cupy.pointwise import Output, plan_pointwise
 from nbdl.backend.cupy.pooling_last import CupyLastPooling
 from nbdl.backend.cupy.products import CupyProducts
@@ -36,13 +37,14 @@ from nbdl.backend.cupy.rejection import CupyRejection
 from nbdl.backend.cupy.resampling import CupyResampling
 from nbdl.backend.cupy.scanning import CupyScanning, plan_scan
 from nbdl.backend.cupy.scattering import CupyScattering
+from nbdl.backend.cupy.searching import CupySearching
 from nbdl.backend.cupy.unfolding import CupyUnfolding
 from nbdl.backend.cupy.uploading import Numbers
 from nbdl.backend.cupy.waiting import announce, to_host
 from nbdl.backend.numpy import NumpyBackend
 from nbdl.backend.numpy.reduction import reduced_dtype
 from nbdl.backend.numpy.results import delivered
-from nbdl.formula import Formula, dtypes
+from nbdl.formula import Formula
 
 if TYPE_CHECKING:
     from nbdl.ops.primitive import Primitive
@@ -63,6 +65,7 @@ class CupyBackend(
     CupyBags,
     CupyClassLosses,
     CupyConvolution,
+    CupyCopying,
     CupyFraming,
     CupyGating,
     CupyJoining,
@@ -77,6 +80,7 @@ class CupyBackend(
     CupyResampling,
     CupyScanning,
     CupyScattering,
+    CupySearching,
     CupyUnfolding,
     NumpyBackend,
 ):
@@ -214,7 +218,7 @@ class CupyBackend(
         """A running reduction along an axis; see :meth:`~nbdl.backend.numpy.NumpyBackend.scan`."""
         if x.dtype.kind == "c":
             return delivered(scanned(self.xp, x, kind, axis, reverse), out)
-        result = self.xp.empty(x.shape, reduced_dtype(kind, x.dtype))
+        result = target(self.xp, out, x.shape, reduced_dtype(kind, x.dtype), x)
         if x.size:
             source = self.xp.ascontiguousarray(x).reshape(x.shape or (1,))
             key = ("scan", source.shape, source.dtype, kind, axis, reverse)
@@ -225,7 +229,7 @@ class CupyBackend(
                     plan_scan(self._kernels, source.shape, source.dtype, result.dtype, kind, axis, reverse),
                 )
             launch(source, result)
-        if out is None:
+        if out is None or out is result:
             return result
         return self.cast(result, dtype=out.dtype, out=out)
 
@@ -240,18 +244,6 @@ class CupyBackend(
             self._plans.clear()
         self._plans[key] = plan
         return plan
-
-    # --------------------------------------------------------------------------------------- CuPy's functions
-    def argreduce(self, x: Any, *, kind: str, axis: int | None, keepdims: bool, out: Any = None) -> Any:
-        """Index of the first maximum or minimum (``argmax``, ``argmin``), a NaN counting as both; int64."""
-        find = self.xp.argmax if kind == "argmax" else self.xp.argmin
-        if dtypes.is_bfloat16(x.dtype):  # which CuPy does not compare everywhere
-            x = self.cast(x, dtype=dtypes.FLOAT32)
-        result = find(x, axis=axis, keepdims=keepdims).astype(np.int64, copy=False)
-        if out is None:
-            return result
-        out[...] = result
-        return out
 
 
 def _separated(inputs: Sequence[Any], outs: Sequence[Any]) -> tuple[tuple[Any, ...], list[bool]]:

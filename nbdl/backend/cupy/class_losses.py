@@ -31,8 +31,9 @@ class CupyClassLosses(CupySoftmax):
     ) -> tuple[Any, ...]:
         """The sum or the mean of the losses of all rows."""
         target = self._as_int64(target)
-        losses, probabilities = self.cross_entropy(logits, target, ignore_index=ignore_index)
-        reduced = self._class_total(losses, target, (0, 1), ignore_index, mean)
+        rows, totals = (out[:2], out[2:]) if out else (None, (None, None))
+        losses, probabilities = self.cross_entropy(logits, target, ignore_index=ignore_index, out=rows)
+        reduced = self._class_total(losses, target, (0, 1), ignore_index, mean, totals)
         return delivered((losses, probabilities, *reduced), out)
 
     def cross_entropy_loss_input(
@@ -49,7 +50,9 @@ class CupyClassLosses(CupySoftmax):
         _check_rows(scores.shape, target)
         geometry = scores.shape[1], math.prod(scores.shape[2:])
         values = self.xp.ascontiguousarray(scores)
-        return delivered(self._class_total(values, self._as_int64(target), geometry, ignore_index, mean), out)
+        places = out or (None, None)
+        reduced = self._class_total(values, self._as_int64(target), geometry, ignore_index, mean, places)
+        return delivered(reduced, out)
 
     def nll_loss_input(
         self, g: Any, target: Any, share: Any, *, ignore_index: int, shape: tuple[int, ...], out: Any = None
@@ -63,11 +66,17 @@ class CupyClassLosses(CupySoftmax):
         return delivered(result, out)
 
     def _class_total(
-        self, values: Any, target: Any, geometry: tuple[int, int], ignored: int, mean: bool
+        self,
+        values: Any,
+        target: Any,
+        geometry: tuple[int, int],
+        ignored: int,
+        mean: bool,
+        places: tuple[Any, Any],
     ) -> tuple[Any, Any]:
         """The reduction and the share of a row; see the kernel for the geometry (n, inner)."""
         dtype = values.dtype
-        total, share = self.xp.empty((), dtype), self.xp.empty((), dtype)
+        total, share = (placing.target(self.xp, place, (), dtype, values, target) for place in places)
         count = blocks(target.size, THREADS * _ROWS_OF_A_THREAD, _BLOCKS)
         sums = self.xp.empty(count, dtypes.arithmetic_dtype(dtype))
         counts = self.xp.empty(count, np.int64)

@@ -22,11 +22,11 @@ from nbdl.backend.cupy.dnn import (
     is_upright,
     lies,
     packed,
+    placed_in_order,
     planar,
     steps_of,
 )
 from nbdl.backend.cupy.libraries import cudnn, plan_of, state
-from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.numpy.convolution import Convolution
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Pairs, Sizes, window_counts
@@ -55,6 +55,8 @@ class CupyConvolution(Convolution):
 
     xp: Any
     pointwise: Any
+    _copied_into: Any
+    _row_major: Any
 
     def convolution(
         self, x: Any, weight: Any, *bias: Any, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int,
@@ -105,7 +107,7 @@ class CupyConvolution(Convolution):
             return super().convolution_weight(
                 x, y, kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, out=out
             )
-        return delivered(weight, out)
+        return weight if out is None or out is weight else self._copied_into(out, weight)
 
     def _computed(
         self, wanted: int, operands: dict[int, Any], shape: Sizes, geometry: Geometry, out: Any
@@ -145,19 +147,15 @@ class CupyConvolution(Convolution):
     ) -> Any:
         """The operand that is wanted; a filter in the order of its indices, as optimizers go through it."""
         dtype = next(iter(laid.values())).dtype
-        fits = out is not None and out.dtype == dtype and is_aligned(out) and lies(out, packed(shape, order))
-        is_direct = fits and not any(overlap(x, out) for x in laid.values())
-        result = out if is_direct else empty_in_order(self.xp, shape, order, dtype)
+        result = placed_in_order(self.xp, out, shape, order, dtype, *laid.values())
         plan({**laid, wanted: result}, stream)
-        return self.xp.ascontiguousarray(result) if wanted == _WEIGHT and out is None else result
+        return self._row_major(result) if wanted == _WEIGHT and out is None else result
 
     def _laid(self, x: Any, steps: Sizes, order: Sizes) -> Any:
         """The array if it lies with these strides, else a copy that does."""
         if lies(x, steps) and is_aligned(x):
             return x
-        copy = empty_in_order(self.xp, x.shape, order, x.dtype)
-        copy[...] = x
-        return copy
+        return self._copied_into(empty_in_order(self.xp, x.shape, order, x.dtype), x)
 
 
 def _steps(x: Any, is_last: bool) -> Sizes:

@@ -10,12 +10,14 @@ device.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbdl.backend.cupy.libraries import tell
+from nbdl.backend.cupy.placing import overlap
 from nbdl.backend.windows import Sizes
 
 DATA_TYPES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
@@ -118,10 +120,11 @@ class Plan:
 
     def __call__(self, arrays: dict[int, Any], stream: Any) -> None:
         """Compute the results of the operands, by their numbers."""
-        self._library.set_stream(handle=self._handle, stream=stream.ptr)
         addresses = {number: x.data.ptr for number, x in arrays.items()}
         addresses |= {number: value.ctypes.data for number, value in self._values.items()}
-        self.graph.execute(addresses, self._workspace.data.ptr, handle=self._handle)
+        with _lock:  # the stream is the handle's, which other threads use as well
+            self._library.set_stream(handle=self._handle, stream=stream.ptr)
+            self.graph.execute(addresses, self._workspace.data.ptr, handle=self._handle)
 
 
 def steps_of(x: Any) -> Sizes:
@@ -170,6 +173,16 @@ def empty_in_order(xp: Any, shape: Sizes, order: Sequence[int], dtype: np.dtype)
     return made.transpose(tuple(int(axis) for axis in np.argsort(order)))
 
 
+def placed_in_order(
+    xp: Any, out: Any, shape: Sizes, order: Sequence[int], dtype: np.dtype, *operands: Any
+) -> Any:
+    """``out`` if it lies in this order and apart from the operands, else a new array that does."""
+    fits = out is not None and out.shape == shape and out.dtype == dtype and is_aligned(out)
+    if fits and lies(out, packed(shape, order)) and not any(overlap(x, out) for x in operands):
+        return out
+    return empty_in_order(xp, shape, order, dtype)
+
+
 def planar(shape: Sizes, steps: Sizes) -> tuple[Sizes, Sizes]:
     """Sizes and strides of (N, C, *size) with at least two spatial axes: cuDNN knows planes and spaces."""
     if len(shape) == 2:
@@ -180,6 +193,7 @@ def planar(shape: Sizes, steps: Sizes) -> tuple[Sizes, Sizes]:
 
 
 _handles: dict[tuple[int, int], int] = {}
+_lock = threading.Lock()
 
 
 def _handle(library: Any, device: int) -> int:

@@ -12,8 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from nbdl.backend.cupy.dnn import Plan, Sketch, empty_in_order, image_order, is_aligned, lies, packed, planar
+from nbdl.backend.cupy.dnn import (
+    Plan,
+    Sketch,
+    empty_in_order,
+    image_order,
+    is_aligned,
+    lies,
+    packed,
+    placed_in_order,
+    planar,
+)
 from nbdl.backend.cupy.libraries import cudnn, plan_of
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.windows import Sizes
 from nbdl.formula import Formula
 from nbdl.formula.dtypes import FLOAT32
@@ -51,26 +62,29 @@ def is_batch_norm(
     )
 
 
-def forward(backend: Any, x: Any, weight: Any, bias: Any, eps: float) -> Any:
-    """Result, mean and biased variance; None where cuDNN has no engine."""
+def forward(backend: Any, x: Any, weight: Any, bias: Any, eps: float, out: Any = None) -> Any:
+    """Result, mean and biased variance, in ``out`` as far as they can be; None where cuDNN has no engine."""
     xp, order = backend.xp, _order(x)
     if order is None:
         return None
     plan = _plan(backend, "batch_norm", x, order, eps)
     if plan.graph is None:
         return None
-    y = empty_in_order(xp, x.shape, order, x.dtype)
-    mean, inverse = (xp.empty(_of_channels(x), FLOAT32) for _ in range(2))
+    y = placed_in_order(xp, out and out[0], x.shape, order, x.dtype, x)
+    mean, variance = (target(xp, place, _of_channels(x), FLOAT32, x) for place in (out or (None,) * 3)[1:])
+    inverse = xp.empty(_of_channels(x), FLOAT32)
     vectors = _wide(backend, weight), _wide(backend, bias)
     arrays = dict(
         zip((_X, _WEIGHT, _BIAS, _Y, _MEAN, _INVERSE), (x, *vectors, y, mean, inverse), strict=True)
     )
     plan(arrays, xp.cuda.get_current_stream())
-    variance = backend.pointwise(inverse, np.array(eps), formula=_VARIANCE, weak=1 << 1)
+    backend.pointwise(inverse, np.array(eps), formula=_VARIANCE, weak=1 << 1, out=variance)
     return y, mean, variance
 
 
-def backward(backend: Any, g: Any, x: Any, weight: Any, mean: Any, variance: Any, eps: float) -> Any:
+def backward(
+    backend: Any, g: Any, x: Any, weight: Any, mean: Any, variance: Any, eps: float, out: Any = None
+) -> Any:
     """The gradients of the operand, weight and bias, the last two in float32; None: no engine."""
     xp, order = backend.xp, _order(x)
     if order is None:
@@ -79,11 +93,10 @@ def backward(backend: Any, g: Any, x: Any, weight: Any, mean: Any, variance: Any
     if plan.graph is None:
         return None
     if not (lies(g, packed(x.shape, order)) and is_aligned(g)):
-        copy = empty_in_order(xp, x.shape, order, x.dtype)
-        copy[...] = g
-        g = copy
-    gx = empty_in_order(xp, x.shape, order, x.dtype)
-    of_weight, of_bias = (xp.empty(x.shape[1:2], FLOAT32) for _ in range(2))
+        g = backend._copied_into(empty_in_order(xp, x.shape, order, x.dtype), g)
+    gx = placed_in_order(xp, out and out[0], x.shape, order, x.dtype, g, x)
+    places = (out or (None,) * 3)[1:]
+    of_weight, of_bias = (target(xp, place, x.shape[1:2], FLOAT32, g, x, weight) for place in places)
     inverse = backend.pointwise(variance, np.array(eps), formula=_INVERSE_OF, weak=1 << 1)
     arrays = {
         _GRADIENT: g, _X: x, _WEIGHT: _wide(backend, weight), _MEAN: xp.ascontiguousarray(mean),

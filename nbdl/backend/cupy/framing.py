@@ -9,6 +9,7 @@ import numpy as np
 
 from nbdl.backend.cupy.files import launch_each, of_real_numbers
 from nbdl.backend.cupy.launch import Kernels
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.backend.windows import Pairs
 from nbdl.formula.dtypes import arithmetic_dtype
@@ -27,26 +28,32 @@ class CupyFraming:
     @of_real_numbers
     def extend(self, x: Any, *, widths: Pairs, mode: str, out: Any = None) -> Any:
         """``x`` continued beyond its edges."""
-        for axis, frame in enumerate(widths):
-            x = self._framed("extend", x, axis, frame, sum(frame), mode)
-        return delivered(x if any(map(any, widths)) else x.copy(), out)
+        framed = [axis for axis, frame in enumerate(widths) if any(frame)]
+        result = x
+        for axis in framed:
+            place = out if axis == framed[-1] else None
+            result = self._framed("extend", result, axis, widths[axis], 1, mode, place)
+        return delivered(result if framed else x.copy(), out)
 
     @of_real_numbers
     def extend_input(self, y: Any, *, widths: Pairs, mode: str, out: Any = None) -> Any:
         """Every element inside with all that repeat it added."""
         dtype, wide = y.dtype, arithmetic_dtype(y.dtype)
+        framed = [axis for axis, frame in enumerate(widths) if any(frame)]
         total = self.cast(y, dtype=wide) if wide != dtype else y  # rounded once, whatever the number of axes
-        for axis, frame in enumerate(widths):
-            total = self._framed("extend_input", total, axis, frame, -sum(frame), mode)
+        for axis in framed:
+            place = out if axis == framed[-1] else None
+            total = self._framed("extend_input", total, axis, widths[axis], -1, mode, place)
         if wide != dtype:
-            total = self.cast(total, dtype=dtype)
-        return delivered(total if total is not y else y.copy(), out)
+            return self.cast(total, dtype=dtype, out=out)
+        return delivered(total if framed else y.copy(), out)
 
-    def _framed(self, name: str, x: Any, axis: int, frame: tuple[int, int], growth: int, mode: str) -> Any:
-        if not any(frame):
-            return x
-        shape = (*x.shape[:axis], x.shape[axis] + growth, *x.shape[axis + 1 :])
-        result = self.xp.empty(shape, x.dtype)
+    def _framed(
+        self, name: str, x: Any, axis: int, frame: tuple[int, int], sign: int, mode: str, place: Any
+    ) -> Any:
+        """``x`` longer (``sign`` 1) or shorter (-1) by a frame; in ``place`` if it fits."""
+        shape = (*x.shape[:axis], x.shape[axis] + sign * sum(frame), *x.shape[axis + 1 :])
+        result = target(self.xp, place, shape, x.dtype, x)
         inside = min(x.shape[axis], shape[axis])
         sizes = *map(np.int64, (inside, *frame, math.prod(shape[axis + 1 :]))), np.int32(_MODES.index(mode))
         operands = self.xp.ascontiguousarray(x), result

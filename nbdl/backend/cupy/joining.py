@@ -46,7 +46,7 @@ class CupyJoining:
         widths = [math.prod(x.shape[axis:]) * x.itemsize for x in parts]
         word = math.gcd(16, *widths, *[x.data.ptr for x in parts], result.data.ptr)
         kernel = kernel_of(
-            self._kernels, "nbdl_concatenate", "joining.cu", {}, (), parts=("elements.cuh",),
+            self._kernels, "nbdl_concatenate", "joining.cu", {}, (), parts=("words.cuh", "elements.cuh"),
             flags={"NBDL_BYTES": word},
         )  # fmt: skip
         rows, width, start = math.prod(result.shape[:axis]), sum(widths) // word, 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbdl.backend.cupy import dnn_normalization as dnn
-from nbdl.backend.cupy.placing import overlap
+from nbdl.backend.cupy.placing import overlap, target
 from nbdl.backend.numpy.normalization import spread_out
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula, dtypes
@@ -103,18 +103,18 @@ class CupyNormalization:
         if any(array.dtype != x.dtype for array in affine):
             raise ValueError("weight and bias need the dtype of the operand")
         if len(affine) == 2 and dnn.is_batch_norm(x, axes, centred, has_weight, by_channel, groups):
-            found = dnn.forward(self, x, *affine, eps)
+            found = dnn.forward(self, x, *affine, eps, out)
             if found is not None:
                 return delivered(found, out)
         shape = x.shape
         x, vectors, axes = spread_out(x, affine, axes, by_channel, groups)
+        place, *places = out or (None,) * (2 + centred)
         if centred:
-            mean = self._mean(_MEAN, axes, x)
-            statistics = [mean, self._mean(_SQUARED_DISTANCE, axes, x, mean)]
+            mean = self._mean(_MEAN, axes, x, place=places[0])
+            statistics = [mean, self._mean(_SQUARED_DISTANCE, axes, x, mean, place=places[1])]
         else:
-            statistics = [self._mean(_SQUARE, axes, x)]
+            statistics = [self._mean(_SQUARE, axes, x, place=places[0])]
         formula = _result(centred, has_weight, len(affine) > has_weight)
-        place = None if out is None else out[0]
         y = self._written(formula, shape, place, x, x, *statistics, *vectors, np.array(float(eps)))
         return delivered((y, *statistics), out)
 
@@ -134,7 +134,7 @@ class CupyNormalization:
         """The gradients of :meth:`normalize` by x, and by a weight and a bias of the shape of the weight."""
         if dnn.is_batch_norm(x, axes, centred, has_weight, by_channel, groups) and g.dtype == x.dtype:
             weight, mean, variance = rest
-            found = dnn.backward(self, g, x, weight, mean, variance, eps)
+            found = dnn.backward(self, g, x, weight, mean, variance, eps, out)
             if found is not None:
                 of_x, *others = found
                 kind = rest[0].dtype
@@ -148,23 +148,26 @@ class CupyNormalization:
         means = [self._mean(product, axes, *operands)]
         if centred:
             means.append(self._mean(scaled, axes, *operands))
-        place = out[0] if isinstance(out, tuple) else out
+        out = out if out is None or isinstance(out, tuple) else (out,)
+        place, *places = out or (None,) * (1 + 2 * has_weight)
         results = [self._written(gradient, shape, place, x, *operands, *means)]
         if has_weight:
             weight, *statistics = rest
             shared = tuple([k for k, n in enumerate(weight.shape) if n == 1])
             of_weight = (g, x, *statistics, operands[-1])
-            for formula, inputs in ((_slope_of_weight(centred), of_weight), (_MEAN, (g,))):
-                total = self.xp.empty(weight.shape, weight.dtype)
-                results.append(self._reduced("sum", formula, shared, total, *inputs).reshape(shape_of_weight))
-        return delivered(tuple(results), out if out is None or isinstance(out, tuple) else (out,))
+            terms = (_slope_of_weight(centred), of_weight), (_MEAN, (g,))
+            for (formula, inputs), given in zip(terms, places, strict=True):
+                total = target(self.xp, given, shape_of_weight, weight.dtype, *inputs, weight)
+                self._reduced("sum", formula, shared, total.reshape(weight.shape), *inputs)
+                results.append(total)
+        return delivered(tuple(results), out)
 
-    def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any) -> Any:
+    def _mean(self, formula: Formula, axes: tuple[int, ...], *operands: Any, place: Any = None) -> Any:
         """The mean of a formula over ``axes``, kept with length 1, in at least float32."""
         shape = np.broadcast_shapes(*[x.shape for x in operands])
         kept = tuple([1 if axis in axes else n for axis, n in enumerate(shape)])
         kind = dtypes.arithmetic_dtype(operands[0].dtype)
-        return self._reduced("mean", formula, axes, self.xp.empty(kept, kind), *operands)
+        return self._reduced("mean", formula, axes, target(self.xp, place, kept, kind, *operands), *operands)
 
     def _reduced(self, kind: str, formula: Formula, axes: tuple[int, ...], out: Any, *operands: Any) -> Any:
         return self.reduce(

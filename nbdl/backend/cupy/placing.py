@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nbdl.backend.cupy.lending import collect
+
 
 class OutOfMemoryError(RuntimeError):
     """There was no memory left on the GPU; what was computed before is there, and the program may go on."""
@@ -17,12 +19,16 @@ class OutOfMemoryError(RuntimeError):
 class PrivatePool:
     """A memory pool of a program, whose graphs work in it: what is free in it is theirs, too.
 
+    A limit of the default pool leaves it what tensors and other programs do not take when it is made.
+
     Args:
         cupy: the module.
     """
 
     def __init__(self, cupy: Any):
-        self._pool = cupy.cuda.MemoryPool()
+        self._pool, default = cupy.cuda.MemoryPool(), cupy.get_default_memory_pool()
+        if limit := default.get_limit():
+            self._pool.set_limit(size=max(1, limit - default.used_bytes() - private_bytes()))
         self.malloc = self._pool.malloc
         _private.add(self)
 
@@ -47,6 +53,7 @@ def out_of_memory(cupy: Any, what: str, error: str) -> OutOfMemoryError:
         what: was computed.
         error: the text of CuPy's error.
     """
+    collect()
     asked = re.search(r"allocating ([\d,]+) bytes", error)
     device, pool = cupy.cuda.Device(), cupy.get_default_memory_pool()
     used, kept, programs = pool.used_bytes(), pool.free_bytes(), private_bytes()

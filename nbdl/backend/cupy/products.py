@@ -20,6 +20,7 @@ from nbdl.formula import Formula, dtypes
 from nbdl.formula.activations import GELU_TANH, RELU
 
 _ADD = Formula("add", lambda x, y: x + y, 2)
+_IDENTITY = Formula("identity", lambda x: x, 1)
 # Addresses are aligned to a power of two; of more than this cuBLASLt makes no use.
 _ALIGNMENT = 256
 # What it knows by name; its GELU is the approximation by tanh.
@@ -68,18 +69,42 @@ class CupyProducts(LinearAlgebra):
 
     def linear_gradients(self, gradient: Any, *operands: Any, needs: int, out: Any = None) -> Any:
         """The gradients of :meth:`linear`; that of the bias on the way to that of the weight."""
-        if needs & 6 != 6 or cublaslt() is None:
-            return super().linear_gradients(gradient, *operands, needs=needs, out=out)
-        *of_input, of_weight, of_bias = out or (None,) * needs.bit_count()
-        found = self._weight_gradients(gradient, operands[-1], of_weight, of_bias)
-        if found is None:
-            return super().linear_gradients(gradient, *operands, needs=needs, out=out)
+        is_apart = not any(overlap(x, place) for x in (gradient, *operands) for place in out or ())
+        places = iter((out if is_apart else None) or (None,) * needs.bit_count())
+        of_input, of_weight, of_bias = (next(places) if needs & bit else None for bit in (1, 2, 4))
+        rows, results = gradient.reshape((-1, gradient.shape[-1])), []
         if needs & 1:
-            found = (self.matmul(gradient, operands[0], out=of_input[0]), *found)
-        return found
+            results.append(self.matmul(gradient, operands[0], out=of_input))
+        x = operands[-1].reshape((-1, operands[-1].shape[-1])) if needs & 2 else None
+        both = self._weight_gradients(rows, x, of_weight, of_bias) if needs & 6 == 6 else None
+        if both is not None:
+            results += both
+        else:
+            if needs & 2:
+                results.append(self.matmul(rows, x, transpose_a=True, out=of_weight))
+            if needs & 4:
+                options: dict[str, Any] = {"kind": "sum", "axes": (0,), "keepdims": False, "out": of_bias}
+                results.append(self.reduce(rows, formula=_IDENTITY, **options))
+        return delivered(tuple(results), out)
+
+    def activated_linear_gradients(
+        self, gradient: Any, result: Any, *operands: Any, activation: Formula, needs: int, out: Any = None
+    ) -> Any:
+        """The gradient before the activation, then :meth:`linear_gradients` of it."""
+        (term,) = activation.vjp(1).terms
+        assert term is not None
+        place, *places = out or (None,) * (1 + needs.bit_count())
+        slope = self._target(place, gradient.shape, gradient.dtype, *operands)
+        sources = [gradient if kind == "g" else result for kind, _ in term.sources]
+        self.pointwise(*sources, formula=term.formula, out=slope)
+        following = tuple(places) if out is not None else None
+        found = self.linear_gradients(slope, *operands, needs=needs, out=following)
+        return delivered((slope, *found), out)
 
     def _weight_gradients(self, gradient: Any, x: Any, of_weight: Any, of_bias: Any) -> Any:
         """gradient^T @ x, and the sums of the gradient's columns; None where they are two steps."""
+        if cublaslt() is None:
+            return None
         vector = self._target(of_bias, gradient.shape[1:], gradient.dtype, gradient, x)
         product = self._product(gradient.T, x, of_weight, "BGRADB", vector)
         return None if product is None else (product, delivered(vector, of_bias))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.numpy.results import delivered
 from nbdl.formula import Formula
 from nbdl.formula.functions import abs as magnitude
@@ -40,7 +41,9 @@ class CupyQuasiNewton:
     ) -> Any:
         """The product of the L-BFGS inverse Hessian and the gradient."""
         newest_first = [(oldest + k) % len(steps) for k in reversed(range(count))]
-        result = self.pointwise(gradient, formula=_NEGATIVE if negative else _IDENTITY)
+        memory = gradient, steps, changes, curvatures, norms
+        result = target(self.xp, out, gradient.shape, gradient.dtype, *memory)
+        self.pointwise(gradient, formula=_NEGATIVE if negative else _IDENTITY, out=result)
         products = {}
         for k in newest_first:
             products[k] = self._dot(steps[k], result)
@@ -68,15 +71,22 @@ class CupyQuasiNewton:
         out: Any = None,
     ) -> tuple[Any, Any, Any, Any]:
         """The pair of steps of x and of the gradient, and two of their products."""
-        s, y = self.pointwise(x, old_x, gradient, old_gradient, formula=_DIFFERENCES)
-        return delivered((s, y, self._dot(s, y), self._dot(y, y)), out)
+        points, places = (x, old_x, gradient, old_gradient), out or (None,) * 4
+        s, y = (target(self.xp, place, x.shape, x.dtype, *points) for place in places[:2])
+        self.pointwise(*points, formula=_DIFFERENCES, out=(s, y))
+        products = [target(self.xp, place, (), x.dtype, s, y) for place in places[2:]]
+        for first, product in zip((s, y), products, strict=True):
+            self._dot(first, y, product.reshape(1))
+        return delivered((s, y, *products), out)
 
     def slope_and_size(self, x: Any, y: Any, *, out: Any = None) -> Any:
         """x^T y and the largest magnitude in x."""
-        result = self.xp.zeros(2, x.dtype)
+        result = target(self.xp, out, (2,), x.dtype, x, y)
         self._dot(x, y, result[:1])
         if x.size:
             self._all(_MAGNITUDE, "max", result[1:], x)
+        else:
+            result.fill(0)
         return delivered(result, out)
 
     def _dot(self, x: Any, y: Any, out: Any = None) -> Any:

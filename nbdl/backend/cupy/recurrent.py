@@ -17,6 +17,7 @@ from nbdl.backend.cupy import codegen
 from nbdl.backend.cupy.codegen import Operand, c_type
 from nbdl.backend.cupy.files import source_of
 from nbdl.backend.cupy.launch import Kernels, power_of_two
+from nbdl.backend.cupy.placing import target
 from nbdl.backend.cupy.waiting import announce
 from nbdl.backend.numpy.recurrent import Recurrent
 from nbdl.backend.numpy.results import delivered
@@ -46,7 +47,11 @@ class CupyRecurrent(Recurrent):
                 x, *operands, cell=cell, batch_first=batch_first, reverse=reverse, has_bias=has_bias,
                 keep=keep, out=out,
             )  # fmt: skip
-        make, contiguous = self.xp.empty, self.xp.ascontiguousarray
+        contiguous, places = self.xp.ascontiguousarray, iter(out or ())
+
+        def make(shape: tuple[int, ...], dtype: np.dtype) -> Any:
+            return target(self.xp, next(places, None), shape, dtype, x, *operands)
+
         x, *arrays = map(contiguous, (x, *operands))
         states, weight = arrays[: kind.states], contiguous(arrays[kind.states].T)
         bias = arrays[kind.states + 1] if has_bias else x
@@ -81,15 +86,19 @@ class CupyRecurrent(Recurrent):
         states, saved = arrays[: kind.states], arrays[kind.states]
         before = arrays[kind.states + 1] if has_memory else saved
         weight, *sizes = arrays[kind.states + 1 + has_memory :]
-        logs = [self.xp.empty((*g.shape[:2], kind.blocks * n), g.dtype) for _ in range(1 + int(kind.splits))]
-        firsts = [self.xp.empty((batch, n), g.dtype) for _ in states]
+        shapes = [(*g.shape[:2], kind.blocks * n)] * (1 + int(kind.splits)) + [(batch, n)] * len(states)
+        made = [
+            target(self.xp, place, shape, g.dtype, g, *operands)
+            for place, shape in zip(out or (None,) * len(shapes), shapes, strict=True)
+        ]
+        logs, firsts = made[: -len(states)], made[-len(states) :]
         self._launch(
             "recurrent_input", kind, g, batch, n, kind.blocks + 3,
             [g, states[0], states[-1], saved, before, weight, *_sizes(self.xp, sizes), logs[0], logs[-1],
              firsts[0], firsts[-1]],
             (batch_first, reverse, bool(sizes)),
         )  # fmt: skip
-        return delivered((*logs, *firsts), out)
+        return delivered(tuple(made), out)
 
     def _launch(
         self, name: str, kind: Cell, x: Any, batch: int, n: int, rows: int, operands: list[Any],

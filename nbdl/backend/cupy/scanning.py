@@ -45,15 +45,20 @@ class CupyScanning:
                 self._kernels, "nbdl_linear_scan", "scans.cu", types_of(a.dtype), (a.dtype,),
                 parts=("rows.cuh",), flags={"NBDL_ACROSS": int(inner > 1)},
             )  # fmt: skip
-            neighbours = min(32, power_of_two(inner))
-            lanes = 1 if rows >= _MANY_LINES else power_of_two(-(-n // _STEPS_OF_A_LANE))
-            lanes = min(THREADS // neighbours, lanes)
-            slots = min(THREADS // lanes, power_of_two(rows))
-            block = (lanes, slots) if inner == 1 else (slots, lanes)
+            block, grid = lanes_of_scan(rows, n, inner)
             operands = self.xp.ascontiguousarray(a), self.xp.ascontiguousarray(b), result
             sizes = *map(np.int64, (rows, n, inner)), np.int32(reverse)
-            kernel((-(-rows // slots),), block, (*operands, *sizes))
+            kernel(grid, block, (*operands, *sizes))
         return delivered(result, out)
+
+
+def lanes_of_scan(rows: int, n: int, inner: int) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """(numbers of threads, numbers of blocks) for rows whose lanes have neighbouring steps."""
+    neighbours = min(32, power_of_two(inner))
+    lanes = 1 if rows >= _MANY_LINES else power_of_two(-(-n // _STEPS_OF_A_LANE))
+    lanes = min(THREADS // neighbours, lanes)
+    slots = min(THREADS // lanes, power_of_two(rows))
+    return (lanes, slots) if inner == 1 else (slots, lanes), (-(-rows // slots),)
 
 
 def plan_scan(

@@ -71,6 +71,7 @@ from nbdl.backend.numba.reduction import plan_reduce
 from nbdl.backend.numba.requirements import plan_requirement
 from nbdl.backend.numba.resampling import plan_resample
 from nbdl.backend.numba.scanning import plan_argreduce, plan_argscan, plan_linear_scan, plan_scan
+from nbdl.backend.numba.sets import CountedSets
 from nbdl.backend.numba.small_matrices import plan_inverse, plan_lu, plan_solve, plan_solve_triangular
 from nbdl.backend.numba.softmax import (
     plan_cross_entropy,
@@ -209,7 +210,7 @@ class _LeaveToNumpy:
 _NUMPY: Any = _LeaveToNumpy()
 
 
-class NumbaBackend(ThreadedFourier, NumpyBackend):
+class NumbaBackend(ThreadedFourier, CountedSets, NumpyBackend):
     """Computes on NumPy arrays with compiled loops."""
 
     name = "numba"

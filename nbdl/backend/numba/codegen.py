@@ -25,6 +25,7 @@ from nbdl.kernels.cpu import memory
 SCALAR = "scalar"  # the same element everywhere
 ROW = "row"  # one element a row
 CONTIGUOUS = "contiguous"
+REVERSED = "reversed"  # contiguous, from the last element to the first
 STRIDED = "strided"
 
 SUPPORTED_DTYPES = frozenset("?bhilqBHILQfd")

@@ -18,7 +18,6 @@ the code: sources, versions, CPU.
 from __future__ import annotations
 
 import atexit
-import gc
 import hashlib
 import logging
 import os
@@ -27,8 +26,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -43,6 +41,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from nbdl import config
+from nbdl.backend.collector import collector_paused
 from nbdl.kernels import cpu as cpu_kernels
 from nbdl.kernels.cpu.frontend import FASTMATH, FASTMATH_REASSOC, CodeLibrary, compile_function
 
@@ -153,24 +152,12 @@ def _compile(function: Callable[..., Any], fastmath: Collection[str], signature:
     library = _KernelLibrary.new(ENTRY)
     arguments = (types.int64,) * signature.arguments
     returns = types.int64 if signature.returns else types.void
-    with _collector_paused():
+    with collector_paused():
         result = compile_function(function, arguments, returns, library, fastmath)
         _add_entry(library, result, signature)
         library.finalize()
         module = library._final_module
         return _Object(library.codegen._tm.emit_object(module), _imports(module))
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keeps the garbage collector from walking the many objects of a compilation that are all in use."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _add_entry(library: CodeLibrary, result: Any, signature: Signature) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbdl.backend.numba.codegen import (
     CONTIGUOUS,
+    REVERSED,
     ROW,
     SCALAR,
     STRIDED,
@@ -27,6 +28,9 @@ from nbdl.backend.numba.loops import Nest, domain, element_strides, memory_order
 from nbdl.backend.numba.stages import plans_side_by_side
 from nbdl.formula import Formula, dtypes
 from nbdl.kernels.cpu.gemm import COLUMN_BITS
+
+# Where in an operand that is seen as an array the j-th element of the inner loop is: vectors can read both.
+_INDEX = {CONTIGUOUS: "j", REVERSED: "n - 1 - j"}
 
 
 def plan_pointwise(
@@ -148,8 +152,6 @@ def _plan(
     names = [f"x{k}" for k in range(len(inputs))] + [f"y{k}" for k in range(len(output_types))]
     types = [x.dtype for x in inputs] + output_types
     alias_of = dict(enumerate(aliases, len(inputs))) if aliases else {}
-    if depth == 0 and any(strides[0] not in (0, 1) for strides in nest.strides):
-        nest, depth = Nest((1, *nest.dims), tuple((0, *strides) for strides in nest.strides)), 1
     operands = []
     for k, (name, dtype, strides) in enumerate(zip(names, types, nest.strides, strict=True)):
         alias = alias_of.get(k)
@@ -181,7 +183,7 @@ def _pattern(strides: Sequence[int], is_output: bool) -> str:
             return SCALAR
         if strides[-1] == 0:
             return ROW
-    return CONTIGUOUS if strides[-1] == 1 else STRIDED
+    return {1: CONTIGUOUS, -1: REVERSED}.get(strides[-1], STRIDED)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -221,26 +223,30 @@ def kernel_source(
     for op in inputs:
         if op.pattern == SCALAR:
             writer.add(1, f"{op.name} = {accessor(op.dtype)}({op.name}_address, 1)[0]")
-        loaded[op.name] = f"{op.name}[j]" if op.pattern == CONTIGUOUS else op.name
+        loaded[op.name] = f"{op.name}[{_INDEX[op.pattern]}]" if op.pattern in _INDEX else op.name
     body = formula_body(formula, inputs, loaded, computed)
     writer.add(1, *body.before)
+    inner = {op.name: f"{op.name}_step" for op in operands if op.pattern == STRIDED}
+    for k, op in enumerate(operands):
+        if op.name in inner:
+            writer.add(1, f"{op.name}_step = load_int64(args, {count + 1 + k}) * {op.dtype.itemsize}")
     if depth == 0:
         writer.add(1, "n = hi - lo")
         for op in operands:
-            if op.pattern != SCALAR and op.alias is None:
-                writer.add(
-                    1, f"{op.name} = {accessor(op.dtype)}({op.name}_address + lo * {op.dtype.itemsize}, n)"
-                )
-        _inner_loop(writer, 1, operands, outputs, body, {})
+            if op.pattern == SCALAR or op.alias is not None:
+                continue
+            if op.pattern == STRIDED:
+                writer.add(1, f"{op.name}_start = {op.name}_address + lo * {op.name}_step")
+                continue
+            first = "- (hi - 1)" if op.pattern == REVERSED else "+ lo"
+            start = f"{op.name}_address {first} * {op.dtype.itemsize}"
+            writer.add(1, f"{op.name} = {accessor(op.dtype)}({start}, n)")
+        _inner_loop(writer, 1, operands, outputs, body, inner)
         return writer.text()
     if by_blocks:
         writer.add(1, f"first, n = task >> {COLUMN_BITS}, task & {(1 << COLUMN_BITS) - 1}")
     else:
         writer.add(1, f"n = load_int64(args, {count})")
-    inner = {op.name: f"{op.name}_step" for op in operands if op.pattern == STRIDED}
-    for k, op in enumerate(operands):
-        if op.name in inner:
-            writer.add(1, f"{op.name}_step = load_int64(args, {count + 1 + k}) * {op.dtype.itemsize}")
     writer.add(1, "for row in range(lo, hi):")
     dims = 2 * count + 1
     table = dims + (depth if depth > 1 else 0)
@@ -254,6 +260,9 @@ def kernel_source(
         elif op.pattern == CONTIGUOUS:
             column = f" + first * {op.dtype.itemsize}" if by_blocks else ""
             writer.add(2, f"{op.name} = {accessor(op.dtype)}({start}{column}, n)")
+        elif op.pattern == REVERSED:
+            last = f"{start} - (n - 1) * {op.dtype.itemsize}"
+            writer.add(2, f"{op.name} = {accessor(op.dtype)}({last}, n)")
         else:
             writer.add(2, f"{op.name}_start = {start}")
     _inner_loop(writer, 2, operands, outputs, body, inner)
@@ -283,7 +292,7 @@ def _inner_loop(
         if op.name in strided:
             place = f"{accessor(op.dtype)}({target}_start + j * {strided[op.name]}, 1)[0]"
         else:
-            place = f"{target}[j]"
+            place = f"{target}[{_INDEX[op.pattern]}]"
         writer.add(level + 1, f"{place} = {_stored(op, f'r_{op.name}')}")
 
 

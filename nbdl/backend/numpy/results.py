@@ -12,8 +12,8 @@ def delivered(result: Any, out: Any) -> Any:
     """
     if out is None or out is result:
         return result
-    if isinstance(out, tuple):
-        for target, array in zip(out, result, strict=True):
+    if isinstance(result, tuple):
+        for target, array in zip(out if isinstance(out, tuple) else (out,), result, strict=True):
             if target is not array:
                 target[...] = array
     else:

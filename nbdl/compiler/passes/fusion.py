@@ -260,15 +260,10 @@ def _sum_of(
         return None
     if _broadcast([window.shape for window in inputs]) != domain:
         return None
+    if not _same_arithmetic(formula, inputs, composer.weak, reduction.outputs, (producer, reduction)):
+        return None
     primitive = reduction.primitive
     assert isinstance(primitive, Reduce)
-    _, precision, _ = _dtypes_of(producer)
-    for part in (producer, reduction):
-        _, own, (dtype,) = _dtypes_of(part)
-        if own != precision or dtype != precision or own.kind != "f":
-            return None
-    if dtypes_of(formula, inputs, composer.weak)[1:] != (precision, (precision,)):
-        return None
     summed = Reduce.of(formula, primitive.kind, primitive.axes, primitive.keepdims, composer.weak)
     return Operation(summed, inputs, reduction.outputs, reduction.into)
 

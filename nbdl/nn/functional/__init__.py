@@ -34,6 +34,14 @@ from nbdl.nn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from nbdl.nn.functional.adaptive_pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+)
 from nbdl.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
 from nbdl.nn.functional.bags import (
     embedding_bag,
@@ -113,12 +121,6 @@ from nbdl.nn.functional.normalization import (
 )
 from nbdl.nn.functional.padding import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle
 from nbdl.nn.functional.pooling import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool3d,
-    adaptive_max_pool1d,
-    adaptive_max_pool2d,
-    adaptive_max_pool3d,
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,

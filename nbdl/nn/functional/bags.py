@@ -9,9 +9,9 @@ from nbdl.formula import dtypes
 from nbdl.nn.functional.embedding import embedding, limit_rows
 from nbdl.ops import bags
 from nbdl.ops.creation import arange, zeros
+from nbdl.ops.index_writing import index_add
 from nbdl.ops.scattering import scatter_reduce
 from nbdl.ops.searching import searchsorted
-from nbdl.ops.selecting import index_add
 
 BAG_MODES = ("sum", "mean", "max")
 

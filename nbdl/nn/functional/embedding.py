@@ -9,10 +9,11 @@ from nbdl.formula import functions as f
 from nbdl.nn.functional.distance import vector_norm
 from nbdl.ops import triangular
 from nbdl.ops.creation import ones, zeros
+from nbdl.ops.index_writing import index_copy_
 from nbdl.ops.pointwise import call
 from nbdl.ops.scattering import scatter_add
 from nbdl.ops.searching import unique
-from nbdl.ops.selecting import index_copy_, named, take_rows
+from nbdl.ops.selecting import named, take_rows
 
 _CONSTANT_WHERE = Formula(
     "padding_row", lambda index, padding, row, constant: f.where(f.equal(index, padding), constant, row), 4

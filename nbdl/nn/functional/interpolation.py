@@ -15,7 +15,7 @@ import numpy as np
 
 from nbdl.autograd.tensor import Tensor
 from nbdl.backend.resampling import Taps
-from nbdl.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from nbdl.nn.functional.adaptive_pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from nbdl.ops.resampling import resample
 
 _AREA = {1: adaptive_avg_pool1d, 2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
-from nbdl.nn.functional import activation, fractional, pooling
+from nbdl.nn.functional import activation, adaptive_pooling, fractional, pooling
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -40,8 +40,8 @@ threshold_ = _in_place(activation.threshold)
 max_pool1d_with_indices = _with_indices(pooling.max_pool1d)
 max_pool2d_with_indices = _with_indices(pooling.max_pool2d)
 max_pool3d_with_indices = _with_indices(pooling.max_pool3d)
-adaptive_max_pool1d_with_indices = _with_indices(pooling.adaptive_max_pool1d)
-adaptive_max_pool2d_with_indices = _with_indices(pooling.adaptive_max_pool2d)
-adaptive_max_pool3d_with_indices = _with_indices(pooling.adaptive_max_pool3d)
+adaptive_max_pool1d_with_indices = _with_indices(adaptive_pooling.adaptive_max_pool1d)
+adaptive_max_pool2d_with_indices = _with_indices(adaptive_pooling.adaptive_max_pool2d)
+adaptive_max_pool3d_with_indices = _with_indices(adaptive_pooling.adaptive_max_pool3d)
 fractional_max_pool2d_with_indices = _with_indices(fractional.fractional_max_pool2d)
 fractional_max_pool3d_with_indices = _with_indices(fractional.fractional_max_pool3d)

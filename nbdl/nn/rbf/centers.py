@@ -11,11 +11,12 @@ from nbdl.autograd.modes import no_grad
 from nbdl.autograd.tensor import Tensor
 from nbdl.ops.arithmetic import where
 from nbdl.ops.creation import as_tensor, ones
+from nbdl.ops.index_writing import index_add
 from nbdl.ops.joining import stack
 from nbdl.ops.new_like import zeros_like
 from nbdl.ops.products import cdist
 from nbdl.ops.random import multinomial, randint, randperm
-from nbdl.ops.selecting import index_add, index_select
+from nbdl.ops.selecting import index_select
 from nbdl.ops.sorting import topk
 
 
