@@ -1,8 +1,9 @@
-"""Loops over ranges and divisions of integers in as few instructions as in C.
+"""Loops over ranges, and `//`, `%`, `min` and `max` of integers, in as few instructions as in C.
 
 Numba counts the rounds of a loop by a division, raises an exception where the step is 0, and keeps all that
-in structures in memory; its divisions branch four ways. LLVM removes nearly all of it again, but it would be
-nearly half of the code that LLVM is given. A step of 0 is not looked for here.
+in structures in memory; its divisions branch four ways, and `min` is a function that it has to compile. LLVM
+removes nearly all of it again, but it would be nearly half of the code that LLVM is given. A step of 0 is not
+looked for here.
 """
 
 from __future__ import annotations
@@ -13,32 +14,44 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import typing
 
-__all__ = ["definition_for"]
+__all__ = ["generator_for", "item_of", "signature_for", "stack_slot"]
 
-_Lowering = Callable[..., ir.Value]  # of context, builder, signature and operands
+Generator = Callable[[Any, ir.IRBuilder, Any, Any], ir.Value]  # of context, builder, signature, operands
 
 
-def definition_for(context: Any, function: Any, signature: Any) -> Callable[..., ir.Value] | None:
-    """What lowers `function` of these types in place of Numba's definition, or None.
+def stack_slot(builder: ir.IRBuilder, kind: ir.Type, name: str = "") -> ir.Value:
+    """Address of a value in the calling function's stack frame; Numba's own would be cleared first."""
+    with builder.goto_entry_block():
+        return builder.alloca(kind, name=name)
+
+
+def item_of(builder: ir.IRBuilder, structure: ir.Value, k: int) -> ir.Value:
+    """The k-th value of a structure; no instruction where the structure has just been put together."""
+    while isinstance(structure, ir.instructions.InsertValue):
+        if structure.indices == [k]:
+            return structure.operands[1]
+        structure = structure.operands[0]
+    return builder.extract_value(structure, k)
+
+
+def signature_for(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """The signature of a function that is defined here, where Numba would look for one at length, or None."""
+    if getattr(function, "typing_key", None) in _COMPARISONS and len(arguments) > 1:
+        kind = arguments[0]
+        if isinstance(kind, types.Integer) and all(argument == kind for argument in arguments):
+            return typing.signature(kind, *arguments)
+    return None
+
+
+def generator_for(function: Any, signature: Any) -> Generator | None:
+    """What emits the code of `function` in place of Numba's definition, or None.
 
     Args:
-        context: The target context.
         function: The Numba type of a function, "getiter" or "iternext".
         signature: Of the call.
     """
-    lower = _lowering_for(function, signature)
-    if lower is None:
-        return None
-
-    def definition(builder: ir.IRBuilder, args: Any, loc: Any = None) -> ir.Value:
-        return lower(context, builder, signature, args)
-
-    return definition
-
-
-def _lowering_for(function: Any, signature: Any) -> _Lowering | None:
     operand, result = (signature.args or (None,))[0], signature.return_type
     if function == "getiter" and isinstance(operand, types.RangeType):
         return _lower_getiter
@@ -47,6 +60,8 @@ def _lowering_for(function: Any, signature: Any) -> _Lowering | None:
     key = getattr(function, "typing_key", None)
     if key is range:
         return _lower_range
+    if key in _COMPARISONS and signature == signature_for(function, signature.args):
+        return _lower_extremum(_COMPARISONS[key])
     if signature.args == (result, result) and isinstance(result, types.Integer) and result.signed:
         return _DIVISIONS.get(key)
     return None
@@ -66,24 +81,40 @@ def _lower_range(context: Any, builder: ir.IRBuilder, signature: Any, args: Any)
 
 
 def _lower_getiter(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-    start, stop, step = (builder.extract_value(args[0], k) for k in range(3))
-    following = cgutils.alloca_once(builder, start.type)
+    start, stop, step = (item_of(builder, args[0], k) for k in range(3))
+    following = stack_slot(builder, start.type)
     builder.store(start, following)
     iterator = context.get_value_type(signature.return_type)
     return _structure(builder, iterator, [following, stop, step])  # and no counter
 
 
 def _lower_iternext(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-    following, stop, step = (builder.extract_value(args[0], k) for k in range(3))
+    following, stop, step = (item_of(builder, args[0], k) for k in range(3))
     value = builder.load(following)
     signed = signature.args[0].yield_type.signed
     compare = builder.icmp_signed if signed else builder.icmp_unsigned
-    is_valid = compare("<", value, stop)
-    if signed:
+    if not signed or isinstance(step, ir.Constant):
+        is_valid = compare("<" if not signed or step.constant > 0 else ">", value, stop)
+    else:
         is_up = builder.icmp_signed(">", step, step.type(0))
-        is_valid = builder.select(is_up, is_valid, compare(">", value, stop))
+        is_valid = builder.select(is_up, compare("<", value, stop), compare(">", value, stop))
     builder.store(builder.add(value, step, flags=["nsw"] if signed else []), following)
     return _structure(builder, context.get_value_type(signature.return_type), [value, is_valid])
+
+
+def _lower_extremum(comparison: str) -> Generator:
+    def lower(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        compare = builder.icmp_signed if signature.return_type.signed else builder.icmp_unsigned
+        best, *others = args
+        for value in others:
+            best = builder.select(compare(comparison, value, best), value, best)
+        return best
+
+    return lower
+
+
+def _is_power_of_two(y: ir.Value) -> bool:
+    return isinstance(y, ir.Constant) and y.constant > 0 and y.constant & (y.constant - 1) == 0
 
 
 def _divide(builder: ir.IRBuilder, args: Any) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -104,17 +135,24 @@ def _divide(builder: ir.IRBuilder, args: Any) -> tuple[ir.Value, ir.Value, ir.Va
 
 
 def _lower_quotient(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+    x, y = args
+    if _is_power_of_two(y):
+        return builder.ashr(x, y.type(y.constant.bit_length() - 1))
     quotient, _, is_above, is_zero = _divide(builder, args)
     quotient = builder.sub(quotient, builder.zext(is_above, quotient.type))
     return builder.select(is_zero, quotient.type(0), quotient)
 
 
 def _lower_remainder(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+    x, y = args
+    if _is_power_of_two(y):
+        return builder.and_(x, y.type(y.constant - 1))
     _, remainder, is_above, _ = _divide(builder, args)
-    return builder.select(is_above, builder.add(remainder, args[1]), remainder)
+    return builder.select(is_above, builder.add(remainder, y), remainder)
 
 
-_DIVISIONS: dict[Any, _Lowering] = {
+_COMPARISONS: dict[Any, str] = {min: "<", max: ">"}
+_DIVISIONS: dict[Any, Generator] = {
     operator.floordiv: _lower_quotient,
     operator.ifloordiv: _lower_quotient,
     operator.mod: _lower_remainder,

@@ -18,21 +18,24 @@ import copy
 import functools
 import inspect
 import operator
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, typing
+from numba.core import typing
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, Flags, compile_extra
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.cpu import CPUContext
+from numba.core.errors import LoweringError, new_error_context  # type: ignore[attr-defined]
 from numba.core.interpreter import (
     Interpreter,
     peep_hole_delete_with_exit,
     peep_hole_fuse_dict_add_updates,
 )
+from numba.core.ir import Assign
 from numba.core.ir_utils import build_definitions
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
@@ -43,10 +46,8 @@ from numba.core.targetconfig import Option
 from numba.core.typed_passes import (
     NativeLowering,
     NoPythonBackend,
-    NopythonTypeInference,
     PreLowerStripPhis,
 )
-from numba.core.typing.context import Context
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     FixupArgs,
@@ -57,7 +58,9 @@ from numba.core.untyped_passes import (
 )
 from numba.extending import intrinsic
 
-from nbdl.kernels.cpu.definitions import definition_for
+from nbdl.kernels.cpu.calling import Convention
+from nbdl.kernels.cpu.definitions import generator_for, item_of, stack_slot
+from nbdl.kernels.cpu.inference import Inference, TypingContext
 
 __all__ = [
     "FASTMATH",
@@ -138,7 +141,7 @@ def call_compiled(context: Any, builder: ir.IRBuilder, compiled: Any, args: Any)
     """Lowers a call of what `compile_function` returned, in the code generator of an intrinsic."""
     for library in compiled.library.with_callees:
         context.active_code_library.add_linking_library(library)
-    return context.call_internal(builder, compiled.fndesc, compiled.signature, args)
+    return compiled.target_context.call_conv.call(builder, compiled.fndesc, args)
 
 
 def compile_function(
@@ -282,9 +285,31 @@ class _Lower(Lower):
     """Lowering without the parts that serve debuggers and reference counts."""
 
     def setup_function(self, fndesc: Any) -> None:
-        super().setup_function(fndesc)
+        self.function = self.call_conv.declare(self.module, fndesc)
         if self.flags.noinline:
             self.function.attributes.add("noinline")
+        self.entry_block = self.function.append_basic_block("entry")
+        self.builder = ir.IRBuilder(self.entry_block)
+        self.call_helper = self.call_conv.init_call_helper(self.builder)
+
+    def _find_singly_assigned_variable(self) -> None:
+        """Finds what needs no memory: with single assignments, these come before all uses, in any block."""
+        targets = Counter(
+            statement.target.name
+            for block in self.blocks.values()
+            for statement in block.body
+            if isinstance(statement, Assign)
+        )
+        self._singly_assigned_vars = {name for name, count in targets.items() if count == 1}
+        self._blk_local_varmap: dict[str, ir.Value] = {}
+
+    def lower_block(self, block: Any) -> None:
+        self.pre_block(block)
+        with new_error_context("lowering the block at {loc}", loc=block.loc, errcls_=LoweringError):
+            for statement in block.body:
+                self.loc = statement.loc
+                self.lower_inst(statement)
+        self.post_block(block)
 
     def lower_binop(self, resty: Any, expr: Any, op: Any) -> ir.Value:
         if op is operator.pow:  # only powers have definitions for constants; Numba always looks for them
@@ -306,7 +331,7 @@ class _Lower(Lower):
             self.builder.store(value, self.getvar(name))
 
     def alloca_lltype(self, name: str, lltype: ir.Type, datamodel: Any = None) -> ir.Value:
-        return cgutils.alloca_once(self.builder, lltype, name=name)
+        return stack_slot(self.builder, lltype, name)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -324,7 +349,7 @@ _PASSES = (
     DeadBranchPrune,
     _Rewrites,
     _SingleAssignment,
-    NopythonTypeInference,
+    Inference,
     _StripPhis,
     _Lowering,
     NoPythonBackend,
@@ -340,44 +365,42 @@ class _Compiler(CompilerBase):
         return [passes]
 
 
-class _TypingContext(Context):
-    """Numba's, with a memory: which signature a function has for which types."""
-
-    signatures: dict[tuple[Any, tuple[Any, ...]], Any]
-
-    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
-        if kws or not isinstance(func, types.Function):
-            return super().resolve_function_type(func, args, kws)
-        plain = func, tuple(map(types.unliteral, args))
-        signature = self.signatures.get(plain) or self.signatures.get((func, args))
-        if signature is None:
-            signature = super().resolve_function_type(func, args, kws)
-            # Numba first tries without literals: one was needed only where it stands in the signature.
-            needed = any(isinstance(argument, types.Literal) for argument in signature.args)
-            self.signatures[(func, args) if needed else plain] = signature
-        return signature
-
-    def load_additional_registries(self) -> None:
-        """Nothing: they were loaded when this context was made."""
-
-
 class _TargetContext(CPUContext):
     """Numba's, with a memory, and without a search of Numba's modules whenever a definition is missing."""
 
     definitions: dict[tuple[Any, Any], Callable[..., ir.Value]]
 
+    @property
+    def call_conv(self) -> Convention:
+        return Convention(self)
+
     def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Callable[..., ir.Value]:
         definition = self.definitions.get((fn, sig))
         if definition is None:
-            definition = definition_for(self, fn, sig) or super().get_function(fn, sig, _firstcall)
+            definition = self._own_definition(fn, sig) or super().get_function(fn, sig, _firstcall)
             self.definitions[fn, sig] = definition
         return definition
 
+    def _own_definition(self, function: Any, signature: Any) -> Callable[..., ir.Value] | None:
+        generate = self.typing_context.generators.get((function, signature))
+        generate = generate or generator_for(function, signature)
+        if generate is None:
+            return None
+
+        def definition(builder: ir.IRBuilder, args: Any, loc: Any = None) -> ir.Value:
+            return generate(self, builder, signature, args)
+
+        return definition
+
+    def _compile_subroutine_no_cache(self, *function: Any, **options: Any) -> Any:
+        """Functions in Python behind Numba's definitions are compiled by Numba, in its own convention."""
+        return cpu_target.target_context._compile_subroutine_no_cache(*function, **options)
+
     def pair_first(self, builder: ir.IRBuilder, val: ir.Value, ty: Any) -> ir.Value:
-        return builder.extract_value(val, 0)
+        return item_of(builder, val, 0)
 
     def pair_second(self, builder: ir.IRBuilder, val: ir.Value, ty: Any) -> ir.Value:
-        return builder.extract_value(val, 1)
+        return item_of(builder, val, 1)
 
     def load_additional_registries(self) -> None:
         for registry in tuple(self._registries):  # new intrinsics are in one of these
@@ -385,12 +408,13 @@ class _TargetContext(CPUContext):
 
 
 @functools.cache
-def _contexts() -> tuple[_TypingContext, _TargetContext]:
+def _contexts() -> tuple[TypingContext, _TargetContext]:
     """Copies of Numba's contexts of the CPU, which share its tables."""
     cpu_target.target_context.refresh()
     typing_context = copy.copy(cpu_target.typing_context)
-    typing_context.__class__ = _TypingContext
+    typing_context.__class__ = TypingContext
     typing_context.signatures = {}
+    typing_context.generators = {}
     target_context = cpu_target.target_context.subtarget(typing_context=typing_context)
     target_context.__class__ = _TargetContext
     target_context.definitions = {}

@@ -28,7 +28,14 @@ from nbdl.kernels.cpu.memory import (
     stack_int64,
     store_int64,
 )
-from nbdl.kernels.cpu.workers import run_shared, run_tasks
+from nbdl.kernels.cpu.workers import (
+    JOB_ARGUMENTS,
+    JOB_KERNEL,
+    JOB_ROWS,
+    JOB_TASKS,
+    run_shared,
+    run_tasks,
+)
 
 # PyArrayObject on 64-bit CPython, in words of 8 bytes; the number of axes and the flags are words of 4 bytes.
 OBJECT_TYPE = 1
@@ -84,7 +91,8 @@ STATE_NEW_INT = 17  # PyLong_FromLongLong
 STATE_LIST = 18
 STATE_TUPLE = 19
 STATE_WORKERS = 20  # address of the words of our thread pool; without any pool tasks run one after the other
-STATE_WORDS = 21
+STATE_RUN_REGION = 21  # address of `run_region`
+STATE_WORDS = 22
 
 
 # ---- Splitting over threads ----
@@ -100,22 +108,21 @@ def region(args: int, dimensions: int, steps: int, descriptor: int) -> None:
     run_tasks(descriptor, first, first + load_int64(dimensions, 0))
 
 
-@subroutine
-def run_region(state: int, instructions: int, count: int, rows: int, tasks: int) -> None:
-    """Runs `count` instructions in a row, `[0, rows)` split evenly over `tasks`; each task runs all of them.
+def run_region(state: int, kernel: int, arguments: int, rows: int, tasks: int) -> int:
+    """Runs a kernel on its argument block, `[0, rows)` split evenly over `tasks`; returns 0.
 
-    An instruction is a pair of words: address of the kernel, address of its argument block.
+    It is compiled once: whatever else is compiled calls it by its address, see `split`.
     """
     words = stack_int64(8)
     job, args, dimensions, steps = words, words + 32, words + 40, words + 48
-    store_int64(job, 0, instructions)
-    store_int64(job, 1, count)
-    store_int64(job, 2, rows)
-    store_int64(job, 3, max(tasks, 1))
+    store_int64(job, JOB_KERNEL, kernel)
+    store_int64(job, JOB_ARGUMENTS, arguments)
+    store_int64(job, JOB_ROWS, rows)
+    store_int64(job, JOB_TASKS, max(tasks, 1))
     threads = min(tasks, load_int64(state, STATE_THREADS))
     pool, parallel_for = load_int64(state, STATE_WORKERS), load_int64(state, STATE_PARALLEL_FOR)
     if threads <= 1 or (pool == 0 and parallel_for == 0):
-        run_tasks(job, 0, load_int64(job, 3))
+        run_tasks(job, 0, load_int64(job, JOB_TASKS))
     elif pool != 0:
         run_shared(pool, job, threads)
     else:
@@ -126,20 +133,23 @@ def run_region(state: int, instructions: int, count: int, rows: int, tasks: int)
         entry = load_int64(state, STATE_REGION)
         call_int64(parallel_for, (entry, args, dimensions, steps, job, 0, 1, threads))
         call_int64(load_int64(state, STATE_SET_NUM_THREADS), (users_threads,))
+    return 0
+
+
+@subroutine
+def split(state: int, kernel: int, arguments: int, rows: int, tasks: int) -> None:
+    """Runs a kernel, in a parallel region if it has more than one task."""
+    if tasks <= 1:
+        call_kernel(kernel, arguments, 0, rows, 0)
+    else:
+        call_int64(load_int64(state, STATE_RUN_REGION), (state, kernel, arguments, rows, tasks))
 
 
 @subroutine
 def run_block(state: int, block: int) -> None:
     """Runs the plan of a block whose data addresses are set."""
-    kernel, arguments = load_int64(block, HEADER_KERNEL), block + 8 * HEADER_WORDS
     rows, tasks = load_int64(block, HEADER_ROWS), load_int64(block, HEADER_TASKS)
-    if tasks <= 1:
-        call_kernel(kernel, arguments, 0, rows, 0)
-    else:
-        instruction = stack_int64(2)
-        store_int64(instruction, 0, kernel)
-        store_int64(instruction, 1, arguments)
-        run_region(state, instruction, 1, rows, tasks)
+    split(state, load_int64(block, HEADER_KERNEL), block + 8 * HEADER_WORDS, rows, tasks)
 
 
 def run(state: int, block: int, unused_1: int, unused_2: int) -> None:

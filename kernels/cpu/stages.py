@@ -17,8 +17,8 @@ of its operands among the shared ones.
 from __future__ import annotations
 
 from nbdl.kernels.cpu.frontend import subroutine
-from nbdl.kernels.cpu.launcher import HEADER_OPERANDS, HEADER_WORDS, run_block, run_region
-from nbdl.kernels.cpu.memory import call_kernel, load_int64, stack_int64, store_int64
+from nbdl.kernels.cpu.launcher import HEADER_OPERANDS, HEADER_WORDS, run_block, split
+from nbdl.kernels.cpu.memory import call_kernel, load_int64, store_int64
 
 MAX_OPERANDS = 16
 MAX_STAGES = 3
@@ -31,13 +31,10 @@ FIRST_WORD = TABLE + 3 * MAX_STAGES
 
 def run_stages(args: int, lo: int, hi: int, task: int) -> None:
     """The kernel that runs the stages; it has a single row and does not care about it."""
-    instruction = stack_int64(2)
-    store_int64(instruction, 1, args)
     state = load_int64(args, STATE)
     for stage in range(load_int64(args, COUNT)):
-        store_int64(instruction, 0, load_int64(args, TABLE + 3 * stage))
-        rows, tasks = load_int64(args, TABLE + 3 * stage + 1), load_int64(args, TABLE + 3 * stage + 2)
-        run_region(state, instruction, 1, rows, tasks)
+        kernel, rows = load_int64(args, TABLE + 3 * stage), load_int64(args, TABLE + 3 * stage + 1)
+        split(state, kernel, args, rows, load_int64(args, TABLE + 3 * stage + 2))
 
 
 @subroutine

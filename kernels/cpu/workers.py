@@ -12,7 +12,7 @@ wait: a worker that has computed for `_TURN` offers its core to others at the en
 Words of the pool (int64), on cache lines of their own:
 
     TICKET     the number of regions so far, shifted, and the shares of the newest one
-    JOB        address of its descriptor, see `run_tasks`
+    JOB        address of its descriptor (`JOB_...`)
     CPU        processor of the calling thread, which workers leave, see `nbdl.kernels.cpu.placement`
     SLEEPERS   how many workers sleep, or are about to
     BUSY       1 while a region runs
@@ -55,6 +55,11 @@ NAP = WAIT + 7
 SHARES = 5 * LINE
 TAKEN = 0
 DONE = 1
+# The descriptor of a region: what it runs, and into how many tasks the rows are cut.
+JOB_KERNEL = 0
+JOB_ARGUMENTS = 1
+JOB_ROWS = 2
+JOB_TASKS = 3
 # A worker is given the address of these.
 PLACE_POOL = 0
 PLACE_SHARE = 1
@@ -69,16 +74,11 @@ _TURN = 1_000_000  # nanoseconds, less than a turn of the system's scheduler
 
 @subroutine
 def run_tasks(job: int, first: int, last: int) -> None:
-    """Runs tasks of a region: the instructions of its descriptor, pairs of kernel and argument block.
-
-    The words of a descriptor: address of the instructions, their count, rows, tasks over which these are cut.
-    """
-    instructions, count = load_int64(job, 0), load_int64(job, 1)
-    rows, tasks = load_int64(job, 2), load_int64(job, 3)
+    """Runs tasks of a region: its kernel, each on its part of the rows."""
+    kernel, arguments = load_int64(job, JOB_KERNEL), load_int64(job, JOB_ARGUMENTS)
+    rows, tasks = load_int64(job, JOB_ROWS), load_int64(job, JOB_TASKS)
     for task in range(first, last):
-        lo, hi = task * rows // tasks, (task + 1) * rows // tasks
-        for i in range(count):
-            call_kernel(load_int64(instructions, 2 * i), load_int64(instructions, 2 * i + 1), lo, hi, task)
+        call_kernel(kernel, arguments, task * rows // tasks, (task + 1) * rows // tasks, task)
 
 
 @subroutine
@@ -94,7 +94,7 @@ def _run_shares(pool: int, ticket: int, first: int) -> None:
         taken = atomic_load(words, TAKEN)
         if taken < region and compare_exchange(words, TAKEN, taken, region):
             job = load_int64(pool, JOB)
-            tasks = load_int64(job, 3)
+            tasks = load_int64(job, JOB_TASKS)
             run_tasks(job, share * tasks // shares, (share + 1) * tasks // shares)
             atomic_store(words, DONE, region)
 
@@ -156,7 +156,7 @@ def _nap(pool: int) -> None:
 def run_shared(pool: int, job: int, shares: int) -> None:
     """Runs a region with the workers; it is over when this returns. Within another region, in this thread."""
     if exchange(pool, BUSY, 1):
-        run_tasks(job, 0, load_int64(job, 3))
+        run_tasks(job, 0, load_int64(job, JOB_TASKS))
         return
     region = (load_int64(pool, TICKET) >> _SHARE_BITS) + 1
     ticket = region << _SHARE_BITS | shares

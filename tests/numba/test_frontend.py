@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import types
+from numba.core import errors
 
 from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.kernels.cpu import winograd_tiles
@@ -147,6 +148,35 @@ def test_loops_over_other_integers(kind):
     assert call(f"test_range_{kind}", make, np.array([0]))[0] == 3_07_11_15
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.int32])
+def test_least_and_greatest_integers(kind):
+    def make():
+        def extrema(args, lo, hi, task):
+            words = int64_at(args, 7)
+            x, y, z = kind(words[0]), kind(words[1]), kind(words[2])
+            words[3], words[4] = np.int64(min(x, y)), np.int64(max(x, y))
+            words[5], words[6] = np.int64(min(x, y, z)), np.int64(max(x, y, z))
+
+        return extrema
+
+    for x, y, z in [(1, 2, 3), (3, 2, 1), (-1, 5, -7), (-7, -7, 2), (0, -1, 0)]:
+        found = call(f"test_extrema_{kind.__name__}", make, np.array([x, y, z, 0, 0, 0, 0]))[3:]
+        a, b, c = np.array([x, y, z]).astype(kind)
+        expected = np.array([min(a, b), max(a, b), min(a, b, c), max(a, b, c)]).astype(np.int64)
+        np.testing.assert_array_equal(found, expected)
+
+
+# ---- inference.py ----
+
+
+def test_what_cannot_be_typed_is_an_error_of_numba():
+    def kernel(args, lo, hi, task):
+        load_int64(args, 0).there_is_no_such_attribute
+
+    with pytest.raises(errors.NumbaError, match="there_is_no_such_attribute"):
+        compile_kernel("test_untyped", lambda: kernel, "tests untyped")
+
+
 # ---- vectors.py ----
 
 
@@ -194,7 +224,64 @@ def test_winograd_transforms_of_one_axis():
     np.testing.assert_allclose(winograd_tiles.to_weight(*products), weight_gradient, rtol=0, atol=1e-12)
 
 
-# ---- frontend.py ----
+# ---- calling.py and frontend.py ----
+
+
+def make_calls():
+    @subroutine(inlined=False)
+    def parts(x, flag):
+        if flag:
+            return x, 2 * x, x > 3
+        return -x, 0 * x, False
+
+    @subroutine
+    def nothing(args):
+        int64_at(args, 1)[0] += 1
+
+    @subroutine
+    def greatest(x, y):
+        return max(float(x), float(y))  # a function of Numba's
+
+    def calls(args, lo, hi, task):
+        words = int64_at(args, 8)
+        for k in range(3):
+            if k == 1:
+                nothing(args)
+                continue
+            x = words[0]  # read where it was assigned, and in blocks behind
+            first, second, is_large = parts(x, k == 0)
+            if is_large:
+                words[3] = second
+            words[1 + k] += first
+            words[4 + k] = x
+        words[7] = np.int64(greatest(words[0], words[1]))
+
+    return calls
+
+
+@pytest.mark.parametrize("x", [2, 5])
+def test_calls(x):
+    expected = [x + 1, x, 0, 2 * x if x > 3 else 0, x, 0, x + 1, x + 1]
+    expected[3] += -(x + 1)
+    assert call("test_calls", make_calls, np.array([x, *[0] * 7])).tolist() == expected
+
+
+def test_errors_of_numba_functions_end_a_function_with_zero():
+    @subroutine
+    def power(x, y):
+        if y < 0:
+            raise ValueError
+        return x**y
+
+    def make():
+        def powers(args, lo, hi, task):
+            words = int64_at(args, 3)
+            words[2] = power(words[0], words[1])
+
+        return powers
+
+    assert call("test_powers", make, np.array([2, 5, 7]))[2] == 32
+    assert call("test_powers", make, np.array([2, -5, 7]))[2] == 0
 
 
 INLINING = [(False, "noinline"), (True, "alwaysinline"), (None, None)]

@@ -161,21 +161,13 @@ def _compile(function: Callable[..., Any], fastmath: Collection[str], signature:
 
 
 def _add_entry(library: CodeLibrary, result: Any, signature: Signature) -> None:
-    """Adds the C entry: it calls the function in Numba's convention and drops the error status.
-
-    Numba's own wrapper would report errors through Python, which takes the interpreter lock.
-    """
-    convention, description = result.target_context.call_conv, result.fndesc
+    """Adds the C entry, which calls the function."""
     module = library.create_ir_module(f"{ENTRY}.entry")
-    function_type = convention.get_function_type(description.restype, description.argtypes)
-    function = ir.Function(module, function_type, description.llvm_func_name)
     word = ir.IntType(64)
     entry_type = ir.FunctionType(word if signature.returns else ir.VoidType(), [word] * signature.arguments)
     entry = ir.Function(module, entry_type, ENTRY)
     builder = ir.IRBuilder(entry.append_basic_block())
-    _, value = convention.call_function(
-        builder, function, description.restype, description.argtypes, list(entry.args)
-    )
+    value = result.target_context.call_conv.call(builder, result.fndesc, entry.args)
     if signature.returns:
         builder.ret(value)
     else:

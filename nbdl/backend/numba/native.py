@@ -42,6 +42,7 @@ __all__ = [
 Words = NDArray[np.int64]
 
 _BUILTIN = Signature(arguments=3, returns=True)
+_REGION = Signature(arguments=5, returns=True)
 _METH_FASTCALL = 0x80
 _NEW_FROM_DESCR = 94  # its number in NumPy's C API, fixed like those of all functions
 
@@ -67,7 +68,9 @@ def state() -> Words:
     words = np.zeros(launcher.STATE_WORDS, np.int64)
     words[launcher.STATE_NDARRAY] = id(np.ndarray)
     words[launcher.STATE_NONE] = id(None)
-    words[launcher.STATE_REGION] = compile_kernel("region", lambda: launcher.region, "launcher.region")
+    words[launcher.STATE_RUN_REGION] = compile_kernel(
+        "run_region", lambda: launcher.run_region, "launcher.run_region", signature=_REGION
+    )
     return words
 
 

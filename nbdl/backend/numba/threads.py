@@ -27,6 +27,7 @@ import llvmlite.binding as llvm
 import numba
 
 from nbdl import config
+from nbdl.backend.numba.compiler import compile_kernel
 from nbdl.backend.numba.native import state
 from nbdl.backend.numba.workers import Workers
 from nbdl.kernels.cpu import launcher
@@ -157,6 +158,7 @@ def _start_numba() -> str:
         numba.config.THREADING_LAYER_PRIORITY = _PRIORITY
     _load_tbb()
     numba.get_num_threads()  # starts the threads
+    state()[launcher.STATE_REGION] = compile_kernel("region", lambda: launcher.region, "launcher.region")
     layer = numba.threading_layer()
     if layer == "workqueue":
         warnings.warn(
