@@ -6,6 +6,7 @@ also changes a tensor from outside in place, so that a replay which repeats or f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,9 +28,13 @@ def _views(x: Any) -> list[Callable[[], Any]]:
 
 
 F = nbdl.nn.functional
-PLACES = nbdl.tensor(
-    [[k * (j + 2) % ROWS for j in range(COLUMNS)] for k in range(ROWS)]
-)  # some of them twice
+
+
+@functools.cache
+def _places(device: nbdl.device) -> Any:
+    """Rows for each element, some of them twice; made once, so that a program reads it from outside."""
+    rows = [[k * (j + 2) % ROWS for j in range(COLUMNS)] for k in range(ROWS)]
+    return nbdl.tensor(rows, device=device)
 
 
 def _extrema(x: Any) -> Any:
@@ -67,12 +72,12 @@ UNARY: list[Callable[[Any], Any]] = [
     lambda x: (x @ x.t()) @ x * 0.05,
     lambda x: nbdl.where((x > -1) & ~(x > 0.5), x, 0.1),
     lambda x: x.clone().copy_(x[1].clone()) + x.clone().copy_(x[:, :1].clone()),
-    lambda x: x.gather(0, PLACES) - x[PLACES[:, 1]],
-    lambda x: nbdl.zeros_like(x).scatter_add(0, PLACES, x),
+    lambda x: x.gather(0, _places(x.device)) - x[_places(x.device)[:, 1]],
+    lambda x: nbdl.zeros_like(x).scatter_add(0, _places(x.device), x),
     lambda x: F.layer_norm(x, (COLUMNS,)) + nbdl.log_softmax(x, 0) * 0.1,
     lambda x: x.cumsum(1) * 0.3 + nbdl.logsumexp(x, 0),
     lambda x: x * x.var(0) + x.amax(1, keepdim=True),
-    lambda x: nbdl.cat(x.chunk(2)[::-1]) + F.cross_entropy(x, PLACES[:, 0] % COLUMNS),
+    lambda x: nbdl.cat(x.chunk(2)[::-1]) + F.cross_entropy(x, _places(x.device)[:, 0] % COLUMNS),
     _extrema,
     _pooled,
     lambda x: x.to(nbdl.float16).to(x.dtype) + (x * 3).to(nbdl.int8).to(x.dtype),
@@ -89,7 +94,7 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda x, y: y + ((x @ y.t()).relu() @ x) * 0.1,
     lambda x, y: nbdl.where(y > 0, x @ x.t() @ y * 0.1, 0),
     lambda x, y: F.mse_loss(x, y) * x + (x * y).mean(0),
-    lambda x, y: x.tanh().index_add(0, PLACES[:3, 1], y[:3]),
+    lambda x, y: x.tanh().index_add(0, _places(x.device)[:3, 1], y[:3]),
     _convolved,
 ]
 

@@ -9,7 +9,7 @@ import pytest
 from gpu import emulator, fake_cudnn, fake_lt, standin
 
 import nbdl
-from nbdl import config
+from nbdl import config, random
 from nbdl.backend import registry
 from nbdl.backend.cupy import availability, libraries
 
@@ -18,6 +18,8 @@ def _forget_backends() -> None:
     availability.cupy_status.cache_clear()
     registry._status_of.cache_clear()
     registry._loaded.pop("cupy", None)
+    for device in [place for place in random._defaults if place.type == "cuda"]:
+        del random._defaults[device]  # its state lies in memory of the backend that is gone
 
 
 @pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=pytest.mark.gpu)])
