@@ -24,6 +24,7 @@ import numpy as np
 from nbdl.autograd.rebinding import rebindings
 from nbdl.autograd.tensor import Tensor
 from nbdl.compiler.bytecode import Names, chains, imported, names_in
+from nbdl.compiler.libraries import is_library, package_of
 from nbdl.compiler.objects import (
     MISSING,
     attribute,
@@ -91,6 +92,8 @@ class Captured:
         self.assigned: set[Attribute] = set()
         self._read: set[Attribute] = set()
         self._seen: set[Any] = set()
+        code, _ = _code_of(function)
+        self._packages = {package_of(code)} if code else set()  # the user's, even where they are installed
         self._numbers: dict[int, np.ndarray] = {}  # arrays of which the function reads numbers
         self._modules: dict[int, Module] = {}  # whose code was followed
         self._names = Names(set(), set(), False)
@@ -221,6 +224,11 @@ class Captured:
         return all(map(OptimizerSettings.are_unchanged, self._optimizers))
 
     # ----------------------------------------------------------------------------------------------- finding
+    def _is_own(self, function: Any) -> bool:
+        """Whether a function is the user's: its globals are looked at, those of libraries lead too far."""
+        package = package_of(function)
+        return package in self._packages or not is_library(package)
+
     def _follow(self, function: Any) -> None:
         """Add what ``function`` reads."""
         if isinstance(function, functools.partial):
@@ -259,6 +267,7 @@ class Captured:
         for module in root.modules():
             if id(module) not in self._modules:
                 self._modules[id(module)] = module
+                self._packages.add(package_of(type(module)))
                 self._follow_member(module, "forward")
                 for name, value in vars(module).items():
                     if not isinstance(value, SETTINGS):
@@ -303,12 +312,14 @@ class Captured:
             objects: other arguments, by name.
         """
         code = function.__code__
-        if is_library(function) or (code, id(instance)) in self._seen:
+        if is_fixed(function) or (code, id(instance)) in self._seen:
             return
         self._seen.add((code, id(instance)))
-        names, known = names_in(code), self._names
-        everything = known.everything or names.everything
-        self._names = Names(known.spelled | names.spelled, known.strings | names.strings, everything)
+        is_own = self._is_own(function)
+        if is_own or instance is not None:
+            names, known = names_in(code), self._names
+            everything = known.everything or names.everything
+            self._names = Names(known.spelled | names.spelled, known.strings | names.strings, everything)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         for k, value in enumerate(defaults):
@@ -316,14 +327,14 @@ class Captured:
         local = dict(objects or {})
         if instance is not None and code.co_varnames:
             local[code.co_varnames[0]] = instance
-        for name in imported(code):
+        for name in imported(code) if is_own else ():
             self._add_objects(name, functools.partial(sys.modules.get, name), (name,))
         for name, attributes in chains(code, local):
             if name in cells:
                 self._add_chain(cells[name], name, functools.partial(_cell_value, cells[name]), attributes)
             elif name in local:
                 self._add_chain(local[name], name, functools.partial(_itself, local[name]), attributes)
-            elif name in function.__globals__:
+            elif is_own and name in function.__globals__:
                 source = function.__globals__
                 read = functools.partial(source.get, name, MISSING)
                 self._add_chain((id(source), name), name, read, attributes)
@@ -354,7 +365,7 @@ class Captured:
 
     def _add(self, name: str, read: Callable[[], Any]) -> None:
         value = read()
-        if not isinstance(value, types.ModuleType) and not is_library(value):
+        if not isinstance(value, types.ModuleType) and not is_fixed(value):
             self.variables.append(Variable(name, read))
         for part in inside(value):
             if isinstance(part, Module):
@@ -425,8 +436,8 @@ def _cell_value(cell: Any) -> Any:
         return MISSING
 
 
-def is_library(value: Any) -> bool:
+def is_fixed(value: Any) -> bool:
     """Whether it is a function or class of this package or of Python itself, which nobody changes."""
     if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return False
-    return (value.__module__ or "builtins").partition(".")[0] in ("nbdl", "builtins", "math", "functools")
+    return package_of(value) in ("nbdl", "builtins", "math", "functools")

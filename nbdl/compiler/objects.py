@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbdl.autograd.tensor import Tensor
+from nbdl.compiler.libraries import FIXED, is_library, package_of
 from nbdl.compiler.states import PLAIN, is_container
 from nbdl.nn.module import Module
 from nbdl.optim.lr_scheduler import LRScheduler
@@ -20,10 +20,7 @@ class _Missing:
 
 
 MISSING = _Missing()
-_FIXED = frozenset({"nbdl", "numpy", "numba", "cupy", "builtins"}) | sys.stdlib_module_names
-_NAMESPACES = frozenset(
-    {"types", "argparse", "__main__"}
-)  # of the standard library, but the values are the user's
+_NAMESPACES = frozenset({"types", "argparse"})  # of the standard library, but the values are the user's
 _OTHERS = (
     Tensor,
     Module,
@@ -43,12 +40,11 @@ _NOT_FOLLOWED = frozenset(
 def is_plain_object(value: Any) -> bool:
     """Whether it is an object, a class or a module of the user, whose attributes are looked at one by one."""
     if isinstance(value, types.ModuleType):
-        return value.__name__.partition(".")[0] not in _FIXED or value.__name__ == "__main__"
+        return not is_library(value.__name__.partition(".")[0])
     kind = value if isinstance(value, type) else type(value)
     if kind is not value and (isinstance(value, (*PLAIN, *_OTHERS)) or is_container(value)):
         return False
-    package = (kind.__module__ or "builtins").partition(".")[0]
-    return package not in _FIXED or package in _NAMESPACES
+    return package_of(kind) not in FIXED or package_of(kind) in _NAMESPACES
 
 
 def attributes_of(value: Any) -> set[str]:
