@@ -45,8 +45,8 @@ def test_globals_of_libraries_are_left_alone(function):
     assert ("scale" in found) == (not is_library)
 
 
-def test_a_function_of_a_library_is_followed_within_it(function):
-    run, _ = function
+@pytest.mark.usefixtures("function")
+def test_a_function_of_a_library_is_followed_within_it():
     helper = sys.modules["helpers"].scaled
     assert "scale" in {variable.name for variable in Captured(helper).variables}
 
