@@ -361,7 +361,7 @@ def test_pooling_keeps_channels_last(gpu: str, name: str, dtype: str) -> None:
     mean = {**geometry, "size": size, "count_include_pad": False, "divisor": None}
     places = last(registry.load("numpy").execute(maximum, (x,))[1])
     calls = [
-        (maximum, x), (adaptive, x), (AvgPool.of(**mean), x), (AvgPoolInput.of(**mean), y),
+        (maximum, x), (adaptive, x), (AvgPool.of(**mean), x), (AvgPoolInput.of(*AvgPool.of(**mean).geometry), y),
         (WindowGather.of(), x, places), (WindowScatter.of(size), y, places),
     ]  # fmt: skip
     for primitive, *operands in calls:
