@@ -358,10 +358,11 @@ def test_pooling_keeps_channels_last(gpu: str, name: str, dtype: str) -> None:
     x, y = last(random(*shape, dtype=dtype)), last(random(*shape[:2], *counts, dtype=dtype, seed=1))
     maximum = MaxPool.of(**geometry, dilation=ones)
     adaptive = AdaptiveMaxPool.of(counts)
-    mean = {**geometry, "size": size, "count_include_pad": False, "divisor": None}
+    average = AvgPool.of(**geometry, size=size, count_include_pad=False, divisor=None)
     places = last(registry.load("numpy").execute(maximum, (x,))[1])
     calls = [
-        (maximum, x), (adaptive, x), (AvgPool.of(**mean), x), (AvgPoolInput.of(*AvgPool.of(**mean).geometry), y),
+        (maximum, x), (adaptive, x), (average, x),
+        (AvgPoolInput.of(*average.geometry), y),
         (WindowGather.of(), x, places), (WindowScatter.of(size), y, places),
     ]  # fmt: skip
     for primitive, *operands in calls:
