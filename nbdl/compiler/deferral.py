@@ -16,6 +16,7 @@ import numpy as np
 
 from nbdl.compiler.addresses import address_of, extent_of, owner_of
 from nbdl.ops.primitive import LinearMap, Primitive
+from nbdl.utils.observer import Observer
 
 if TYPE_CHECKING:
     from nbdl.backend.numpy import NumpyBackend
@@ -33,7 +34,10 @@ class Deferral:
     """
 
     def __init__(self, backend: NumpyBackend, is_wanted: bool):
-        self.is_on = is_wanted and backend.name == "numba"
+        is_watched = isinstance(
+            backend, Observer
+        )  # who looks on, such as a profiler, is to see the operations
+        self.is_on = is_wanted and backend.name == "numba" and not is_watched
         self._backend = backend
         self._waiting: deque[tuple[Primitive, Sequence[Any], Any, bool]] = deque()
         self._unwritten: set[int] = set()  # ids of the arrays that own memory of which some is written later
