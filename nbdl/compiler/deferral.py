@@ -34,9 +34,7 @@ class Deferral:
     """
 
     def __init__(self, backend: NumpyBackend, is_wanted: bool):
-        is_watched = isinstance(
-            backend, Observer
-        )  # who looks on, such as a profiler, is to see the operations
+        is_watched = isinstance(backend, Observer)  # a profiler, say, is to see the operations
         self.is_on = is_wanted and backend.name == "numba" and not is_watched
         self._backend = backend
         self._waiting: deque[tuple[Primitive, Sequence[Any], Any, bool]] = deque()
