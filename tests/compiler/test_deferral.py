@@ -178,3 +178,18 @@ def test_an_error_of_values_ends_the_first_call_where_the_function_makes_it(comp
     with pytest.raises(IndexError, match="Target 7 is out of bounds"):
         nbdl.compile(step)(nbdl.randn(5, 4), nbdl.tensor([0, 1, 7, 2, 1]))
     assert not optimizer.state
+
+
+def test_what_was_deferred_is_computed_where_no_program_can_be_made(computed):
+    state = nbdl.zeros(3)
+    leaf = nbdl.ones(3, requires_grad=True)
+
+    @nbdl.compile
+    def function(x):
+        state.add_(1)
+        x.sum().backward()
+        return state * 2
+
+    with pytest.raises(RecordingError, match="reached an argument that has a history"):
+        function(leaf * 2)
+    np.testing.assert_array_equal(state.numpy(), 1)
