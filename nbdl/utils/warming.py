@@ -104,15 +104,16 @@ def _kernel_count(backend: str) -> int:
 
 
 def _run_program(program: str, arguments: Sequence[str]) -> None:
-    outer = sys.argv
+    outer, path = sys.argv, list(sys.path)
     sys.argv = [program, *arguments]
+    sys.path.insert(0, str(Path(program).resolve().parent))  # as Python does for its programs
     try:
         runpy.run_path(program, run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise RuntimeError(f"warmup: {program} ended with the exit code {end.code}") from None
     finally:
-        sys.argv = outer
+        sys.argv, sys.path[:] = outer, path
 
 
 # ------------------------------------------------------------------------------------------------- the table

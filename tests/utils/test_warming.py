@@ -50,6 +50,16 @@ def test_a_program_is_compiled_once(
     assert "numba: 0 kernels compiled in " in capsys.readouterr().out
 
 
+def test_a_program_imports_what_lies_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "beside_the_program.py").write_text("word = 'found'")
+    (tmp_path / "program.py").write_text("from beside_the_program import word\nprint(word)")
+    before = list(sys.path)
+    assert __main__.main(["warmup", "--backend", "numba", str(tmp_path / "program.py")]) == 0
+    assert capsys.readouterr().out.startswith("found\n")
+    assert sys.path == before
+    del sys.modules["beside_the_program"]
+
+
 def test_a_program_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "program.py").write_text("raise SystemExit(3)")
     assert __main__.main(["warmup", "--backend", "numba", str(tmp_path / "program.py")]) == 1
